@@ -1,0 +1,94 @@
+"""A classifier as a folder: config.json, model.safetensors, tokenizer.json. Nothing in it is a pickle.
+
+The tensors carry GPT-2's published names and layout, the head is `score`; what is ours (labels, the reading,
+lengths) stands under "lasttoken" in config.json. The folder needs nothing else: not the original backbone, not
+the network, not the place it was made in.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from lasttoken.errors import BackboneError, RunError
+from lasttoken.model.classifier import Classifier, ClassifierConfig
+from lasttoken.model.weights import (
+    build_gpt,
+    from_published,
+    read_gpt_config,
+    read_tensor_files,
+    to_published,
+    write_gpt_config,
+)
+from lasttoken.storage import write_bytes, write_text
+from lasttoken.tokenizer import Tokenizer
+
+FORMAT = 1
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+
+
+def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) -> None:
+    """Write the three files; each is whole or absent.
+
+    Raises:
+        StorageError: no permission, or a full disk.
+    """
+    gpt_state = {name: tensor.cpu() for name, tensor in classifier.gpt.state_dict().items() if not name.startswith("lm_head")}
+    tensors = to_published(gpt_state)
+    tensors["score.weight"] = classifier.head.weight.detach().cpu().contiguous()
+    tensors["score.bias"] = classifier.head.bias.detach().cpu().contiguous()
+    labels = classifier.config.labels
+    content: dict[str, Any] = {
+        **write_gpt_config(replace(classifier.gpt.config, tied=True)),
+        "architectures": ["GPT2ForSequenceClassification"],
+        "num_labels": len(labels),
+        "id2label": {str(label_id): label for label_id, label in enumerate(labels)},
+        "label2id": {label: label_id for label_id, label in enumerate(labels)},
+        "eos_token_id": classifier.config.end_of_text_id,
+        "pad_token_id": classifier.config.end_of_text_id,
+        "problem_type": "single_label_classification",
+        "lasttoken": {"format": FORMAT, **asdict(classifier.config)},
+    }
+    write_bytes(folder / "model.safetensors", save(tensors))
+    write_text(folder / "tokenizer.json", tokenizer.to_json())
+    write_text(folder / "config.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
+    """Load what `save_classifier` wrote, on the CPU in float32.
+
+    Raises:
+        RunError: not such a folder, or one of a later format.
+        BackboneError: torn or foreign weights.
+    """
+    if not folder.is_dir():
+        raise RunError(f"there is no run directory {folder}; give the folder that `lasttoken train --out` wrote")
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise RunError(f"{folder} holds no {name}; it is not the folder of a finished run")
+    gpt_config, content = read_gpt_config(folder / "config.json")
+    ours = content.get("lasttoken")
+    if not isinstance(ours, dict) or ours.get("format") != FORMAT:
+        found = ours.get("format") if isinstance(ours, dict) else None
+        raise RunError(f"{folder / 'config.json'} is of format {found!r}, this version reads {FORMAT}; was it written by `lasttoken train`?")
+    try:
+        fields = {name: value for name, value in ours.items() if name != "format"}
+        config = ClassifierConfig(**{**fields, "labels": tuple(fields["labels"])})
+    except (TypeError, KeyError) as error:
+        raise RunError(f"{folder / 'config.json'} was changed: {error}") from error
+    tensors = read_tensor_files(folder)
+    score = {name: tensors.pop(f"score.{name}", None) for name in ("weight", "bias")}
+    classifier = Classifier(build_gpt(gpt_config, from_published(tensors), folder), config)
+    wanted = {"weight": (len(config.labels), gpt_config.n_embd), "bias": (len(config.labels),)}
+    for name, shape in wanted.items():
+        tensor = score[name]
+        if tensor is None or tuple(tensor.shape) != shape:
+            raise BackboneError(f"{folder / 'model.safetensors'} has no tensor score.{name} of shape {shape}; it was changed")
+    classifier.head.load_state_dict({name: tensor for name, tensor in score.items() if tensor is not None}, assign=True)
+    tokenizer = Tokenizer.load(folder)
+    tokenizer.check_fits(gpt_config.vocab_size, folder)
+    return classifier.requires_grad_(False).eval(), tokenizer

@@ -1,0 +1,63 @@
+"""Flags: those that every command has, and those made of the fields of Settings.
+
+A setting's name, default, choices and help stand in config.py only; `with_settings` makes a command's signature of
+them, so that a new setting is a new flag.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+import typer
+
+from lasttoken.config import Settings, flag_of
+
+Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")]
+Precision = Annotated[Literal["auto", "float32", "bfloat16"], typer.Option("--precision", help="Number format.")]
+TextColumns = Annotated[list[str] | None, typer.Option("--text", help="Column of the text; may be given several times.")]
+LabelColumn = Annotated[str | None, typer.Option("--label", help="Column of the label.")]
+Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of text files.")]
+
+
+def with_settings(names: list[str] | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command that takes `**flags` a typed flag for each setting in `names`, or for all.
+
+    A flag that is not given arrives as None, so that --config and the recipe can decide.
+    """
+
+    def wrap(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        made = [_parameter(item) for item in fields(Settings) if names is None or item.name in names]
+        signature = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *made)])
+        command.__signature__ = signature  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+        return command
+
+    return wrap
+
+
+def _parameter(item: Any) -> inspect.Parameter:
+    default = "" if item.default is None or item.default == () else f" [default: {item.default}]"
+    help = f"{item.metadata['help']}{default if isinstance(item.default, str | int | float) and item.type != 'bool' else ''}"
+    kinds: dict[str, Any] = {
+        "str": str, "str | None": str, "int": int, "int | None": int, "float": float, "bool": bool, "tuple[str, ...]": list[str],
+    }  # fmt: skip
+    kind = kinds[item.type]
+    if item.metadata["choices"]:
+        kind = Literal[item.metadata["choices"]]
+    option = typer.Option(flag_of(item.name), help=help, show_default=False)
+    return inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
+
+
+def given(flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags that were given, as settings. `--no-causal-mask` is the setting causal_mask = False."""
+    found = {name: value for name, value in flags.items() if value is not None and value != []}
+    if "causal_mask" in found:
+        found["causal_mask"] = not found["causal_mask"]
+    return found

@@ -1,0 +1,171 @@
+"""The commands that make classifiers: train, split, fetch, demo."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
+from lasttoken.cli.show import print_json, print_metrics, terminal
+from lasttoken.config import read_config, resolve
+from lasttoken.errors import SettingsError, UserError
+from lasttoken.talk import Talk
+
+SPLIT_SETTINGS = [
+    "recipe", "text", "label", "id", "group", "encoding", "validation", "test", "balance", "train_fraction", "validation_fraction", "seed",
+]  # fmt: skip
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Put this file's commands on the program."""
+    for command in (demo, fetch, split, train):
+        app.command()(command)
+
+
+@with_settings()
+def train(
+    data: Annotated[Path | None, typer.Argument(help="A labelled file (CSV, TSV, JSONL, Parquet), or a folder of splits.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run directory [default: runs/<name of the data>].")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was killed.")] = False,
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file of settings, such as another run's run.toml.")] = None,
+    checkpoint_every: Annotated[float, typer.Option("--checkpoint-every", help="Seconds between states that --resume goes on from.")] = 30.0,
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    **flags: Any,
+) -> None:
+    """Train a classifier and leave a run directory: weights, figures, curves, a report."""
+    from lasttoken.run import read_settings, train_run
+    from lasttoken.rundir import RunDir
+
+    layers = read_config(config) if config else {}
+    data = data or (Path(layers.pop("data")) if "data" in layers else None)
+    layers.pop("data", None)
+    if data is None and not resume:
+        raise SettingsError("there is no data; name a file or a folder of splits, such as lasttoken train messages.csv")
+    out = out or (Path("runs") / data.name.split(".")[0] if data else None)
+    earlier = read_settings(RunDir(out)) if resume and out and (out / "run.toml").is_file() else {}
+    flags = given(flags)
+    recipe = flags.get("recipe") or layers.get("recipe") or earlier.get("recipe") or "default"
+    settings = resolve(recipe, earlier, layers, flags)
+    run = train_run(
+        data,
+        settings,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        offline=offline,
+        checkpoint_every_s=checkpoint_every,
+        talk=terminal(quiet),
+    )
+    if as_json:
+        print_json({**run.metrics, "run": str(run.out)})
+    else:
+        print_metrics(run.metrics, run.out)
+
+
+@with_settings(SPLIT_SETTINGS)
+def split(
+    data: Annotated[Path, typer.Argument(help="A labelled file.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for train.csv, validation.csv and test.csv.")] = Path("splits"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files that are there.")] = False,
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")] = None,
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    **flags: Any,
+) -> None:
+    """Balance and split a labelled file into train, validation and test."""
+    from lasttoken.data.gather import gather_splits
+    from lasttoken.data.splits import SPLIT_NAMES, label_counts, write_splits
+
+    there = [name for name in SPLIT_NAMES if (out / f"{name}.csv").exists()]
+    if there and not overwrite:
+        raise UserError(f"{out} holds {there[0]}.csv already; pass --overwrite to replace it, or another --out")
+    layers = read_config(config) if config else {}
+    layers.pop("data", None)
+    flags = given(flags)
+    settings = resolve(flags.get("recipe") or layers.get("recipe") or "default", layers, flags)
+    talk = terminal(quiet)
+    splits = gather_splits(data, settings, talk.say)
+    write_splits(splits, out, book=settings.recipe == "book")
+    counts = {name: label_counts(examples) for name, examples in splits.named().items()}
+    if as_json:
+        print_json({"out": str(out), "rows": {name: sum(found.values()) for name, found in counts.items()}, "labels": counts})
+        return
+    for name, found in counts.items():
+        print(f"{name}\t{sum(found.values())}\t" + "\t".join(f"{label} {n}" for label, n in found.items()))
+
+
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Data sets and backbones; without one: list them.")] = None,
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch data sets and pretrained weights into the cache, checked; prints where they are."""
+    from lasttoken.catalog import BACKBONES, DATASETS
+    from lasttoken.fetch import fetch_backbone, fetch_dataset
+    from lasttoken.model.pretrained import locate_backbone
+
+    if not names:
+        known = {entry.name: entry.description for entry in (*DATASETS.values(), *BACKBONES.values())}
+        print_json(known) if as_json else print("\n".join(f"{name}\t{text}" for name, text in known.items()))
+        return
+    talk = terminal(quiet)
+    found = {}
+    for name in names:
+        if name in DATASETS:
+            found[name] = _with_bar(talk, name, lambda progress, name=name: fetch_dataset(name, offline=offline, progress=progress))
+        elif name == "pocket":
+            found[name] = locate_backbone(name)
+        else:
+            found[name] = fetch_backbone(name, offline=offline)
+    print_json({name: str(path) for name, path in found.items()}) if as_json else print("\n".join(map(str, found.values())))
+
+
+def _with_bar(talk: Talk, name: str, work: Any) -> Path:
+    with talk.bar(f"fetching {name}", 1_000_000) as advance:
+        seen = 0
+
+        def progress(done: int, total: int | None) -> None:
+            nonlocal seen
+            scaled = int(done / total * 1_000_000) if total else seen
+            advance(scaled - seen, f"{done:,} bytes")
+            seen = scaled
+
+        path: Path = work(progress)
+        return path
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Run directory.")] = Path("runs/demo"),
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train on the bundled backbone and the bundled messages (illustrative), classify two texts, write a report."""
+    from lasttoken.run import train_run
+
+    with resources.as_file(resources.files("lasttoken") / "demo" / "messages.csv") as messages:
+        run = train_run(messages, resolve("default"), out=out, overwrite=True, offline=offline, talk=terminal(quiet))
+    if as_json:
+        print_json({**run.metrics, "run": str(run.out)})
+        return
+    print_metrics(run.metrics, run.out)
+    for text in ("You won $1000! Reply now to claim your prize.", "Running late, can you order me a coffee?"):
+        prediction = run.predictor.predict([text])[0]
+        print(f"{prediction.label}\t{prediction.score:.3f}\t{text}")
+    Console(stderr=True).print(
+        "The demo's messages were written for it, so its figures are illustrative; the SMS collection is the real test:\n"
+        f"  lasttoken fetch sms-spam\n  lasttoken predict {out} 'your text'\n  open {out / 'report.html'}",
+        markup=False,
+        highlight=False,
+    )
+
+

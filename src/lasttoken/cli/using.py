@@ -1,0 +1,265 @@
+"""The commands that use classifiers and backbones: predict, evaluate, info, generate, ask."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from lasttoken.cli.flags import Device, Encoding, Json, LabelColumn, Offline, Precision, Quiet, TextColumns
+from lasttoken.cli.show import accuracy_cells, percent, print_json, terminal
+from lasttoken.errors import DataError, SettingsError
+from lasttoken.talk import Talk
+
+if TYPE_CHECKING:
+    from lasttoken.predict import Prediction, Predictor
+
+WINDOW = 4096  # rows of a file read, classified and written at a time
+RUN = Annotated[Path, typer.Argument(help="A run directory.")]
+BACKBONE = Annotated[str, typer.Argument(help="pocket, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder or a hub id.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Put this file's commands on the program."""
+    for command in (predict, evaluate, info, generate, ask):
+        app.command()(command)
+
+
+def predict(
+    run: RUN,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
+    input: Annotated[str | None, typer.Option("--input", help="A file of rows, or - for one text a line on stdin.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="CSV (or .jsonl) file to write; default: stdout.")] = None,
+    text: TextColumns = None,
+    id: Annotated[str | None, typer.Option("--id", help="Keep only this column beside the predictions.")] = None,
+    encoding: Encoding = "utf-8",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Classify texts, a file, or stdin: label, score, and with --json all probabilities."""
+    from lasttoken.run import load_predictor
+
+    if bool(texts) == (input is not None):
+        raise SettingsError("give either texts or --input, such as lasttoken predict RUN 'some text'")
+    talk = terminal(quiet)
+    if texts is not None and texts:
+        predictor = load_predictor(run, device, precision)
+        _print_predictions(texts, predictor.predict(texts), as_json, talk)
+    elif input == "-":
+        predictor = load_predictor(run, device, precision)
+        for lines in _windows(line.rstrip("\r\n") for line in sys.stdin):
+            _print_predictions(lines, predictor.predict(lines), as_json, talk)
+    else:
+        _predict_file(run, Path(str(input)), output, text or [], id, encoding, device, precision, as_json, talk)
+
+
+def _print_predictions(texts: Sequence[str], predictions: Sequence[Prediction], as_json: bool, talk: Talk) -> None:
+    for text, found in zip(texts, predictions, strict=True):
+        if found.truncated:
+            talk.say(f"a text was cut to {found.n_tokens} tokens")
+        if not text:
+            talk.say("a text is empty: its answer says nothing but what the classifier expects of no text")
+        if as_json:
+            print(json.dumps({"text": text, **vars(found)}, ensure_ascii=False), flush=True)
+        else:
+            probs = ", ".join(f"{label} {p:.3f}" for label, p in sorted(found.probs.items(), key=lambda item: -item[1])[:5])
+            print(f"{found.label}\t{found.score:.3f}\t{probs}\t{_one_line(text)}", flush=True)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _windows(items: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while window := list(islice(iterator, WINDOW)):
+        yield window
+
+
+def _predict_file(
+    run: Path, path: Path, output: Path | None, text: Sequence[str], id: str | None, encoding: str,
+    device: str, precision: str, as_json: bool, talk: Talk,
+) -> None:  # fmt: skip
+    from lasttoken.data.files import choose_columns, open_table
+    from lasttoken.run import load_predictor
+
+    with open_table(path, encoding=encoding, asked=[*text, *([id] if id else [])]) as table:
+        columns = choose_columns(table, text=text, id=id, labelled=False)
+        for note in (*table.notes, *columns.notes):
+            talk.say(note)
+        predictor = load_predictor(run, device, precision)
+        kept = [id] if id else table.header
+        with _writer(output, kept, as_json or (output is not None and output.suffix == ".jsonl")) as write, talk.bar("classifying", 1) as advance:
+            n_rows = n_cut = 0
+            for rows in _windows(table.rows()):
+                found = predictor.predict([columns.text_of(table, row) for row in rows])
+                for row, prediction in zip(rows, found, strict=True):
+                    write({name: table.cell(row, name) for name in kept}, prediction)
+                n_rows, n_cut = n_rows + len(rows), n_cut + sum(prediction.truncated for prediction in found)
+                advance(0, f"{n_rows:,} rows")
+    talk.say(f"{n_rows:,} rows classified" + (f", {n_cut:,} of them cut to {predictor.classifier.config.max_length} tokens" if n_cut else ""))
+
+
+@contextmanager
+def _writer(output: Path | None, kept: Sequence[str], as_json: bool) -> Iterator[Any]:
+    """A function that writes a row and its prediction; the file appears when all rows are in it."""
+    from lasttoken.storage import new_file
+
+    if output is None:
+        yield _row_writer(sys.stdout, kept, as_json)
+        return
+    if output.is_dir():
+        raise SettingsError(f"--output {output} is a folder; give a file")
+    with new_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        yield _row_writer(file, kept, as_json)
+
+
+def _row_writer(file: TextIO, kept: Sequence[str], as_json: bool) -> Any:
+    added = ("predicted_label", "predicted_score", "truncated")
+    names = [_free_name(name, kept) for name in added]
+    if as_json:
+        return lambda row, p: file.write(json.dumps({**row, names[0]: p.label, names[1]: p.score, "probs": p.probs, names[2]: p.truncated}, ensure_ascii=False) + "\n")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*kept, *names])
+    return lambda row, p: writer.writerow([*row.values(), p.label, f"{p.score:.6f}", str(p.truncated).lower()])
+
+
+def _free_name(name: str, taken: Sequence[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+def evaluate(
+    run: RUN,
+    data: Annotated[Path, typer.Argument(help="A labelled file.")],
+    text: TextColumns = None,
+    label: LabelColumn = None,
+    encoding: Encoding = "utf-8",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a classifier on a labelled file."""
+    from lasttoken.data.files import read_examples
+    from lasttoken.evaluation.evaluate import evaluate as measure
+    from lasttoken.run import load_predictor
+
+    talk = terminal(quiet)
+    examples = read_examples(data, text=text or [], label=label, encoding=encoding)
+    for note in examples.notes:
+        talk.say(note)
+    predictor = load_predictor(run, device, precision)
+    with talk.bar("evaluating", len(examples)) as advance:
+        metrics = measure(predictor, examples, talk.say, lambda n: advance(n, "")).to_json()
+    if as_json:
+        print_json(metrics)
+        return
+    accuracy, interval, macro_f1, n = accuracy_cells(metrics)
+    print(f"accuracy {accuracy} ({interval}) on {n} rows, macro-F1 {macro_f1}, loss {metrics['loss']:.4f}")
+    for name, found in metrics["per_label"].items():
+        print(f"{name}\tprecision {percent(found['precision'])}\trecall {percent(found['recall'])}\tf1 {percent(found['f1'])}\tn {found['n']}")
+
+
+def info(
+    what: Annotated[str, typer.Argument(help="A run directory, or a backbone.")],
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what is in a run or a backbone."""
+    from lasttoken.inspect import describe
+
+    found = describe(what, offline)
+    if as_json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            print("\n".join(f"  {key}\t{item}" for key, item in value.items()))
+        else:
+            print(f"{name}\t{value}")
+
+
+def generate(
+    backbone: BACKBONE,
+    prompt: Annotated[str, typer.Argument(help="The text to continue.")],
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Tokens to write.")] = 25,
+    temperature: Annotated[float, typer.Option("--temperature", help="0: always the likeliest token.")] = 0.0,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="Draw from the k likeliest tokens only.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.")] = 123,
+    stop_at_end: Annotated[bool, typer.Option("--stop-at-end", help="Stop at the end-of-text token.")] = False,
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Let a backbone continue a text: are these weights really GPT-2?"""
+    from lasttoken.generation import generate as write
+    from lasttoken.model.pretrained import load_backbone
+
+    loaded = load_backbone(backbone, offline)
+    ids = loaded.tokenizer.encode(prompt)
+    stop_id = loaded.end_of_text_id if stop_at_end else None
+    found = write(loaded.gpt, ids, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, seed=seed, stop_id=stop_id)
+    text = loaded.tokenizer.decode([*ids, *found.token_ids])
+    if found.full:
+        terminal(quiet).say(f"the context of {loaded.config.n_positions} tokens is full: stopped after {len(found.token_ids)} new tokens")
+    if as_json:
+        print_json({"text": text, "prompt_token_ids": ids, "token_ids": found.token_ids, "context_full": found.full})
+    else:
+        print(text)
+
+
+def ask(
+    backbone: BACKBONE,
+    data: Annotated[Path, typer.Argument(help="A labelled file.")],
+    answers: Annotated[str, typer.Option("--answers", help="The answer of each label, such as spam=yes,ham=no.")],
+    prompt: Annotated[str | None, typer.Option("--prompt", help="The question, with {text} in it [default: the chapter's].")] = None,
+    text: TextColumns = None,
+    label: LabelColumn = None,
+    encoding: Encoding = "utf-8",
+    limit: Annotated[int | None, typer.Option("--limit", help="Ask about the first rows only.")] = None,
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask the bare backbone, untrained, for each row's label: by what it writes, and by the answers' probabilities."""
+    from lasttoken.ask import PROMPT, parse_answers
+    from lasttoken.ask import ask as put_question
+    from lasttoken.data.files import read_examples
+    from lasttoken.model.pretrained import load_backbone
+
+    talk = terminal(quiet)
+    pairs = parse_answers(answers)
+    examples = read_examples(data, text=text or [], label=label, encoding=encoding)
+    for note in examples.notes:
+        talk.say(note)
+    if limit is not None:
+        if limit < 1:
+            raise DataError(f"--limit is {limit}; it must be at least 1")
+        examples = examples.take(range(min(limit, len(examples))))
+    loaded = load_backbone(backbone, offline)
+    with talk.bar("asking", len(examples)) as advance:
+        found = put_question(loaded, examples, pairs, prompt or PROMPT, lambda n: advance(n, ""))
+    low, high = found.written_ci95
+    n = found.scored.n
+    if as_json:
+        written = {"n": n, "answered": found.n_answered, "accuracy": found.n_correct / n, "accuracy_ci95": [low, high]}
+        print_json({"written": written, "scored": found.scored.to_json()})
+        return
+    print(f"written\taccuracy {percent(found.n_correct / n)} ({percent(low)} to {percent(high)}), an answer in {found.n_answered:,} of {n:,} texts")
+    accuracy, interval, macro_f1, _ = accuracy_cells(found.scored.to_json())
+    print(f"scored\taccuracy {accuracy} ({interval}), macro-F1 {macro_f1}")

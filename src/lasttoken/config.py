@@ -1,0 +1,226 @@
+"""Every setting of a training, once: its name, its default, its help text and its check.
+
+    flag  ──wins over──►  --config FILE  ──wins over──►  the recipe  ──wins over──►  the default below
+
+The command line makes its flags from these fields and `run.toml` records them, so a setting has one home.
+A recipe is a named set of differences to the defaults: `book` is the recipe of chapter 6 of *Build a Large
+Language Model (From Scratch)*, in every detail; `default` is what docs/decisions/default-recipe.md measured.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from lasttoken.errors import SettingsError, nearest, one_of
+from lasttoken.storage import parse_bytes
+
+BALANCES = ("none", "undersample")
+READS = ("last", "first", "mean", "padded-last")
+ENDS = ("head", "tail")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bfloat16")
+SCHEDULES = ("constant", "cosine")
+KEEPS = ("best", "last")
+METRICS = {"loss": "min", "accuracy": "max", "macro_f1": "max"}  # what `keep=best` can follow, and its direction
+
+
+def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None, flag: str | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices, "flag": flag})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of one training. Immutable; `resolve` makes them, `check` refuses what cannot be meant."""
+
+    recipe: str = _setting("default", "Named set of settings: default, or book for chapter 6 to the letter.", ("default", "book"))
+    # data
+    text: tuple[str, ...] = _setting((), "Column of the text; may be given several times (joined by a blank line).")
+    label: str | None = _setting(None, "Column of the label.")
+    id: str | None = _setting(None, "Column passed through to splits and predictions.")
+    group: str | None = _setting(None, "Column whose equal values are never on two sides of the split.")
+    encoding: str = _setting("utf-8", "Encoding of the text files.")
+    validation: str | None = _setting(None, "File to use as the validation split.")
+    test: str | None = _setting(None, "File to use as the test split.")
+    balance: str = _setting("none", "What to do about uneven labels in the train split.", BALANCES)
+    train_fraction: float = _setting(0.7, "Part of the rows to train on.")
+    validation_fraction: float = _setting(0.1, "Part of the rows to choose the weights by; the rest is the test split.")
+    # the classifier
+    backbone: str = _setting("pocket", "Pretrained GPT: pocket, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder, a hub id.")
+    train_blocks: str = _setting("1", "What trains: head, the last 1, 2, ... blocks with ln_f, or all.")
+    read: str = _setting("last", "The token that the head reads.", READS)
+    causal_mask: bool = _setting(True, "Let every token see the whole text.", flag="--no-causal-mask")
+    max_length: int | None = _setting(None, "Longest text in tokens; default: what the backbone was trained for.")
+    truncate: str = _setting("tail", "The end of a longer text that is cut off.", ENDS)
+    # training
+    epochs: int = _setting(5, "Passes over the train split.")
+    batch_size: int = _setting(8, "Examples in a step.")
+    learning_rate: float = _setting(5e-5, "AdamW's learning rate (its peak, with a schedule).")
+    schedule: str = _setting("constant", "Course of the learning rate.", SCHEDULES)
+    warmup_fraction: float = _setting(0.0, "Part of the steps over which the learning rate rises from zero.")
+    weight_decay: float = _setting(0.1, "AdamW's weight decay, on every trained tensor.")
+    clip_norm: float = _setting(0.0, "Largest norm of a step's gradient; 0: no limit.")
+    drop_last: bool = _setting(False, "Leave out the last batch of an epoch when it is not full.")
+    eval_every: int = _setting(0, "Steps between evaluations; 0: at the end of each epoch only.")
+    eval_batches: int = _setting(0, "Batches that an evaluation while training reads of each split; 0: all of validation.")
+    keep: str = _setting("best", "Weights that are kept: the best on validation, or the last.", KEEPS)
+    metric: str = _setting("loss", "Validation metric that `best` follows.", tuple(METRICS))
+    patience: int = _setting(0, "Evaluations without a better one after which training stops; 0: never.")
+    seed: int = _setting(123, "Seed of the head, the order and the split.")
+    # the machine
+    device: str = _setting("auto", "Where to compute.", DEVICES)
+    precision: str = _setting("auto", "Number format; auto: bfloat16 autocast on CUDA, float32 elsewhere.", PRECISIONS)
+    cache_limit: str | None = _setting(None, "Most that cached features may fill, such as 20GB; default: a quarter of the free disk.")
+    no_cache: bool = _setting(False, "Keep features in memory for this run, nothing on disk.")
+
+    @property
+    def cache_limit_bytes(self) -> int | None:
+        """`cache_limit` in bytes; None: the default."""
+        return None if self.cache_limit is None else parse_bytes(self.cache_limit)
+
+    def check(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            SettingsError: names the setting, its value and what it may be.
+        """
+        for item in fields(self):
+            choices = item.metadata["choices"]
+            value = getattr(self, item.name)
+            if choices and value not in choices:
+                raise SettingsError(f"{flag_of(item.name)} is {value!r}; use one of {one_of(choices)}{nearest(str(value), choices)}")
+        for name in ("epochs", "batch_size", "max_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingsError(f"{flag_of(name)} is {value}; it must be at least 1")
+        for name in ("eval_every", "eval_batches", "patience", "weight_decay", "clip_norm", "seed"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise SettingsError(f"{flag_of(name)} is {value}; it must be 0 or more")
+        if not 0 < self.learning_rate < math.inf:
+            raise SettingsError(f"--learning-rate is {self.learning_rate}; it must be above 0, such as 5e-5")
+        if not 0 <= self.warmup_fraction < 1:
+            raise SettingsError(f"--warmup-fraction is {self.warmup_fraction}; it must be at least 0 and below 1")
+        self._check_fractions()
+        if self.train_blocks not in ("head", "all") and not (self.train_blocks.isdigit() and int(self.train_blocks) > 0):
+            raise SettingsError(f"--train-blocks is {self.train_blocks!r}; use head, all, or a number of blocks such as 1")
+        try:
+            _ = self.cache_limit_bytes
+        except ValueError as error:
+            raise SettingsError(f"--cache-limit: {error}") from error
+
+    def _check_fractions(self) -> None:
+        train, validation = self.train_fraction, self.validation_fraction
+        if not (0 < train < 1 and 0 < validation < 1):
+            raise SettingsError(f"--train-fraction {train} and --validation-fraction {validation} must both be above 0 and below 1")
+        if train + validation > 1 - 1e-9:
+            raise SettingsError(
+                f"--train-fraction {train} and --validation-fraction {validation} add up to {train + validation:g}; "
+                "they must leave something below 1 for the test split"
+            )
+
+    def to_toml(self) -> dict[str, Any]:
+        """The settings as `run.toml` holds them: what is not set is left out."""
+        found = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "book": {
+        "balance": "undersample",
+        "train_fraction": 0.7,
+        "validation_fraction": 0.1,
+        "train_blocks": "1",
+        "read": "padded-last",
+        "epochs": 5,
+        "batch_size": 8,
+        "learning_rate": 5e-5,
+        "schedule": "constant",
+        "warmup_fraction": 0.0,
+        "weight_decay": 0.1,
+        "clip_norm": 0.0,
+        "drop_last": True,
+        "eval_every": 50,
+        "eval_batches": 5,
+        "keep": "last",
+        "patience": 0,
+        "seed": 123,
+    },
+}
+
+
+def flag_of(name: str) -> str:
+    """The flag of a setting.
+
+    >>> flag_of("batch_size"), flag_of("causal_mask")
+    ('--batch-size', '--no-causal-mask')
+    """
+    special = {item.name: item.metadata["flag"] for item in fields(Settings)}.get(name)
+    return special or "--" + name.replace("_", "-")
+
+
+def resolve(recipe: str = "default", *layers: Mapping[str, Any]) -> Settings:
+    """The settings of a recipe with layers of changes on top, later ones winning. None means "not given".
+
+    >>> resolve("book", {"epochs": 2}, {"epochs": None}).epochs
+    2
+
+    Raises:
+        SettingsError: unknown recipe or setting, or a value that cannot be meant.
+    """
+    if recipe not in RECIPES:
+        raise SettingsError(f"--recipe is {recipe!r}; use one of {one_of(RECIPES)}{nearest(recipe, RECIPES)}")
+    merged: dict[str, Any] = {"recipe": recipe, **RECIPES[recipe]}
+    for layer in layers:
+        merged.update({name: _typed(name, value) for name, value in layer.items() if value is not None and name != "recipe"})
+    settings = replace(Settings(), **merged)
+    settings.check()
+    return settings
+
+
+def _typed(name: str, value: Any) -> Any:
+    """`value` in the type of the setting `name`, as TOML, flags and Python callers may give it."""
+    known = {item.name: item for item in fields(Settings)}
+    if name not in known:
+        raise SettingsError(f"there is no setting {name!r}{nearest(name, known)}")
+    default = known[name].default
+    if name == "text":
+        value = (value,) if isinstance(value, str) else tuple(value)
+    elif name in ("train_blocks", "cache_limit") and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    wanted = int if name == "max_length" else str if default is None else type(default)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        raise SettingsError(f"{flag_of(name)} is {value!r}; it must be of type {wanted.__name__}")
+    return value
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings of a TOML file: at its top level, or under `[settings]` as in a run's `run.toml`.
+
+    `data` may stand beside them. Dashes and underscores are the same.
+
+    Raises:
+        SettingsError: not there, not TOML, or a name that is no setting.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"--config: there is no file {path}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"--config: {path} cannot be read as TOML: {error}") from error
+    found = content.get("settings", content)
+    if not isinstance(found, dict):
+        raise SettingsError(f"--config: [settings] in {path} must be a table")
+    found = {name.replace("-", "_"): value for name, value in found.items()}
+    known = {item.name for item in fields(Settings)} | {"data"}
+    for name in found:
+        if name not in known:
+            raise SettingsError(f"--config: {path} sets {name!r}, which is no setting{nearest(name, known)}")
+    return found

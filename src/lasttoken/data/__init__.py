@@ -1,0 +1,1 @@
+"""From a file of labelled texts to train, validation and test splits."""

@@ -1,0 +1,96 @@
+"""From what the user gave to the splits of a run.
+
+    one file or table      ──► balanced and split by the recipe
+    a folder of splits     ──► used as given
+    --validation, --test   ──► used as given; what was not given is cut from train (validation) or absent (test)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lasttoken.config import Settings
+from lasttoken.data.files import Examples, read_examples, warn_about_labels
+from lasttoken.data.splits import (
+    Splits,
+    book_splits,
+    check_splits,
+    count_shared_texts,
+    cut_validation,
+    label_counts,
+    read_splits,
+    split_examples,
+    undersample,
+)
+
+Say = Callable[[str], None]
+
+
+def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) -> Splits:
+    """The train, validation and (perhaps) test split; what was guessed, merged or thinned is said.
+
+    The chapter balances all rows and then splits them. The default recipe thins the train split only, so that
+    validation and test keep the frequencies of real life. Splits that are given are never balanced by the book recipe.
+
+    Raises:
+        DataError: files that cannot be read, or rows that cannot be split.
+    """
+    splits = _as_given(data, settings, say)
+    if splits.validation is None:
+        train, validation = cut_validation(splits.train, settings.validation_fraction, settings.seed)
+        splits = replace(splits, train=train, validation=validation)
+        say(f"validation: {len(validation):,} rows cut from train (--validation-fraction {settings.validation_fraction:g})")
+    check_splits(splits)
+    if settings.balance == "undersample" and settings.recipe != "book":
+        before, thinned = label_counts(splits.train), undersample(splits.train, settings.seed)
+        splits = replace(splits, train=thinned)
+        say(f"train was thinned from {counts_in_words(before)} to {counts_in_words(label_counts(thinned))}")
+    for sentence in dict.fromkeys([*splits.notes, *warn_about_labels(label for e in splits.named().values() for label in e.labels or [])]):
+        say(sentence)
+    for name, n in shared_with_train(splits).items():
+        if n:
+            say(f"{n:,} of the {len(splits.named()[name]):,} {name} texts are also in train: the {name} figures flatter")
+    return splits
+
+
+def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> Splits:
+    columns: dict[str, Any] = {name: getattr(settings, name) for name in ("text", "label", "id", "group", "encoding")}
+    fractions = {name: getattr(settings, name) for name in ("train_fraction", "validation_fraction", "seed")}
+    if isinstance(data, Splits):
+        splits = data
+    elif isinstance(data, Path) and data.is_dir():
+        splits = read_splits(data, **columns)
+    elif settings.validation or settings.test:
+        train = data if isinstance(data, Examples) else read_examples(data, **columns)
+        splits = Splits(train, None, None, train.notes)
+    elif settings.recipe == "book" and isinstance(data, Path):
+        splits, counts = book_splits(data, **columns, **fractions)
+        say(f"the book's recipe: {counts.n_rows:,} rows ({counts_in_words(counts.labels)}), balanced to {counts_in_words(counts.balanced)}")
+    else:
+        examples = data if isinstance(data, Examples) else read_examples(data, **columns)
+        splits = split_examples(examples, **fractions)
+        splits = replace(splits, notes=(*examples.notes, *splits.notes))
+    for name in ("validation", "test"):
+        if path := getattr(settings, name):
+            examples = read_examples(Path(path), **columns)
+            splits = replace(splits, notes=(*splits.notes, *examples.notes), **{name: examples})
+    return splits
+
+
+def shared_with_train(splits: Splits) -> dict[str, int]:
+    """Rows of validation and of test whose exact text is also in train."""
+    return {name: count_shared_texts(splits.train, examples) for name, examples in splits.named().items() if name != "train"}
+
+
+def counts_in_words(counts: dict[str, int]) -> str:
+    """Label counts for a sentence; only the number of labels when there are many.
+
+    >>> counts_in_words({"ham": 4825, "spam": 747})
+    'ham 4,825, spam 747'
+    """
+    if len(counts) > 8:
+        return f"{sum(counts.values()):,} rows of {len(counts)} labels"
+    return ", ".join(f"{label} {n:,}" for label, n in counts.items())

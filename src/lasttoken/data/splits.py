@@ -1,0 +1,568 @@
+"""Splits that share nothing: stratified by label, with identical texts and rows of one group on one side.
+
+    rows        components                       quotas of each label          sides
+    0 "a" g1 ┐
+    1 "a" g2 ┤  same text or same group,         70 % / 10 % / 20 % of its     large components first, each where
+    2 "b" g2 ┘  directly or through others       rows, at least one each       its labels still have room, then the
+    3 "c"    ─  a row alone                                                    rows alone fill every quota exactly
+
+The recipe of *Build a Large Language Model (From Scratch)*, chapter 6, which knows nothing of repeated texts, is
+`book_splits`; its draws are those of pandas' `DataFrame.sample`: `RandomState(seed).choice(n, size, replace=False)`.
+The chapter has it in two versions: its notebook shuffles once, the script of its table of experiments twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lasttoken.data.files import Examples, open_table, read_as_chapter, read_examples
+from lasttoken.errors import DataError, SettingsError, one_of
+from lasttoken.storage import new_file
+
+Indices = NDArray[np.intp]
+
+SPLIT_NAMES = ("train", "validation", "test")
+BOOK_SHUFFLES = 2  # as the script of the chapter's table; 1: as its notebook (37 instead of 36 test texts in train)
+ATTEMPTS = 20  # at getting every label into every split; few groups with several labels each may need more than one
+SPLIT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Train, validation and test examples; None for a split that was not given. `notes` are for the user."""
+
+    train: Examples
+    validation: Examples | None
+    test: Examples | None
+    notes: tuple[str, ...] = ()
+
+    def named(self) -> dict[str, Examples]:
+        """The splits there are, by name."""
+        found = zip(SPLIT_NAMES, (self.train, self.validation, self.test), strict=True)
+        return {name: examples for name, examples in found if examples is not None}
+
+
+# Labels -----------------------------------------------------------------------------------------------------------
+
+
+def natural_order(labels: Iterable[str]) -> list[str]:
+    """The distinct labels as a person would order them: numbers by value, digits inside words too.
+
+    >>> natural_order(["10", "2", "-1", "class 10", "class 2", "2"])
+    ['-1', '2', '10', 'class 2', 'class 10']
+    """
+    return sorted(set(labels), key=_natural_key)
+
+
+def _natural_key(label: str) -> tuple[object, ...]:
+    """Numbers first, then words; the label itself last, so that no two labels are equal."""
+    if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", label):
+        return (0, float(label), label)
+    parts = re.split(r"([0-9]+)", label.casefold())  # words at even places, digits at odd ones
+    digits = [(len(part.lstrip("0")), part.lstrip("0")) for part in parts[1::2]]
+    return (1, [*zip(parts[::2], [*digits, (0, "")], strict=True)], label)
+
+
+def labels_of(examples: Examples) -> list[str]:
+    """The labels of labelled examples.
+
+    Raises:
+        DataError: there are none.
+    """
+    if examples.labels is None:
+        raise DataError(f"{examples.source or 'the examples'} have no labels; name their column with --label")
+    return examples.labels
+
+
+def label_counts(examples: Examples) -> dict[str, int]:
+    """Rows of each label, in natural order."""
+    counts = Counter(labels_of(examples))
+    return {label: counts[label] for label in natural_order(counts)}
+
+
+def _label_ids(examples: Examples) -> tuple[list[str], Indices]:
+    """The labels in natural order, and each example's index among them, of shape (N,)."""
+    labels = labels_of(examples)
+    names = natural_order(labels)
+    if len(names) < 2:
+        found = f"only one label, {names[0]!r}" if names else "no examples"
+        raise DataError(
+            f"{examples.source or 'the data'} has {found}; a classifier needs examples of at least two labels"
+        )
+    at = {name: label_id for label_id, name in enumerate(names)}
+    return names, np.fromiter((at[label] for label in labels), np.intp, len(labels))
+
+
+# Splitting --------------------------------------------------------------------------------------------------------
+
+
+def split_examples(examples: Examples, train_fraction: float, validation_fraction: float, seed: int) -> Splits:
+    """Cut examples into train, validation and test (the rest), rows in the file's order.
+
+    Each label is spread by the fractions to within a row, as far as components allow, and is in every split.
+    The same examples and seed give the same splits.
+
+    Raises:
+        DataError: one label only, or one with too few rows or too few independent groups for three splits.
+        SettingsError: fractions that leave nothing for a split.
+    """
+    fractions = (train_fraction, validation_fraction, 1 - train_fraction - validation_fraction)
+    if min(fractions) < 1e-9:
+        raise SettingsError(
+            f"--train-fraction {train_fraction} and --validation-fraction {validation_fraction} leave nothing for one"
+            " of train, validation and test; use fractions such as 0.7 and 0.1"
+        )
+    train, validation, test = parts = _cut(examples, fractions, SPLIT_NAMES, seed)
+    return Splits(train, validation, test, (*_repeat_notes(examples), *_size_notes(parts, fractions)))
+
+
+def cut_validation(train: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
+    """Cut a validation split of this fraction from train, by the rules of `split_examples`: (train, validation).
+
+    Raises:
+        DataError, SettingsError: as `split_examples`.
+    """
+    if not 0 < fraction < 1:
+        raise SettingsError(f"--validation-fraction is {fraction}; it must be above 0 and below 1")
+    kept, validation = _cut(train, (1 - fraction, fraction), SPLIT_NAMES[:2], seed)
+    return kept, validation
+
+
+def _repeat_notes(examples: Examples) -> tuple[str, ...]:
+    n_repeats = len(examples) - len(set(examples.texts))
+    if not n_repeats:
+        return ()
+    verb = "row repeats" if n_repeats == 1 else "rows repeat"
+    return (f"{n_repeats:,} {verb} the text of another; identical texts are kept in one split",)
+
+
+def _size_notes(parts: Sequence[Examples], fractions: Sequence[float]) -> list[str]:
+    """Sentences about splits that large components made larger or smaller than asked, by more than rounding does."""
+    n_rows = sum(map(len, parts))
+    slack = max(0.02 * n_rows, len(label_counts(parts[0])))
+    return [
+        f"{name} has {len(part):,} of {n_rows:,} rows instead of {fraction:.0%}, because rows that share a text or a"
+        " group, directly or through others, are never cut apart"
+        for name, part, fraction in zip(SPLIT_NAMES, parts, fractions, strict=True)
+        if abs(len(part) - fraction * n_rows) > slack
+    ]
+
+
+def _cut(examples: Examples, fractions: Sequence[float], names: Sequence[str], seed: int) -> list[Examples]:
+    labels, label_ids = _label_ids(examples)
+    component = _components(examples)
+    table = _ComponentTable.of(component, label_ids, len(labels))
+    _refuse_rare(examples, labels, label_ids, table, names)
+    rng = np.random.default_rng(seed)
+    quotas = _quotas(np.bincount(label_ids), fractions)
+    for attempt in range(ATTEMPTS):
+        side = _assign(component, label_ids, table, quotas, rng, disorder=attempt)
+        n_rows = np.bincount(label_ids * len(names) + side, minlength=quotas.size)
+        if n_rows.all():
+            return [examples.take(np.flatnonzero(side == s).tolist()) for s in range(len(names))]
+    label_id, at = divmod(int(n_rows.argmin()), len(names))
+    raise DataError(
+        f"label {labels[label_id]!r} of {examples.source or 'the data'} could not be put in the {names[at]} split,"
+        " because its rows hang together with those of other labels by text or group; use another --seed or --group,"
+        " or give your own splits"
+    )
+
+
+def _assign(
+    component: Indices,
+    label_ids: Indices,
+    table: _ComponentTable,
+    quotas: Indices,
+    rng: np.random.Generator,
+    disorder: int,
+) -> Indices:
+    """The side of each row, of shape (N,): components of several rows first, then the rows alone."""
+    plan = _Plan.of(quotas, table.per_label)
+    side = _place_components(table, plan, rng, disorder)[component]
+    alone = np.flatnonzero(side < 0)
+    side[alone] = _place_alone(label_ids[alone], plan, rng)
+    return side
+
+
+def _components(examples: Examples) -> Indices:
+    """The component of each row, of shape (N,): rows that share a text or a group, directly or through others.
+
+    An empty group is no group.
+    """
+    seen: dict[str, int] = {}
+    text_ids = [seen.setdefault(text, len(seen)) for text in examples.texts]
+    if examples.groups is None:
+        return np.array(text_ids, np.intp)
+    n_texts = len(seen)
+    groups: dict[str, int] = {}
+    parent = list(range(n_texts))
+    for text_id, group in zip(text_ids, examples.groups, strict=True):
+        if group:
+            first = groups.setdefault(group, text_id)  # the first text of a group stands for the group
+            _unite(parent, first, text_id)
+    roots = np.array([_root(parent, text_id) for text_id in range(n_texts)], np.intp)
+    component: Indices = np.unique(roots, return_inverse=True)[1].astype(np.intp)
+    return component[np.array(text_ids, np.intp)]
+
+
+def _root(parent: list[int], node: int) -> int:
+    while parent[node] != node:
+        parent[node] = parent[parent[node]]  # halves the path, so that later look-ups are short
+        node = parent[node]
+    return node
+
+
+def _unite(parent: list[int], one: int, other: int) -> None:
+    parent[_root(parent, one)] = _root(parent, other)
+
+
+@dataclass(frozen=True)
+class _ComponentTable:
+    """How many rows of each label a component has: one entry for each (component, label) that occurs, by component."""
+
+    component: Indices  # (M,)
+    label_id: Indices  # (M,)
+    n_rows: Indices  # (M,)
+    size: Indices  # rows of each component
+    per_label: Indices  # (K,): components that have the label
+
+    @classmethod
+    def of(cls, component: Indices, label_ids: Indices, n_labels: int) -> _ComponentTable:
+        pairs, n_rows = np.unique(component * n_labels + label_ids, return_counts=True)
+        label_id = pairs % n_labels
+        per_label = np.bincount(label_id, minlength=n_labels)
+        return cls(pairs // n_labels, label_id, n_rows.astype(np.intp), np.bincount(component), per_label)
+
+
+def _refuse_rare(
+    examples: Examples, labels: list[str], label_ids: Indices, table: _ComponentTable, names: Sequence[str]
+) -> None:
+    """Every label needs a component for each split."""
+    rare = np.flatnonzero(table.per_label < len(names)).tolist()
+    if not rare:
+        return
+    n_rows = np.bincount(label_ids)
+    worst = min(rare, key=lambda label_id: int(n_rows[label_id]))
+    count, n_components = int(n_rows[worst]), int(table.per_label[worst])
+    found = f"{count} {'row' if count == 1 else 'rows'}"
+    if count > n_components:
+        found += f" but only {n_components} independent of each other (identical texts or one group count once)"
+    others = f" (and {len(rare) - 1} more labels are too rare)" if len(rare) > 1 else ""
+    raise DataError(
+        f"label {labels[worst]!r} of {examples.source or 'the data'} has {found}, too few for one in each of"
+        f" {', '.join(names)}{others}; add examples of it, or remove or merge the label"
+    )
+
+
+def _quotas(n_rows: Indices, fractions: Sequence[float]) -> Indices:
+    """Rows of each label for each side, (K, S): largest remainders, then at least one everywhere.
+
+    >>> _quotas(np.array([10, 3]), (0.7, 0.1, 0.2)).tolist()
+    [[7, 1, 2], [1, 1, 1]]
+    """
+    exact = n_rows[:, None] * np.array(fractions)
+    quotas: Indices = np.floor(exact + 1e-9).astype(np.intp)
+    rest = n_rows - quotas.sum(axis=1)
+    rank = np.argsort(np.argsort(quotas - exact, axis=1, kind="stable"), axis=1, kind="stable")
+    quotas += rank < rest[:, None]
+    for quota in quotas:
+        while quota.min() == 0:
+            quota[quota.argmin()] += 1
+            quota[quota.argmax()] -= 1
+    return quotas
+
+
+@dataclass
+class _Plan:
+    """What is still to be placed. Plain lists: the loop over components reads single numbers."""
+
+    room: list[list[int]]  # [label][side]: rows until the quota; below 0 when a component was too large
+    n_components: list[int]  # [label]: components with it that are not placed yet
+    lacks: list[set[int]] = field(default_factory=list)  # [label]: sides that have none of it yet
+
+    @classmethod
+    def of(cls, quotas: Indices, per_label: Indices) -> _Plan:
+        n_labels, n_sides = quotas.shape
+        return cls(quotas.tolist(), per_label.tolist(), [set(range(n_sides)) for _ in range(n_labels)])
+
+    def choose(self, counts: list[tuple[int, int]], draw: float) -> int:
+        """The side for a component of these (label, rows); `draw` in [0, 1) decides among sides with room."""
+        sides = list(range(len(self.room[0])))
+        urgent = [
+            label for label, _ in counts if self.lacks[label] and self.n_components[label] <= len(self.lacks[label])
+        ]
+        if urgent:
+            gains = [sum(side in self.lacks[label] for label in urgent) for side in sides]
+            sides = [side for side in sides if gains[side] == max(gains)]
+        spare = {side: min(self.room[label][side] - n for label, n in counts) for side in sides}
+        fitting = [side for side in sides if spare[side] >= 0]
+        if not fitting:
+            return max(sides, key=lambda side: spare[side])
+        room = [sum(self.room[label][side] for label, _ in counts) for side in fitting]
+        mark = draw * sum(room)
+        for side, width in zip(fitting, room, strict=True):
+            mark -= width
+            if mark < 0:
+                return side
+        return fitting[-1]
+
+    def place(self, counts: list[tuple[int, int]], side: int) -> None:
+        for label, n in counts:
+            self.room[label][side] -= n
+            self.n_components[label] -= 1
+            self.lacks[label].discard(side)
+
+
+def _place_components(table: _ComponentTable, plan: _Plan, rng: np.random.Generator, disorder: int) -> Indices:
+    """The side of each component, -1 for rows alone: largest first, less strictly so with more disorder."""
+    side = np.full(len(table.size), -1, np.intp)
+    many = np.flatnonzero(table.size > 1)
+    size = table.size[many] * (1 + disorder * rng.random(len(many)))
+    order = many[np.lexsort((rng.random(len(many)), -size))]
+    starts = np.searchsorted(table.component, order).tolist()
+    ends = np.searchsorted(table.component, order, side="right").tolist()
+    draws = rng.random(len(order)).tolist()
+    label_id, n_rows = table.label_id.tolist(), table.n_rows.tolist()
+    chosen = []
+    for start, end, draw in zip(starts, ends, draws, strict=True):
+        counts = list(zip(label_id[start:end], n_rows[start:end], strict=True))
+        chosen.append(plan.choose(counts, draw))
+        plan.place(counts, chosen[-1])
+    side[order] = chosen
+    return side
+
+
+def _place_alone(label_ids: Indices, plan: _Plan, rng: np.random.Generator) -> Indices:
+    """The side of each row that is a component of its own: the rows of a label, shuffled, fill its quotas."""
+    side = np.empty(len(label_ids), np.intp)
+    shuffled = rng.permutation(len(label_ids))
+    by_label = shuffled[np.argsort(label_ids[shuffled], kind="stable")]
+    ends = np.cumsum(np.bincount(label_ids, minlength=len(plan.room)))
+    for label, rows in enumerate(np.split(by_label, ends[:-1])):
+        take = _fill(plan.room[label], plan.lacks[label], len(rows))
+        side[rows] = np.repeat(np.arange(len(take)), take)
+    return side
+
+
+def _fill(room: list[int], lacks: set[int], n_rows: int) -> list[int]:
+    """How many of `n_rows` rows each side takes: its room, less where another side's component was too large.
+
+    >>> _fill([70, 10, 20], {0, 1, 2}, 100), _fill([5, -3, 2], {0, 2}, 4)
+    ([70, 10, 20], [2, 0, 2])
+    """
+    take = [max(0, n) for n in room]
+    keep = [int(side in lacks) for side in range(len(room))]
+    while (excess := sum(take) - n_rows) > 0:
+        side = max(range(len(room)), key=lambda s: (take[s] - keep[s], take[s]))
+        take[side] -= min(excess, max(1, take[side] - keep[side]))
+    return take
+
+
+def undersample(examples: Examples, seed: int) -> Examples:
+    """Thin every label to the count of the rarest, at random; the order is kept.
+
+    Raises:
+        DataError: one label only.
+    """
+    names, label_ids = _label_ids(examples)
+    n_each = int(np.bincount(label_ids).min())
+    rng = np.random.default_rng(seed)
+    kept = [rng.choice(np.flatnonzero(label_ids == at), n_each, replace=False) for at in range(len(names))]
+    return examples.take(np.sort(np.concatenate(kept)).tolist())
+
+
+# The book's recipe ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BookCounts:
+    """Rows at each stage of the chapter's recipe; for the SMS collection 5,572, then 747 of each label."""
+
+    n_rows: int
+    labels: dict[str, int]
+    balanced: dict[str, int]
+
+
+def book_splits(
+    path: str | Path,
+    *,
+    text: Sequence[str] = (),
+    label: str | None = None,
+    id: str | None = None,
+    group: str | None = None,
+    encoding: str = "utf-8",
+    seed: int = 123,
+    train_fraction: float = 0.7,
+    validation_fraction: float = 0.1,
+    shuffles: int = BOOK_SHUFFLES,
+) -> tuple[Splits, BookCounts]:
+    """The chapter's splits, row for row: thin to the rarest label, shuffle, cut (with rounding down).
+
+    A headerless `label<TAB>text` file is read as the chapter reads it, with CSV's quotes; any other as
+    `read_examples` does. The other labels are drawn first, in natural order, then all rows of the rarest; each draw
+    starts from the seed. Identical texts may be in two splits, as in the book (`count_shared_texts`).
+
+    Raises:
+        DataError: a file that cannot be read, one label only, or too few rows for three splits.
+    """
+    asked = [*text, *filter(None, (label, id, group))]
+    with open_table(path, encoding=encoding, asked=asked) as table:
+        headerless = table.headerless
+    if headerless:
+        examples = read_as_chapter(path, encoding=encoding)
+    else:
+        examples = read_examples(path, text=text, label=label, id=id, group=group, encoding=encoding)
+    names, label_ids = _label_ids(examples)
+    rows = _book_balance(label_ids, len(names), seed)
+    counts = label_counts(examples)
+    for _ in range(shuffles):
+        rows = rows[_pandas_sample(len(rows), len(rows), seed)]
+    splits = _book_cut(examples, rows, train_fraction, validation_fraction)
+    return splits, BookCounts(len(examples), counts, dict.fromkeys(names, min(counts.values())))
+
+
+def _pandas_sample(n: int, size: int, seed: int) -> Indices:
+    """The indices that `frame.sample(size, random_state=seed)` draws from n rows (pandas/core/sample.py)."""
+    return np.random.RandomState(seed).choice(n, size=size, replace=False).astype(np.intp)
+
+
+def _book_balance(label_ids: Indices, n_labels: int, seed: int) -> Indices:
+    """Indices of as many rows of each label: the others drawn, then the rarest (the last, if several) as it is."""
+    by_label = [np.flatnonzero(label_ids == label_id) for label_id in range(n_labels)]
+    rarest = min(range(n_labels), key=lambda label_id: (len(by_label[label_id]), -label_id))
+    n_each = len(by_label[rarest])
+    others = [rows[_pandas_sample(len(rows), n_each, seed)] for at, rows in enumerate(by_label) if at != rarest]
+    return np.concatenate([*others, by_label[rarest]])
+
+
+def _book_cut(examples: Examples, rows: Indices, train_fraction: float, validation_fraction: float) -> Splits:
+    train_end = int(len(rows) * train_fraction)
+    validation_end = train_end + int(len(rows) * validation_fraction)
+    parts = np.split(rows, [train_end, validation_end])
+    for name, part in zip(SPLIT_NAMES, parts, strict=True):
+        if not len(part):
+            raise DataError(
+                f"the {len(rows)} balanced rows of {examples.source} leave none for {name}"
+                "; add examples of the rarest label or change the fractions"
+            )
+    train, validation, test = (examples.take(part.tolist()) for part in parts)
+    return Splits(train, validation, test, examples.notes)
+
+
+# Folders of splits ------------------------------------------------------------------------------------------------
+
+
+def write_splits(splits: Splits, folder: str | Path, *, book: bool = False) -> None:
+    """Write train.csv, validation.csv and test.csv: text, label, and id and group where there are any.
+
+    `book=True`: header `Label,Text` with label_ids in natural order, as the chapter writes them. None of the files
+    is put in place before all are written.
+
+    Raises:
+        StorageError: no permission or a full disk.
+    """
+    found = splits.named()
+    names = natural_order(label for examples in found.values() for label in labels_of(examples))
+    label_ids = {name: str(label_id) for label_id, name in enumerate(names)} if book else None
+    with ExitStack() as places:
+        for name, examples in found.items():
+            temporary = places.enter_context(new_file(Path(folder) / f"{name}.csv"))
+            with temporary.open("w", encoding="utf-8", newline="") as handle:
+                _write_csv(examples, handle, label_ids)
+
+
+def _write_csv(examples: Examples, handle: TextIO, label_ids: dict[str, str] | None) -> None:
+    labels = labels_of(examples)
+    if label_ids is not None:
+        columns = {"Label": [label_ids[label] for label in labels], "Text": examples.texts}
+    else:
+        columns = {"text": examples.texts, "label": labels}
+        columns |= {"id": examples.ids} if examples.ids is not None else {}
+        columns |= {"group": examples.groups} if examples.groups is not None else {}
+    rows = chain([tuple(columns)], zip(*columns.values(), strict=True))
+    handle.writelines(",".join(map(_quoted, row)) + "\n" for row in rows)
+
+
+def _quoted(text: str) -> str:
+    """A CSV field, in quotes when it needs them. (csv.writer leaves a lone \\r bare, and then cannot read it.)
+
+    >>> print(_quoted('5" nails'), _quoted("a, b"), _quoted("hi"))
+    "5"" nails" "a, b" hi
+    """
+    return '"' + text.replace('"', '""') + '"' if re.search('[",\r\n]', text) else text
+
+
+def read_splits(
+    folder: str | Path,
+    *,
+    text: Sequence[str] = (),
+    label: str | None = None,
+    id: str | None = None,
+    group: str | None = None,
+    encoding: str = "utf-8",
+) -> Splits:
+    """Read train.csv and, where they are there, validation.csv and test.csv (or .tsv, .jsonl, .parquet, .gz).
+
+    Raises:
+        DataError: no train file, or one that cannot be read.
+    """
+    folder = Path(folder)
+    paths = {name: _split_file(folder, name) for name in SPLIT_NAMES}
+    if paths["train"] is None:
+        raise DataError(
+            f"{folder} has no train.csv, nor one of {one_of(SPLIT_SUFFIXES[1:])}; add one{_folder_hint(folder)}"
+        )
+    found = {
+        name: read_examples(path, text=text, label=label, id=id, group=group, encoding=encoding)
+        for name, path in paths.items()
+        if path is not None
+    }
+    notes = tuple(note for examples in found.values() for note in examples.notes)
+    return Splits(found["train"], found.get("validation"), found.get("test"), notes)
+
+
+def _split_file(folder: Path, name: str) -> Path | None:
+    return next((path for suffix in SPLIT_SUFFIXES if (path := folder / f"{name}{suffix}").is_file()), None)
+
+
+def _folder_hint(folder: Path) -> str:
+    if not folder.is_dir():
+        return ", for there is no such folder"
+    names = sorted(entry.name for entry in folder.iterdir())
+    return f" (it holds {one_of(names)})" if names else " (it is empty)"
+
+
+def check_splits(splits: Splits) -> None:
+    """Check that splits belong together: two labels or more in train, and no other labels elsewhere.
+
+    Raises:
+        DataError: names the label, the split and a row.
+    """
+    known, _ = _label_ids(splits.train)
+    for name, examples in splits.named().items():
+        for row, label in enumerate(labels_of(examples), 1):
+            if label not in known:
+                raise DataError(
+                    f"row {row} of {_source(examples, name)} has label {label!r}, which is not one of {one_of(known)}"
+                    f" in {_source(splits.train, 'train')}; fix the row, or add examples of that label to train"
+                )
+
+
+def _source(examples: Examples, name: str) -> str:
+    return examples.source or f"the {name} split"
+
+
+def count_shared_texts(train: Examples, other: Examples) -> int:
+    """Rows of `other` whose exact text is also in train."""
+    known = set(train.texts)
+    return sum(text in known for text in other.texts)

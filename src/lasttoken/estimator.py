@@ -1,0 +1,143 @@
+"""The classifier as Python code uses it: train, load, predict, evaluate, save.
+
+    clf = TextClassifier.train(texts, labels, backbone="gpt2")
+    clf.predict(["You won $1000!"])        # [Prediction(label="spam", score=0.997, …)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lasttoken.checkpoint import save_classifier
+from lasttoken.config import resolve
+from lasttoken.data.files import Examples, from_frame, from_lists
+from lasttoken.errors import DataError
+from lasttoken.evaluation.evaluate import evaluate
+from lasttoken.predict import Prediction, Predictor
+from lasttoken.run import load_predictor, train_run
+from lasttoken.rundir import RunDir
+from lasttoken.talk import Talk
+
+Texts = Sequence[str] | Any  # a list of texts, a table with columns, or (train only) a path
+
+
+class TextClassifier:
+    """A trained classifier. Make one with `train` or `load`."""
+
+    def __init__(self, predictor: Predictor, metrics: dict[str, Any], run_dir: Path | None = None) -> None:
+        self._predictor = predictor
+        self.metrics = metrics  # the content of metrics.json
+        self.run_dir = run_dir
+
+    @classmethod
+    def train(
+        cls,
+        texts: Texts,
+        labels: Sequence[str] | Sequence[int] | None = None,
+        *,
+        validation: tuple[Sequence[str], Sequence[str]] | Any = None,
+        test: tuple[Sequence[str], Sequence[str]] | Any = None,
+        recipe: str = "default",
+        out: str | Path | None = None,
+        overwrite: bool = False,
+        offline: bool = False,
+        talk: Talk | None = None,
+        **settings: Any,
+    ) -> TextClassifier:
+        """Train a classifier.
+
+        Args:
+            texts: a list of texts with `labels` beside it; a data frame (columns by the settings `text`, `label`);
+                or the path of a file or a folder of splits, as on the command line.
+            validation, test: (texts, labels), or frames; cut from the data when not given.
+            recipe: "default", or "book" for chapter 6.
+            out: leave a run directory there.
+            settings: any field of `lasttoken.config.Settings`, such as `backbone`, `epochs`, `train_blocks`.
+
+        Raises:
+            LastTokenError: see lasttoken.errors.
+        """
+        resolved = resolve(recipe, settings)
+        columns = {name: getattr(resolved, name) for name in ("text", "label", "id", "group")}
+        data: Path | Examples
+        if isinstance(texts, str | Path):
+            if labels is not None:
+                raise DataError(f"labels were given beside the path {texts}; leave them out, they are read from the file")
+            data = Path(texts)
+        else:
+            data = _examples(texts, labels, columns)
+        given = {
+            name: None if value is None else _examples(*value, columns) if isinstance(value, tuple) else _examples(value, None, columns)
+            for name, value in (("validation", validation), ("test", test))
+        }
+        run = train_run(
+            data, resolved, out=Path(out) if out is not None else None, overwrite=overwrite, offline=offline, talk=talk, **given
+        )
+        return cls(run.predictor, run.metrics, run.out)
+
+    @classmethod
+    def load(cls, run_dir: str | Path, *, device: str = "auto", precision: str = "auto") -> TextClassifier:
+        """Load a finished run.
+
+        Raises:
+            RunError: not a finished run.
+            BackboneError: its weights are torn.
+        """
+        folder = Path(run_dir)
+        metrics = RunDir(folder).read_metrics()
+        return cls(load_predictor(folder, device, precision), metrics, folder)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The K labels, in the order of their ids."""
+        return self._predictor.labels
+
+    def predict(self, texts: str | Sequence[str]) -> list[Prediction]:
+        """One prediction for each text, in order.
+
+        Raises:
+            DataError: something that is not a string.
+        """
+        return self._predictor.predict(_checked(texts))
+
+    def predict_proba(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
+        """Probabilities [N, K], columns in the order of `labels`.
+
+        Raises:
+            DataError: something that is not a string.
+        """
+        return np.exp(self._predictor.log_probs(self._predictor.encode(_checked(texts))))
+
+    def evaluate(self, texts: Texts, labels: Sequence[str] | Sequence[int] | None = None) -> dict[str, Any]:
+        """Metrics on labelled texts, as one split of metrics.json.
+
+        Raises:
+            DataError: a label that the classifier does not know.
+        """
+        return evaluate(self._predictor, _examples(texts, labels, {})).to_json()
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder that `load` reads: the classifier and its metrics.
+
+        Raises:
+            RunError: the folder holds a finished run, or other files.
+            StorageError: no permission, or a full disk.
+        """
+        run_dir = RunDir(Path(folder))
+        run_dir.check_free(overwrite=False)
+        run_dir.clear()
+        save_classifier(run_dir.path, self._predictor.classifier, self._predictor.tokenizer)
+        run_dir.write_metrics(self.metrics)
+
+
+def _examples(texts: Any, labels: Any, columns: dict[str, Any]) -> Examples:
+    return from_frame(texts, **columns) if hasattr(texts, "columns") else from_lists(texts, labels)
+
+
+def _checked(texts: str | Sequence[str]) -> list[str]:
+    return from_lists([texts] if isinstance(texts, str) else texts).texts

@@ -1,0 +1,1 @@
+"""How good a classifier is: metrics with intervals, and the cheap models it has to beat."""

@@ -1,0 +1,55 @@
+"""A classifier against labelled examples: the truth in its own labels, then the metrics.
+
+A column made only of the classifier's label ids ("0", "1", as chapter 6 writes them) stands for its labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lasttoken.data.files import Examples
+from lasttoken.errors import DataError, one_of
+from lasttoken.evaluation.metrics import Metrics, compute_metrics
+from lasttoken.predict import Predictor
+
+Say = Callable[[str], None]
+
+
+def evaluate(
+    predictor: Predictor, examples: Examples, say: Say | None = None, progress: Callable[[int], None] | None = None
+) -> Metrics:
+    """The metrics of a classifier on labelled examples.
+
+    Raises:
+        DataError: no labels, or one that the classifier does not know (the row is named).
+    """
+    label_ids = match_labels(examples, predictor.labels, say or (lambda sentence: None))
+    log_probs = predictor.log_probs(predictor.encode(examples.texts), progress)
+    return compute_metrics(label_ids, predictor.labels, log_probs=log_probs)
+
+
+def match_labels(examples: Examples, labels: Sequence[str], say: Say) -> NDArray[np.int64]:
+    """The label_id of each example [N].
+
+    Raises:
+        DataError: see `evaluate`.
+    """
+    if examples.labels is None:
+        raise DataError(f"{examples.source or 'the examples'} has no labels to evaluate against; name the column with --label")
+    ids = {label: label_id for label_id, label in enumerate(labels)}
+    by_id = {str(label_id): label_id for label_id in range(len(labels))}
+    found = set(examples.labels)
+    if not found & ids.keys() and found <= by_id.keys():
+        pairs = ", ".join(f"{label_id} = {label}" for label_id, label in enumerate(labels))
+        say(f"the labels of {examples.source or 'the examples'} are the classifier's label ids: {pairs}")
+        ids = by_id
+    for row, label in enumerate(examples.labels, 1):
+        if label not in ids:
+            raise DataError(
+                f"row {row} of {examples.source or 'the examples'} has label {label!r}, which is not one of the classifier's "
+                f"{one_of(labels)}; fix the row, or name another column with --label"
+            )
+    return np.array([ids[label] for label in examples.labels], dtype=np.int64)

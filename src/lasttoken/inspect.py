@@ -1,0 +1,62 @@
+"""What is in a run or a backbone, as `lasttoken info` tells it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lasttoken.catalog import BACKBONES
+from lasttoken.checkpoint import load_classifier
+from lasttoken.model.pretrained import load_backbone
+from lasttoken.rundir import RunDir
+
+
+def describe(what: str, offline: bool = False) -> dict[str, Any]:
+    """Facts about a run directory, or about a backbone by name, hub id or folder.
+
+    Raises:
+        RunError: a run that is not finished.
+        BackboneError, NetworkError: a backbone that cannot be loaded.
+    """
+    folder = Path(what)
+    if what not in BACKBONES and ((folder / "run.toml").is_file() or (folder / "metrics.json").is_file()):
+        return describe_run(RunDir(folder))
+    return describe_backbone(what, offline)
+
+
+def describe_run(run_dir: RunDir) -> dict[str, Any]:
+    """Labels, figures, settings and versions of a finished run."""
+    metrics = run_dir.read_metrics()
+    classifier, _ = load_classifier(run_dir.path)
+    config = classifier.config
+    recorded = run_dir.read_toml() if (run_dir.path / "run.toml").is_file() else {}
+    return {
+        "run": str(run_dir.path),
+        "labels": list(config.labels),
+        "backbone": config.backbone,
+        "reads": config.read,
+        "max_length": config.max_length,
+        "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
+        "accuracy": {name: split["accuracy"] for name, split in metrics["splits"].items()},
+        "trunk": recorded.get("trunk", {}).get("hash"),
+        "settings": recorded.get("settings", {}),
+        "versions": recorded.get("versions", {}),
+    }
+
+
+def describe_backbone(name: str, offline: bool = False) -> dict[str, Any]:
+    """Shape, size and tokenizer of a backbone."""
+    backbone = load_backbone(name, offline)
+    config = backbone.config
+    return {
+        "backbone": name,
+        "parameters": sum(parameter.numel() for parameter in backbone.gpt.parameters()),
+        "n_layer": config.n_layer,
+        "n_embd": config.n_embd,
+        "n_head": config.n_head,
+        "n_positions": config.n_positions,
+        "max_length": backbone.max_length,
+        "vocab_size": config.vocab_size,
+        "tokenizer_tokens": backbone.tokenizer.n_tokens,
+        "end_of_text_id": backbone.end_of_text_id,
+    }

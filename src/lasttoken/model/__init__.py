@@ -1,0 +1,1 @@
+"""The GPT, its published weights, and the classifier made of them."""

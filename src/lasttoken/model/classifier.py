@@ -1,0 +1,137 @@
+"""The classifier: a GPT cut into a frozen trunk and a trained tail, and a linear head on one token.
+
+    token_ids ──► trunk ──► features ──► tail ──► logits [B, K]
+
+    train_blocks   trunk                                 features         tail
+    head           embeddings, all blocks, ln_f, read    [B, C]           head
+    n = 1, 2, …    embeddings, first L-n blocks          [n_tokens, C]    last n blocks, ln_f, read, head
+    all            nothing                               token ids        everything
+
+With no dropout the trunk is a function of the text, so its features can be kept; `tail(trunk(x))` is the whole
+classifier in each case. Reading: `last` the last token of the text, `first` the first, `mean` the mean of ln_f's
+output over the text; `padded-last` is `last` of a text that was padded when it was encoded (chapter 6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lasttoken.errors import SettingsError
+from lasttoken.model.gpt import GPT
+from lasttoken.model.packing import Packing
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """What a classifier is beside its weights. All of it is saved with them."""
+
+    labels: tuple[str, ...]  # K names; a label_id is an index into them
+    read: str
+    causal_mask: bool
+    max_length: int  # tokens; longer texts are cut
+    truncate: str  # the end that is cut off: head or tail
+    train_blocks: str  # head, a number, or all
+    end_of_text_id: int
+    backbone: str  # where the weights came from; for people only
+
+    @property
+    def pads(self) -> bool:
+        """Whether every text is filled up to max_length, as chapter 6 does."""
+        return self.read == "padded-last"
+
+
+class Classifier(nn.Module):
+    """GPT + head. Only the tail's parameters have requires_grad."""
+
+    def __init__(self, gpt: GPT, config: ClassifierConfig, seed: int | None = None) -> None:
+        """`seed`: of the head's weights, drawn as torch.nn.Linear draws them after torch.manual_seed(seed).
+
+        None leaves them unset, for weights that are about to be loaded.
+
+        Raises:
+            SettingsError: more blocks to train, or longer texts, than the backbone has.
+        """
+        super().__init__()
+        self.config = config
+        self.gpt = gpt
+        n_layer = gpt.config.n_layer
+        if config.train_blocks.isdigit() and int(config.train_blocks) > n_layer:
+            raise SettingsError(f"--train-blocks is {config.train_blocks}, but the backbone has {n_layer} blocks; use {n_layer} or all")
+        if config.max_length > gpt.config.n_positions:
+            raise SettingsError(
+                f"--max-length is {config.max_length}, but the backbone has {gpt.config.n_positions} positions; use that or less"
+            )
+        if seed is None:
+            self.head = nn.Linear(gpt.config.n_embd, len(config.labels), device="meta")
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.head = nn.Linear(gpt.config.n_embd, len(config.labels)).to(gpt.wte.weight.dtype)
+        self.requires_grad_(False)
+        for module in self._tail_modules():
+            module.requires_grad_(True)
+
+    @property
+    def n_frozen(self) -> int | None:
+        """k, the number of blocks in the trunk; None: there is no trunk."""
+        n_layer, blocks = self.gpt.config.n_layer, self.config.train_blocks
+        return {"head": n_layer, "all": None}[blocks] if not blocks.isdigit() else n_layer - int(blocks)
+
+    @property
+    def keeps_tokens(self) -> bool:
+        """Whether features are one vector a token, not one a text."""
+        return self.config.train_blocks != "head"
+
+    def _tail_modules(self) -> list[nn.Module]:
+        if self.n_frozen is None:
+            return [self.gpt.wte, self.gpt.wpe, self.gpt.h, self.gpt.ln_f, self.head]
+        if not self.keeps_tokens:
+            return [self.head]
+        return [*self.gpt.h[self.n_frozen :], self.gpt.ln_f, self.head]
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The tail's parameters by name."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def trunk_tensors(self) -> dict[str, Tensor]:
+        """The tensors that features depend on, by name."""
+        trained = self.trained()
+        return {name: parameter for name, parameter in self.named_parameters() if name not in trained}
+
+    def trunk(self, token_ids: Tensor, packing: Packing) -> Tensor:
+        """Packed token ids [n] -> features: [n, C], [B, C] when only the head trains, or the ids themselves."""
+        if self.n_frozen is None:
+            return token_ids
+        x = self.gpt.embed(token_ids, packing)
+        if not self.keeps_tokens:
+            return self._finish(x, packing, first=0)
+        for block in self.gpt.h[: self.n_frozen]:
+            x = block(x, packing, self.config.causal_mask)
+        return x
+
+    def tail(self, features: Tensor, packing: Packing) -> Tensor:
+        """What `trunk` gave -> logits [B, K]."""
+        if self.n_frozen is None:
+            features = self._finish(self.gpt.embed(features, packing), packing, first=0)
+        elif self.keeps_tokens:
+            features = self._finish(features, packing, first=self.n_frozen)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features.to(self.head.weight.dtype))  # type: ignore[no-any-return]
+
+    def _finish(self, x: Tensor, packing: Packing, first: int) -> Tensor:
+        """The blocks from `first` on, ln_f, and the reading: [n, C] -> [B, C]."""
+        causal = self.config.causal_mask
+        for block in self.gpt.h[first:-1]:
+            x = block(x, packing, causal)
+        last = self.gpt.h[-1]
+        if self.config.read == "mean":
+            return packing.mean(self.gpt.ln_f(last(x, packing, causal)))
+        at = torch.zeros_like(packing.lengths) if self.config.read == "first" else packing.lengths - 1
+        return self.gpt.ln_f(last.read(x, packing, at, causal))  # type: ignore[no-any-return]
+
+    def forward(self, token_ids: Tensor, packing: Packing) -> Tensor:
+        """Packed token ids [n] -> logits [B, K]."""
+        return self.tail(self.trunk(token_ids, packing), packing)

@@ -1,0 +1,103 @@
+"""From a name to a backbone: the bundled one, a hub id, a Hugging Face folder, or OpenAI's own folder.
+
+    "pocket" ─► in the package      "gpt2", "org/name" ─► hub cache      "some/folder" ─► as it is
+                                         │
+                     config.json + *.safetensors + tokenizer      or      hparams.json + model.ckpt.* + tokenizer
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from torch import Tensor
+
+from lasttoken.catalog import BACKBONES
+from lasttoken.errors import BackboneError, nearest, one_of
+from lasttoken.fetch import fetch_backbone
+from lasttoken.model.gpt import GPT, GPTConfig
+from lasttoken.model.weights import build_gpt, from_published, read_gpt_config, read_tensor_files
+from lasttoken.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained GPT with its tokenizer."""
+
+    name: str
+    gpt: GPT
+    tokenizer: Tokenizer
+    max_length: int  # the longest text it was trained for, in tokens
+    end_of_text_id: int
+
+    @property
+    def config(self) -> GPTConfig:
+        """The shape of the GPT."""
+        return self.gpt.config
+
+
+def locate_backbone(name: str, offline: bool = False) -> Path:
+    """The folder of a backbone; fetched into the hub's cache when it is a name that is not there yet.
+
+    Raises:
+        BackboneError: neither a known name, nor a hub id, nor a folder.
+        NetworkError: it would have to be fetched and cannot be.
+    """
+    if name == "pocket":
+        return Path(str(resources.files("lasttoken") / "pocket"))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise BackboneError(f"--backbone {name} is a file; give the folder that holds config.json and the weights")
+    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_like_path or (name not in BACKBONES and "/" not in name):
+        known = f"use one of {one_of(BACKBONES)}, a hub id such as org/name, or a folder"
+        raise BackboneError(f"there is no backbone {name!r}{nearest(name, BACKBONES)}; {known}")
+    return fetch_backbone(name, offline=offline)
+
+
+def load_backbone(name: str, offline: bool = False) -> Backbone:
+    """Load a backbone in float32, frozen.
+
+    Raises:
+        BackboneError: not found, not GPT-2, torn, incomplete, or with another's tokenizer.
+        NetworkError: it would have to be fetched and cannot be.
+    """
+    folder = locate_backbone(name, offline)
+    is_openai = (folder / "hparams.json").is_file() and not (folder / "config.json").is_file()
+    config, tensors = _read_openai(folder) if is_openai else _read_hugging_face(folder)
+    gpt = build_gpt(config, tensors, folder)
+    tokenizer = Tokenizer.load(folder)
+    tokenizer.check_fits(config.vocab_size, folder)
+    end_of_text_id = tokenizer.end_of_text_id
+    if end_of_text_id is None:
+        raise BackboneError(f"the tokenizer in {folder} has no <|endoftext|> token; only GPT-2 style tokenizers can be used")
+    known = BACKBONES.get(name)
+    max_length = min(known.max_length, config.n_positions) if known else config.n_positions
+    return Backbone(name, gpt, tokenizer, max_length, end_of_text_id)
+
+
+def _read_hugging_face(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
+    config, _ = read_gpt_config(folder / "config.json")
+    return config, from_published(read_tensor_files(folder))
+
+
+def _read_openai(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
+    from lasttoken.model.openai import read_openai_tensors
+
+    path = folder / "hparams.json"
+    try:
+        hparams = json.loads(path.read_text("utf-8"))
+        config = GPTConfig(
+            vocab_size=int(hparams["n_vocab"]),
+            n_positions=int(hparams["n_ctx"]),
+            n_embd=int(hparams["n_embd"]),
+            n_layer=int(hparams["n_layer"]),
+            n_head=int(hparams["n_head"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BackboneError(f"{path} does not give the shape of a GPT: {error!r}") from error
+    return config, from_published(read_openai_tensors(folder))

@@ -1,0 +1,173 @@
+"""GPT-2's tensors: as published files hold them, and as our modules hold them.
+
+    files     transformer.h.0.attn.c_attn.weight  [in, out]     (the prefix may be absent)
+    modules   h.0.attn.c_attn.weight              [out, in]     four transposes a block, all else is a copy
+
+Everything is checked by name and by shape before a network is made of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lasttoken.errors import BackboneError, one_of
+from lasttoken.model.gpt import GPT, GPTConfig
+
+TRANSPOSED = re.compile(r"(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight$")
+BUFFERS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)$")  # causal masks that the published files carry along
+PREFIX = "transformer."
+
+CONVERT = (
+    "load it once where you trust it with transformers' AutoModelForCausalLM.from_pretrained(folder) "
+    "and save_pretrained(folder), which writes model.safetensors"
+)
+
+
+def read_tensor_files(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder's model.safetensors, or of the shards its index names.
+
+    Raises:
+        BackboneError: no such file, a torn one, or only a pickled pytorch_model.bin.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path in _tensor_files(folder):
+        try:
+            with safe_open(path, "pt") as file:
+                tensors.update({name: file.get_tensor(name) for name in file.keys()})
+        except (SafetensorError, OSError) as error:
+            size = path.stat().st_size if path.exists() else 0
+            raise BackboneError(f"{path} ({size:,} bytes) is torn or not safetensors: {error}; fetch it again") from error
+    return tensors
+
+
+def _tensor_files(folder: Path) -> Iterator[Path]:
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        yield single
+    elif index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise BackboneError(f"{index} is not an index of shards; fetch it again") from error
+        for name in names:
+            shard = folder / Path(name).name
+            if not shard.is_file():
+                raise BackboneError(f"{index} names the shard {name!r}, which is not in {folder}; fetch it again")
+            yield shard
+    elif (folder / "pytorch_model.bin").is_file():
+        raise BackboneError(f"{folder} holds only pytorch_model.bin, a pickle, which can run code when read; {CONVERT}")
+    else:
+        raise BackboneError(f"{folder} holds no model.safetensors and no model.safetensors.index.json")
+
+
+def read_gpt_config(path: Path) -> tuple[GPTConfig, dict[str, Any]]:
+    """A GPT-2 `config.json`: the shape, and the whole content. Its dropout is ignored.
+
+    Raises:
+        BackboneError: not there, not JSON, not GPT-2, or a variant of it that is computed otherwise.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise BackboneError(f"{path} is missing; a backbone folder holds config.json, model.safetensors and tokenizer.json") from error
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("model_type", "gpt2") != "gpt2":
+        kind = content.get("model_type") if isinstance(content, dict) else None
+        raise BackboneError(f"{path} describes a model of type {kind!r}; only the gpt2 architecture can be loaded")
+    expected = {
+        "activation_function": "gelu_new",
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": False,
+    }
+    for name, value in expected.items():
+        if content.get(name, value) != value:
+            raise BackboneError(f"{path} has {name} = {content[name]!r}; only {value!r}, as in GPT-2, can be computed")
+    try:
+        config = GPTConfig(
+            vocab_size=int(content["vocab_size"]),
+            n_positions=int(content.get("n_positions") or content["n_ctx"]),
+            n_embd=int(content["n_embd"]),
+            n_layer=int(content["n_layer"]),
+            n_head=int(content["n_head"]),
+            n_inner=content.get("n_inner"),
+            layer_norm_epsilon=float(content.get("layer_norm_epsilon", 1e-5)),
+            tied=bool(content.get("tie_word_embeddings", True)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BackboneError(f"{path} does not give the shape of a GPT: {error!r} is missing or no number") from error
+    if min(config.vocab_size, config.n_positions, config.n_layer, config.n_head) < 1 or config.n_embd % config.n_head:
+        raise BackboneError(f"{path} has n_embd {config.n_embd}, which is not a multiple of n_head {config.n_head}")
+    return config, content
+
+
+def write_gpt_config(config: GPTConfig) -> dict[str, Any]:
+    """The shape as a GPT-2 `config.json` holds it."""
+    return {
+        "model_type": "gpt2",
+        "activation_function": "gelu_new",
+        "vocab_size": config.vocab_size,
+        "n_positions": config.n_positions,
+        "n_embd": config.n_embd,
+        "n_layer": config.n_layer,
+        "n_head": config.n_head,
+        "n_inner": config.n_inner,
+        "layer_norm_epsilon": config.layer_norm_epsilon,
+        "tie_word_embeddings": config.tied,
+        "attn_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "resid_pdrop": 0.0,
+    }
+
+
+def from_published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Published names and layout to ours, in float32."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        ours = name.removeprefix(PREFIX)
+        if BUFFERS.search(ours):
+            continue
+        tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+        found[ours] = tensor.t().contiguous() if TRANSPOSED.search(ours) else tensor
+    return found
+
+
+def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our names and layout to the published ones, with the prefix."""
+    return {
+        name if name.startswith("lm_head") else PREFIX + name: (tensor.t() if TRANSPOSED.search(name) else tensor).contiguous()
+        for name, tensor in state.items()
+    }
+
+
+def build_gpt(config: GPTConfig, tensors: Mapping[str, Tensor], where: Path) -> GPT:
+    """A GPT of tensors under our names; they become its parameters, no copy is made.
+
+    Raises:
+        BackboneError: names the tensors that are missing, unknown, or of another shape.
+    """
+    with torch.device("meta"):
+        gpt = GPT(config)
+    wanted = {name: tuple(tensor.shape) for name, tensor in gpt.state_dict().items()}
+    given = dict(tensors)
+    if config.tied:
+        given.pop("lm_head.weight", None)  # the same numbers as wte
+    missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
+    if missing:
+        raise BackboneError(f"{where} lacks the tensors {one_of(sorted(missing))}; is it a GPT-2 checkpoint of the shape in config.json?")
+    if unknown:
+        raise BackboneError(f"{where} holds tensors that no GPT-2 has: {one_of(sorted(unknown))}; only plain GPT-2 checkpoints can be loaded")
+    for name, shape in wanted.items():
+        if tuple(given[name].shape) != shape:
+            raise BackboneError(f"{where}: tensor {name} has shape {tuple(given[name].shape)}, config.json asks for {shape}")
+    gpt.load_state_dict(given, assign=True)
+    return gpt.requires_grad_(False).eval()

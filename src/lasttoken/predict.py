@@ -1,0 +1,133 @@
+"""Texts to labels. What a text is batched with does not change its answer.
+
+    texts ─► token_ids ─► batches by length ─► logits [N, K] in the order asked ─► Prediction
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lasttoken.checkpoint import load_classifier
+from lasttoken.data.encoding import Encoded, batches_by_length, encode_texts
+from lasttoken.model.classifier import Classifier
+from lasttoken.model.packing import Packing
+from lasttoken.runtime import CPU, Machine, compare_logits
+from lasttoken.tokenizer import Tokenizer
+
+SELF_CHECK_TEXTS = (
+    "Free entry! Text WIN to claim your prize.",
+    "Running late, order me a coffee?",
+    "a",
+    "Your parcel is waiting. Pay the fee at once.",
+    "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20",
+    "It was the best of times, it was the worst of times.",
+    "WHY ARE YOU SHOUTING",
+    "ok",
+)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one text."""
+
+    label: str
+    score: float  # probability of the label
+    probs: dict[str, float]  # of every label
+    n_tokens: int  # tokens read
+    truncated: bool  # whether the text was too long and lost tokens
+
+
+class Predictor:
+    """A classifier on a machine, with its tokenizer."""
+
+    def __init__(self, classifier: Classifier, tokenizer: Tokenizer, machine: Machine = CPU) -> None:
+        """Moves the classifier to the machine.
+
+        Raises:
+            DeviceError: the device computes other logits than the CPU for eight texts.
+        """
+        self.classifier, self.tokenizer, self.machine = classifier, tokenizer, machine
+        if machine != CPU:
+            encoded = self.encode(SELF_CHECK_TEXTS)
+            expected = self._logits(encoded, CPU)
+            classifier.to(machine.device)
+            compare_logits(torch.from_numpy(expected), torch.from_numpy(self._logits(encoded, machine)), machine)
+
+    @classmethod
+    def load(cls, folder: Path, machine: Machine = CPU) -> Predictor:
+        """Load a run's classifier.
+
+        Raises:
+            RunError, BackboneError: see `load_classifier`.
+            DeviceError: see above.
+        """
+        return cls(*load_classifier(folder), machine)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The K labels, in the order of their ids."""
+        return self.classifier.config.labels
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Texts as this classifier reads them: cut, and padded where it was trained so."""
+        config = self.classifier.config
+        return encode_texts(
+            self.tokenizer,
+            texts,
+            max_length=config.max_length,
+            truncate=config.truncate,
+            end_of_text_id=config.end_of_text_id,
+            pad=config.pads,
+        )
+
+    def logits(self, encoded: Encoded, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+        """Logits [N, K] in float32, in the order of the texts; `progress` is told of rows done."""
+        return self._logits(encoded, self.machine, progress)
+
+    @torch.inference_mode()
+    def _logits(
+        self, encoded: Encoded, machine: Machine, progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        found = np.empty((len(encoded), len(self.labels)), dtype=np.float32)
+        offsets = encoded.offsets
+        for rows in batches_by_length(encoded.lengths, machine.token_budget):
+            ids = np.concatenate([encoded.token_ids[offsets[row] : offsets[row + 1]] for row in rows])
+            packing = Packing(encoded.lengths[rows].tolist(), machine.device)
+            with machine.autocast():
+                logits = self.classifier(torch.from_numpy(ids).to(machine.device), packing)
+            found[rows] = logits.float().cpu().numpy()
+            if progress:
+                progress(len(rows))
+        return found
+
+    def log_probs(self, encoded: Encoded, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+        """Log-probabilities [N, K]."""
+        return log_softmax(self.logits(encoded, progress))
+
+    def predict(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> list[Prediction]:
+        """One answer for each text, in order."""
+        encoded = self.encode(texts)
+        probs = np.exp(self.log_probs(encoded, progress))
+        best = probs.argmax(1) if len(probs) else []
+        return [
+            Prediction(
+                label=self.labels[label_id],
+                score=float(row[label_id]),
+                probs={label: float(p) for label, p in zip(self.labels, row, strict=True)},
+                n_tokens=int(length),
+                truncated=bool(cut),
+            )
+            for label_id, row, length, cut in zip(best, probs, encoded.lengths, encoded.cut, strict=True)
+        ]
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[N, K] -> [N, K], shifted by the row's maximum so that nothing overflows."""
+    shifted = logits - logits.max(1, keepdims=True, initial=-np.inf)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)), dtype=np.float32)

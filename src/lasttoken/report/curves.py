@@ -1,0 +1,184 @@
+"""The course of a training as two figures: loss and accuracy against epochs, and against examples seen.
+
+    history.jsonl   {"step": 50, "epoch": 0.38, "examples_seen": 400, "train_loss": 0.61, "validation_loss": 0.64, …}
+        │  a point at its true place on the axis for every figure a line has
+        ▼
+    curves/loss.pdf  loss.svg  accuracy.pdf  accuracy.svg
+
+The same lines give the same bytes: no dates, and the ids inside an SVG come from a fixed salt. Only
+matplotlib's objects are used, never pyplot, so no display and no state of the caller's is touched. The figures
+keep their own look whatever the user's matplotlibrc says.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from numpy.typing import ArrayLike, NDArray
+
+from lasttoken.storage import new_file, write_text
+
+INK, PAPER = "#16191d", "#fefefe"  # told apart from all other colours, so that a page can put its own in their place
+LOOK = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 10.0,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "axes.facecolor": "none",
+    "svg.fonttype": "none",  # text stays text: small, and readable aloud
+    "pdf.fonttype": 42,  # TrueType, so that text in the PDF can be searched
+}
+SPLIT_LINES: dict[str, dict[str, Any]] = {  # Okabe and Ito's blue and vermilion: 3:1 or more on white and on near-black
+    "train": {"color": "#0072B2", "linestyle": "-", "marker": "o", "markersize": 4},
+    "validation": {
+        "color": "#D55E00",
+        "linestyle": (0, (5, 2)),
+        "marker": "s",
+        "markersize": 7,
+        "markerfacecolor": "none",  # equal points of both splits stay visible
+    },
+}
+MAX_MARKED = 40  # points of one line above which only the line is drawn
+
+
+@dataclass(frozen=True)
+class _Chart:
+    """One figure: the suffix of the keys it draws, and what its axis says."""
+
+    key: str
+    axis: str
+
+
+CHARTS = (_Chart("loss", "Loss (nats per example)"), _Chart("accuracy", "Accuracy"))
+
+
+def draw_curves(history: Sequence[Mapping[str, Any]], folder: Path, n_train: int | None = None) -> dict[str, str]:
+    """Write loss and accuracy as PDF and SVG into `folder`, each file whole or absent.
+
+    Args:
+        history: the lines of `history.jsonl`, with `step`, `epoch` (passes over train so far), `examples_seen` and
+            any of `train_loss`, `validation_loss`, `train_accuracy`, `validation_accuracy`. A figure that is absent,
+            None or not finite is left out. The last line with `best: true` is marked as the kept weights.
+        folder: created when it does not exist.
+        n_train: examples in the train split, for the second axis where no line tells examples seen.
+
+    Returns:
+        {"loss": …, "accuracy": …}: SVG elements to put into a page. Their ink is `currentColor`, they have no
+        background and no ids that could meet another figure's.
+
+    Raises:
+        StorageError: no permission to write, or a full disk.
+    """
+    return {chart.key: _write(chart, history, folder, _examples_per_epoch(history, n_train)) for chart in CHARTS}
+
+
+def _write(chart: _Chart, history: Sequence[Mapping[str, Any]], folder: Path, per_epoch: float | None) -> str:
+    with style.context(["default", LOOK, {"svg.hashsalt": f"lasttoken {chart.key}"}]):
+        figure = _draw(chart, history, per_epoch)
+        with new_file(folder / f"{chart.key}.pdf") as path:
+            figure.savefig(path, format="pdf", metadata={"CreationDate": None})
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    write_text(folder / f"{chart.key}.svg", buffer.getvalue())
+    return _inline(buffer.getvalue())
+
+
+def _draw(chart: _Chart, history: Sequence[Mapping[str, Any]], per_epoch: float | None) -> Figure:
+    figure = Figure(figsize=(5.2, 3.6), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.05))
+    axes = figure.add_subplot()
+    values = [value for split in SPLIT_LINES for value in _draw_split(axes, history, split, chart.key)]
+    axes.set_xlabel("Epoch")
+    axes.set_ylabel(chart.axis)
+    axes.set_xlim(0, _last_epoch(history))
+    axes.grid(visible=True, color="#808080", alpha=0.25, linewidth=0.6)
+    axes.spines["right"].set_visible(False)
+    axes.spines["top"].set_visible(per_epoch is not None)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
+    _scale(axes, chart.key, values)
+    if per_epoch is not None:
+        _add_examples_axis(axes, per_epoch)
+    if values:
+        _mark_best(axes, history)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    else:
+        axes.text(0.5, 0.5, f"No {chart.key} in this run's history", transform=axes.transAxes, ha="center")
+    return figure
+
+
+def _draw_split(axes: Axes, history: Sequence[Mapping[str, Any]], split: str, key: str) -> list[float]:
+    """Draw one split's line, and give its values."""
+    key = f"{split}_{key}"
+    points = [(float(line["epoch"]), float(line[key])) for line in history if line.get(key) is not None]
+    points = [(epoch, value) for epoch, value in points if math.isfinite(value)]
+    values = [value for _, value in points]
+    look = SPLIT_LINES[split] | ({} if len(points) <= MAX_MARKED else {"marker": ""})
+    if points:
+        epochs = [epoch for epoch, _ in points]
+        axes.plot(epochs, values, label=split, linewidth=1.6, clip_on=False, zorder=3, **look)
+    return values
+
+
+def _scale(axes: Axes, key: str, values: list[float]) -> None:
+    """Loss from 0; accuracy up to 100 %, from a little below the lowest."""
+    if key == "loss":
+        axes.set_ylim(0, 1.05 * max(values, default=1.0) or 1.0)
+        return
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    lowest = min(values, default=0.0)
+    axes.set_ylim(max(0.0, lowest - max(0.05, 0.1 * (1 - lowest))), 1.0)
+
+
+def _add_examples_axis(axes: Axes, per_epoch: float) -> None:
+    top = axes.secondary_xaxis("top", functions=(_times(per_epoch), _times(1 / per_epoch)))
+    top.set_xlabel("Examples seen")
+    top.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
+    top.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
+
+
+def _times(factor: float) -> Callable[[ArrayLike], NDArray[np.float64]]:
+    return lambda values: np.asarray(values, dtype=np.float64) * factor
+
+
+def _mark_best(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
+    best = [line["epoch"] for line in history if line.get("best")]
+    if best:
+        axes.axvline(best[-1], color=INK, linewidth=1, linestyle=":", label="kept", zorder=2, clip_on=False)
+
+
+def _last_epoch(history: Sequence[Mapping[str, Any]]) -> float:
+    return max((float(line["epoch"]) for line in history), default=0.0) or 1.0
+
+
+def _examples_per_epoch(history: Sequence[Mapping[str, Any]], n_train: int | None) -> float | None:
+    """From the history's own counts, because an epoch may leave out its last, incomplete batch."""
+    known = [line for line in history if line["epoch"] > 0 and line.get("examples_seen")]
+    if known:
+        return float(known[-1]["examples_seen"] / known[-1]["epoch"])
+    return float(n_train) if n_train else None
+
+
+def _inline(svg: str) -> str:
+    """The <svg> element alone, drawn in the colour of the text around it."""
+    element = svg[svg.index("<svg") :]
+    element = re.sub(r"<metadata>.*?</metadata>\s*", "", element, flags=re.DOTALL)
+    element = re.sub(r"<style.*?</style>", "", element, flags=re.DOTALL)  # of `*`: it would reach the page around it
+    element = element.replace("<svg ", '<svg style="stroke-linejoin: round; stroke-linecap: butt" ', 1)
+    element = re.sub(r'<g id="[^"]*"', "<g", element)  # figure_1, axes_1, …: nothing refers to them
+    return element.replace(PAPER, "none").replace(INK, "currentColor").strip()

@@ -1,0 +1,227 @@
+"""The page a run leaves for people: one HTML file that needs nothing outside itself.
+
+    facts (plain dict) ──► view: what is said and in which order ──► report.html.jinja ──► report.html
+
+Every text in it is escaped, whatever a label or a path is called; no script runs, nothing is fetched. The figures
+come from `Metrics.to_json`, the curves from `draw_curves`. What is not in the facts leaves its section out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+MAX_MATRIX_LABELS = 20  # above, the confusion matrix gives way to its most confused pairs
+MAX_PAIRS = 20
+N_SHADES = 5
+BYLINE = {"backbone": "backbone ", "data": "data ", "created": "", "lasttoken": "lasttoken "}
+STOPPED = {
+    "interrupted": "The training was interrupted. The figures are those of the weights that were kept until then.",
+    "early": "The training stopped early: validation had not improved for as long as the settings allow.",
+}
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A row of the headline: a classifier's accuracy, with its interval, on the headline split."""
+
+    name: str
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """How often one label was taken for another; `share` is of all examples that truly have it."""
+
+    true: str
+    predicted: str
+    n: int
+    share: float
+
+
+def render_report(facts: Mapping[str, Any]) -> str:
+    """The page as one string of HTML.
+
+    Args:
+        facts: JSON-like. Needed: `title` and `headline` {"split", "metrics"}; the rest may be absent or empty:
+            `run` {"created", "lasttoken", "backbone", "data", "stopped": None | "interrupted" | "early",
+            "kept": "the weights of …"},
+            `splits` {name: metrics}, `baselines` {name: {split: metrics}}, `baseline_notes` [sentence],
+            `data` {"counts": {split: {label: n}}, "notes": [sentence], "shared_with_train": {split: n},
+            "tokens": {"longest_train", "cut_texts", "cut_tokens"}}, `settings`, `versions`, `timing_s` {name: value},
+            `curves` {"loss": svg, "accuracy": svg}. Metrics are what `Metrics.to_json` gives.
+
+    Raises:
+        KeyError: title or headline is absent.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": percent, "number": number, "seconds": seconds, "setting": setting}
+    source = files("lasttoken.report").joinpath("report.html.jinja").read_text("utf-8")
+    page = environment.from_string(source).render(_view(facts))
+    return page.encode("utf-8", "replace").decode("utf-8")  # half an emoji, which JSON can carry, cannot be written
+
+
+def percent(part: float) -> str:
+    """A share with one decimal, that says 100 only when it is all.
+
+    >>> percent(0.98333), percent(0.9999), percent(1.0)
+    ('98.3\\xa0%', '99.9\\xa0%', '100\\xa0%')
+    """
+    return "100\N{NO-BREAK SPACE}%" if part >= 1 else f"{min(part, 0.999) * 100:.1f}\N{NO-BREAK SPACE}%"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A count with separators, another number with `digits` decimals, a dash for none.
+
+    >>> number(5574), number(0.08219), number(None)
+    ('5,574', '0.082', '–')
+    """
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+
+
+def seconds(value: float) -> str:
+    """A duration as people say it.
+
+    >>> seconds(0.0312), seconds(42.13), seconds(754)
+    ('0.03 s', '42.1 s', '12 min 34 s')
+    """
+    if value < 10:
+        return f"{value:.2f} s"
+    return f"{value:.1f} s" if value < 60 else f"{int(value // 60)} min {int(value % 60)} s"
+
+
+def setting(value: Any) -> str:
+    """A value of a setting, as a TOML file would hold it where it can.
+
+    >>> setting(5e-5), setting(True), setting(["Subject", "Body"]), setting(None)
+    ('5e-05', 'true', 'Subject, Body', 'not set')
+    """
+    if value is None:
+        return "not set"
+    if isinstance(value, list | tuple):
+        return ", ".join(setting(one) for one in value) or "not set"
+    return json.dumps(value) if isinstance(value, bool | int | float) else str(value)
+
+
+def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
+    split, metrics = facts["headline"]["split"], facts["headline"]["metrics"]
+    baselines: Mapping[str, Mapping[str, Any]] = facts.get("baselines") or {}
+    ours = _rival("this classifier", metrics)
+    rivals = [_rival(name, by_split[split]) for name, by_split in baselines.items() if split in by_split]
+    run = facts.get("run") or {}
+    data = facts.get("data") or {}
+    return {
+        "title": facts["title"],
+        "byline": [before + str(run[key]) for key, before in BYLINE.items() if run.get(key)],
+        "kept": run.get("kept") or "",
+        "stopped": STOPPED.get(run.get("stopped") or ""),
+        "split": split,
+        "metrics": metrics,
+        "ours": ours,
+        "rivals": [ours, *sorted(rivals, key=lambda one: -one.accuracy)],
+        "verdict": _verdict(ours, rivals),
+        "data": data,
+        "counts": _counts(data.get("counts") or {}),
+        "data_sentences": _data_sentences(data),
+        "curves": {name: Markup(svg) for name, svg in (facts.get("curves") or {}).items()},
+        "splits": facts.get("splits") or {},
+        "baselines": baselines,
+        "baseline_notes": facts.get("baseline_notes") or [],
+        "confusion": _matrix(metrics) if len(metrics["labels"]) <= MAX_MATRIX_LABELS else None,
+        "pairs": most_confused(metrics),
+        "settings": facts.get("settings") or {},
+        "versions": facts.get("versions") or {},
+        "timing": facts.get("timing_s") or {},
+    }
+
+
+def _rival(name: str, metrics: Mapping[str, Any]) -> Rival:
+    low, high = metrics["accuracy_ci95"]
+    return Rival(name, metrics["accuracy"], low, high)
+
+
+def _verdict(ours: Rival, baselines: Sequence[Rival]) -> list[str]:
+    """What the reader may conclude from the intervals, and what not."""
+    if not baselines:
+        return ["No baseline was measured on these examples, so there is nothing here to hold the accuracy against."]
+    best = max(baselines, key=lambda one: one.accuracy)
+    overlap = ours.low <= best.high and best.low <= ours.high
+    found = [f"The best baseline, {best.name}, gets {percent(best.accuracy)} ({_between(best)}) on the same examples."]
+    if best.accuracy >= ours.accuracy:
+        found.append(
+            "It is far cheaper to train and at least as accurate here: unless something else speaks for the larger "
+            "model, use the cheap one."
+        )
+    if overlap:
+        found.append("The intervals overlap: these examples alone do not show that one of the two is better.")
+    else:
+        found.append("The intervals do not overlap: so large a difference is unlikely to be chance.")
+    found.append(
+        "Comparing intervals is not a paired test. That one looks only at the examples on which the two differ, and "
+        "can find a difference where the intervals overlap."
+    )
+    return found
+
+
+def _between(rival: Rival) -> str:
+    return f"95 % interval {percent(rival.low)} to {percent(rival.high)}"
+
+
+def _counts(counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """Rows of labels, columns of splits, in the order in which they first come."""
+    labels = list(dict.fromkeys(label for by_label in counts.values() for label in by_label))
+    totals = {split: sum(by_label.values()) for split, by_label in counts.items()}
+    rows = {label: [by_label.get(label, 0) for by_label in counts.values()] for label in labels}
+    return {"splits": list(counts), "rows": rows, "totals": list(totals.values())}
+
+
+def _data_sentences(data: Mapping[str, Any]) -> list[str]:
+    found = [str(note) for note in data.get("notes") or []]
+    for split, n in (data.get("shared_with_train") or {}).items():
+        total = sum((data.get("counts") or {}).get(split, {}).values())
+        of = f" of {total:,}" if total else ""
+        found.append(f"Texts of {split} that are also in train: {n:,}{of}{'; they flatter its figures' if n else ''}.")
+    tokens = data.get("tokens") or {}
+    if tokens.get("longest_train") is not None:
+        found.append(f"The longest train text has {tokens['longest_train']:,} tokens.")
+    if tokens.get("cut_texts"):
+        found.append(f"{tokens['cut_texts']:,} texts were too long and lost {tokens['cut_tokens']:,} tokens together.")
+    elif "cut_texts" in tokens:
+        found.append("No text was cut.")
+    return found
+
+
+def _matrix(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each true label: its cells, each with its count and a shade 0 to N_SHADES of its share of the row."""
+    return [
+        {
+            "label": label,
+            "n": sum(counts),
+            "cells": [
+                {"n": n, "hit": i == j, "shade": -(-n * N_SHADES // max(1, sum(counts)))} for j, n in enumerate(counts)
+            ],
+        }
+        for i, (label, counts) in enumerate(zip(metrics["labels"], metrics["confusion"], strict=True))
+    ]
+
+
+def most_confused(metrics: Mapping[str, Any], limit: int = MAX_PAIRS) -> list[ConfusedPair]:
+    """The pairs of labels with the most errors, most first; of equals, the one that is more of its label first."""
+    labels, confusion = metrics["labels"], metrics["confusion"]
+    pairs = [
+        ConfusedPair(labels[i], labels[j], n, n / sum(counts))
+        for i, counts in enumerate(confusion)
+        for j, n in enumerate(counts)
+        if i != j and n
+    ]
+    return sorted(pairs, key=lambda pair: (-pair.n, -pair.share))[:limit]

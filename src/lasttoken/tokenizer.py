@@ -1,0 +1,109 @@
+"""Byte-level byte-pair encoding, from any of the three ways GPT-2's is published.
+
+    tokenizer.json   |   vocab.json + merges.txt   |   encoder.json + vocab.bpe
+
+    "Do you have time" ─► 5211 345 423 640   (GPT-2's)
+
+Whatever a user writes is text: `<|endoftext|>` inside it becomes the tokens of those characters, never the
+special token. The work is done by the `tokenizers` library.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer as Encoder, decoders, models, pre_tokenizers
+
+from lasttoken.errors import BackboneError
+
+END_OF_TEXT = "<|endoftext|>"
+PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+MOST_UNUSED_ROWS = 127  # embeddings are padded to a multiple of up to 128 for speed; more is another tokenizer's
+
+
+class Tokenizer:
+    """Texts to token ids and back."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        encoder.no_padding()
+        encoder.no_truncation()
+        encoder.encode_special_tokens = True  # special tokens in a text are text
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenizer:
+        """Read the tokenizer files of a checkpoint folder.
+
+        Raises:
+            BackboneError: none there, or a file that cannot be read as one.
+        """
+        whole = folder / "tokenizer.json"
+        pairs = [(folder / vocab, folder / merges) for vocab, merges in PAIRS]
+        pair = next((pair for pair in pairs if pair[0].is_file() and pair[1].is_file()), None)
+        source = whole if whole.is_file() else pair[0] if pair else None
+        if source is None:
+            names = "tokenizer.json, vocab.json + merges.txt, or encoder.json + vocab.bpe"
+            raise BackboneError(f"{folder} holds no tokenizer; put {names} beside the weights")
+        try:
+            return cls(Encoder.from_file(str(whole)) if pair is None or source == whole else _from_pair(*pair))
+        except Exception as error:  # the library raises bare Exception for every malformed file
+            raise BackboneError(f"{source} cannot be read as a tokenizer: {error}; fetch it again") from error
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens in the vocabulary, special ones included."""
+        return self._encoder.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def end_of_text_id(self) -> int | None:
+        """The id of `<|endoftext|>`, if the vocabulary has it."""
+        return self._encoder.token_to_id(END_OF_TEXT)
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text; none for the empty one."""
+        return self.encode_many([text])[0]
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of several texts, in parallel. A lone surrogate, which is no character, reads as U+FFFD."""
+        clean = [text if text.isascii() else _encodable(text) for text in texts]
+        return [found.ids for found in self._encoder.encode_batch_fast(clean, add_special_tokens=False)]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids; bytes that are no UTF-8 read as U+FFFD."""
+        return self._encoder.decode(list(token_ids), skip_special_tokens=False)
+
+    def to_json(self) -> str:
+        """The content of a tokenizer.json."""
+        return self._encoder.to_str()
+
+    def check_fits(self, vocab_size: int, where: Path) -> None:
+        """Refuse a tokenizer that cannot belong to an embedding of `vocab_size` rows.
+
+        Raises:
+            BackboneError: ids beyond the embedding, or far fewer than it has.
+        """
+        if not 0 <= vocab_size - self.n_tokens <= MOST_UNUSED_ROWS:
+            raise BackboneError(
+                f"the tokenizer in {where} has {self.n_tokens:,} tokens but the weights embed {vocab_size:,}; "
+                "they do not belong together, so put the tokenizer the weights were trained with beside them"
+            )
+
+
+def _encodable(text: str) -> str:
+    return LONE_SURROGATE.sub("\ufffd", text)
+
+
+def _from_pair(vocab: Path, merges: Path) -> Encoder:
+    ids: dict[str, int] = json.loads(vocab.read_text("utf-8"))
+    lines = merges.read_text("utf-8").split("\n")
+    rules = [tuple(line.split(" ", 1)) for line in lines if line and not line.startswith("#version")]
+    encoder = Encoder(models.BPE(vocab=ids, merges=rules))  # type: ignore[arg-type]
+    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encoder.decoder = decoders.ByteLevel()
+    if END_OF_TEXT in ids:
+        encoder.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
+    return encoder

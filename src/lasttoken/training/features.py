@@ -1,0 +1,282 @@
+"""What the frozen trunk gives for each text, computed once and kept.
+
+    split ──► key = sha256(token ids, trunk tensors, …) ──► in the cache?  ── yes ─► memory-mapped, read again
+                                                                │ no
+                                                                └─► trunk, by length, to a token budget ─► cache
+
+An entry is a folder `<cache>/features/<key>/` of `features.bin` (float32, [rows, C]) and `meta.json`; it is
+renamed into place when whole. Features are stored in float32 whatever the trunk computed in: a 16-bit copy would
+save disk and cost digits that the tail trains on. What fits neither the limit nor the disk is not kept: then the
+trunk runs again for every batch, with the same result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lasttoken.data.encoding import Encoded, batches_by_length
+from lasttoken.errors import StorageError
+from lasttoken.model.classifier import Classifier
+from lasttoken.model.packing import Packing
+from lasttoken.runtime import Machine
+from lasttoken.storage import cache_dir, free_bytes, make_dir, new_dir, sweep_temporaries
+
+FORMAT = 1  # of an entry; part of its key
+SPARE_BYTES = 500_000_000  # left free on the disk whatever the limit says
+LARGEST_DEFAULT_LIMIT = 50_000_000_000
+MEMORY_PART = 0.5  # of the machine's memory, for features that are kept in memory
+
+Progress = Callable[[int], None]  # told of tokens done
+
+
+class FeatureSource(Protocol):
+    """Where the loop gets a split's features from."""
+
+    @property
+    def encoded(self) -> Encoded:
+        """The split's token ids."""
+
+    def batch(self, rows: Sequence[int]) -> tuple[Tensor, Packing]:
+        """The features of some rows, packed in that order, and where each lies."""
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """Features that are kept: [n_tokens, C] or [N, C], in memory or memory-mapped."""
+
+    encoded: Encoded
+    array: NDArray[np.float32]
+    keeps_tokens: bool
+    device: torch.device
+    _offsets: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_offsets", self.encoded.offsets)
+
+    def batch(self, rows: Sequence[int]) -> tuple[Tensor, Packing]:
+        """See FeatureSource."""
+        packing = Packing(self.encoded.lengths[list(rows)].tolist(), self.device)
+        if self.keeps_tokens:
+            pieces = [self.array[self._offsets[row] : self._offsets[row + 1]] for row in rows]
+            block = np.concatenate(pieces)
+        else:
+            block = self.array[list(rows)]
+        return torch.from_numpy(block).to(self.device), packing
+
+
+@dataclass(frozen=True)
+class LiveFeatures:
+    """Features that are computed whenever they are asked for."""
+
+    encoded: Encoded
+    classifier: Classifier
+    machine: Machine
+
+    @torch.no_grad()
+    def batch(self, rows: Sequence[int]) -> tuple[Tensor, Packing]:
+        """See FeatureSource."""
+        offsets = self.encoded.offsets
+        ids = np.concatenate([self.encoded.token_ids[offsets[row] : offsets[row + 1]] for row in rows])
+        packing = Packing(self.encoded.lengths[list(rows)].tolist(), self.machine.device)
+        with self.machine.autocast():
+            features = self.classifier.trunk(torch.from_numpy(ids).to(self.machine.device), packing)
+        return (features if features.dtype == torch.float64 else features.float()) if features.is_floating_point() else features, packing
+
+
+def trunk_hash(classifier: Classifier) -> str:
+    """What features depend on beside the texts and the machine: tensors, k, the mask, and the reading if it is in."""
+    config = classifier.config
+    digest = hashlib.sha256()
+    reading = config.read if not classifier.keeps_tokens else ""
+    digest.update(json.dumps([classifier.n_frozen, config.causal_mask, reading]).encode())
+    for name, tensor in sorted(classifier.trunk_tensors().items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name}{array.dtype}{array.shape}".encode())
+        digest.update(memoryview(array).cast("B"))
+    return digest.hexdigest()
+
+
+def entry_key(trunk: str, encoded: Encoded, machine: Machine) -> str:
+    """The name of a split's entry in the cache."""
+    digest = hashlib.sha256(trunk.encode())
+    facts = [FORMAT, machine.device.type, machine.precision, torch.__version__]
+    digest.update(json.dumps(facts).encode())
+    digest.update(np.ascontiguousarray(encoded.lengths).tobytes())
+    digest.update(np.ascontiguousarray(encoded.token_ids).tobytes())
+    return digest.hexdigest()
+
+
+class FeatureCache:
+    """The folder of entries, held under a limit by dropping the ones used longest ago."""
+
+    def __init__(self, limit_bytes: int | None = None, folder: Path | None = None) -> None:
+        """`limit_bytes` None: a quarter of what the disk could give, 50 GB at most."""
+        self.folder = folder or cache_dir() / "features"
+        self._limit = limit_bytes
+        self._held: set[str] = set()
+
+    def _entries(self) -> dict[Path, os.stat_result]:
+        found = {}
+        for path in self.folder.glob("*/features.bin"):
+            if ".tmp-" not in path.parent.name:
+                found[path] = path.stat()
+        return found
+
+    def limit_bytes(self) -> int:
+        """The most that entries may fill together."""
+        if self._limit is not None:
+            return self._limit
+        used = sum(stat.st_size for stat in self._entries().values())
+        return min((free_bytes(self.folder) + used) // 4, LARGEST_DEFAULT_LIMIT)
+
+    def open(self, key: str, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+        """The entry as a read-only memory map, or None where it is absent or not whole."""
+        entry = self.folder / key
+        path = entry / "features.bin"
+        try:
+            meta = json.loads((entry / "meta.json").read_text("utf-8"))
+            whole = meta["shape"] == list(shape) and path.stat().st_size == shape[0] * shape[1] * 4
+        except (OSError, ValueError, KeyError, TypeError):
+            whole = False
+        if not whole:
+            shutil.rmtree(entry, ignore_errors=True)
+            return None
+        self._held.add(key)
+        os.utime(path)
+        return np.memmap(path, dtype=np.float32, mode="r", shape=shape)
+
+    def make_room(self, n_bytes: int) -> bool:
+        """Drop old entries until `n_bytes` more fit the limit and the disk; False: they cannot."""
+        sweep_temporaries(self.folder)
+        limit = self.limit_bytes()
+        entries = sorted(self._entries().items(), key=lambda item: item[1].st_mtime)
+        used = sum(stat.st_size for _, stat in entries)
+        held = sum(stat.st_size for path, stat in entries if path.parent.name in self._held)
+        droppable = used - held
+        if held + n_bytes > limit or free_bytes(self.folder) + droppable < n_bytes + SPARE_BYTES:
+            return False
+        for path, stat in entries:
+            if used + n_bytes <= limit and free_bytes(self.folder) >= n_bytes + SPARE_BYTES:
+                break
+            if path.parent.name not in self._held:
+                shutil.rmtree(path.parent, ignore_errors=True)
+                used -= stat.st_size
+        return True
+
+    def store(self, key: str, shape: tuple[int, int], fill: Callable[[Callable[[int, Tensor], None]], None]) -> None:
+        """Write an entry; `fill` is given `put(first_row, block)` and calls it until every row is there.
+
+        Raises:
+            StorageError: no permission, or the disk filled up after all.
+        """
+        make_dir(self.folder, mode=0o700)
+        with new_dir(self.folder / key, mode=0o700) as entry:
+            with (entry / "features.bin").open("wb") as file:
+
+                def put(first_row: int, block: Tensor) -> None:
+                    file.seek(first_row * shape[1] * 4)
+                    file.write(memoryview(block.contiguous().numpy()).cast("B"))
+
+                fill(put)
+                file.truncate(shape[0] * shape[1] * 4)
+                file.flush()
+                os.fsync(file.fileno())
+            (entry / "meta.json").write_text(json.dumps({"format": FORMAT, "shape": shape}), "utf-8")
+
+
+def compute_features(
+    classifier: Classifier,
+    encoded: Encoded,
+    machine: Machine,
+    put: Callable[[int, Tensor], None],
+    progress: Progress | None = None,
+) -> None:
+    """Run the trunk over a split, packed by length; each text's features go to `put` at their row."""
+    live = LiveFeatures(encoded, classifier, machine)
+    offsets = encoded.offsets
+    for rows in batches_by_length(encoded.lengths, machine.token_budget):
+        block, packing = live.batch(rows.tolist())
+        block = block.cpu()
+        pieces = block.split(packing.sizes) if classifier.keeps_tokens else block.split(1)
+        for row, piece in zip(rows, pieces, strict=True):
+            put(int(offsets[row] if classifier.keeps_tokens else row), piece)
+        if progress:
+            progress(packing.n_tokens)
+
+
+class TrunkPass:
+    """Makes the feature sources of a run: from the cache, computed into it, or live."""
+
+    def __init__(
+        self, classifier: Classifier, machine: Machine, *, cache: FeatureCache | None, say: Callable[[str], None]
+    ) -> None:
+        """`cache` None: features stay in memory for this run. `say` is told what could not be kept, and why."""
+        self.classifier, self.machine, self.cache, self.say = classifier, machine, cache, say
+        self.hash = trunk_hash(classifier) if classifier.n_frozen is not None else None
+
+    def source(self, encoded: Encoded, split: str, progress: Progress | None = None) -> FeatureSource:
+        """The features of one split."""
+        live = LiveFeatures(encoded, self.classifier, self.machine)
+        if self.hash is None:
+            return live
+        n_rows = encoded.n_tokens if self.classifier.keeps_tokens else len(encoded)
+        shape = (n_rows, self.classifier.gpt.config.n_embd)
+        array = self._in_memory(encoded, shape, split, progress) if self.cache is None else self._cached(encoded, shape, split, progress)
+        if array is None:
+            return live
+        return StoredFeatures(encoded, array, self.classifier.keeps_tokens, self.machine.device)
+
+    def _in_memory(
+        self, encoded: Encoded, shape: tuple[int, int], split: str, progress: Progress | None
+    ) -> NDArray[np.float32] | None:
+        n_bytes = shape[0] * shape[1] * 4
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if n_bytes > memory * MEMORY_PART:
+            self.say(f"the features of {split} ({n_bytes:,} bytes) do not fit in memory: the trunk runs for every batch, which is slower")
+            return None
+        is_double = self.classifier.head.weight.dtype == torch.float64
+        array = np.empty(shape, dtype=np.float64 if is_double else np.float32)
+
+        def put(first_row: int, block: Tensor) -> None:
+            array[first_row : first_row + len(block)] = block.numpy()
+
+        compute_features(self.classifier, encoded, self.machine, put, progress)
+        return array
+
+    def _cached(
+        self, encoded: Encoded, shape: tuple[int, int], split: str, progress: Progress | None
+    ) -> NDArray[np.float32] | None:
+        assert self.cache is not None and self.hash is not None
+        key = entry_key(self.hash, encoded, self.machine)
+        found = self.cache.open(key, shape)
+        if found is not None:
+            if progress:
+                progress(encoded.n_tokens)
+            return found
+        n_bytes = shape[0] * shape[1] * 4
+        kept_out = f"the features of {split} ({n_bytes:,} bytes) are not kept"
+        consequence = "the trunk runs for every batch, which is slower and gives the same result"
+        try:
+            if not self.cache.make_room(n_bytes):
+                limit = self.cache.limit_bytes()
+                self.say(f"{kept_out}: they fit neither --cache-limit ({limit:,} bytes) nor the free disk; {consequence}")
+                return None
+            self.cache.store(
+                key, shape, lambda put: compute_features(self.classifier, encoded, self.machine, put, progress)
+            )
+        except StorageError as error:
+            self.say(f"{kept_out}: {error}; {consequence}")
+            return None
+        return self.cache.open(key, shape)

@@ -1,0 +1,295 @@
+"""The training loop over the tail: one loop for head, last blocks and all; they differ in what moves, not in how.
+
+    order ──► rows of a batch ──► features ──► tail ──► cross-entropy ──► AdamW          a step
+                                                        every n steps, each epoch:       an evaluation, a line of history
+
+Evaluations come in two kinds. With `eval_batches` m, as chapter 6 does it: losses on the first m batches of train
+and validation every `eval_every` steps, accuracies on m batches at the end of each epoch. With m = 0: losses and
+accuracies on the whole validation split and on as many train examples.
+
+A step is counted when it is made: step 1 is the first update. The chapter counts from 0 and evaluates at its steps
+0, 50, 100, …, which are steps 1, 51, 101, … here.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lasttoken.config import METRICS, Settings
+from lasttoken.data.encoding import batches_by_length
+from lasttoken.errors import DivergedError
+from lasttoken.evaluation.metrics import compute_metrics
+from lasttoken.model.classifier import Classifier
+from lasttoken.predict import log_softmax
+from lasttoken.runtime import Machine
+from lasttoken.training.features import FeatureSource
+from lasttoken.training.order import Order, batches
+
+Line = dict[str, Any]  # a line of history.jsonl
+
+
+@dataclass(frozen=True)
+class Split:
+    """What the loop needs of a split: features, and the label_id of each row [N]."""
+
+    source: FeatureSource
+    label_ids: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.label_ids)
+
+
+@dataclass
+class State:
+    """Where a training stands. All of it is in a checkpoint, so a resumed training repeats what would have been."""
+
+    step: int = 0
+    epoch: int = 0  # passes over train that are complete
+    examples_seen: int = 0
+    done_batches: int = 0  # of the pass under way
+    permutation: list[int] = field(default_factory=list)  # of the pass under way
+    best_value: float | None = None
+    best_step: int = 0
+    since_best: int = 0  # evaluations without a better one
+    loss_sum: float = 0.0  # over examples since the last evaluation; for the progress bar
+    loss_examples: int = 0
+    history: list[Line] = field(default_factory=list)
+
+    @property
+    def running_loss(self) -> float | None:
+        """The mean training loss since the last evaluation, if there was a step."""
+        return self.loss_sum / self.loss_examples if self.loss_examples else None
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop tells the outside, and asks it."""
+
+    on_line: Callable[[Line], None] = lambda line: None
+    on_step: Callable[[State], None] = lambda state: None
+    should_stop: Callable[[], bool] = lambda: False
+    save: Callable[[Trainer], None] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended."""
+
+    history: list[Line]
+    kept_step: int
+    stopped: str | None  # None: ran to its end; "early", "interrupted"
+
+
+class Trainer:
+    """One training of a classifier's tail."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        splits: Mapping[str, Split],
+        settings: Settings,
+        machine: Machine,
+        hooks: Hooks | None = None,
+        checkpoint_every_s: float = 30.0,
+    ) -> None:
+        """`splits`: "train" and "validation", and "test" if there is one (read before the first step only)."""
+        self.classifier, self.splits, self.settings, self.machine = classifier, splits, settings, machine
+        self.hooks = hooks or Hooks()
+        self.checkpoint_every_s = checkpoint_every_s
+        self.parameters = classifier.trained()
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.order = Order(settings.seed)
+        self.state = State()
+        self.best: dict[str, Tensor] = {}
+        n = len(splits["train"])
+        self.steps_per_epoch = len(batches(list(range(n)), settings.batch_size, settings.drop_last))
+        self.total_steps = self.steps_per_epoch * settings.epochs
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self) -> Outcome:
+        """Train from `state` on; the classifier holds the kept weights afterwards.
+
+        Raises:
+            DivergedError: a loss that is not finite.
+        """
+        stopped = self._steps()
+        if stopped == "interrupted" and (not self.state.history or self.state.history[-1]["step"] != self.state.step):
+            self._evaluate("epoch")
+        if self.settings.keep == "best" and self.best:
+            with torch.no_grad():
+                for name, parameter in self.parameters.items():
+                    parameter.copy_(self.best[name])
+        kept = self.state.best_step if self.settings.keep == "best" else self.state.step
+        for line in self.state.history:
+            line["best"] = line["step"] == kept
+        return Outcome(self.state.history, kept, stopped)
+
+    def _steps(self) -> str | None:
+        state, settings = self.state, self.settings
+        if not state.history:
+            self._evaluate("start")
+            self.order.reseed(settings.seed)
+        last_saved = time.monotonic()
+        while state.epoch < settings.epochs:
+            if not state.permutation:
+                state.permutation = self.order.shuffled(len(self.splits["train"]))
+            todo = batches(state.permutation, settings.batch_size, settings.drop_last)
+            while state.done_batches < len(todo):
+                self._step(todo[state.done_batches])
+                if settings.eval_every and (state.step - 1) % settings.eval_every == 0:
+                    self._evaluate("step")
+                self.hooks.on_step(state)
+                if self.hooks.should_stop():
+                    return "interrupted"
+                if self._gave_up():
+                    return "early"
+                if self.hooks.save and time.monotonic() - last_saved >= self.checkpoint_every_s:
+                    self.hooks.save(self)
+                    last_saved = time.monotonic()
+            state.epoch, state.done_batches, state.permutation = state.epoch + 1, 0, []
+            self._evaluate("epoch")
+            if self._gave_up():
+                return "early"
+        return None
+
+    def _step(self, rows: list[int]) -> None:
+        state, settings, split = self.state, self.settings, self.splits["train"]
+        rate = self._set_learning_rate()
+        features, packing = split.source.batch(rows)
+        label_ids = torch.from_numpy(split.label_ids[rows]).to(self.machine.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.machine.autocast():
+            logits = self.classifier.tail(features, packing)
+        loss = F.cross_entropy(logits, label_ids)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"the loss of step {state.step + 1} is {value} at learning rate {rate:g}; "
+                f"try --learning-rate {settings.learning_rate / 10:g}, or --clip-norm 1"
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        if settings.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.clip_norm)
+        self.optimizer.step()
+        state.step += 1
+        state.done_batches += 1
+        state.examples_seen += len(rows)
+        state.loss_sum += value * len(rows)
+        state.loss_examples += len(rows)
+
+    def _set_learning_rate(self) -> float:
+        rate = learning_rate(self.state.step, self.total_steps, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _gave_up(self) -> bool:
+        return 0 < self.settings.patience <= self.state.since_best
+
+    # ------------------------------------------------------------------ evaluations
+
+    def _evaluate(self, kind: str) -> None:
+        state, settings, started = self.state, self.settings, time.monotonic()
+        line: Line = {
+            "kind": kind,
+            "step": state.step,
+            "epoch": round(state.epoch + state.done_batches / max(self.steps_per_epoch, 1), 6),
+            "examples_seen": state.examples_seen,
+            "learning_rate": learning_rate(max(state.step - 1, 0), self.total_steps, settings),
+        }
+        line.update(self._chapter_figures(kind) if settings.eval_batches else self._whole_figures())
+        line["evaluation_s"] = round(time.monotonic() - started, 4)
+        self._follow_best(line)
+        state.loss_sum, state.loss_examples = 0.0, 0
+        state.history.append(line)
+        self.hooks.on_line(line)
+
+    def _chapter_figures(self, kind: str) -> Line:
+        m = self.settings.eval_batches
+        names = list(self.splits) if kind == "start" else ["train", "validation"]
+        found: Line = {}
+        if kind in ("start", "epoch"):
+            for name in names:
+                found[f"{name}_accuracy"] = self._figures(name, self._pass(name, 2 * m if kind == "start" else m))["accuracy"]
+        if kind in ("start", "step"):
+            for name in names:
+                found[f"{name}_loss"] = self._figures(name, self._pass(name, m))["loss"]
+        return found
+
+    def _whole_figures(self) -> Line:
+        n_train, n_validation = len(self.splits["train"]), len(self.splits["validation"])
+        some = np.random.default_rng(self.settings.seed).permutation(n_train)[: min(n_train, n_validation)]
+        train = self._figures("train", sorted(some.tolist()))
+        validation = self._figures("validation", list(range(n_validation)))
+        found: Line = {f"train_{name}": train[name] for name in ("loss", "accuracy")}
+        return found | {f"validation_{name}": validation[name] for name in ("loss", "accuracy", "macro_f1")}
+
+    def _pass(self, name: str, n_batches: int) -> list[int]:
+        """The rows of the first batches of a pass over a split, as a DataLoader of the chapter gives them."""
+        n, size = len(self.splits[name]), self.settings.batch_size
+        rows = self.order.shuffled(n) if name == "train" else self.order.in_order(n)
+        drop_last = self.settings.drop_last and name == "train"
+        return [row for batch in batches(rows, size, drop_last)[:n_batches] for row in batch]
+
+    def _figures(self, name: str, rows: list[int]) -> Line:
+        split = self.splits[name]
+        label_ids = split.label_ids[rows]
+        metrics = compute_metrics(
+            label_ids, self.classifier.config.labels, log_probs=log_softmax(self.logits(split.source, rows))
+        )
+        return {"loss": metrics.loss, "accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1}
+
+    def logits(self, source: FeatureSource, rows: list[int] | None = None) -> NDArray[np.float32]:
+        """Logits [N, K] of some rows of a split, or of all, in their order."""
+        return tail_logits(self.classifier, source, self.machine, rows)
+
+    def _follow_best(self, line: Line) -> None:
+        metric = self.settings.metric
+        value = line.get(f"validation_{metric}")
+        if self.settings.keep != "best" or value is None:
+            return
+        best, sign = self.state.best_value, 1 if METRICS[metric] == "max" else -1
+        if best is None or sign * value > sign * best:
+            self.state.best_value, self.state.best_step, self.state.since_best = value, line["step"], 0
+            self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        else:
+            self.state.since_best += 1
+
+
+@torch.no_grad()
+def tail_logits(
+    classifier: Classifier, source: FeatureSource, machine: Machine, rows: list[int] | None = None
+) -> NDArray[np.float32]:
+    """Logits [N, K] of some rows of a split, or of all, in their order; computed by length."""
+    chosen = np.arange(len(source.encoded)) if rows is None else np.asarray(rows, dtype=np.int64)
+    found = np.empty((len(chosen), len(classifier.config.labels)), dtype=np.float32)
+    for places in batches_by_length(source.encoded.lengths[chosen], 8 * machine.token_budget):
+        features, packing = source.batch(chosen[places].tolist())
+        with machine.autocast():
+            found[places] = classifier.tail(features, packing).float().cpu().numpy()
+    return found
+
+
+def learning_rate(step: int, total_steps: int, settings: Settings) -> float:
+    """The rate of the update after `step` updates: linear warm-up, then constant or half a cosine down to zero."""
+    warmup = round(settings.warmup_fraction * total_steps)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    progress = (step - warmup) / max(total_steps - warmup, 1)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+

@@ -1,0 +1,70 @@
+"""A training in the middle, as one file: what a killed run goes on from, bit for bit.
+
+    resume.safetensors    parameter.* | best.* | exp_avg.* | exp_avg_sq.* | updates.* | order
+    its metadata          the loop's State as JSON, and a fingerprint of what it belongs to
+
+One file, renamed into place, so that weights, optimizer and position can never be of different steps.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from lasttoken.errors import RunError
+from lasttoken.storage import write_bytes
+from lasttoken.training.loop import State, Trainer
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def save_training(trainer: Trainer, path: Path, fingerprint: str) -> None:
+    """Write the whole state of a training.
+
+    Raises:
+        StorageError: no permission, or a full disk.
+    """
+    tensors: dict[str, Tensor] = {"order": trainer.order.state}
+    for name, parameter in trainer.parameters.items():
+        tensors[f"parameter.{name}"] = parameter.detach()
+        moments = trainer.optimizer.state.get(parameter, {})
+        for moment in MOMENTS:
+            if moment in moments:
+                tensors[f"{moment}.{name}"] = moments[moment]
+        if "step" in moments:
+            tensors[f"updates.{name}"] = torch.as_tensor(moments["step"])
+    tensors.update({f"best.{name}": tensor for name, tensor in trainer.best.items()})
+    on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {"state": json.dumps(asdict(trainer.state)), "fingerprint": fingerprint}
+    write_bytes(path, save(on_cpu, metadata))
+
+
+def restore_training(trainer: Trainer, path: Path, fingerprint: str) -> None:
+    """Bring a fresh trainer to where `save_training` left it.
+
+    Raises:
+        RunError: a torn file, or one of other data, settings or weights.
+    """
+    try:
+        with safe_open(path, "pt", device=str(trainer.machine.device)) as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path} is torn: {error}; train again without --resume") from error
+    if metadata.get("fingerprint") != fingerprint:
+        raise RunError(f"{path} belongs to other data, settings or weights than these; train again without --resume, into another --out")
+    trainer.state = State(**json.loads(metadata["state"]))
+    trainer.order.restore(tensors["order"].cpu())
+    with torch.no_grad():
+        for name, parameter in trainer.parameters.items():
+            parameter.copy_(tensors[f"parameter.{name}"])
+            if f"updates.{name}" in tensors:
+                moments = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS}
+                trainer.optimizer.state[parameter] = {"step": tensors[f"updates.{name}"], **moments}
+    trainer.best = {name.removeprefix("best."): tensor for name, tensor in tensors.items() if name.startswith("best.")}

@@ -1,0 +1,55 @@
+"""Fixtures for all tests: no network but loopback, a cache of its own, and the shared data where it is present."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch starts: miniatures are slower on several threads
+
+import socket  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import pytest  # noqa: E402
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder with public data sets and GPT-2's tokenizer files; tests that need it skip without it."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"needs the data sets in {SHARED.name}/ beside the checkout, which is absent")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def sms_file(shared_dir: Path) -> Path:
+    """The UCI SMS Spam Collection as published: 5,574 lines of label<TAB>text."""
+    return shared_dir / "data" / "sms-spam" / "SMSSpamCollection"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has an empty cache, and never the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("LASTTOKEN_CACHE", str(folder))
+    monkeypatch.setenv("HF_HUB_CACHE", str(folder / "hub"))
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def only_loopback() -> Iterator[None]:
+    """Any connection to another host than this one fails the test that tried it."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        host = address[0] if isinstance(address, tuple) else "local"
+        if host not in ("127.0.0.1", "::1", "localhost", "local"):
+            raise AssertionError(f"a test tried to reach {host}")
+        connect(self, address)
+
+    socket.socket.connect = guarded  # type: ignore[method-assign, assignment]
+    yield
+    socket.socket.connect = connect  # type: ignore[method-assign]

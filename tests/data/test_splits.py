@@ -1,0 +1,395 @@
+"""Splitting: nothing shared, labels spread, the book's files byte for byte; and what cannot be split says why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lasttoken.data import splits as module
+from lasttoken.data.files import Examples, read_examples
+from lasttoken.data.splits import (
+    SPLIT_NAMES,
+    Splits,
+    book_splits,
+    check_splits,
+    count_shared_texts,
+    cut_validation,
+    label_counts,
+    natural_order,
+    read_splits,
+    split_examples,
+    undersample,
+    write_splits,
+)
+from lasttoken.errors import DataError, SettingsError, StorageError
+
+
+def made(labels: str, texts: list[str] | None = None, groups: list[str] | None = None) -> Examples:
+    """One example for each letter, its label; every text different unless given."""
+    return Examples(texts or [f"text {at}" for at in range(len(labels))], list(labels), groups=groups, source="a.csv")
+
+
+def parts_of(splits: Splits) -> list[Examples]:
+    return list(splits.named().values())
+
+
+# Labels
+
+
+def test_natural_order() -> None:
+    labels = ["b10", "b2", "10", "2", "-1", "1.5", "a", "B3", "ham", "2"]
+    assert natural_order(labels) == ["-1", "1.5", "2", "10", "a", "b2", "B3", "b10", "ham"]
+    assert natural_order(["spam", "ham"]) == ["ham", "spam"]
+    assert natural_order(["9" * 5000, "8"]) == ["8", "9" * 5000]
+
+
+@given(st.lists(st.text(alphabet="aA10٣.-")), st.randoms())
+def test_natural_order_is_total(labels: list[str], random: object) -> None:
+    shuffled = list(labels)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert natural_order(shuffled) == natural_order(labels)
+    assert set(natural_order(labels)) == set(labels)
+
+
+def test_label_counts() -> None:
+    assert list(label_counts(Examples(["a"] * 4, ["10", "2", "2", "x"])).items()) == [("2", 2), ("10", 1), ("x", 1)]
+    with pytest.raises(DataError, match=r"a.csv have no labels; name their column with --label"):
+        label_counts(Examples(["a"], source="a.csv"))
+
+
+# Splitting
+
+
+def test_quotas_are_exact() -> None:
+    splits = split_examples(made("a" * 100 + "b" * 50 + "c" * 10), 0.7, 0.1, seed=1)
+    counts = [label_counts(part) for part in parts_of(splits)]
+    assert counts == [{"a": 70, "b": 35, "c": 7}, {"a": 10, "b": 5, "c": 1}, {"a": 20, "b": 10, "c": 2}]
+    assert splits.notes == ()
+
+
+def test_same_seed_same_splits_other_seed_others() -> None:
+    examples = made("ab" * 100, [f"text {at // 2 * 2 if at % 7 == 0 else at}" for at in range(200)])
+    assert split_examples(examples, 0.7, 0.1, 5) == split_examples(examples, 0.7, 0.1, 5)
+    assert split_examples(examples, 0.7, 0.1, 5).test != split_examples(examples, 0.7, 0.1, 6).test
+
+
+def test_every_row_may_be_anywhere() -> None:
+    """A row alone and a row of a pair are in train as often as the fraction says."""
+    examples = made("ab" * 30, [f"text {at if at >= 20 else at // 4 * 2 + at % 2}" for at in range(60)])
+    in_train = Counter(
+        text for seed in range(200) for text in set(split_examples(examples, 0.6, 0.2, seed).train.texts)
+    )
+    shares = [in_train[text] / 200 for text in set(examples.texts)]
+    assert min(shares) > 0.4
+    assert max(shares) < 0.8
+
+
+EXAMPLES = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 60), st.integers(0, 80)), min_size=0, max_size=120
+).map(lambda rows: [*rows, *((label, 1000 + at, 1000 + at) for at in range(20) for label in "abc")])
+
+
+@settings(max_examples=60, deadline=None)
+@given(EXAMPLES, st.integers(0, 5), st.booleans())
+def test_splits_share_nothing_and_lose_nothing(rows: list[tuple[str, int, int]], seed: int, grouped: bool) -> None:
+    examples = Examples(
+        [f"text {text}" for _, text, _ in rows],
+        [label for label, _, _ in rows],
+        ids=[str(at) for at in range(len(rows))],
+        groups=["" if group < 20 else f"group {group}" for _, _, group in rows] if grouped else None,
+    )
+    splits = split_examples(examples, 0.6, 0.2, seed)
+    parts = parts_of(splits)
+    assert sorted(int(key) for part in parts for key in part.ids or []) == list(range(len(rows)))
+    for part in parts:
+        assert [int(key) for key in part.ids or []] == sorted(int(key) for key in part.ids or [])
+        assert set(part.labels or []) == {"a", "b", "c"}
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not set(parts[one].texts) & set(parts[other].texts)
+        assert not (set(parts[one].groups or []) & set(parts[other].groups or [])) - {""}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 100), min_size=60, max_size=150), st.integers(0, 5))
+def test_labels_are_spread_though_texts_repeat(texts: list[int], seed: int) -> None:
+    """Repeated texts of one label: each label's share of each split is the fraction, to within a large text."""
+    examples = made(
+        "".join("ab"[text % 2] for text in texts) + "ab" * 20, [*map(str, texts), *(f"x{at}" for at in range(40))]
+    )
+    largest = max(Counter(examples.texts).values())
+    counts = label_counts(examples)
+    for part, fraction in zip(parts_of(split_examples(examples, 0.6, 0.2, seed)), (0.6, 0.2, 0.2), strict=True):
+        for label, count in label_counts(part).items():
+            assert abs(count - counts[label] * fraction) <= largest
+
+
+def test_groups_join_through_texts() -> None:
+    """Group g1 and group g2 share a text: their rows are one component, however long the chain."""
+    chain_length = 30
+    texts = [f"link {at // 2}" for at in range(chain_length)] + [f"text {at}" for at in range(40)]
+    groups = [f"g{(at + 1) // 2}" for at in range(chain_length)] + [""] * 40
+    splits = split_examples(made("ab" * 35, texts, groups), 0.6, 0.2, seed=3)
+    holding = [part for part in parts_of(splits) if any(text.startswith("link") for text in part.texts)]
+    assert len(holding) == 1
+    assert sum(text.startswith("link") for text in holding[0].texts) == chain_length
+
+
+def test_few_groups_still_reach_every_split() -> None:
+    groups = ["big"] * 10 + ["small"] + ["tiny"] + [f"b{at}" for at in range(12)]
+    for seed in range(20):
+        parts = parts_of(split_examples(made("a" * 12 + "b" * 12, groups=groups), 0.7, 0.1, seed))
+        assert all(label_counts(part).keys() == {"a", "b"} for part in parts)
+
+
+def test_components_of_several_labels() -> None:
+    groups = [f"user {at % 12}" for at in range(120)]
+    for seed in range(10):
+        parts = parts_of(split_examples(made("abcde" * 24, groups=groups), 0.7, 0.1, seed))
+        assert [len(part) for part in parts] == [90, 10, 20] or [len(part) for part in parts] == [80, 10, 30]
+        assert all(len(label_counts(part)) == 5 for part in parts)
+
+
+def test_notes_tell_of_repeats_and_of_missed_fractions() -> None:
+    splits = split_examples(made("ab" * 50, ["same"] * 90 + [f"text {at}" for at in range(10)]), 0.7, 0.1, 1)
+    assert splits.notes[0] == "89 rows repeat the text of another; identical texts are kept in one split"
+    assert splits.notes[1].startswith("train has 9")
+    assert "of 100 rows instead of 70%, because rows that share a text or a group" in splits.notes[1]
+
+
+def test_cut_validation() -> None:
+    train, validation = cut_validation(made("ab" * 50, groups=[str(at // 5) for at in range(100)]), 0.2, seed=1)
+    assert (len(train), len(validation)) == (80, 20)
+    assert not set(train.groups or []) & set(validation.groups or [])
+    with pytest.raises(SettingsError, match=r"--validation-fraction is 1.5"):
+        cut_validation(train, 1.5, 1)
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        (made("aaaa"), "a.csv has only one label, 'a'; a classifier needs examples of at least two labels"),
+        (made(""), "a.csv has no examples"),
+        (
+            made("aaaab"),
+            "label 'b' of a.csv has 1 row, too few for one in each of train, validation, test; add examples",
+        ),
+        (made("aaaabbc"), r"label 'c' of a.csv has 1 row, .* \(and 1 more labels are too rare\)"),
+        (made("aaaabbb", [*"123455", "5"]), "label 'b' of a.csv has 3 rows but only 1 independent of each other"),
+        (
+            made("aaaabbb", groups=["", "", "", "", "u", "v", "u"]),
+            "label 'b' of a.csv has 3 rows but only 2 independent",
+        ),
+        (made("aabbabab", groups=[*"ABABCCDD"]), None),
+    ],
+)
+def test_what_cannot_be_split(examples: Examples, message: str | None) -> None:
+    if message is None:
+        assert len(split_examples(examples, 0.6, 0.2, 1).train) > 0
+        return
+    with pytest.raises(DataError, match=message):
+        split_examples(examples, 0.6, 0.2, 1)
+
+
+def test_labels_that_hang_together() -> None:
+    """A, B, C must be apart for label a, so D joins C for label b, and then c has two splits only."""
+    with pytest.raises(DataError, match=r"of a.csv could not be put in the .* split, because its rows hang together"):
+        split_examples(made("abcabacbc", groups=[*"AAABBCCDD"]), 0.6, 0.2, 1)
+
+
+def test_a_greedy_dead_end_is_left_again() -> None:
+    """C and D must be together; largest first alone puts them apart in most draws."""
+    examples = made("bcdacdabcdabcd", groups=[*"CCCDDDBBBBAAAA"])
+    for seed in range(20):
+        assert all(len(label_counts(part)) == 4 for part in parts_of(split_examples(examples, 0.6, 0.2, seed)))
+
+
+@pytest.mark.parametrize("fractions", [(0.9, 0.1), (0.0, 0.5), (0.5, 0.0), (0.9, 0.3)])
+def test_fractions_that_leave_nothing(fractions: tuple[float, float]) -> None:
+    with pytest.raises(SettingsError, match=r"leave nothing for one of train, validation and test"):
+        split_examples(made("ab" * 20), *fractions, seed=1)
+
+
+def test_sms_splits(sms_file: Path) -> None:
+    splits = split_examples(read_examples(sms_file), 0.7, 0.1, 123)
+    assert splits.test is not None
+    assert splits.validation is not None
+    assert count_shared_texts(splits.train, splits.test) == count_shared_texts(splits.train, splits.validation) == 0
+    assert [label_counts(part) for part in parts_of(splits)] == [
+        {"ham": 3379, "spam": 523},
+        {"ham": 483, "spam": 75},
+        {"ham": 965, "spam": 149},
+    ]
+
+
+def test_undersample() -> None:
+    examples = made("aabbbbbbcccc")
+    thin = undersample(examples, seed=4)
+    assert label_counts(thin) == {"a": 2, "b": 2, "c": 2}
+    assert thin.texts == sorted(thin.texts, key=examples.texts.index)
+    assert thin == undersample(examples, seed=4)
+    assert len({tuple(undersample(examples, seed).texts) for seed in range(10)}) > 5
+    with pytest.raises(DataError, match=r"only one label"):
+        undersample(made("aa"), 1)
+
+
+# The book
+
+
+def pandas_recipe(frame: pd.DataFrame, shuffles: int, seed: int = 123) -> list[pd.DataFrame]:
+    """The chapter's balance and split as pandas does them, for the labels ham and spam (the rarer)."""
+    spam = frame[frame["label"] == "spam"]
+    ham = frame[frame["label"] == "ham"].sample(len(spam), random_state=seed)
+    balanced = pd.concat([ham, spam])
+    for _ in range(shuffles):
+        balanced = balanced.sample(frac=1, random_state=seed).reset_index(drop=True)
+    train_end = int(len(balanced) * 0.7)
+    validation_end = train_end + int(len(balanced) * 0.1)
+    return [balanced[:train_end], balanced[train_end:validation_end], balanced[validation_end:]]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(5, 40), st.integers(0, 60), st.integers(0, 999), st.sampled_from([1, 2]))
+def test_book_recipe_is_pandas(tmp_path: Path, n_spam: int, n_more: int, seed: int, shuffles: int) -> None:
+    labels = np.random.default_rng(seed).permutation(["spam"] * n_spam + ["ham"] * (n_spam + n_more))
+    frame = pd.DataFrame({"text": [f"text {at}" for at in range(len(labels))], "label": labels})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    splits, counts = book_splits(tmp_path / "a.csv", seed=seed, shuffles=shuffles)
+    for part, expected in zip(parts_of(splits), pandas_recipe(frame, shuffles, seed), strict=True):
+        assert part.texts == expected["text"].tolist()
+        assert part.labels == expected["label"].tolist()
+    assert (counts.n_rows, counts.balanced) == (len(frame), {"ham": n_spam, "spam": n_spam})
+
+
+def test_book_files_byte_for_byte(sms_file: Path, tmp_path: Path) -> None:
+    splits, counts = book_splits(sms_file)
+    write_splits(splits, tmp_path, book=True)
+    for name in SPLIT_NAMES:
+        assert (tmp_path / f"{name}.csv").read_bytes() == (sms_file.parent / "book-split" / f"{name}.csv").read_bytes()
+    assert counts.n_rows == 5572
+    assert counts.labels == {"ham": 4825, "spam": 747}
+    assert counts.balanced == {"ham": 747, "spam": 747}
+    assert [len(part) for part in parts_of(splits)] == [1045, 149, 300]
+    assert set(splits.train.labels or []) == {"ham", "spam"}
+
+
+def test_texts_that_the_books_test_split_shares_with_train(sms_file: Path) -> None:
+    """37 as the chapter's notebook splits (one shuffle); 36 in the files of its table's script (two)."""
+    for shuffles, n_shared in ((1, 37), (2, 36)):
+        splits, _ = book_splits(sms_file, shuffles=shuffles)
+        assert splits.test is not None
+        assert count_shared_texts(splits.train, splits.test) == n_shared
+
+
+def test_book_recipe_with_more_labels(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"t{at},{'abbccc'[at % 6]}\n" for at in range(60)))
+    splits, counts = book_splits(tmp_path / "a.csv")
+    assert counts.balanced == {"a": 10, "b": 10, "c": 10}
+    assert sum((Counter(part.labels) for part in parts_of(splits)), Counter()) == counts.balanced
+
+
+def test_book_recipe_refuses(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\na,x\nb,x\n")
+    with pytest.raises(DataError, match=r"a.csv has only one label, 'x'"):
+        book_splits(path)
+    path.write_text("text,label\na,x\nb,y\n")
+    with pytest.raises(DataError, match=r"the 2 balanced rows of a.csv leave none for validation; add examples"):
+        book_splits(path)
+
+
+# Folders
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: text.strip())
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(TEXTS, TEXTS, st.text(alphabet='a,"\n'), TEXTS), min_size=1, max_size=6))
+def test_round_trip(tmp_path: Path, rows: list[tuple[str, str, str, str]]) -> None:
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    texts, labels, ids, groups = columns
+    examples = Examples(texts, labels, ids, groups)
+    write_splits(Splits(examples, examples, None), tmp_path)
+    found = read_splits(tmp_path, text=["text"], label="label", id="id", group="group")
+    assert found.test is None
+    for part in (found.train, found.validation):
+        assert part is not None
+        assert [part.texts, part.labels, part.ids, part.groups] == columns
+
+
+@pytest.mark.parametrize("text", ["a\rb", "\r", "a\0b", '"', ",", "two\r\nlines", "😀", " edge ", "\ufeffmark"])
+def test_hard_texts_survive(tmp_path: Path, text: str) -> None:
+    examples = Examples([f"x{text}"], ["y"])
+    write_splits(Splits(examples, None, None), tmp_path)
+    assert read_splits(tmp_path).train.texts == [f"x{text}"]
+
+
+def test_quoting_is_that_of_pandas(tmp_path: Path) -> None:
+    texts = ["plain", 'a "quote"', "a, comma", "two\nlines", " space ", "it's"]
+    write_splits(Splits(Examples(texts, ["x"] * 6), None, None), tmp_path)
+    pd.DataFrame({"text": texts, "label": "x"}).to_csv(tmp_path / "pandas.csv", index=False, lineterminator="\n")
+    assert (tmp_path / "train.csv").read_bytes() == (tmp_path / "pandas.csv").read_bytes()
+
+
+def test_all_files_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train.csv").write_text("what was there")
+    write = module._write_csv
+    n_written = 0
+
+    def full_disk(*args: object) -> None:
+        nonlocal n_written
+        n_written += 1
+        if n_written == 3:
+            raise OSError(28, "No space left on device")
+        write(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_write_csv", full_disk)
+    examples = made("ab")
+    with pytest.raises(StorageError, match=r"the disk is full: could not write .*test.csv"):
+        write_splits(Splits(examples, examples, examples), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["train.csv"]
+    assert (tmp_path / "train.csv").read_text() == "what was there"
+
+
+def test_read_splits_takes_the_first_format_there_is(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\n")
+    (tmp_path / "validation.tsv").write_text("text\tlabel\nc\tx\n")
+    (tmp_path / "test.jsonl").write_text('{"text": "d", "label": "y"}\n')
+    (tmp_path / "test.parquet").write_text("not read")
+    splits = read_splits(tmp_path)
+    assert [part.texts for part in parts_of(splits)] == [["a", "b"], ["c"], ["d"]]
+    assert len(splits.notes) == 6
+    check_splits(splits)
+
+
+def test_read_splits_without_train(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has no train.csv, nor one of '.tsv', .*; add one \(it is empty\)"):
+        read_splits(tmp_path)
+    (tmp_path / "messages.csv").write_text("text,label\na,x\n")
+    with pytest.raises(DataError, match=r"has no train.csv, .* \(it holds 'messages.csv'\)"):
+        read_splits(tmp_path)
+    with pytest.raises(DataError, match=r"has no train.csv, .* there is no such folder"):
+        read_splits(tmp_path / "nowhere")
+
+
+def test_check_splits() -> None:
+    train, other = made("abab"), Examples(["x", "y"], ["a", "c"], source="test.csv")
+    with pytest.raises(
+        DataError, match=r"row 2 of test.csv has label 'c', which is not one of 'a', 'b' in a.csv; fix the row"
+    ):
+        check_splits(Splits(train, None, other))
+    with pytest.raises(DataError, match=r"row 1 of the validation split has label '0'"):
+        check_splits(Splits(train, Examples(["x"], ["0"]), None))
+    with pytest.raises(DataError, match=r"a.csv has only one label, 'a'"):
+        check_splits(Splits(made("aa"), None, None))
+    check_splits(Splits(train, made("a"), None))
+
+
+def test_count_shared_texts() -> None:
+    assert count_shared_texts(made("ab", ["x", "y"]), made("abc", ["y", "y", "z"])) == 2

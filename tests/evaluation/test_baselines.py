@@ -1,0 +1,137 @@
+"""The cheap models: what they score, and that no table of texts stops them."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import log_loss
+
+from lasttoken.errors import DataError
+from lasttoken.evaluation import baselines
+from lasttoken.evaluation.baselines import Baseline, run_baselines
+
+HAM = ["see you at home", "call me when you are there", "lunch at noon?", "i am on the bus"]
+SPAM = ["win a free prize now", "free entry, text WIN", "claim your prize today", "urgent: free cash"]
+LABELS = ["ham", "spam"]
+
+
+def both(ham: list[str], spam: list[str]) -> tuple[list[str], list[str]]:
+    return ham + spam, ["ham"] * len(ham) + ["spam"] * len(spam)
+
+
+def run(train: tuple[list[str], list[str]], labels: list[str] | None = None) -> dict[str, Baseline]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return run_baselines(*train, {"test": train}, labels or LABELS, seed=123)
+
+
+def read(path: Path, text: str, label: str) -> tuple[list[str], list[str]]:
+    with path.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    return [row[text] for row in rows], [row[label] for row in rows]
+
+
+def test_the_chapter_s_split_is_easy_for_cheap_models(shared_dir: Path) -> None:
+    """Bag of words 96.7 %, character n-grams 97.3 % on the 300 test messages, in seconds."""
+    folder = shared_dir / "data" / "sms-spam" / "book-split"
+    train, test = (read(folder / f"{name}.csv", "Text", "Label") for name in ("train", "test"))
+    found = run_baselines(*train, {"test": test}, ["0", "1"], seed=123)
+    assert list(found) == ["majority", "tfidf-logreg", "char-ngrams"]
+    accuracy = {name: one.metrics["test"].accuracy for name, one in found.items()}
+    assert 0.45 < accuracy["majority"] < 0.55
+    assert accuracy["tfidf-logreg"] >= 0.96
+    assert accuracy["char-ngrams"] >= 0.97
+    assert all(one.fit_s > 0 and one.predict_s > 0 and one.note is None for one in found.values())
+
+
+def test_majority_equals_scikit_learn_s_prior() -> None:
+    train = both(HAM, SPAM[:3])
+    ours = run(train)["majority"].metrics["test"]
+    theirs = DummyClassifier(strategy="prior").fit(np.zeros((7, 1)), train[1])
+    assert ours.accuracy == theirs.score(np.zeros((7, 1)), train[1])
+    assert ours.loss == pytest.approx(log_loss(train[1], theirs.predict_proba(np.zeros((7, 1)))))
+
+
+def test_majority_breaks_a_tie_by_the_schema_s_order() -> None:
+    train = both(HAM, SPAM)
+    assert run(train, ["spam", "ham"])["majority"].metrics["test"].confusion[:, 0].tolist() == [4, 4]
+    assert run(train, ["ham", "spam"])["majority"].metrics["test"].confusion[:, 0].tolist() == [4, 4]
+
+
+def test_the_same_seed_gives_the_same_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "MAX_EXACT", 0)  # stochastic gradient descent, the only random one
+    first, second = (run(both(HAM, SPAM))["tfidf-logreg"].metrics["test"].to_json() for _ in range(2))
+    assert first == second
+    assert first["accuracy"] == 1.0
+
+
+def test_texts_without_words_skip_the_words_only() -> None:
+    found = run(both(["!!!", "?!"], ["...", "!?!"]))
+    assert found["tfidf-logreg"].metrics == {}
+    assert "tfidf-logreg was not fitted" in (found["tfidf-logreg"].note or "")
+    assert found["char-ngrams"].metrics["test"].n == 4
+    assert found["majority"].metrics["test"].accuracy == 0.5
+
+
+def test_blank_texts_skip_all_but_the_majority() -> None:
+    found = run(both(["", " "], ["\n", ""]))
+    assert [name for name, one in found.items() if one.metrics] == ["majority"]
+
+
+def test_one_train_label_skips_all_but_the_majority() -> None:
+    found = run(both(HAM, []))
+    assert found["majority"].metrics["test"].accuracy == 1.0
+    assert "one label only" in (found["char-ngrams"].note or "")
+
+
+def test_a_label_that_train_lacks_costs_a_finite_loss() -> None:
+    found = run_baselines(*both(HAM, SPAM), {"test": (["hello"], ["other"])}, ["ham", "other", "spam"], seed=1)
+    for one in found.values():
+        assert one.metrics["test"].accuracy == 0.0
+        assert one.metrics["test"].loss == pytest.approx(87.3, abs=0.1)
+
+
+def test_long_texts_are_cut_to_the_budget_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "MAX_CHARACTERS", 100)
+    found = run(both(HAM, [text * 50 for text in SPAM]))
+    assert "only the first 12 characters of each text were read" in (found["char-ngrams"].note or "")
+
+
+@pytest.mark.parametrize("budget", [1, 7, 50, 99])
+def test_the_cut_is_the_largest_within_the_budget(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
+    monkeypatch.setattr(baselines, "MAX_CHARACTERS", budget)
+    lengths = [0, 3, 3, 8, 40, 46]
+    longest = baselines._longest_affordable(["x" * n for n in lengths])
+    assert longest is not None
+    assert sum(min(n, longest) for n in lengths) <= budget or longest == 1
+    assert sum(min(n, longest + 1) for n in lengths) > budget
+
+
+@pytest.mark.parametrize(("max_updates", "epochs"), [(baselines.MAX_UPDATES, 10), (1.0, 1)])
+def test_many_labels_are_fitted_in_a_bounded_number_of_epochs(
+    monkeypatch: pytest.MonkeyPatch, max_updates: float, epochs: int
+) -> None:
+    monkeypatch.setattr(baselines, "MAX_EXACT", 1.0)
+    monkeypatch.setattr(baselines, "MAX_UPDATES", max_updates)
+    labels = [f"l{i:02}" for i in range(40)]
+    names = labels * 20
+    texts = [f"key{name} row{i} of many" for i, name in enumerate(names)]
+    ids = np.array([labels.index(name) for name in names])
+    fitted = baselines._fit_linear(baselines.VECTORIZERS["tfidf-logreg"], texts, ids, len(labels), seed=0)
+    assert fitted.linear.n_iter_ == epochs
+    assert (fitted.predict(texts).argmax(axis=1) == ids).mean() > 0.9
+
+
+def test_an_unknown_label_is_named() -> None:
+    with pytest.raises(DataError, match="test has the label 'eggs', which is not one of 'ham', 'spam'"):
+        run_baselines(*both(HAM, SPAM), {"test": (["hello"], ["eggs"])}, LABELS, seed=1)
+
+
+def test_no_train_rows_are_refused() -> None:
+    with pytest.raises(DataError, match="no train rows"):
+        run_baselines([], [], {}, LABELS, seed=1)
