@@ -291,7 +291,7 @@ class _Job:
 
     def _baselines(self) -> dict[str, Baseline]:
         train = self.splits.train
-        rows = {name: (examples.texts, examples.labels or []) for name, examples in self.splits.named().items()}
+        rows = {name: (e.texts, e.labels or []) for name, e in self.splits.named().items() if name != "train"}
         return run_baselines(train.texts, train.labels or [], rows, list(self.classifier.config.labels), self.settings.seed)
 
     def _metrics(self, outcome: Outcome, measured: Mapping[str, Metrics], baselines: Mapping[str, Baseline]) -> dict[str, Any]:

@@ -20,17 +20,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lasttoken.data import files
+from lasttoken.data import tables
 from lasttoken.data.files import (
     Examples,
     choose_columns,
     from_frame,
     from_lists,
-    open_table,
-    read_as_chapter,
     read_examples,
     warn_about_labels,
 )
+from lasttoken.data.tables import open_table
 from lasttoken.errors import DataError
 
 Make = Callable[[str, str | bytes], Path]
@@ -142,7 +141,7 @@ def test_blank_lines_are_no_rows(make: Make) -> None:
 def test_rows_stream(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make("a.csv", "text,label\n" + "hello,x\n" * 100_000)
     n_read = 0
-    lines = files._lines
+    lines = tables.read_lines
 
     def counted(*args: object, **options: object) -> object:
         nonlocal n_read
@@ -150,7 +149,7 @@ def test_rows_stream(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
             n_read += 1
             yield line
 
-    monkeypatch.setattr(files, "_lines", counted)
+    monkeypatch.setattr(tables, "read_lines", counted)
     with open_table(path) as table:
         next(table.rows())
     assert n_read < 10
@@ -224,17 +223,6 @@ def test_sms_is_read_as_it_is(sms_file: Path) -> None:
     assert read_examples(sms_file, text=["text"], label="label") == found
 
 
-def test_sms_as_the_chapter_reads_it(sms_file: Path) -> None:
-    found = read_as_chapter(sms_file)
-    frame = pd.read_csv(sms_file, sep="\t", header=None, names=["Label", "Text"])
-    assert len(found) == 5572
-    assert Counter(found.labels) == {"ham": 4825, "spam": 747}
-    assert found.texts == frame["Text"].tolist()
-    assert found.labels == frame["Label"].tolist()
-    assert "5,574 lines" in found.notes[0]
-    assert "5,572 rows" in found.notes[0]
-
-
 @pytest.mark.parametrize(
     ("content", "headerless"),
     [
@@ -252,24 +240,6 @@ def test_first_line_of_data_is_told_from_a_header(make: Make, content: str, head
         assert table.headerless == headerless
     with open_table(path, asked=["ham"]) as table:
         assert not table.headerless
-
-
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.text(st.sampled_from('ab"'), min_size=1).filter(lambda text: text.strip()), min_size=1))
-def test_the_chapters_reading_is_pandas(tmp_path: Path, texts: list[str]) -> None:
-    path = tmp_path / "messages"
-    path.write_text("".join(f"ham\t{text}\n" for text in texts), "utf-8")
-    try:
-        frame = pd.read_csv(path, sep="\t", header=None, names=["Label", "Text"], keep_default_na=False)
-    except pd.errors.ParserError:
-        with pytest.raises(DataError, match=r"never closed"):
-            read_as_chapter(path)
-        return
-    if not frame["Text"].str.strip().all():
-        with pytest.raises(DataError, match=r"is not a label, a tab and a text"):
-            read_as_chapter(path)
-        return
-    assert read_as_chapter(path).texts == frame["Text"].tolist()
 
 
 # Broken files

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,9 +13,7 @@ from hypothesis import strategies as st
 from lasttoken.data import splits as module
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.splits import (
-    SPLIT_NAMES,
     Splits,
-    book_splits,
     check_splits,
     count_shared_texts,
     cut_validation,
@@ -140,7 +137,8 @@ def test_groups_join_through_texts() -> None:
     assert sum(text.startswith("link") for text in holding[0].texts) == chain_length
 
 
-def test_few_groups_still_reach_every_split() -> None:
+def test_few_groups_still_reach_every_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ATTEMPTS", 1)
     groups = ["big"] * 10 + ["small"] + ["tiny"] + [f"b{at}" for at in range(12)]
     for seed in range(20):
         parts = parts_of(split_examples(made("a" * 12 + "b" * 12, groups=groups), 0.7, 0.1, seed))
@@ -203,10 +201,10 @@ def test_labels_that_hang_together() -> None:
 
 
 def test_a_greedy_dead_end_is_left_again() -> None:
-    """C and D must be together; largest first alone puts them apart in most draws."""
-    examples = made("bcdacdabcdabcd", groups=[*"CCCDDDBBBBAAAA"])
-    for seed in range(20):
-        assert all(len(label_counts(part)) == 4 for part in parts_of(split_examples(examples, 0.6, 0.2, seed)))
+    """Placing the largest groups first alone (one attempt) finds no split here for any of these seeds."""
+    examples = made("cbcaacbabbcaabaa", groups=[*"CCEAAECECDDEFFAC"])
+    for seed in range(6):
+        assert all(len(label_counts(part)) == 3 for part in parts_of(split_examples(examples, 0.6, 0.2, seed)))
 
 
 @pytest.mark.parametrize("fractions", [(0.9, 0.1), (0.0, 0.5), (0.5, 0.0), (0.9, 0.3)])
@@ -236,71 +234,6 @@ def test_undersample() -> None:
     assert len({tuple(undersample(examples, seed).texts) for seed in range(10)}) > 5
     with pytest.raises(DataError, match=r"only one label"):
         undersample(made("aa"), 1)
-
-
-# The book
-
-
-def pandas_recipe(frame: pd.DataFrame, shuffles: int, seed: int = 123) -> list[pd.DataFrame]:
-    """The chapter's balance and split as pandas does them, for the labels ham and spam (the rarer)."""
-    spam = frame[frame["label"] == "spam"]
-    ham = frame[frame["label"] == "ham"].sample(len(spam), random_state=seed)
-    balanced = pd.concat([ham, spam])
-    for _ in range(shuffles):
-        balanced = balanced.sample(frac=1, random_state=seed).reset_index(drop=True)
-    train_end = int(len(balanced) * 0.7)
-    validation_end = train_end + int(len(balanced) * 0.1)
-    return [balanced[:train_end], balanced[train_end:validation_end], balanced[validation_end:]]
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(5, 40), st.integers(0, 60), st.integers(0, 999), st.sampled_from([1, 2]))
-def test_book_recipe_is_pandas(tmp_path: Path, n_spam: int, n_more: int, seed: int, shuffles: int) -> None:
-    labels = np.random.default_rng(seed).permutation(["spam"] * n_spam + ["ham"] * (n_spam + n_more))
-    frame = pd.DataFrame({"text": [f"text {at}" for at in range(len(labels))], "label": labels})
-    frame.to_csv(tmp_path / "a.csv", index=False)
-    splits, counts = book_splits(tmp_path / "a.csv", seed=seed, shuffles=shuffles)
-    for part, expected in zip(parts_of(splits), pandas_recipe(frame, shuffles, seed), strict=True):
-        assert part.texts == expected["text"].tolist()
-        assert part.labels == expected["label"].tolist()
-    assert (counts.n_rows, counts.balanced) == (len(frame), {"ham": n_spam, "spam": n_spam})
-
-
-def test_book_files_byte_for_byte(sms_file: Path, tmp_path: Path) -> None:
-    splits, counts = book_splits(sms_file)
-    write_splits(splits, tmp_path, book=True)
-    for name in SPLIT_NAMES:
-        assert (tmp_path / f"{name}.csv").read_bytes() == (sms_file.parent / "book-split" / f"{name}.csv").read_bytes()
-    assert counts.n_rows == 5572
-    assert counts.labels == {"ham": 4825, "spam": 747}
-    assert counts.balanced == {"ham": 747, "spam": 747}
-    assert [len(part) for part in parts_of(splits)] == [1045, 149, 300]
-    assert set(splits.train.labels or []) == {"ham", "spam"}
-
-
-def test_texts_that_the_books_test_split_shares_with_train(sms_file: Path) -> None:
-    """37 as the chapter's notebook splits (one shuffle); 36 in the files of its table's script (two)."""
-    for shuffles, n_shared in ((1, 37), (2, 36)):
-        splits, _ = book_splits(sms_file, shuffles=shuffles)
-        assert splits.test is not None
-        assert count_shared_texts(splits.train, splits.test) == n_shared
-
-
-def test_book_recipe_with_more_labels(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"t{at},{'abbccc'[at % 6]}\n" for at in range(60)))
-    splits, counts = book_splits(tmp_path / "a.csv")
-    assert counts.balanced == {"a": 10, "b": 10, "c": 10}
-    assert sum((Counter(part.labels) for part in parts_of(splits)), Counter()) == counts.balanced
-
-
-def test_book_recipe_refuses(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("text,label\na,x\nb,x\n")
-    with pytest.raises(DataError, match=r"a.csv has only one label, 'x'"):
-        book_splits(path)
-    path.write_text("text,label\na,x\nb,y\n")
-    with pytest.raises(DataError, match=r"the 2 balanced rows of a.csv leave none for validation; add examples"):
-        book_splits(path)
 
 
 # Folders

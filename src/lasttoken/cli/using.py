@@ -90,7 +90,8 @@ def _predict_file(
     run: Path, path: Path, output: Path | None, text: Sequence[str], id: str | None, encoding: str,
     device: str, precision: str, as_json: bool, talk: Talk,
 ) -> None:  # fmt: skip
-    from lasttoken.data.files import choose_columns, open_table
+    from lasttoken.data.files import choose_columns
+    from lasttoken.data.tables import open_table
     from lasttoken.run import load_predictor
 
     with open_table(path, encoding=encoding, asked=[*text, *([id] if id else [])]) as table:

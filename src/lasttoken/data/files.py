@@ -5,58 +5,31 @@
       Win $1000!,spam              values as they were             labels ["spam", "ham"]
       see you at 6,ham                                             notes  ("text is read from column 'text' …",)
 
-CSV is RFC 4180 with its quotes; a tab-separated file has no quoting, so quotes there are text. JSONL is one object
-a line (jsonlines.org). Every message names the row, counted from 1 without the header, and the line of the file.
+Which file formats there are is tables.py's concern; here columns are chosen and rows become examples.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import datetime
-import decimal
-import gzip
-import io
-import json
-import math
-import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from lasttoken.errors import DataError, nearest, one_of
-
-# fmt: off
-TEXT_NAMES = frozenset((
-    "text", "texts", "message", "messages", "msg", "sms", "body", "content", "sentence", "sentences", "review",
-    "comment", "question", "query", "utterance", "tweet", "post", "title", "headline", "document", "email", "mail",
-    "description",
-))
-LABEL_NAMES = frozenset((
-    "label", "labels", "class", "classes", "category", "categories", "target", "intent", "sentiment", "topic", "tag",
-    "emotion", "y",
-))
-# fmt: on
-FORMATS = {
-    ".csv": "csv",
-    ".tsv": "tab",
-    ".tab": "tab",
-    ".txt": "tab",
-    "": "tab",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".json": "json",
-    ".parquet": "parquet",
-}
-HEADER_LOOK_AHEAD = 1000  # lines read to tell a first line of data from a header
-KEYS_LOOK_AHEAD = 100  # JSON lines whose keys make the header
-FIELD_LIMIT_BYTES = 2**31 - 1  # of a CSV field; the csv module's own 128 KiB is less than a long document
+from lasttoken.data.tables import (
+    LABEL_NAMES,
+    TEXT_NAMES,
+    Row,
+    Table,
+    as_string,
+    brief,
+    checked_header,
+    open_table,
+    shown,
+)
+from lasttoken.errors import DataError, nearest
 
 
 @dataclass(frozen=True)
@@ -90,56 +63,6 @@ class Examples:
             ids=taken(self.ids),
             groups=taken(self.groups),
         )
-
-
-class Row(NamedTuple):
-    """One row as its file gives it; `number` counts from 1, `line` is None where a format has no lines."""
-
-    number: int
-    line: int | None
-    values: Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A header and rows that stream by once. `headerless`: the names in `header` are ours, the file has none."""
-
-    source: str
-    header: list[str]
-    read: Callable[[Sequence[str]], Iterator[Row]]
-    headerless: bool = False
-    notes: tuple[str, ...] = ()
-
-    def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
-        """The rows, with at least these columns' values (all by default).
-
-        Raises:
-            DataError: no rows, or one that cannot be read; names it.
-        """
-        empty = True
-        for row in self.read(self.header if columns is None else columns):
-            empty = False
-            yield row
-        if empty:
-            raise DataError(
-                f"{self.source} has columns {_shown(self.header)} but no rows; add examples below the header"
-            )
-
-    def place(self, row: Row) -> str:
-        """How a message names a row: "row 3 (line 4) of messages.csv"."""
-        return _place(row.number, row.line, self.source)
-
-    def cell(self, row: Row, column: str) -> str | None:
-        """A row's value in one column as a string, None when it is missing.
-
-        Raises:
-            DataError: a list, an object or half a character where a string is needed.
-        """
-        value = row.values.get(column)
-        try:
-            return _string(value)
-        except (TypeError, UnicodeError) as error:
-            raise DataError(f"{self.place(row)} has {error} in column {column!r}; a string is needed there") from error
 
 
 @dataclass(frozen=True)
@@ -211,7 +134,7 @@ def from_frame(
         for number, values in enumerate(zip(*lists, strict=True), 1):
             yield Row(number, None, dict(zip(columns, values, strict=True)))
 
-    table = Table("the frame", _checked_header(header, "the frame"), read)
+    table = Table("the frame", checked_header(header, "the frame"), read)
     columns = choose_columns(table, text=text, label=label, id=id, group=group, labelled=labelled)
     return _collect(table, columns, labelled)
 
@@ -246,9 +169,9 @@ def _strings(values: Iterable[object], name: str, kinds: tuple[type, ...]) -> li
     for index, value in enumerate(values):
         plain = value.item() if isinstance(value, np.generic) else value
         if not isinstance(plain, kinds):
-            raise DataError(f"{name}[{index}] is {_brief(plain)}, of type {type(plain).__name__}; give a string")
+            raise DataError(f"{name}[{index}] is {brief(plain)}, of type {type(plain).__name__}; give a string")
         try:
-            made.append(_string(plain) or "")
+            made.append(as_string(plain) or "")
         except UnicodeError as error:
             raise DataError(f"{name}[{index}] has {error}; give a string that can be written as UTF-8") from error
     return made
@@ -333,7 +256,7 @@ def _only(names: list[str]) -> str | None:
 def _obvious(table: Table, guess: str | None, what: str, notes: list[str]) -> str:
     if guess is None:
         raise DataError(
-            f"it is not obvious which column of {table.source} holds the {what}: it has {_shown(table.header)}"
+            f"it is not obvious which column of {table.source} holds the {what}: it has {shown(table.header)}"
             f"; name it with --{what}{_header_hint(table.header)}"
         )
     if not table.headerless:
@@ -353,19 +276,8 @@ def _require(table: Table, name: str) -> None:
     if name in table.header:
         return
     same = [known for known in table.header if known.strip().casefold() == name.strip().casefold()]
-    hint = f"; did you mean {_shown(same)}?" if same else nearest(name, table.header)
-    raise DataError(f"{table.source} has no column {name!r}; it has {_shown(table.header)}{hint}")
-
-
-def _shown(names: Iterable[str]) -> str:
-    return one_of(name if len(name) <= 40 else name[:39] + "…" for name in names)
-
-
-def _checked_header(header: list[str], source: str) -> list[str]:
-    twice = [name for name, count in Counter(header).items() if name and count > 1]
-    if twice:
-        raise DataError(f"{source} has more than one column named {_shown(twice)}; give every column its own name")
-    return header
+    hint = f"; did you mean {shown(same)}?" if same else nearest(name, table.header)
+    raise DataError(f"{table.source} has no column {name!r}; it has {shown(table.header)}{hint}")
 
 
 # Rows to examples -------------------------------------------------------------------------------------------------
@@ -381,7 +293,7 @@ def _collect(table: Table, columns: Columns, labelled: bool) -> Examples:
         text = columns.text_of(table, row)
         if labelled and not text.strip():
             raise DataError(
-                f"{table.place(row)} has no text in column {_shown(columns.text)}; fill it in or remove the row"
+                f"{table.place(row)} has no text in column {shown(columns.text)}; fill it in or remove the row"
             )
         texts.append(text)
         if columns.label is not None:
@@ -403,345 +315,3 @@ def _collect(table: Table, columns: Columns, labelled: bool) -> Examples:
         table.source,
         columns.notes,
     )
-
-
-def _string(value: object) -> str | None:
-    """A value of a file or a frame as a string: 1 → "1", 1.0 → "1.0", True → "true", NaN → None.
-
-    Raises:
-        TypeError: not a single value; says what it is.
-        UnicodeError: half a surrogate pair, which is no character.
-    """
-    if isinstance(value, bytes):
-        value = value.decode("utf-8")
-    if isinstance(value, str):
-        if not value.isascii():
-            _refuse_surrogates(value)
-        return str(value)
-    if isinstance(value, np.generic):
-        value = value.item()
-    if (
-        value is None
-        or type(value).__name__ in ("NAType", "NaTType")
-        or (isinstance(value, float) and math.isnan(value))
-    ):
-        return None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float, decimal.Decimal, datetime.date, datetime.time)):
-        return str(value)
-    kind = {"dict": "an object", "list": "a list"}.get(type(value).__name__, f"a value of type {type(value).__name__}")
-    raise TypeError(f"{kind} ({_brief(value)})")
-
-
-def _refuse_surrogates(text: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UnicodeError(f"half a surrogate pair (\\u{ord(text[error.start]):04x})") from error
-
-
-def _brief(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:59] + "…"
-
-
-def _place(number: int, line: int | None, source: str) -> str:
-    return f"row {number} of {source}" if line is None else f"row {number} (line {line}) of {source}"
-
-
-# Opening ----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def open_table(path: str | Path, *, encoding: str = "utf-8", asked: Collection[str] = ()) -> Iterator[Table]:
-    """Open a file as a table whose rows stream: memory does not grow with the file.
-
-    `asked` are the columns that the user named: a first line that has one of them is a header. A headerless
-    `label<TAB>text` file gets the columns "label" and "text", and a note.
-
-    Raises:
-        DataError: the file cannot be opened or read as what its suffix says.
-    """
-    path = Path(path)
-    with _read_errors(path, encoding):
-        _refuse_folder(path)
-        path.stat()  # a missing file is named before its suffix is judged
-    kind = _format(path)
-    if kind == "parquet":
-        with _open_parquet(path) as table:
-            yield table
-        return
-    with closing(_lines(path, encoding, newline="" if kind == "csv" else "\n")) as lines:
-        if kind == "json":
-            yield _json_table(lines, path.name)
-        else:
-            records = _csv_records(lines, path.name) if kind == "csv" else _tab_records(lines)
-            yield _delimited_table(records, path.name, kind, asked)
-
-
-def _format(path: Path) -> str:
-    inner = path.with_suffix("") if path.suffix.lower() == ".gz" else path
-    kind = FORMATS.get(inner.suffix.lower())
-    if kind is None or (kind == "parquet" and inner != path):
-        raise DataError(
-            f"{path} is of a kind that is not read; use .csv, .tsv or .jsonl, perhaps with .gz, or .parquet"
-        )
-    return kind
-
-
-def _lines(path: Path, encoding: str, newline: str) -> Generator[str, None, None]:
-    """The lines with their ends; `newline` as for `open`. A byte order mark is dropped."""
-    name = _codec_name(encoding)
-    spelled = "utf-8-sig" if name == "utf-8" else name
-    with _read_errors(path, name), _open_bytes(path) as raw, io.TextIOWrapper(raw, spelled, newline=newline) as text:
-        yield from text
-
-
-def _codec_name(encoding: str) -> str:
-    try:
-        io.TextIOWrapper(io.BytesIO(), encoding)  # refuses what codecs.lookup knows but is no text, such as "hex"
-        return codecs.lookup(encoding).name.removesuffix("-sig")
-    except (LookupError, ValueError) as error:
-        raise DataError(
-            f"--encoding is {encoding!r}, which is no encoding; use one such as utf-8, cp1252 or utf-16"
-        ) from error
-
-
-def _refuse_folder(path: Path) -> None:
-    if path.is_dir():
-        raise IsADirectoryError(path)  # as POSIX does on reading; Windows says PermissionError
-
-
-def _open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    """The file's bytes, unpacked when it ends in .gz."""
-    _refuse_folder(path)
-    return gzip.GzipFile(path) if path.suffix.lower() == ".gz" else path.open("rb")
-
-
-@contextmanager
-def _read_errors(path: Path, encoding: str) -> Iterator[None]:
-    """Turn what can go wrong while a file is read into one sentence."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(f"there is no file {path}{_near_names(path)}") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{path} is a folder; name one file in it") from error
-    except PermissionError as error:
-        raise DataError(f"no permission to read {path}; change its mode or copy it") from error
-    except UnicodeError as error:
-        raise DataError(_undecodable(path, encoding)) from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is a broken gzip file ({error}); fetch or pack it again") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _near_names(path: Path) -> str:
-    try:
-        return nearest(path.name, sorted(entry.name for entry in path.parent.iterdir()))
-    except OSError:
-        return "; check the folder's name"
-
-
-def _undecodable(path: Path, encoding: str) -> str:
-    found = _first_bad_byte(path, encoding) if path.is_file() else None  # a pipe cannot be read twice
-    if found is None:
-        return f"{path.name} is not {encoding}; name its encoding with --encoding, such as --encoding cp1252"
-    offset, value, start = found
-    likely = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "cp1252"
-    unpacked = " after unpacking" if path.suffix.lower() == ".gz" else ""
-    return (
-        f"{path.name} is not {encoding}: byte 0x{value:02x} at byte offset {offset}{unpacked} cannot be decoded"
-        f"; name its encoding with --encoding, such as --encoding {likely}"
-    )
-
-
-def _first_bad_byte(path: Path, encoding: str) -> tuple[int, int, bytes] | None:
-    """Offset and value of the first byte that `encoding` refuses, and the first two bytes of the file."""
-    decoder = codecs.getincrementaldecoder(encoding)()
-    n_read, start, chunk = 0, b"", b"-"
-    with _open_bytes(path) as raw:
-        while chunk:
-            chunk = raw.read(io.DEFAULT_BUFFER_SIZE)
-            start = start or chunk[:2]
-            n_waiting = len(decoder.getstate()[0])
-            try:
-                decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                return n_read - n_waiting + error.start, error.object[error.start], start
-            except UnicodeError:
-                return None
-            n_read += len(chunk)
-    return None
-
-
-# CSV and TSV ------------------------------------------------------------------------------------------------------
-
-Record = tuple[int, list[str]]  # the line a record starts on, and its fields
-
-
-def _csv_records(lines: Iterator[str], source: str) -> Iterator[Record]:
-    """Strict RFC 4180: a quote that is never closed would otherwise swallow the rest of the file unsaid."""
-    csv.field_size_limit(FIELD_LIMIT_BYTES)
-    reader = csv.reader(lines, strict=True)
-    line, n_before = 1, 0
-    try:
-        for record in reader:
-            if record:
-                yield line, record
-                n_before += 1
-            line = reader.line_num + 1
-    except csv.Error as error:
-        place = _place(n_before, line, source) if n_before else f"the header (line {line}) of {source}"
-        raise DataError(f"{place} {_csv_fault(str(error))}") from error
-
-
-def _csv_fault(reason: str) -> str:
-    if "end of data" in reason:
-        return 'opens a quote that is never closed; close it, or write quotes that are text twice ("")'
-    if "expected after" in reason:
-        return 'has text after a closing quote; write quotes inside a quoted field twice ("")'
-    return f"is not CSV ({reason}); fix the row"
-
-
-def _tab_records(lines: Iterator[str]) -> Iterator[Record]:
-    for number, line in enumerate(lines, 1):
-        content = line.removesuffix("\n").removesuffix("\r")
-        if content:
-            yield number, content.split("\t")
-
-
-def _delimited_table(records: Iterator[Record], source: str, kind: str, asked: Collection[str]) -> Table:
-    ahead = list(islice(records, HEADER_LOOK_AHEAD if kind == "tab" else 1))
-    if not ahead:
-        raise DataError(f"{source} is empty; it needs a line of column names and a row for each example")
-    headerless = kind == "tab" and _starts_with_data([fields for _, fields in ahead], asked)
-    header = ["label", "text"] if headerless else _checked_header(ahead.pop(0)[1], source)
-    rest = chain(ahead, records)
-    notes = (
-        (f"{source} has no header: its two columns are read as label and text, quotes as text",) if headerless else ()
-    )
-    return Table(source, header, lambda _: _delimited_rows(rest, header, source, kind), headerless, notes)
-
-
-def _starts_with_data(records: list[list[str]], asked: Collection[str]) -> bool:
-    """Is this `label<TAB>text` without a header? Then its first cell is a label, and comes again."""
-    first = records[0]
-    if len(first) != 2 or set(first) & set(asked) or first[1].strip().casefold() in TEXT_NAMES | LABEL_NAMES:
-        return False
-    pairs = [(fields[0], fields[1]) for fields in records if len(fields) == 2]
-    recurs = sum(label == first[0] for label, _ in pairs) > 1
-    return recurs and len({label for label, _ in pairs}) < len({text for _, text in pairs})
-
-
-def _delimited_rows(records: Iterator[Record], header: list[str], source: str, kind: str) -> Iterator[Row]:
-    n_fields = len(header)
-    for number, (line, fields) in enumerate(records, 1):
-        if len(fields) != n_fields:
-            fix = "quote fields that hold a comma" if kind == "csv" else "replace tabs inside a text by spaces"
-            raise DataError(
-                f"{_place(number, line, source)} has {len(fields)} {'field' if len(fields) == 1 else 'fields'}"
-                f" where {n_fields} are expected; {fix}, or fix the row"
-            )
-        yield Row(number, line, dict(zip(header, fields, strict=True)))
-
-
-def read_as_chapter(path: str | Path, *, encoding: str = "utf-8") -> Examples:
-    """Read a headerless `label<TAB>text` file as the book's chapter 6 does: with CSV's quotes, as pandas does.
-
-    A quote at the start of a text then runs to the next quote, over line ends: the 5,574 lines of the SMS Spam
-    Collection become 5,572 rows. Only `--recipe book` wants that.
-
-    Raises:
-        DataError: a row without two fields, or a quote that is never closed.
-    """
-    path = Path(path)
-    csv.field_size_limit(FIELD_LIMIT_BYTES)
-    end = ["the end\tthe end"]  # comes back as a row of its own unless a quote is still open
-    with closing(_lines(path, encoding, newline="")) as lines:
-        reader = csv.reader(chain(lines, end), delimiter="\t")
-        found = [(reader.line_num, record) for record in reader if record]
-    if found.pop()[1] != end[0].split("\t"):
-        raise DataError(f'{path.name} has a quote that is never closed; write quotes that are text twice ("")')
-    for number, (line, record) in enumerate(found, 1):
-        if len(record) != 2 or not all(field.strip() for field in record):
-            raise DataError(f"{_place(number, line, path.name)} is not a label, a tab and a text; fix the row")
-    n_lines = reader.line_num - 1
-    note = f"the {n_lines:,} lines of {path.name} are read as {len(found):,} rows, for quotes count as in the book"
-    texts, labels = [text for _, (_, text) in found], [label for _, (label, _) in found]
-    return Examples(texts, labels, source=path.name, notes=(note,))
-
-
-# JSONL ------------------------------------------------------------------------------------------------------------
-
-
-def _json_table(lines: Iterator[str], source: str) -> Table:
-    rows = _json_rows(lines, source)
-    ahead = list(islice(rows, KEYS_LOOK_AHEAD))
-    if not ahead:
-        raise DataError(f"{source} is empty; it needs a JSON object for each example, one a line")
-    header = list(dict.fromkeys(key for row in ahead for key in row.values))
-    return Table(source, header, lambda _: chain(ahead, rows))
-
-
-def _json_rows(lines: Iterator[str], source: str) -> Iterator[Row]:
-    written = ((line, content) for line, content in enumerate(lines, 1) if content.strip())
-    for number, (line, content) in enumerate(written, 1):
-        place = _place(number, line, source)
-        try:
-            value = json.loads(content.strip())
-        except (ValueError, RecursionError) as error:
-            reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-            raise DataError(f"{place} is not JSON ({reason}); write one object a line") from error
-        if not isinstance(value, dict):
-            raise DataError(f"{place} is {_brief(value)}, which is no JSON object; write one object a line")
-        yield Row(number, line, value)
-
-
-# Parquet ----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _open_parquet(path: Path) -> Iterator[Table]:
-    from pyarrow import parquet  # here, so that other formats need not load it
-
-    with _read_errors(path, "utf-8"), _open_bytes(path) as handle:
-        if not handle.read(1):
-            raise DataError(f"{path.name} is empty; write it again")
-    with _parquet_errors(path.name):
-        file = parquet.ParquetFile(path)
-    with file:
-        header = _checked_header(list(file.schema_arrow.names), path.name)
-        yield Table(path.name, header, lambda columns: _parquet_rows(file, columns, path.name))
-
-
-def _parquet_rows(file: Any, columns: Sequence[str], source: str) -> Iterator[Row]:
-    number = 0
-    with _parquet_errors(source):
-        for batch in file.iter_batches(batch_size=8192, columns=list(columns)):
-            lists = {name: _plain_values(batch.column(name)) for name in columns}
-            for values in zip(*lists.values(), strict=True):
-                number += 1
-                yield Row(number, None, dict(zip(lists, values, strict=True)))
-
-
-def _plain_values(column: Any) -> list[object]:
-    import pyarrow
-
-    if pyarrow.types.is_temporal(column.type):
-        column = column.cast(pyarrow.string())  # nanoseconds would need pandas
-    values: list[object] = column.to_pylist()
-    return values
-
-
-@contextmanager
-def _parquet_errors(source: str) -> Iterator[None]:
-    import pyarrow
-
-    try:
-        yield
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise DataError(f"{source} cannot be read as Parquet ({reason}); write it again") from error

@@ -1,8 +1,8 @@
 """From what the user gave to the splits of a run.
 
-    one file or table      ──► balanced and split by the recipe
-    a folder of splits     ──► used as given
-    --validation, --test   ──► used as given; what was not given is cut from train (validation) or absent (test)
+one file or table      ──► balanced and split by the recipe
+a folder of splits     ──► used as given
+--validation, --test   ──► used as given; what was not given is cut from train (validation) or absent (test)
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from lasttoken.config import Settings
+from lasttoken.data.book import book_splits
 from lasttoken.data.files import Examples, read_examples, warn_about_labels
 from lasttoken.data.splits import (
     Splits,
-    book_splits,
     check_splits,
     count_shared_texts,
     cut_validation,
@@ -42,17 +42,23 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
     if splits.validation is None:
         train, validation = cut_validation(splits.train, settings.validation_fraction, settings.seed)
         splits = replace(splits, train=train, validation=validation)
-        say(f"validation: {len(validation):,} rows cut from train (--validation-fraction {settings.validation_fraction:g})")
+        say(
+            f"validation: {len(validation):,} rows cut from train (--validation-fraction {settings.validation_fraction:g})"
+        )
     check_splits(splits)
     if settings.balance == "undersample" and settings.recipe != "book":
         before, thinned = label_counts(splits.train), undersample(splits.train, settings.seed)
         splits = replace(splits, train=thinned)
         say(f"train was thinned from {counts_in_words(before)} to {counts_in_words(label_counts(thinned))}")
-    for sentence in dict.fromkeys([*splits.notes, *warn_about_labels(label for e in splits.named().values() for label in e.labels or [])]):
+    for sentence in dict.fromkeys(
+        [*splits.notes, *warn_about_labels(label for e in splits.named().values() for label in e.labels or [])]
+    ):
         say(sentence)
     for name, n in shared_with_train(splits).items():
         if n:
-            say(f"{n:,} of the {len(splits.named()[name]):,} {name} texts are also in train: the {name} figures flatter")
+            say(
+                f"{n:,} of the {len(splits.named()[name]):,} {name} texts are also in train: the {name} figures flatter"
+            )
     return splits
 
 
@@ -68,7 +74,9 @@ def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> S
         splits = Splits(train, None, None, train.notes)
     elif settings.recipe == "book" and isinstance(data, Path):
         splits, counts = book_splits(data, **columns, **fractions)
-        say(f"the book's recipe: {counts.n_rows:,} rows ({counts_in_words(counts.labels)}), balanced to {counts_in_words(counts.balanced)}")
+        say(
+            f"the book's recipe: {counts.n_rows:,} rows ({counts_in_words(counts.labels)}), balanced to {counts_in_words(counts.balanced)}"
+        )
     else:
         examples = data if isinstance(data, Examples) else read_examples(data, **columns)
         splits = split_examples(examples, **fractions)
@@ -82,7 +90,9 @@ def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> S
 
 def shared_with_train(splits: Splits) -> dict[str, int]:
     """Rows of validation and of test whose exact text is also in train."""
-    return {name: count_shared_texts(splits.train, examples) for name, examples in splits.named().items() if name != "train"}
+    return {
+        name: count_shared_texts(splits.train, examples) for name, examples in splits.named().items() if name != "train"
+    }
 
 
 def counts_in_words(counts: dict[str, int]) -> str:

@@ -6,9 +6,7 @@
     2 "b" g2 ┘  directly or through others       rows, at least one each       its labels still have room, then the
     3 "c"    ─  a row alone                                                    rows alone fill every quota exactly
 
-The recipe of *Build a Large Language Model (From Scratch)*, chapter 6, which knows nothing of repeated texts, is
-`book_splits`; its draws are those of pandas' `DataFrame.sample`: `RandomState(seed).choice(n, size, replace=False)`.
-The chapter has it in two versions: its notebook shuffles once, the script of its table of experiments twice.
+Chapter 6's own way, which knows nothing of repeated texts, is in book.py.
 """
 
 from __future__ import annotations
@@ -25,14 +23,13 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.data.files import Examples, open_table, read_as_chapter, read_examples
+from lasttoken.data.files import Examples, read_examples
 from lasttoken.errors import DataError, SettingsError, one_of
 from lasttoken.storage import new_file
 
 Indices = NDArray[np.intp]
 
 SPLIT_NAMES = ("train", "validation", "test")
-BOOK_SHUFFLES = 2  # as the script of the chapter's table; 1: as its notebook (37 instead of 36 test texts in train)
 ATTEMPTS = 20  # at getting every label into every split; few groups with several labels each may need more than one
 SPLIT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 
@@ -90,7 +87,7 @@ def label_counts(examples: Examples) -> dict[str, int]:
     return {label: counts[label] for label in natural_order(counts)}
 
 
-def _label_ids(examples: Examples) -> tuple[list[str], Indices]:
+def number_labels(examples: Examples) -> tuple[list[str], Indices]:
     """The labels in natural order, and each example's index among them, of shape (N,)."""
     labels = labels_of(examples)
     names = natural_order(labels)
@@ -159,7 +156,7 @@ def _size_notes(parts: Sequence[Examples], fractions: Sequence[float]) -> list[s
 
 
 def _cut(examples: Examples, fractions: Sequence[float], names: Sequence[str], seed: int) -> list[Examples]:
-    labels, label_ids = _label_ids(examples)
+    labels, label_ids = number_labels(examples)
     component = _components(examples)
     table = _ComponentTable.of(component, label_ids, len(labels))
     _refuse_rare(examples, labels, label_ids, table, names)
@@ -374,89 +371,11 @@ def undersample(examples: Examples, seed: int) -> Examples:
     Raises:
         DataError: one label only.
     """
-    names, label_ids = _label_ids(examples)
+    names, label_ids = number_labels(examples)
     n_each = int(np.bincount(label_ids).min())
     rng = np.random.default_rng(seed)
     kept = [rng.choice(np.flatnonzero(label_ids == at), n_each, replace=False) for at in range(len(names))]
     return examples.take(np.sort(np.concatenate(kept)).tolist())
-
-
-# The book's recipe ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class BookCounts:
-    """Rows at each stage of the chapter's recipe; for the SMS collection 5,572, then 747 of each label."""
-
-    n_rows: int
-    labels: dict[str, int]
-    balanced: dict[str, int]
-
-
-def book_splits(
-    path: str | Path,
-    *,
-    text: Sequence[str] = (),
-    label: str | None = None,
-    id: str | None = None,
-    group: str | None = None,
-    encoding: str = "utf-8",
-    seed: int = 123,
-    train_fraction: float = 0.7,
-    validation_fraction: float = 0.1,
-    shuffles: int = BOOK_SHUFFLES,
-) -> tuple[Splits, BookCounts]:
-    """The chapter's splits, row for row: thin to the rarest label, shuffle, cut (with rounding down).
-
-    A headerless `label<TAB>text` file is read as the chapter reads it, with CSV's quotes; any other as
-    `read_examples` does. The other labels are drawn first, in natural order, then all rows of the rarest; each draw
-    starts from the seed. Identical texts may be in two splits, as in the book (`count_shared_texts`).
-
-    Raises:
-        DataError: a file that cannot be read, one label only, or too few rows for three splits.
-    """
-    asked = [*text, *filter(None, (label, id, group))]
-    with open_table(path, encoding=encoding, asked=asked) as table:
-        headerless = table.headerless
-    if headerless:
-        examples = read_as_chapter(path, encoding=encoding)
-    else:
-        examples = read_examples(path, text=text, label=label, id=id, group=group, encoding=encoding)
-    names, label_ids = _label_ids(examples)
-    rows = _book_balance(label_ids, len(names), seed)
-    counts = label_counts(examples)
-    for _ in range(shuffles):
-        rows = rows[_pandas_sample(len(rows), len(rows), seed)]
-    splits = _book_cut(examples, rows, train_fraction, validation_fraction)
-    return splits, BookCounts(len(examples), counts, dict.fromkeys(names, min(counts.values())))
-
-
-def _pandas_sample(n: int, size: int, seed: int) -> Indices:
-    """The indices that `frame.sample(size, random_state=seed)` draws from n rows (pandas/core/sample.py)."""
-    return np.random.RandomState(seed).choice(n, size=size, replace=False).astype(np.intp)
-
-
-def _book_balance(label_ids: Indices, n_labels: int, seed: int) -> Indices:
-    """Indices of as many rows of each label: the others drawn, then the rarest (the last, if several) as it is."""
-    by_label = [np.flatnonzero(label_ids == label_id) for label_id in range(n_labels)]
-    rarest = min(range(n_labels), key=lambda label_id: (len(by_label[label_id]), -label_id))
-    n_each = len(by_label[rarest])
-    others = [rows[_pandas_sample(len(rows), n_each, seed)] for at, rows in enumerate(by_label) if at != rarest]
-    return np.concatenate([*others, by_label[rarest]])
-
-
-def _book_cut(examples: Examples, rows: Indices, train_fraction: float, validation_fraction: float) -> Splits:
-    train_end = int(len(rows) * train_fraction)
-    validation_end = train_end + int(len(rows) * validation_fraction)
-    parts = np.split(rows, [train_end, validation_end])
-    for name, part in zip(SPLIT_NAMES, parts, strict=True):
-        if not len(part):
-            raise DataError(
-                f"the {len(rows)} balanced rows of {examples.source} leave none for {name}"
-                "; add examples of the rarest label or change the fractions"
-            )
-    train, validation, test = (examples.take(part.tolist()) for part in parts)
-    return Splits(train, validation, test, examples.notes)
 
 
 # Folders of splits ------------------------------------------------------------------------------------------------
@@ -548,7 +467,7 @@ def check_splits(splits: Splits) -> None:
     Raises:
         DataError: names the label, the split and a row.
     """
-    known, _ = _label_ids(splits.train)
+    known, _ = number_labels(splits.train)
     for name, examples in splits.named().items():
         for row, label in enumerate(labels_of(examples), 1):
             if label not in known:

@@ -1,0 +1,131 @@
+"""The data of *Build a Large Language Model (From Scratch)*, chapter 6, row for row: read, balance, shuffle, cut.
+
+    label<TAB>text lines ─► rows, with CSV's quotes ─► as many of each label ─► shuffle ─► 70 % | 10 % | 20 %
+           5,574                   5,572                   747 + 747                    1,045 | 149 | 300
+
+Its draws are those of pandas' `DataFrame.sample`: `RandomState(seed).choice(n, size, replace=False)`. It knows
+nothing of repeated texts; every other recipe uses splits.py, which does. The chapter is published in two versions:
+its notebook shuffles once, the script of its table of experiments twice; the second is the default here.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lasttoken.data.files import Examples, read_examples
+from lasttoken.data.splits import SPLIT_NAMES, Splits, label_counts, number_labels
+from lasttoken.data.tables import FIELD_LIMIT_BYTES, open_table, place_of, read_lines
+from lasttoken.errors import DataError
+
+Indices = NDArray[np.intp]
+
+BOOK_SHUFFLES = 2  # as the script of the chapter's table; 1: as its notebook (37 instead of 36 test texts in train)
+
+
+def read_as_chapter(path: str | Path, *, encoding: str = "utf-8") -> Examples:
+    """Read a headerless `label<TAB>text` file as the book's chapter 6 does: with CSV's quotes, as pandas does.
+
+    A quote at the start of a text then runs to the next quote, over line ends: the 5,574 lines of the SMS Spam
+    Collection become 5,572 rows. Only `--recipe book` wants that.
+
+    Raises:
+        DataError: a row without two fields, or a quote that is never closed.
+    """
+    path = Path(path)
+    csv.field_size_limit(FIELD_LIMIT_BYTES)
+    end = ["the end\tthe end"]  # comes back as a row of its own unless a quote is still open
+    with closing(read_lines(path, encoding, newline="")) as lines:
+        reader = csv.reader(chain(lines, end), delimiter="\t")
+        found = [(reader.line_num, record) for record in reader if record]
+    if found.pop()[1] != end[0].split("\t"):
+        raise DataError(f'{path.name} has a quote that is never closed; write quotes that are text twice ("")')
+    for number, (line, record) in enumerate(found, 1):
+        if len(record) != 2 or not all(field.strip() for field in record):
+            raise DataError(f"{place_of(number, line, path.name)} is not a label, a tab and a text; fix the row")
+    n_lines = reader.line_num - 1
+    note = f"the {n_lines:,} lines of {path.name} are read as {len(found):,} rows, for quotes count as in the book"
+    texts, labels = [text for _, (_, text) in found], [label for _, (label, _) in found]
+    return Examples(texts, labels, source=path.name, notes=(note,))
+
+
+@dataclass(frozen=True)
+class BookCounts:
+    """Rows at each stage of the chapter's recipe; for the SMS collection 5,572, then 747 of each label."""
+
+    n_rows: int
+    labels: dict[str, int]
+    balanced: dict[str, int]
+
+
+def book_splits(
+    path: str | Path,
+    *,
+    text: Sequence[str] = (),
+    label: str | None = None,
+    id: str | None = None,
+    group: str | None = None,
+    encoding: str = "utf-8",
+    seed: int = 123,
+    train_fraction: float = 0.7,
+    validation_fraction: float = 0.1,
+    shuffles: int = BOOK_SHUFFLES,
+) -> tuple[Splits, BookCounts]:
+    """The chapter's splits, row for row: thin to the rarest label, shuffle, cut (with rounding down).
+
+    A headerless `label<TAB>text` file is read as the chapter reads it, with CSV's quotes; any other as
+    `read_examples` does. The other labels are drawn first, in natural order, then all rows of the rarest; each draw
+    starts from the seed. Identical texts may be in two splits, as in the book (`count_shared_texts`).
+
+    Raises:
+        DataError: a file that cannot be read, one label only, or too few rows for three splits.
+    """
+    asked = [*text, *filter(None, (label, id, group))]
+    with open_table(path, encoding=encoding, asked=asked) as table:
+        headerless = table.headerless
+    if headerless:
+        examples = read_as_chapter(path, encoding=encoding)
+    else:
+        examples = read_examples(path, text=text, label=label, id=id, group=group, encoding=encoding)
+    names, label_ids = number_labels(examples)
+    rows = _book_balance(label_ids, len(names), seed)
+    counts = label_counts(examples)
+    for _ in range(shuffles):
+        rows = rows[_pandas_sample(len(rows), len(rows), seed)]
+    splits = _book_cut(examples, rows, train_fraction, validation_fraction)
+    return splits, BookCounts(len(examples), counts, dict.fromkeys(names, min(counts.values())))
+
+
+def _pandas_sample(n: int, size: int, seed: int) -> Indices:
+    """The indices that `frame.sample(size, random_state=seed)` draws from n rows (pandas/core/sample.py)."""
+    return np.random.RandomState(seed).choice(n, size=size, replace=False).astype(np.intp)
+
+
+def _book_balance(label_ids: Indices, n_labels: int, seed: int) -> Indices:
+    """Indices of as many rows of each label: the others drawn, then the rarest (the last, if several) as it is."""
+    by_label = [np.flatnonzero(label_ids == label_id) for label_id in range(n_labels)]
+    rarest = min(range(n_labels), key=lambda label_id: (len(by_label[label_id]), -label_id))
+    n_each = len(by_label[rarest])
+    others = [rows[_pandas_sample(len(rows), n_each, seed)] for at, rows in enumerate(by_label) if at != rarest]
+    return np.concatenate([*others, by_label[rarest]])
+
+
+def _book_cut(examples: Examples, rows: Indices, train_fraction: float, validation_fraction: float) -> Splits:
+    train_end = int(len(rows) * train_fraction)
+    validation_end = train_end + int(len(rows) * validation_fraction)
+    parts = np.split(rows, [train_end, validation_end])
+    for name, part in zip(SPLIT_NAMES, parts, strict=True):
+        if not len(part):
+            raise DataError(
+                f"the {len(rows)} balanced rows of {examples.source} leave none for {name}"
+                "; add examples of the rarest label or change the fractions"
+            )
+    train, validation, test = (examples.take(part.tolist()) for part in parts)
+    return Splits(train, validation, test, examples.notes)

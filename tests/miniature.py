@@ -1,0 +1,102 @@
+"""Miniatures that many tests share: a random GPT, a small tokenizer, a checkpoint folder, labelled messages.
+
+    random_gpt()          every tensor random, biases and norms too, so that none can be left out unseen
+    small_tokenizer()     256 bytes, four merges, <|endoftext|>
+    write_backbone(dir)   config.json, model.safetensors, tokenizer.json, as published folders hold them
+    messages(n)           n short texts and their labels, spam and ham in turn
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import AddedToken, Tokenizer as Encoder, decoders, models, pre_tokenizers
+from torch import Tensor
+
+from lasttoken.model.gpt import GPT, GPTConfig
+from lasttoken.model.weights import to_published, write_gpt_config
+from lasttoken.tokenizer import END_OF_TEXT, Tokenizer
+
+MERGES = (("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"))
+N_SMALL_TOKENS = 256 + len(MERGES) + 1
+
+
+def random_gpt(
+    *,
+    vocab_size: int = N_SMALL_TOKENS,
+    n_positions: int = 32,
+    n_embd: int = 32,
+    n_layer: int = 3,
+    n_head: int = 4,
+    n_inner: int | None = None,
+    tied: bool = True,
+    seed: int = 1,
+    dtype: torch.dtype = torch.float32,
+) -> GPT:
+    """A GPT whose tensors are all random, frozen, in eval mode."""
+    config = GPTConfig(
+        vocab_size=vocab_size,
+        n_positions=n_positions,
+        n_embd=n_embd,
+        n_layer=n_layer,
+        n_head=n_head,
+        n_inner=n_inner,
+        tied=tied,
+    )
+    gpt = GPT(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in gpt.named_parameters():
+            scale = 0.5 if parameter.dim() == 1 else n_embd**-0.5
+            values = torch.empty(parameter.shape).normal_(0.0, scale, generator=generator)
+            parameter.copy_(values + 1.0 if "ln_" in name and name.endswith("weight") else values)
+    return gpt.to(dtype).requires_grad_(False).eval()
+
+
+def small_vocabulary() -> dict[str, int]:
+    """Tokens and their ids: the bytes' signs, the merges, and the end of a text last, as GPT-2's are ordered."""
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in MERGES), END_OF_TEXT]
+    return {token: token_id for token_id, token in enumerate(tokens)}
+
+
+def small_tokenizer() -> Tokenizer:
+    """Byte-level byte-pair encoding with `N_SMALL_TOKENS` tokens, which encodes every text."""
+    encoder = Encoder(models.BPE(vocab=small_vocabulary(), merges=list(MERGES)))
+    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encoder.decoder = decoders.ByteLevel()
+    encoder.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
+    return Tokenizer(encoder)
+
+
+def published_tensors(gpt: GPT) -> dict[str, Tensor]:
+    """A GPT's tensors as a file holds them, with the prefix."""
+    return {name: tensor.clone() for name, tensor in to_published(gpt.state_dict()).items()}
+
+
+def write_backbone(
+    folder: Path,
+    gpt: GPT | None = None,
+    *,
+    tokenizer: Tokenizer | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a checkpoint folder and return it. `tensors` takes the place of the GPT's; `config` adds to config.json."""
+    gpt = gpt or random_gpt()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(dict(tensors) if tensors is not None else published_tensors(gpt), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({**write_gpt_config(gpt.config), **(config or {})}), "utf-8")
+    (folder / "tokenizer.json").write_text((tokenizer or small_tokenizer()).to_json(), "utf-8")
+    return folder
+
+
+def messages(n: int) -> tuple[list[str], list[str]]:
+    """n texts and their labels, spam first; no two texts are equal."""
+    spam = [f"Win prize number {at} now, text WIN to {1000 + 7 * at}!" for at in range(n)]
+    ham = [f"see you at {at} then, bring the {'book' if at % 2 else 'keys'}" for at in range(n)]
+    return [(spam, ham)[at % 2][at // 2] for at in range(n)], [("spam", "ham")[at % 2] for at in range(n)]
