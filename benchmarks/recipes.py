@@ -105,7 +105,8 @@ class Bench:
             train, validation = cut_validation(self.pool, 0.1, seed)
             return {"train": rows_of(train), "validation": rows_of(validation), "test": rows_of(self.test)}
         splits = split_examples(self.pool, 0.7, 0.1, seed)
-        assert splits.validation is not None and splits.test is not None
+        assert splits.validation is not None
+        assert splits.test is not None
         found = {"train": splits.train, "validation": splits.validation, "test": splits.test}
         return {name: rows_of(examples) for name, examples in found.items()}
 

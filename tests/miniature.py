@@ -1,9 +1,9 @@
 """Miniatures that many tests share: a random GPT, a small tokenizer, a checkpoint folder, labelled messages.
 
-    random_gpt()          every tensor random, biases and norms too, so that none can be left out unseen
-    small_tokenizer()     256 bytes, four merges, <|endoftext|>
-    write_backbone(dir)   config.json, model.safetensors, tokenizer.json, as published folders hold them
-    messages(n)           n short texts and their labels, spam and ham in turn
+random_gpt()          every tensor random, biases and norms too, so that none can be left out unseen
+small_tokenizer()     256 bytes, four merges, <|endoftext|>
+write_backbone(dir)   config.json, model.safetensors, tokenizer.json, as published folders hold them
+messages(n)           n short texts and their labels, spam and ham in turn
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import AddedToken, Tokenizer as Encoder, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as Encoder
 from torch import Tensor
 
 from lasttoken.model.gpt import GPT, GPTConfig

@@ -408,7 +408,7 @@ def test_any_damage_is_whole_or_refused(
     target.unlink(missing_ok=True)
     try:
         fetch._extract(io.BytesIO(packed[:end] if cut else packed), TINY, target)
-    except fetch._Failure:
+    except fetch._FailureError:
         assert files_in(own_cache) == []
     else:
         assert target.read_bytes() == CONTENT

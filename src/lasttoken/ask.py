@@ -1,7 +1,7 @@
 """Chapter 6's zero-shot try: ask the bare backbone, before any training, both ways.
 
-    prompt ─► 23 tokens written greedily ─► which answer stands in them first?      (the chapter's way)
-           └► log P(answer | prompt) of each label's answer ─► the largest          (a real classifier)
+prompt ─► 23 tokens written greedily ─► which answer stands in them first?      (the chapter's way)
+       └► log P(answer | prompt) of each label's answer ─► the largest          (a real classifier)
 """
 
 from __future__ import annotations
@@ -45,9 +45,13 @@ def parse_answers(text: str) -> dict[str, str]:
         SettingsError: not of that form, or one label only.
     """
     pairs = [part.partition("=") for part in text.split(",")]
-    found = {label.strip(): answer.strip() for label, sign, answer in pairs if sign and label.strip() and answer.strip()}
+    found = {
+        label.strip(): answer.strip() for label, sign, answer in pairs if sign and label.strip() and answer.strip()
+    }
     if len(found) != len(pairs) or len(found) < 2 or len(set(found.values())) < len(found):
-        raise SettingsError(f"--answers is {text!r}; write label=answer pairs with different answers, such as spam=yes,ham=no")
+        raise SettingsError(
+            f"--answers is {text!r}; write label=answer pairs with different answers, such as spam=yes,ham=no"
+        )
     return found
 
 
@@ -79,7 +83,9 @@ def ask(
         n_correct += named == label_id
         if progress:
             progress(1)
-    scored = compute_metrics(label_ids, labels, predicted_ids=[max(range(len(labels)), key=row.__getitem__) for row in scores])
+    scored = compute_metrics(
+        label_ids, labels, predicted_ids=[max(range(len(labels)), key=row.__getitem__) for row in scores]
+    )
     predicted = [labels[max(range(len(labels)), key=row.__getitem__)] for row in scores]
     return Answers(scored, n_answered, n_correct, predicted)
 
@@ -90,7 +96,10 @@ def _question(backbone: Backbone, prompt: str, text: str, room: int) -> list[int
     ids = backbone.tokenizer.encode(prompt.replace("{text}", text))
     while len(ids) > limit:
         if not text:
-            raise SettingsError(f"--prompt takes {len(ids)} tokens, and the backbone has {backbone.config.n_positions} positions; shorten it")
+            raise SettingsError(
+                f"--prompt takes {len(ids)} tokens, and the backbone has {backbone.config.n_positions} "
+                "positions; shorten it"
+            )
         text_ids = backbone.tokenizer.encode(text)
         shorter = backbone.tokenizer.decode(text_ids[: max(len(text_ids) - (len(ids) - limit), 0)])
         text = shorter.rstrip("\ufffd")  # half a character, which would take more tokens than it saved

@@ -37,7 +37,9 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
     Raises:
         StorageError: no permission, or a full disk.
     """
-    gpt_state = {name: tensor.cpu() for name, tensor in classifier.gpt.state_dict().items() if not name.startswith("lm_head")}
+    gpt_state = {
+        name: tensor.cpu() for name, tensor in classifier.gpt.state_dict().items() if not name.startswith("lm_head")
+    }
     tensors = to_published(gpt_state)
     tensors["score.weight"] = classifier.head.weight.detach().cpu().contiguous()
     tensors["score.bias"] = classifier.head.bias.detach().cpu().contiguous()
@@ -74,7 +76,10 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
     ours = content.get("lasttoken")
     if not isinstance(ours, dict) or ours.get("format") != FORMAT:
         found = ours.get("format") if isinstance(ours, dict) else None
-        raise RunError(f"{folder / 'config.json'} is of format {found!r}, this version reads {FORMAT}; was it written by `lasttoken train`?")
+        raise RunError(
+            f"{folder / 'config.json'} is of format {found!r}, this version reads {FORMAT}; was it written "
+            "by `lasttoken train`?"
+        )
     try:
         fields = {name: value for name, value in ours.items() if name != "format"}
         config = ClassifierConfig(**{**fields, "labels": tuple(fields["labels"])})
@@ -87,7 +92,9 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
     for name, shape in wanted.items():
         tensor = score[name]
         if tensor is None or tuple(tensor.shape) != shape:
-            raise BackboneError(f"{folder / 'model.safetensors'} has no tensor score.{name} of shape {shape}; it was changed")
+            raise BackboneError(
+                f"{folder / 'model.safetensors'} has no tensor score.{name} of shape {shape}; it was changed"
+            )
     classifier.head.load_state_dict({name: tensor for name, tensor in score.items() if tensor is not None}, assign=True)
     tokenizer = Tokenizer.load(folder)
     tokenizer.check_fits(gpt_config.vocab_size, folder)

@@ -37,7 +37,9 @@ def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None, fl
 class Settings:
     """All settings of one training. Immutable; `resolve` makes them, `check` refuses what cannot be meant."""
 
-    recipe: str = _setting("default", "Named set of settings: default, or book for chapter 6 to the letter.", ("default", "book"))
+    recipe: str = _setting(
+        "default", "Named set of settings: default, or book for chapter 6 to the letter.", ("default", "book")
+    )
     # data
     text: tuple[str, ...] = _setting((), "Column of the text; may be given several times (joined by a blank line).")
     label: str | None = _setting(None, "Column of the label.")
@@ -50,7 +52,9 @@ class Settings:
     train_fraction: float = _setting(0.7, "Part of the rows to train on.")
     validation_fraction: float = _setting(0.1, "Part of the rows to choose the weights by; the rest is the test split.")
     # the classifier
-    backbone: str = _setting("pocket", "Pretrained GPT: pocket, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder, a hub id.")
+    backbone: str = _setting(
+        "pocket", "Pretrained GPT: pocket, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder, a hub id."
+    )
     train_blocks: str = _setting("1", "What trains: head, the last 1, 2, ... blocks with ln_f, or all.")
     read: str = _setting("last", "The token that the head reads.", READS)
     causal_mask: bool = _setting(True, "Let every token see the whole text.", flag="--no-causal-mask")
@@ -66,7 +70,9 @@ class Settings:
     clip_norm: float = _setting(0.0, "Largest norm of a step's gradient; 0: no limit.")
     drop_last: bool = _setting(False, "Leave out the last batch of an epoch when it is not full.")
     eval_every: int = _setting(0, "Steps between evaluations; 0: at the end of each epoch only.")
-    eval_batches: int = _setting(0, "Batches that an evaluation while training reads of each split; 0: all of validation.")
+    eval_batches: int = _setting(
+        0, "Batches that an evaluation while training reads of each split; 0: all of validation."
+    )
     keep: str = _setting("best", "Weights that are kept: the best on validation, or the last.", KEEPS)
     metric: str = _setting("loss", "Validation metric that `best` follows.", tuple(METRICS))
     patience: int = _setting(0, "Evaluations without a better one after which training stops; 0: never.")
@@ -74,7 +80,9 @@ class Settings:
     # the machine
     device: str = _setting("auto", "Where to compute.", DEVICES)
     precision: str = _setting("auto", "Number format; auto: bfloat16 autocast on CUDA, float32 elsewhere.", PRECISIONS)
-    cache_limit: str | None = _setting(None, "Most that cached features may fill, such as 20GB; default: a quarter of the free disk.")
+    cache_limit: str | None = _setting(
+        None, "Most that cached features may fill, such as 20GB; default: a quarter of the free disk."
+    )
     no_cache: bool = _setting(False, "Keep features in memory for this run, nothing on disk.")
 
     @property
@@ -92,7 +100,9 @@ class Settings:
             choices = item.metadata["choices"]
             value = getattr(self, item.name)
             if choices and value not in choices:
-                raise SettingsError(f"{flag_of(item.name)} is {value!r}; use one of {one_of(choices)}{nearest(str(value), choices)}")
+                raise SettingsError(
+                    f"{flag_of(item.name)} is {value!r}; use one of {one_of(choices)}{nearest(str(value), choices)}"
+                )
         for name in ("epochs", "batch_size", "max_length"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -106,8 +116,12 @@ class Settings:
         if not 0 <= self.warmup_fraction < 1:
             raise SettingsError(f"--warmup-fraction is {self.warmup_fraction}; it must be at least 0 and below 1")
         self._check_fractions()
-        if self.train_blocks not in ("head", "all") and not (self.train_blocks.isdigit() and int(self.train_blocks) > 0):
-            raise SettingsError(f"--train-blocks is {self.train_blocks!r}; use head, all, or a number of blocks such as 1")
+        if self.train_blocks not in ("head", "all") and not (
+            self.train_blocks.isdigit() and int(self.train_blocks) > 0
+        ):
+            raise SettingsError(
+                f"--train-blocks is {self.train_blocks!r}; use head, all, or a number of blocks such as 1"
+            )
         try:
             _ = self.cache_limit_bytes
         except ValueError as error:
@@ -116,7 +130,9 @@ class Settings:
     def _check_fractions(self) -> None:
         train, validation = self.train_fraction, self.validation_fraction
         if not (0 < train < 1 and 0 < validation < 1):
-            raise SettingsError(f"--train-fraction {train} and --validation-fraction {validation} must both be above 0 and below 1")
+            raise SettingsError(
+                f"--train-fraction {train} and --validation-fraction {validation} must both be above 0 and below 1"
+            )
         if train + validation > 1 - 1e-9:
             raise SettingsError(
                 f"--train-fraction {train} and --validation-fraction {validation} add up to {train + validation:g}; "
@@ -177,7 +193,9 @@ def resolve(recipe: str = "default", *layers: Mapping[str, Any]) -> Settings:
         raise SettingsError(f"--recipe is {recipe!r}; use one of {one_of(RECIPES)}{nearest(recipe, RECIPES)}")
     merged: dict[str, Any] = {"recipe": recipe, **RECIPES[recipe]}
     for layer in layers:
-        merged.update({name: _typed(name, value) for name, value in layer.items() if value is not None and name != "recipe"})
+        merged.update(
+            {name: _typed(name, value) for name, value in layer.items() if value is not None and name != "recipe"}
+        )
     settings = replace(Settings(), **merged)
     settings.check()
     return settings

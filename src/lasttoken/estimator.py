@@ -1,7 +1,7 @@
 """The classifier as Python code uses it: train, load, predict, evaluate, save.
 
-    clf = TextClassifier.train(texts, labels, backbone="gpt2")
-    clf.predict(["You won $1000!"])        # [Prediction(label="spam", score=0.997, …)]
+clf = TextClassifier.train(texts, labels, backbone="gpt2")
+clf.predict(["You won $1000!"])        # [Prediction(label="spam", score=0.997, …)]
 """
 
 from __future__ import annotations
@@ -67,16 +67,21 @@ class TextClassifier:
         data: Path | Examples
         if isinstance(texts, str | Path):
             if labels is not None:
-                raise DataError(f"labels were given beside the path {texts}; leave them out, they are read from the file")
+                raise DataError(
+                    f"labels were given beside the path {texts}; leave them out, they are read from the file"
+                )
             data = Path(texts)
         else:
             data = _examples(texts, labels, columns)
-        given = {
-            name: None if value is None else _examples(*value, columns) if isinstance(value, tuple) else _examples(value, None, columns)
-            for name, value in (("validation", validation), ("test", test))
-        }
         run = train_run(
-            data, resolved, out=Path(out) if out is not None else None, overwrite=overwrite, offline=offline, talk=talk, **given
+            data,
+            resolved,
+            out=Path(out) if out is not None else None,
+            validation=_given_split(validation, columns),
+            test=_given_split(test, columns),
+            overwrite=overwrite,
+            offline=offline,
+            talk=talk,
         )
         return cls(run.predictor, run.metrics, run.out)
 
@@ -137,6 +142,12 @@ class TextClassifier:
 
 def _examples(texts: Any, labels: Any, columns: dict[str, Any]) -> Examples:
     return from_frame(texts, **columns) if hasattr(texts, "columns") else from_lists(texts, labels)
+
+
+def _given_split(value: Any, columns: dict[str, Any]) -> Examples | None:
+    if value is None:
+        return None
+    return _examples(value[0], value[1], columns) if isinstance(value, tuple) else _examples(value, None, columns)
 
 
 def _checked(texts: str | Sequence[str]) -> list[str]:

@@ -52,7 +52,7 @@ TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 T = TypeVar("T")
 
 
-class _Failure(Exception):
+class _FailureError(Exception):
     """Why a request failed. `wait_s` None: it would fail again; else the least wait before another attempt."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
@@ -60,7 +60,7 @@ class _Failure(Exception):
         self.wait_s = wait_s
 
 
-class _Unusable(Exception):
+class _UnusableError(Exception):
     """What is wrong with the files of a repository; the sentence goes on after "... cannot be used: "."""
 
 
@@ -105,7 +105,7 @@ def fetch_dataset(
         with storage_errors(target), tempfile.TemporaryFile(dir=target.parent) as archive:
             _retried(lambda: _download(source, archive, entry, timeout_s, progress), backoff_s)
             _extract(archive, entry, target)
-    except _Failure as failure:
+    except _FailureError as failure:
         raise NetworkError(f"could not fetch {name}: {failure}; try again later, or {by_hand}") from failure
     return target
 
@@ -150,11 +150,11 @@ def _download(
                 raise _refusal(response.status_code, response.headers.get("Retry-After"))
             _receive(response, archive, entry, progress)
     except requests.exceptions.ChunkedEncodingError as error:
-        raise _Failure("the download was cut off", wait_s=0) from error
+        raise _FailureError("the download was cut off", wait_s=0) from error
     except (requests.ConnectionError, requests.Timeout) as error:
-        raise _Failure(_why(error, timeout_s), wait_s=0) from error
+        raise _FailureError(_why(error, timeout_s), wait_s=0) from error
     except requests.RequestException as error:
-        raise _Failure(_why(error, timeout_s)) from error
+        raise _FailureError(_why(error, timeout_s)) from error
 
 
 def _receive(response: requests.Response, archive: IO[bytes], entry: DatasetEntry, progress: Progress | None) -> None:
@@ -165,7 +165,7 @@ def _receive(response: requests.Response, archive: IO[bytes], entry: DatasetEntr
     for chunk in response.iter_content(CHUNK_BYTES):
         received += len(chunk)
         if received > limit:
-            raise _Failure(f"the server sends more than {limit:,} bytes, which cannot be the published zip")
+            raise _FailureError(f"the server sends more than {limit:,} bytes, which cannot be the published zip")
         archive.write(chunk)
         if progress:
             progress(received, total)
@@ -179,9 +179,11 @@ def _extract(archive: IO[bytes], entry: DatasetEntry, target: Path) -> None:
             _unpack(archive, entry, content)
         found = _describe(temporary)
         if temporary.stat().st_size > entry.member_bytes:
-            raise _Failure(f"{entry.member!r} in the zip has more than the published {entry.member_bytes:,} bytes")
+            raise _FailureError(f"{entry.member!r} in the zip has more than the published {entry.member_bytes:,} bytes")
         if found != _published(entry):
-            raise _Failure(f"{entry.member!r} in the zip has {found}, but the published file has {_published(entry)}")
+            raise _FailureError(
+                f"{entry.member!r} in the zip has {found}, but the published file has {_published(entry)}"
+            )
 
 
 def _unpack(archive: IO[bytes], entry: DatasetEntry, content: IO[bytes]) -> None:
@@ -200,12 +202,14 @@ def _member_chunks(archive: IO[bytes], entry: DatasetEntry) -> Iterator[bytes]:
     try:
         with ZipFile(archive) as folder:
             if entry.member not in folder.namelist():
-                raise _Failure(f"the zip has no file {entry.member!r}, only {one_of(folder.namelist()) or 'nothing'}")
+                raise _FailureError(
+                    f"the zip has no file {entry.member!r}, only {one_of(folder.namelist()) or 'nothing'}"
+                )
             with folder.open(entry.member) as member:
                 while chunk := member.read(CHUNK_BYTES):
                     yield chunk
     except broken as error:
-        raise _Failure(f"what arrived is not a whole zip file ({_why(error)})") from error
+        raise _FailureError(f"what arrived is not a whole zip file ({_why(error)})") from error
 
 
 # ---- backbones
@@ -248,7 +252,7 @@ def fetch_backbone(
     with storage_errors(Path(constants.HF_HUB_CACHE)), _quiet_hub(show_progress):
         try:
             return _Repository(repo_id, revision, timeout_s, backoff_s).fetch()
-        except _Failure as failure:
+        except _FailureError as failure:
             raise NetworkError(
                 f"could not fetch the backbone {name_or_hub_id!r} from {constants.ENDPOINT}: {failure}; "
                 f"run `lasttoken fetch {name_or_hub_id}` again later, or pass a folder that holds it"
@@ -277,19 +281,19 @@ def _choose_files(names: Set[str]) -> list[str]:
     """The files to use of those there are, the weights last. Shards are named by their index, which stands for them.
 
     Raises:
-        _Unusable: what is missing, and what to do.
+        _UnusableError: what is missing, and what to do.
     """
     tokenizer = next((files for files in TOKENIZERS if names >= set(files)), None)
     weights = next((file for file in (WEIGHTS, WEIGHTS_INDEX) if file in names), None)
     if CONFIG not in names:
-        raise _Unusable(f"it has no {CONFIG}; it is not a model of the transformers library")
+        raise _UnusableError(f"it has no {CONFIG}; it is not a model of the transformers library")
     if weights is None:
-        raise _Unusable(
+        raise _UnusableError(
             f"it has no {WEIGHTS}, and other formats can run code when they are read; load it in transformers, "
             "call save_pretrained(folder, safe_serialization=True) on it and its tokenizer, and pass the folder"
         )
     if tokenizer is None:
-        raise _Unusable("it has no tokenizer.json, nor vocab.json and merges.txt; save its tokenizer beside it")
+        raise _UnusableError("it has no tokenizer.json, nor vocab.json and merges.txt; save its tokenizer beside it")
     return [CONFIG, *tokenizer, weights]
 
 
@@ -299,9 +303,9 @@ def _shards(index: Path) -> list[str]:
         shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
         plain = all(re.fullmatch(r"[\w.-]+\.safetensors", shard) for shard in shards)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _Unusable(f"its {index.name} is not an index of safetensors shards") from error
+        raise _UnusableError(f"its {index.name} is not an index of safetensors shards") from error
     if not plain or not shards:
-        raise _Unusable(
+        raise _UnusableError(
             f"its {index.name} names files that are not safetensors shards beside it: {one_of(shards) or 'none'}"
         )
     return shards
@@ -319,7 +323,7 @@ def _cached_folder(repo_id: str, revision: str) -> Path | None:
     try:
         files = _choose_files(names)
         shards = _shards(folder / WEIGHTS_INDEX) if files[-1] == WEIGHTS_INDEX else []
-    except _Unusable:
+    except _UnusableError:
         return None
     return folder if names >= set(shards) else None
 
@@ -338,13 +342,13 @@ class _Repository:
             *_, last = [self.fetch_file(file) for file in files[1:]]
             for shard in _shards(last) if last.name == WEIGHTS_INDEX else []:
                 self.fetch_file(shard)
-        except _Unusable as error:
+        except _UnusableError as error:
             raise BackboneError(
                 f"the backbone {self.repo_id!r} at {self.revision!r} cannot be used: {error}"
             ) from error
         folder = _cached_folder(self.repo_id, self.revision)
         if folder is None:
-            raise _Failure(f"{self.revision!r} of {self.repo_id!r} changed while it was being fetched")
+            raise _FailureError(f"{self.revision!r} of {self.repo_id!r} changed while it was being fetched")
         return folder
 
     def list_files(self) -> set[str]:
@@ -376,9 +380,9 @@ def _check_architecture(config: Path) -> None:
     try:
         model_type = json.loads(config.read_text("utf-8")).get("model_type", "gpt2")
     except (ValueError, AttributeError) as error:
-        raise _Unusable(f"its {CONFIG} is not a JSON object") from error
+        raise _UnusableError(f"its {CONFIG} is not a JSON object") from error
     if model_type != "gpt2":
-        raise _Unusable(f"it is of type {model_type!r}; use a model of GPT-2's architecture, such as 'gpt2'")
+        raise _UnusableError(f"it is of type {model_type!r}; use a model of GPT-2's architecture, such as 'gpt2'")
 
 
 @contextmanager
@@ -424,15 +428,15 @@ def _hub_failures(repo_id: str, revision: str, timeout_s: float) -> Iterator[Non
     except errors.RevisionNotFoundError as error:
         raise BackboneError(f"{repo_id!r} has no branch, tag or commit {revision!r}; use one that it has") from error
     except errors.EntryNotFoundError as error:
-        raise _Failure(_why(error, timeout_s)) from error
+        raise _FailureError(_why(error, timeout_s)) from error
     except errors.HfHubHTTPError as error:
         raise _hub_refusal(error, repo_id) from error
     except (ValueError, LookupError, TypeError) as error:
-        raise _Failure(f"the answer is not one of a model hub ({_why(error, timeout_s)})") from error
+        raise _FailureError(f"the answer is not one of a model hub ({_why(error, timeout_s)})") from error
     except lost as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise _Failure(_why(error, timeout_s), wait_s=0) from error
+        raise _FailureError(_why(error, timeout_s), wait_s=0) from error
 
 
 def _hub_refusal(error: HfHubHTTPError, repo_id: str) -> Exception:
@@ -458,7 +462,7 @@ def _retried(attempt: Callable[[], T], backoff_s: float) -> T:
     for tried in range(ATTEMPTS - 1):
         try:
             return attempt()
-        except _Failure as failure:
+        except _FailureError as failure:
             if failure.wait_s is None or failure.wait_s > LONGEST_WAIT_S:
                 raise
             wait_s = max(failure.wait_s, backoff_s * 2**tried)
@@ -466,13 +470,13 @@ def _retried(attempt: Callable[[], T], backoff_s: float) -> T:
     return attempt()
 
 
-def _refusal(status: int, retry_after: str | None) -> _Failure:
+def _refusal(status: int, retry_after: str | None) -> _FailureError:
     """What a status other than 200 means: 429 and 5xx may pass, after the time that the server asks for."""
     reason = f"the server answered {status} {responses.get(status, '')}".rstrip()
     if status != 429 and status < 500:
-        return _Failure(reason)
+        return _FailureError(reason)
     wait_s = _seconds(retry_after)
-    return _Failure(f"{reason} and asks to wait {wait_s:.0f} s" if wait_s > LONGEST_WAIT_S else reason, wait_s)
+    return _FailureError(f"{reason} and asks to wait {wait_s:.0f} s" if wait_s > LONGEST_WAIT_S else reason, wait_s)
 
 
 def _seconds(retry_after: str | None) -> float:

@@ -1,6 +1,6 @@
 """Writing with a backbone: is it really the GPT it should be? (Chapter 6 checks that before it trains.)
 
-    prompt_token_ids ─► keys and values of the prompt ─► one token at a time ─► token_ids
+prompt_token_ids ─► keys and values of the prompt ─► one token at a time ─► token_ids
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def generate(
     if not prompt_token_ids:
         raise SettingsError("the prompt is empty; give at least one character")
     if len(prompt_token_ids) > n_positions:
-        raise SettingsError(f"the prompt has {len(prompt_token_ids)} tokens, the backbone has {n_positions} positions; shorten it")
+        raise SettingsError(
+            f"the prompt has {len(prompt_token_ids)} tokens, the backbone has {n_positions} positions; shorten it"
+        )
     if max_new_tokens < 1 or temperature < 0 or (top_k is not None and top_k < 1):
         raise SettingsError("--max-new-tokens and --top-k must be at least 1, --temperature 0 or more")
     random = torch.Generator(gpt.wte.weight.device).manual_seed(seed)
@@ -83,7 +85,9 @@ def answer_log_probs(gpt: GPT, prompt_token_ids: Sequence[int], answers: Sequenc
     """
     longest = len(prompt_token_ids) + max(len(answer) for answer in answers)
     if longest > gpt.config.n_positions:
-        raise SettingsError(f"prompt and answer have {longest} tokens, the backbone has {gpt.config.n_positions} positions")
+        raise SettingsError(
+            f"prompt and answer have {longest} tokens, the backbone has {gpt.config.n_positions} positions"
+        )
     cache = KeyValues(gpt.config.n_layer)
     first = gpt.logits(gpt.extend(torch.tensor(list(prompt_token_ids)), cache)[-1:])  # [1, V]
     found = []

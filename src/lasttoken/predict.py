@@ -1,6 +1,6 @@
 """Texts to labels. What a text is batched with does not change its answer.
 
-    texts ─► token_ids ─► batches by length ─► logits [N, K] in the order asked ─► Prediction
+texts ─► token_ids ─► batches by length ─► logits [N, K] in the order asked ─► Prediction
 """
 
 from __future__ import annotations

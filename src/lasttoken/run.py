@@ -169,7 +169,9 @@ def _run_toml(data: Path | Examples | None, settings: Settings, machine: Machine
 
 
 def _versions() -> dict[str, str]:
-    return {"lasttoken": version("lasttoken"), "python": platform.python_version()} | {name: version(name) for name in VERSIONS_OF}
+    return {"lasttoken": version("lasttoken"), "python": platform.python_version()} | {
+        name: version(name) for name in VERSIONS_OF
+    }
 
 
 @dataclass
@@ -206,7 +208,10 @@ class _Job:
             encoded = {name: predictor.encode(examples.texts) for name, examples in splits.named().items()}
         n_train = len(splits.train)
         if settings.drop_last and n_train < settings.batch_size:
-            raise SettingsError(f"--batch-size is {settings.batch_size}, but train has {n_train} rows and incomplete batches are dropped")
+            raise SettingsError(
+                f"--batch-size is {settings.batch_size}, but train has {n_train} rows and incomplete batches "
+                "are dropped"
+            )
         _say_cuts(encoded, splits, config, say)
         ids = {label: label_id for label_id, label in enumerate(labels)}
         label_ids = {
@@ -256,9 +261,22 @@ class _Job:
     def _fingerprint(self, trunk: str | None) -> str:
         """What a checkpoint belongs to: everything that changes the course of a training."""
         settings = self.settings.to_toml()
-        for name in ("cache_limit", "no_cache", "device", "text", "label", "id", "group", "encoding", "validation", "test"):
+        for name in (
+            "cache_limit",
+            "no_cache",
+            "device",
+            "text",
+            "label",
+            "id",
+            "group",
+            "encoding",
+            "validation",
+            "test",
+        ):
             settings.pop(name, None)
-        digest = hashlib.sha256(json.dumps([settings, trunk, self.machine.device.type, self.machine.precision], sort_keys=True).encode())
+        digest = hashlib.sha256(
+            json.dumps([settings, trunk, self.machine.device.type, self.machine.precision], sort_keys=True).encode()
+        )
         for name, encoded in self.encoded.items():
             digest.update(encoded.lengths.tobytes())
             digest.update(encoded.token_ids.tobytes())
@@ -292,9 +310,13 @@ class _Job:
     def _baselines(self) -> dict[str, Baseline]:
         train = self.splits.train
         rows = {name: (e.texts, e.labels or []) for name, e in self.splits.named().items() if name != "train"}
-        return run_baselines(train.texts, train.labels or [], rows, list(self.classifier.config.labels), self.settings.seed)
+        return run_baselines(
+            train.texts, train.labels or [], rows, list(self.classifier.config.labels), self.settings.seed
+        )
 
-    def _metrics(self, outcome: Outcome, measured: Mapping[str, Metrics], baselines: Mapping[str, Baseline]) -> dict[str, Any]:
+    def _metrics(
+        self, outcome: Outcome, measured: Mapping[str, Metrics], baselines: Mapping[str, Baseline]
+    ) -> dict[str, Any]:
         return {
             "splits": {name: metrics.to_json() for name, metrics in measured.items()},
             "baselines": {
@@ -318,7 +340,11 @@ class _Job:
         data: Path | Examples | None,
     ) -> dict[str, Any]:
         headline = "test" if "test" in metrics["splits"] else "validation"
-        rule = f"lowest validation {self.settings.metric}" if self.settings.metric == "loss" else f"highest validation {self.settings.metric}"
+        rule = (
+            f"lowest validation {self.settings.metric}"
+            if self.settings.metric == "loss"
+            else f"highest validation {self.settings.metric}"
+        )
         kept = f"the weights of step {outcome.kept_step:,} ({rule if self.settings.keep == 'best' else 'the last'})"
         source = data.name if isinstance(data, Path) else (data.source if data else "") or "a table"
         return {
@@ -367,7 +393,10 @@ def _classifier_config(
         max_length = whole.longest
         say(f"every text is padded to {max_length} tokens, the longest of train, with token {backbone.end_of_text_id}")
     if settings.read == "first" and settings.causal_mask:
-        say("--read first under the causal mask sees one token of each text; add --no-causal-mask to let it see the text")
+        say(
+            "--read first under the causal mask sees one token of each text; add --no-causal-mask to let it "
+            "see the text"
+        )
     return ClassifierConfig(
         labels=tuple(labels),
         read=settings.read,
@@ -385,10 +414,16 @@ def _say_cuts(
 ) -> None:
     for name, split in encoded.items():
         if n := int(split.cut.sum()):
-            say(f"{n:,} of {len(split):,} {name} texts were cut to {config.max_length} tokens ({split.n_cut_tokens:,} tokens lost)")
+            say(
+                f"{n:,} of {len(split):,} {name} texts were cut to {config.max_length} tokens "
+                f"({split.n_cut_tokens:,} tokens lost)"
+            )
     ratio = tokens_per_character(encoded["train"], splits.train.texts)
     if ratio > FOREIGN_TOKENS_PER_CHARACTER and not config.pads:
-        say(f"the train texts take {ratio:.2f} tokens a character (English: about 0.25); {config.backbone} was trained on English")
+        say(
+            f"the train texts take {ratio:.2f} tokens a character (English: about 0.25); {config.backbone} "
+            "was trained on English"
+        )
 
 
 def _tell_lines(run_dir: RunDir | None, talk: Talk) -> Callable[[Line], None]:
@@ -430,4 +465,3 @@ def load_predictor(folder: Path, device: str = "auto", precision: str = "auto") 
     RunDir(folder).read_metrics()
     quicken_cpu()
     return Predictor(*load_classifier(folder), pick_machine(device, precision))
-

@@ -1,7 +1,7 @@
 """The folder that a run leaves. It is finished when metrics.json exists, which is written last.
 
-    run.toml  splits/  history.jsonl  resume.safetensors (while it trains)
-    config.json  model.safetensors  tokenizer.json  curves/  report.html  metrics.json
+run.toml  splits/  history.jsonl  resume.safetensors (while it trains)
+config.json  model.safetensors  tokenizer.json  curves/  report.html  metrics.json
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ import tomli_w
 from lasttoken.errors import RunError
 from lasttoken.storage import make_dir, storage_errors, sweep_temporaries, write_text
 
-FILES = ("run.toml", "history.jsonl", "resume.safetensors", "config.json", "model.safetensors", "tokenizer.json", "report.html")
+FILES = (
+    "run.toml",
+    "history.jsonl",
+    "resume.safetensors",
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "report.html",
+)
 FOLDERS = ("splits", "curves")
 FINAL = "metrics.json"
 
@@ -106,7 +114,11 @@ class RunDir:
         try:
             content: dict[str, Any] = json.loads(path.read_text("utf-8"))
         except FileNotFoundError as error:
-            hint = f"finish it with `lasttoken train --resume --out {self.path}`" if (self.path / "run.toml").is_file() else "is it a run?"
+            hint = (
+                f"finish it with `lasttoken train --resume --out {self.path}`"
+                if (self.path / "run.toml").is_file()
+                else "is it a run?"
+            )
             raise RunError(f"{self.path} has no {FINAL}, so its run is not finished; {hint}") from error
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read: {error}") from error

@@ -51,7 +51,9 @@ def pick_machine(device: str = "auto", precision: str = "auto") -> Machine:
         device = "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
     if not there[device]:
         found = ", ".join(name for name, present in there.items() if present)
-        raise SettingsError(f"--device {device}: torch {torch.__version__} finds none here; it finds {found}, so use --device auto")
+        raise SettingsError(
+            f"--device {device}: torch {torch.__version__} finds none here; it finds {found}, so use --device auto"
+        )
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
     return Machine(torch.device(device), precision)
@@ -73,8 +75,10 @@ def compare_logits(expected: Tensor, found: Tensor, machine: Machine) -> None:
     difference = float((expected - found).abs().max()) / spread
     if not difference <= TOLERANCE[machine.precision]:  # also when it is NaN
         raise DeviceError(
-            f"{machine.device.type} computes other logits than the CPU on the same texts (relative difference {difference:.2g}, "
-            f"allowed {TOLERANCE[machine.precision]:g}); use --device cpu, or try another torch than {torch.__version__}"
+            f"{machine.device.type} computes other logits than the CPU on the same texts (relative "
+            f"difference {difference:.2g}, "
+            f"allowed {TOLERANCE[machine.precision]:g}); use --device cpu, or try another torch than "
+            f"{torch.__version__}"
         )
 
 
@@ -86,7 +90,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     """
     asked = False
 
-    def remember(number: int, frame: FrameType | None) -> None:
+    def remember(_number: int, _frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
             raise KeyboardInterrupt

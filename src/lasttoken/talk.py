@@ -45,7 +45,12 @@ class TerminalTalk(Talk):
         if not self._console.is_terminal:
             yield lambda done, note: None
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         progress = Progress(*columns, console=self._console, transient=True)
         task = progress.add_task(what, total=max(total, 1), note="")
         started = time.monotonic()

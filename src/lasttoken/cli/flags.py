@@ -15,12 +15,16 @@ import typer
 
 from lasttoken.config import Settings, flag_of
 
+KINDS = {"str": str, "int": int, "float": float, "bool": bool, "tuple[str, ...]": list[str]}  # a flag's type
+
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")]
 Precision = Annotated[Literal["auto", "float32", "bfloat16"], typer.Option("--precision", help="Number format.")]
-TextColumns = Annotated[list[str] | None, typer.Option("--text", help="Column of the text; may be given several times.")]
+TextColumns = Annotated[
+    list[str] | None, typer.Option("--text", help="Column of the text; may be given several times.")
+]
 LabelColumn = Annotated[str | None, typer.Option("--label", help="Column of the label.")]
 Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of text files.")]
 
@@ -43,16 +47,15 @@ def with_settings(names: list[str] | None = None) -> Callable[[Callable[..., Non
 
 
 def _parameter(item: Any) -> inspect.Parameter:
-    default = "" if item.default is None or item.default == () else f" [default: {item.default}]"
-    help = f"{item.metadata['help']}{default if isinstance(item.default, str | int | float) and item.type != 'bool' else ''}"
-    kinds: dict[str, Any] = {
-        "str": str, "str | None": str, "int": int, "int | None": int, "float": float, "bool": bool, "tuple[str, ...]": list[str],
-    }  # fmt: skip
-    kind = kinds[item.type]
+    shows_default = item.type != "bool" and item.default not in (None, ())
+    help = item.metadata["help"] + (f" [default: {item.default}]" if shows_default else "")
+    kind: Any = KINDS[item.type.removesuffix(" | None")]
     if item.metadata["choices"]:
         kind = Literal[item.metadata["choices"]]
     option = typer.Option(flag_of(item.name), help=help, show_default=False)
-    return inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
+    return inspect.Parameter(
+        item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
 
 
 def given(flags: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The program `lasttoken`: its commands, and what becomes of errors.
 
-    exit 0    done
-    exit 1    failed: disk, network, or an error of ours (its traceback is in a log file)
-    exit 2    the user's mistake: one sentence, no traceback
+exit 0    done
+exit 1    failed: disk, network, or an error of ours (its traceback is in a log file)
+exit 2    the user's mistake: one sentence, no traceback
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
 ) -> None:
     """What stands before the command."""
 

@@ -34,7 +34,12 @@ def percent(value: float) -> str:
 def accuracy_cells(metrics: dict[str, Any]) -> list[str]:
     """Accuracy, its interval and macro-F1, as table cells."""
     low, high = metrics["accuracy_ci95"]
-    return [percent(metrics["accuracy"]), f"{percent(low)} to {percent(high)}", f"{metrics['macro_f1']:.4f}", f"{metrics['n']:,}"]
+    return [
+        percent(metrics["accuracy"]),
+        f"{percent(low)} to {percent(high)}",
+        f"{metrics['macro_f1']:.4f}",
+        f"{metrics['n']:,}",
+    ]
 
 
 def print_metrics(metrics: dict[str, Any], out: Path | None) -> None:

@@ -16,7 +16,8 @@ from lasttoken.errors import SettingsError, UserError
 from lasttoken.talk import Talk
 
 SPLIT_SETTINGS = [
-    "recipe", "text", "label", "id", "group", "encoding", "validation", "test", "balance", "train_fraction", "validation_fraction", "seed",
+    "recipe", "text", "label", "id", "group", "encoding", "validation", "test",
+    "balance", "train_fraction", "validation_fraction", "seed",
 ]  # fmt: skip
 
 
@@ -28,12 +29,18 @@ def add_commands(app: typer.Typer) -> None:
 
 @with_settings()
 def train(
-    data: Annotated[Path | None, typer.Argument(help="A labelled file (CSV, TSV, JSONL, Parquet), or a folder of splits.")] = None,
+    data: Annotated[
+        Path | None, typer.Argument(help="A labelled file (CSV, TSV, JSONL, Parquet), or a folder of splits.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run directory [default: runs/<name of the data>].")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was killed.")] = False,
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file of settings, such as another run's run.toml.")] = None,
-    checkpoint_every: Annotated[float, typer.Option("--checkpoint-every", help="Seconds between states that --resume goes on from.")] = 30.0,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="TOML file of settings, such as another run's run.toml.")
+    ] = None,
+    checkpoint_every: Annotated[
+        float, typer.Option("--checkpoint-every", help="Seconds between states that --resume goes on from.")
+    ] = 30.0,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -72,7 +79,9 @@ def train(
 @with_settings(SPLIT_SETTINGS)
 def split(
     data: Annotated[Path, typer.Argument(help="A labelled file.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for train.csv, validation.csv and test.csv.")] = Path("splits"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for train.csv, validation.csv and test.csv.")] = Path(
+        "splits"
+    ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files that are there.")] = False,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")] = None,
     offline: Offline = False,
@@ -96,7 +105,9 @@ def split(
     write_splits(splits, out, book=settings.recipe == "book")
     counts = {name: label_counts(examples) for name, examples in splits.named().items()}
     if as_json:
-        print_json({"out": str(out), "rows": {name: sum(found.values()) for name, found in counts.items()}, "labels": counts})
+        print_json(
+            {"out": str(out), "rows": {name: sum(found.values()) for name, found in counts.items()}, "labels": counts}
+        )
         return
     for name, found in counts.items():
         print(f"{name}\t{sum(found.values())}\t" + "\t".join(f"{label} {n}" for label, n in found.items()))
@@ -114,19 +125,23 @@ def fetch(
     from lasttoken.model.pretrained import locate_backbone
 
     if not names:
-        known = {entry.name: entry.description for entry in (*DATASETS.values(), *BACKBONES.values())}
+        known = {name: entry.description for entries in (DATASETS, BACKBONES) for name, entry in entries.items()}
         print_json(known) if as_json else print("\n".join(f"{name}\t{text}" for name, text in known.items()))
         return
     talk = terminal(quiet)
     found = {}
     for name in names:
         if name in DATASETS:
-            found[name] = _with_bar(talk, name, lambda progress, name=name: fetch_dataset(name, offline=offline, progress=progress))
+            found[name] = _with_bar(
+                talk, name, lambda progress, name=name: fetch_dataset(name, offline=offline, progress=progress)
+            )
         elif name == "pocket":
             found[name] = locate_backbone(name)
         else:
             found[name] = fetch_backbone(name, offline=offline)
-    print_json({name: str(path) for name, path in found.items()}) if as_json else print("\n".join(map(str, found.values())))
+    print_json({name: str(path) for name, path in found.items()}) if as_json else print(
+        "\n".join(map(str, found.values()))
+    )
 
 
 def _with_bar(talk: Talk, name: str, work: Any) -> Path:
@@ -162,10 +177,9 @@ def demo(
         prediction = run.predictor.predict([text])[0]
         print(f"{prediction.label}\t{prediction.score:.3f}\t{text}")
     Console(stderr=True).print(
-        "The demo's messages were written for it, so its figures are illustrative; the SMS collection is the real test:\n"
+        "The demo's messages were written for it, so its figures are illustrative; the SMS collection is the "
+        "real test:\n"
         f"  lasttoken fetch sms-spam\n  lasttoken predict {out} 'your text'\n  open {out / 'report.html'}",
         markup=False,
         highlight=False,
     )
-
-

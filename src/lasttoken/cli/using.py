@@ -19,7 +19,7 @@ from lasttoken.errors import DataError, SettingsError
 from lasttoken.talk import Talk
 
 if TYPE_CHECKING:
-    from lasttoken.predict import Prediction, Predictor
+    from lasttoken.predict import Prediction
 
 WINDOW = 4096  # rows of a file read, classified and written at a time
 RUN = Annotated[Path, typer.Argument(help="A run directory.")]
@@ -35,8 +35,12 @@ def add_commands(app: typer.Typer) -> None:
 def predict(
     run: RUN,
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
-    input: Annotated[str | None, typer.Option("--input", help="A file of rows, or - for one text a line on stdin.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="CSV (or .jsonl) file to write; default: stdout.")] = None,
+    input: Annotated[
+        str | None, typer.Option("--input", help="A file of rows, or - for one text a line on stdin.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="CSV (or .jsonl) file to write; default: stdout.")
+    ] = None,
     text: TextColumns = None,
     id: Annotated[str | None, typer.Option("--id", help="Keep only this column beside the predictions.")] = None,
     encoding: Encoding = "utf-8",
@@ -72,7 +76,9 @@ def _print_predictions(texts: Sequence[str], predictions: Sequence[Prediction], 
         if as_json:
             print(json.dumps({"text": text, **vars(found)}, ensure_ascii=False), flush=True)
         else:
-            probs = ", ".join(f"{label} {p:.3f}" for label, p in sorted(found.probs.items(), key=lambda item: -item[1])[:5])
+            probs = ", ".join(
+                f"{label} {p:.3f}" for label, p in sorted(found.probs.items(), key=lambda item: -item[1])[:5]
+            )
             print(f"{found.label}\t{found.score:.3f}\t{probs}\t{_one_line(text)}", flush=True)
 
 
@@ -100,7 +106,10 @@ def _predict_file(
             talk.say(note)
         predictor = load_predictor(run, device, precision)
         kept = [id] if id else table.header
-        with _writer(output, kept, as_json or (output is not None and output.suffix == ".jsonl")) as write, talk.bar("classifying", 1) as advance:
+        with (
+            _writer(output, kept, as_json or (output is not None and output.suffix == ".jsonl")) as write,
+            talk.bar("classifying", 1) as advance,
+        ):
             n_rows = n_cut = 0
             for rows in _windows(table.rows()):
                 found = predictor.predict([columns.text_of(table, row) for row in rows])
@@ -108,7 +117,10 @@ def _predict_file(
                     write({name: table.cell(row, name) for name in kept}, prediction)
                 n_rows, n_cut = n_rows + len(rows), n_cut + sum(prediction.truncated for prediction in found)
                 advance(0, f"{n_rows:,} rows")
-    talk.say(f"{n_rows:,} rows classified" + (f", {n_cut:,} of them cut to {predictor.classifier.config.max_length} tokens" if n_cut else ""))
+    talk.say(
+        f"{n_rows:,} rows classified"
+        + (f", {n_cut:,} of them cut to {predictor.classifier.config.max_length} tokens" if n_cut else "")
+    )
 
 
 @contextmanager
@@ -129,7 +141,13 @@ def _row_writer(file: TextIO, kept: Sequence[str], as_json: bool) -> Any:
     added = ("predicted_label", "predicted_score", "truncated")
     names = [_free_name(name, kept) for name in added]
     if as_json:
-        return lambda row, p: file.write(json.dumps({**row, names[0]: p.label, names[1]: p.score, "probs": p.probs, names[2]: p.truncated}, ensure_ascii=False) + "\n")
+        return lambda row, p: file.write(
+            json.dumps(
+                {**row, names[0]: p.label, names[1]: p.score, "probs": p.probs, names[2]: p.truncated},
+                ensure_ascii=False,
+            )
+            + "\n"
+        )
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*kept, *names])
     return lambda row, p: writer.writerow([*row.values(), p.label, f"{p.score:.6f}", str(p.truncated).lower()])
@@ -171,7 +189,10 @@ def evaluate(
     accuracy, interval, macro_f1, n = accuracy_cells(metrics)
     print(f"accuracy {accuracy} ({interval}) on {n} rows, macro-F1 {macro_f1}, loss {metrics['loss']:.4f}")
     for name, found in metrics["per_label"].items():
-        print(f"{name}\tprecision {percent(found['precision'])}\trecall {percent(found['recall'])}\tf1 {percent(found['f1'])}\tn {found['n']}")
+        print(
+            f"{name}\tprecision {percent(found['precision'])}\trecall {percent(found['recall'])}\tf1 "
+            f"{percent(found['f1'])}\tn {found['n']}"
+        )
 
 
 def info(
@@ -214,10 +235,15 @@ def generate(
     loaded = load_backbone(backbone, offline)
     ids = loaded.tokenizer.encode(prompt)
     stop_id = loaded.end_of_text_id if stop_at_end else None
-    found = write(loaded.gpt, ids, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, seed=seed, stop_id=stop_id)
+    found = write(
+        loaded.gpt, ids, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, seed=seed, stop_id=stop_id
+    )
     text = loaded.tokenizer.decode([*ids, *found.token_ids])
     if found.full:
-        terminal(quiet).say(f"the context of {loaded.config.n_positions} tokens is full: stopped after {len(found.token_ids)} new tokens")
+        terminal(quiet).say(
+            f"the context of {loaded.config.n_positions} tokens is full: stopped after "
+            f"{len(found.token_ids)} new tokens"
+        )
     if as_json:
         print_json({"text": text, "prompt_token_ids": ids, "token_ids": found.token_ids, "context_full": found.full})
     else:
@@ -228,7 +254,9 @@ def ask(
     backbone: BACKBONE,
     data: Annotated[Path, typer.Argument(help="A labelled file.")],
     answers: Annotated[str, typer.Option("--answers", help="The answer of each label, such as spam=yes,ham=no.")],
-    prompt: Annotated[str | None, typer.Option("--prompt", help="The question, with {text} in it [default: the chapter's].")] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="The question, with {text} in it [default: the chapter's].")
+    ] = None,
     text: TextColumns = None,
     label: LabelColumn = None,
     encoding: Encoding = "utf-8",
@@ -261,6 +289,9 @@ def ask(
         written = {"n": n, "answered": found.n_answered, "accuracy": found.n_correct / n, "accuracy_ci95": [low, high]}
         print_json({"written": written, "scored": found.scored.to_json()})
         return
-    print(f"written\taccuracy {percent(found.n_correct / n)} ({percent(low)} to {percent(high)}), an answer in {found.n_answered:,} of {n:,} texts")
+    print(
+        f"written\taccuracy {percent(found.n_correct / n)} ({percent(low)} to {percent(high)}), an answer in "
+        f"{found.n_answered:,} of {n:,} texts"
+    )
     accuracy, interval, macro_f1, _ = accuracy_cells(found.scored.to_json())
     print(f"scored\taccuracy {accuracy} ({interval}), macro-F1 {macro_f1}")

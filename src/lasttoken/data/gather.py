@@ -43,7 +43,8 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
         train, validation = cut_validation(splits.train, settings.validation_fraction, settings.seed)
         splits = replace(splits, train=train, validation=validation)
         say(
-            f"validation: {len(validation):,} rows cut from train (--validation-fraction {settings.validation_fraction:g})"
+            f"validation: {len(validation):,} rows cut from train (--validation-fraction "
+            f"{settings.validation_fraction:g})"
         )
     check_splits(splits)
     if settings.balance == "undersample" and settings.recipe != "book":
@@ -75,7 +76,8 @@ def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> S
     elif settings.recipe == "book" and isinstance(data, Path):
         splits, counts = book_splits(data, **columns, **fractions)
         say(
-            f"the book's recipe: {counts.n_rows:,} rows ({counts_in_words(counts.labels)}), balanced to {counts_in_words(counts.balanced)}"
+            f"the book's recipe: {counts.n_rows:,} rows ({counts_in_words(counts.labels)}), balanced to "
+            f"{counts_in_words(counts.balanced)}"
         )
     else:
         examples = data if isinstance(data, Examples) else read_examples(data, **columns)

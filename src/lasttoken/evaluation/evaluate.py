@@ -38,7 +38,9 @@ def match_labels(examples: Examples, labels: Sequence[str], say: Say) -> NDArray
         DataError: see `evaluate`.
     """
     if examples.labels is None:
-        raise DataError(f"{examples.source or 'the examples'} has no labels to evaluate against; name the column with --label")
+        raise DataError(
+            f"{examples.source or 'the examples'} has no labels to evaluate against; name the column with --label"
+        )
     ids = {label: label_id for label_id, label in enumerate(labels)}
     by_id = {str(label_id): label_id for label_id in range(len(labels))}
     found = set(examples.labels)
@@ -49,7 +51,8 @@ def match_labels(examples: Examples, labels: Sequence[str], say: Say) -> NDArray
     for row, label in enumerate(examples.labels, 1):
         if label not in ids:
             raise DataError(
-                f"row {row} of {examples.source or 'the examples'} has label {label!r}, which is not one of the classifier's "
+                f"row {row} of {examples.source or 'the examples'} has label {label!r}, which is not one of "
+                "the classifier's "
                 f"{one_of(labels)}; fix the row, or name another column with --label"
             )
     return np.array([ids[label] for label in examples.labels], dtype=np.int64)

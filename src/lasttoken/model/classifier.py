@@ -59,10 +59,13 @@ class Classifier(nn.Module):
         self.gpt = gpt
         n_layer = gpt.config.n_layer
         if config.train_blocks.isdigit() and int(config.train_blocks) > n_layer:
-            raise SettingsError(f"--train-blocks is {config.train_blocks}, but the backbone has {n_layer} blocks; use {n_layer} or all")
+            raise SettingsError(
+                f"--train-blocks is {config.train_blocks}, but the backbone has {n_layer} blocks; use {n_layer} or all"
+            )
         if config.max_length > gpt.config.n_positions:
             raise SettingsError(
-                f"--max-length is {config.max_length}, but the backbone has {gpt.config.n_positions} positions; use that or less"
+                f"--max-length is {config.max_length}, but the backbone has {gpt.config.n_positions} "
+                "positions; use that or less"
             )
         if seed is None:
             self.head = nn.Linear(gpt.config.n_embd, len(config.labels), device="meta")
@@ -90,7 +93,7 @@ class Classifier(nn.Module):
             return [self.gpt.wte, self.gpt.wpe, self.gpt.h, self.gpt.ln_f, self.head]
         if not self.keeps_tokens:
             return [self.head]
-        return [*self.gpt.h[self.n_frozen :], self.gpt.ln_f, self.head]
+        return [*self.gpt.blocks[self.n_frozen :], self.gpt.ln_f, self.head]
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The tail's parameters by name."""
@@ -108,7 +111,7 @@ class Classifier(nn.Module):
         x = self.gpt.embed(token_ids, packing)
         if not self.keeps_tokens:
             return self._finish(x, packing, first=0)
-        for block in self.gpt.h[: self.n_frozen]:
+        for block in self.gpt.blocks[: self.n_frozen]:
             x = block(x, packing, self.config.causal_mask)
         return x
 
@@ -124,9 +127,9 @@ class Classifier(nn.Module):
     def _finish(self, x: Tensor, packing: Packing, first: int) -> Tensor:
         """The blocks from `first` on, ln_f, and the reading: [n, C] -> [B, C]."""
         causal = self.config.causal_mask
-        for block in self.gpt.h[first:-1]:
+        for block in self.gpt.blocks[first:-1]:
             x = block(x, packing, causal)
-        last = self.gpt.h[-1]
+        last = self.gpt.blocks[-1]
         if self.config.read == "mean":
             return packing.mean(self.gpt.ln_f(last(x, packing, causal)))
         at = torch.zeros_like(packing.lengths) if self.config.read == "first" else packing.lengths - 1

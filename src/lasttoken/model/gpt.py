@@ -59,7 +59,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, packing: Packing, causal: bool) -> Tensor:
         """Every token attends, [n, C] -> [n, C]."""
-        qkv = packing.pad(self.c_attn(x)).unflatten(-1, (3, self.n_head, -1))  # [B, T, 3, H, D]
+        qkv = packing.pad(self.c_attn(x)).view(packing.n_texts, packing.longest, 3, self.n_head, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, H, T, D]
         mask = None if causal or packing.uniform else packing.visible[:, None, None, :]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
@@ -90,7 +90,7 @@ class Attention(nn.Module):
 
     def extend(self, x: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The next t tokens of one text, [t, C] -> [t, C] and the keys and values up to there."""
-        q, k, v = self.c_attn(x).unflatten(-1, (3, self.n_head, -1)).permute(1, 2, 0, 3)  # each [H, t, D]
+        q, k, v = self.c_attn(x).view(len(x), 3, self.n_head, -1).permute(1, 2, 0, 3)  # each [H, t, D]
         if past is not None:
             k, v = torch.cat((past[0], k), 1), torch.cat((past[1], v), 1)
         t, total = q.shape[1], k.shape[1]
@@ -152,6 +152,11 @@ class GPT(nn.Module):
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.lm_head = None if config.tied else nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
+    @property
+    def blocks(self) -> list[Block]:
+        """h, for its type."""
+        return list(self.h)  # type: ignore[arg-type]
+
     def embed(self, token_ids: Tensor, packing: Packing) -> Tensor:
         """[n] -> [n, C]."""
         return self.wte(token_ids) + self.wpe(packing.positions)  # type: ignore[no-any-return]
@@ -159,7 +164,7 @@ class GPT(nn.Module):
     def forward(self, token_ids: Tensor, packing: Packing, causal: bool = True) -> Tensor:
         """Packed token ids [n] -> hidden [n, C], after ln_f."""
         x = self.embed(token_ids, packing)
-        for block in self.h:
+        for block in self.blocks:
             x = block(x, packing, causal)
         return self.ln_f(x)  # type: ignore[no-any-return]
 
@@ -171,7 +176,7 @@ class GPT(nn.Module):
         """The next t tokens of one text, [t] -> hidden [t, C]; `cache` grows by them."""
         start = cache.n_tokens
         x = self.wte(token_ids) + self.wpe.weight[start : start + len(token_ids)]
-        for layer, block in enumerate(self.h):
+        for layer, block in enumerate(self.blocks):
             x, cache.pairs[layer] = block.extend(x, cache.pairs[layer])
         cache.n_tokens += len(token_ids)
         return self.ln_f(x)  # type: ignore[no-any-return]

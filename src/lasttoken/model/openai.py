@@ -1,8 +1,8 @@
 """OpenAI's own release of GPT-2: a TensorFlow checkpoint, read by TensorFlow (extra `[openai]`).
 
-    model/h0/attn/c_attn/w  [1, in, out]   ─►   h.0.attn.c_attn.weight  [in, out]
-    model/h0/ln_1/g                        ─►   h.0.ln_1.weight
-    model/wte                              ─►   wte.weight
+model/h0/attn/c_attn/w  [1, in, out]   ─►   h.0.attn.c_attn.weight  [in, out]
+model/h0/ln_1/g                        ─►   h.0.ln_1.weight
+model/wte                              ─►   wte.weight
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def read_openai_tensors(folder: Path) -> dict[str, Tensor]:
     try:
         from tensorflow.train import latest_checkpoint, load_checkpoint
     except ImportError as error:
-        raise BackboneError(f"{folder} is a TensorFlow checkpoint; to read it, pip install 'lasttoken[openai]'") from error
+        raise BackboneError(
+            f"{folder} is a TensorFlow checkpoint; to read it, pip install 'lasttoken[openai]'"
+        ) from error
     prefix = latest_checkpoint(str(folder)) or str(folder / "model.ckpt")
     try:
         reader = load_checkpoint(prefix)

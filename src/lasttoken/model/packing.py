@@ -43,7 +43,9 @@ class Packing:
 
     @cached_property
     def _texts(self) -> Tensor:
-        return torch.repeat_interleave(torch.arange(self.n_texts, device=self.device), self.lengths, output_size=self.n_tokens)
+        return torch.repeat_interleave(
+            torch.arange(self.n_texts, device=self.device), self.lengths, output_size=self.n_tokens
+        )
 
     @cached_property
     def positions(self) -> Tensor:

@@ -1,8 +1,8 @@
 """From a name to a backbone: the bundled one, a hub id, a Hugging Face folder, or OpenAI's own folder.
 
-    "pocket" ─► in the package      "gpt2", "org/name" ─► hub cache      "some/folder" ─► as it is
-                                         │
-                     config.json + *.safetensors + tokenizer      or      hparams.json + model.ckpt.* + tokenizer
+"pocket" ─► in the package      "gpt2", "org/name" ─► hub cache      "some/folder" ─► as it is
+                                     │
+                 config.json + *.safetensors + tokenizer      or      hparams.json + model.ckpt.* + tokenizer
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def load_backbone(name: str, offline: bool = False) -> Backbone:
     tokenizer.check_fits(config.vocab_size, folder)
     end_of_text_id = tokenizer.end_of_text_id
     if end_of_text_id is None:
-        raise BackboneError(f"the tokenizer in {folder} has no <|endoftext|> token; only GPT-2 style tokenizers can be used")
+        raise BackboneError(
+            f"the tokenizer in {folder} has no <|endoftext|> token; only GPT-2 style tokenizers can be used"
+        )
     known = BACKBONES.get(name)
     max_length = min(known.max_length, config.n_positions) if known else config.n_positions
     return Backbone(name, gpt, tokenizer, max_length, end_of_text_id)

@@ -41,10 +41,12 @@ def read_tensor_files(folder: Path) -> dict[str, Tensor]:
     for path in _tensor_files(folder):
         try:
             with safe_open(path, "pt") as file:
-                tensors.update({name: file.get_tensor(name) for name in file.keys()})
+                tensors.update({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             size = path.stat().st_size if path.exists() else 0
-            raise BackboneError(f"{path} ({size:,} bytes) is torn or not safetensors: {error}; fetch it again") from error
+            raise BackboneError(
+                f"{path} ({size:,} bytes) is torn or not safetensors: {error}; fetch it again"
+            ) from error
     return tensors
 
 
@@ -77,7 +79,9 @@ def read_gpt_config(path: Path) -> tuple[GPTConfig, dict[str, Any]]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise BackboneError(f"{path} is missing; a backbone folder holds config.json, model.safetensors and tokenizer.json") from error
+        raise BackboneError(
+            f"{path} is missing; a backbone folder holds config.json, model.safetensors and tokenizer.json"
+        ) from error
     except (OSError, ValueError) as error:
         raise BackboneError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict) or content.get("model_type", "gpt2") != "gpt2":
@@ -144,7 +148,9 @@ def from_published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our names and layout to the published ones, with the prefix."""
     return {
-        name if name.startswith("lm_head") else PREFIX + name: (tensor.t() if TRANSPOSED.search(name) else tensor).contiguous()
+        name if name.startswith("lm_head") else PREFIX + name: (
+            tensor.t() if TRANSPOSED.search(name) else tensor
+        ).contiguous()
         for name, tensor in state.items()
     }
 
@@ -163,11 +169,19 @@ def build_gpt(config: GPTConfig, tensors: Mapping[str, Tensor], where: Path) -> 
         given.pop("lm_head.weight", None)  # the same numbers as wte
     missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
     if missing:
-        raise BackboneError(f"{where} lacks the tensors {one_of(sorted(missing))}; is it a GPT-2 checkpoint of the shape in config.json?")
+        raise BackboneError(
+            f"{where} lacks the tensors {one_of(sorted(missing))}; is it a GPT-2 checkpoint of the shape in "
+            "config.json?"
+        )
     if unknown:
-        raise BackboneError(f"{where} holds tensors that no GPT-2 has: {one_of(sorted(unknown))}; only plain GPT-2 checkpoints can be loaded")
+        raise BackboneError(
+            f"{where} holds tensors that no GPT-2 has: {one_of(sorted(unknown))}; only plain GPT-2 "
+            "checkpoints can be loaded"
+        )
     for name, shape in wanted.items():
         if tuple(given[name].shape) != shape:
-            raise BackboneError(f"{where}: tensor {name} has shape {tuple(given[name].shape)}, config.json asks for {shape}")
+            raise BackboneError(
+                f"{where}: tensor {name} has shape {tuple(given[name].shape)}, config.json asks for {shape}"
+            )
     gpt.load_state_dict(given, assign=True)
     return gpt.requires_grad_(False).eval()

@@ -92,7 +92,9 @@ class LiveFeatures:
         packing = Packing(self.encoded.lengths[list(rows)].tolist(), self.machine.device)
         with self.machine.autocast():
             features = self.classifier.trunk(torch.from_numpy(ids).to(self.machine.device), packing)
-        return (features if features.dtype == torch.float64 else features.float()) if features.is_floating_point() else features, packing
+        return (
+            features if features.dtype == torch.float64 else features.float()
+        ) if features.is_floating_point() else features, packing
 
 
 def trunk_hash(classifier: Classifier) -> str:
@@ -104,7 +106,7 @@ def trunk_hash(classifier: Classifier) -> str:
     for name, tensor in sorted(classifier.trunk_tensors().items()):
         array = tensor.detach().cpu().contiguous().numpy()
         digest.update(f"{name}{array.dtype}{array.shape}".encode())
-        digest.update(memoryview(array).cast("B"))
+        digest.update(array.data)
     return digest.hexdigest()
 
 
@@ -187,7 +189,7 @@ class FeatureCache:
 
                 def put(first_row: int, block: Tensor) -> None:
                     file.seek(first_row * shape[1] * 4)
-                    file.write(memoryview(block.contiguous().numpy()).cast("B"))
+                    file.write(block.contiguous().numpy().data)
 
                 fill(put)
                 file.truncate(shape[0] * shape[1] * 4)
@@ -209,7 +211,7 @@ def compute_features(
     for rows in batches_by_length(encoded.lengths, machine.token_budget):
         block, packing = live.batch(rows.tolist())
         block = block.cpu()
-        pieces = block.split(packing.sizes) if classifier.keeps_tokens else block.split(1)
+        pieces = torch.split(block, packing.sizes if classifier.keeps_tokens else 1)
         for row, piece in zip(rows, pieces, strict=True):
             put(int(offsets[row] if classifier.keeps_tokens else row), piece)
         if progress:
@@ -233,7 +235,11 @@ class TrunkPass:
             return live
         n_rows = encoded.n_tokens if self.classifier.keeps_tokens else len(encoded)
         shape = (n_rows, self.classifier.gpt.config.n_embd)
-        array = self._in_memory(encoded, shape, split, progress) if self.cache is None else self._cached(encoded, shape, split, progress)
+        array = (
+            self._in_memory(encoded, shape, split, progress)
+            if self.cache is None
+            else self._cached(encoded, shape, split, progress)
+        )
         if array is None:
             return live
         return StoredFeatures(encoded, array, self.classifier.keeps_tokens, self.machine.device)
@@ -244,7 +250,10 @@ class TrunkPass:
         n_bytes = shape[0] * shape[1] * 4
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if n_bytes > memory * MEMORY_PART:
-            self.say(f"the features of {split} ({n_bytes:,} bytes) do not fit in memory: the trunk runs for every batch, which is slower")
+            self.say(
+                f"the features of {split} ({n_bytes:,} bytes) do not fit in memory: the trunk runs for every "
+                "batch, which is slower"
+            )
             return None
         is_double = self.classifier.head.weight.dtype == torch.float64
         array = np.empty(shape, dtype=np.float64 if is_double else np.float32)
@@ -258,7 +267,8 @@ class TrunkPass:
     def _cached(
         self, encoded: Encoded, shape: tuple[int, int], split: str, progress: Progress | None
     ) -> NDArray[np.float32] | None:
-        assert self.cache is not None and self.hash is not None
+        assert self.cache is not None
+        assert self.hash is not None
         key = entry_key(self.hash, encoded, self.machine)
         found = self.cache.open(key, shape)
         if found is not None:
@@ -271,7 +281,9 @@ class TrunkPass:
         try:
             if not self.cache.make_room(n_bytes):
                 limit = self.cache.limit_bytes()
-                self.say(f"{kept_out}: they fit neither --cache-limit ({limit:,} bytes) nor the free disk; {consequence}")
+                self.say(
+                    f"{kept_out}: they fit neither --cache-limit ({limit:,} bytes) nor the free disk; {consequence}"
+                )
                 return None
             self.cache.store(
                 key, shape, lambda put: compute_features(self.classifier, encoded, self.machine, put, progress)

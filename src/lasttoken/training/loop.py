@@ -1,10 +1,10 @@
 """The training loop over the tail: one loop for head, last blocks and all; they differ in what moves, not in how.
 
     order ──► rows of a batch ──► features ──► tail ──► cross-entropy ──► AdamW          a step
-                                                        every n steps, each epoch:       an evaluation, a line of history
+                                                        every n steps, each epoch:      an evaluation, a line of history
 
-Evaluations come in two kinds. With `eval_batches` m, as chapter 6 does it: losses on the first m batches of train
-and validation every `eval_every` steps, accuracies on m batches at the end of each epoch. With m = 0: losses and
+Evaluations come in two kinds. With `eval_batches` m, as chapter 6 does it: losses on the first m batches of
+train and validation every `eval_every` steps, accuracies on m batches at the end of each epoch. With m = 0: losses and
 accuracies on the whole validation split and on as many train examples.
 
 A step is counted when it is made: step 1 is the first update. The chapter counts from 0 and evaluates at its steps
@@ -223,7 +223,9 @@ class Trainer:
         found: Line = {}
         if kind in ("start", "epoch"):
             for name in names:
-                found[f"{name}_accuracy"] = self._figures(name, self._pass(name, 2 * m if kind == "start" else m))["accuracy"]
+                found[f"{name}_accuracy"] = self._figures(name, self._pass(name, 2 * m if kind == "start" else m))[
+                    "accuracy"
+                ]
         if kind in ("start", "step"):
             for name in names:
                 found[f"{name}_loss"] = self._figures(name, self._pass(name, m))["loss"]
@@ -292,4 +294,3 @@ def learning_rate(step: int, total_steps: int, settings: Settings) -> float:
         return settings.learning_rate
     progress = (step - warmup) / max(total_steps - warmup, 1)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-

@@ -35,7 +35,7 @@ class Order:
         """A shuffled pass over n rows."""
         self._draw()
         permutation = torch.randperm(n, generator=torch.Generator().manual_seed(self._draw()))
-        return permutation.tolist()  # type: ignore[no-any-return]
+        return permutation.tolist()
 
     @property
     def state(self) -> Tensor:

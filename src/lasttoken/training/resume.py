@@ -54,11 +54,14 @@ def restore_training(trainer: Trainer, path: Path, fingerprint: str) -> None:
     try:
         with safe_open(path, "pt", device=str(trainer.machine.device)) as file:
             metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path} is torn: {error}; train again without --resume") from error
     if metadata.get("fingerprint") != fingerprint:
-        raise RunError(f"{path} belongs to other data, settings or weights than these; train again without --resume, into another --out")
+        raise RunError(
+            f"{path} belongs to other data, settings or weights than these; train again without --resume, "
+            "into another --out"
+        )
     trainer.state = State(**json.loads(metadata["state"]))
     trainer.order.restore(tensors["order"].cpu())
     with torch.no_grad():
