@@ -4,23 +4,38 @@ random_gpt()          every tensor random, biases and norms too, so that none ca
 small_tokenizer()     256 bytes, four merges, <|endoftext|>
 write_backbone(dir)   config.json, model.safetensors, tokenizer.json, as published folders hold them
 messages(n)           n short texts and their labels, spam and ham in turn
+random_encoded(n)     n texts as random token ids, and labels_of(encoded) for them
+classifier_of(gpt)    a head on a GPT
+run_cli("info", …)    a command of the command line, in this process
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 from torch import Tensor
 
+from lasttoken.cli.main import main
+from lasttoken.data.encoding import Encoded
+from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.gpt import GPT, GPTConfig
 from lasttoken.model.weights import to_published, write_gpt_config
+from lasttoken.storage import write_text
 from lasttoken.tokenizer import END_OF_TEXT, Tokenizer
 
 MERGES = (("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"))
@@ -101,3 +116,90 @@ def messages(n: int) -> tuple[list[str], list[str]]:
     spam = [f"Win prize number {at} now, text WIN to {1000 + 7 * at}!" for at in range(n)]
     ham = [f"see you at {at} then, bring the {'book' if at % 2 else 'keys'}" for at in range(n)]
     return [(spam, ham)[at % 2][at // 2] for at in range(n)], [("spam", "ham")[at % 2] for at in range(n)]
+
+
+def random_encoded(
+    n: int, longest: int = 12, *, vocab_size: int = N_SMALL_TOKENS, uniform: bool = False, seed: int = 2
+) -> Encoded:
+    """n texts of random token ids, of 1 to `longest` tokens each, or all of `longest`."""
+    draw = np.random.default_rng(seed)
+    lengths = np.full(n, longest) if uniform else draw.integers(1, longest + 1, n)
+    token_ids = draw.integers(0, vocab_size, int(lengths.sum())).astype(np.int32)
+    return Encoded(token_ids, lengths.astype(np.int64), np.zeros(n, dtype=np.bool_), 0)
+
+
+def classifier_of(
+    gpt: GPT,
+    *,
+    labels: tuple[str, ...] = ("ham", "spam"),
+    read: str = "last",
+    causal_mask: bool = True,
+    train_blocks: str = "1",
+    seed: int = 123,
+) -> Classifier:
+    """A classifier on a GPT, which becomes its own: training changes it."""
+    config = ClassifierConfig(
+        labels=labels,
+        read=read,
+        causal_mask=causal_mask,
+        max_length=gpt.config.n_positions,
+        truncate="tail",
+        train_blocks=train_blocks,
+        end_of_text_id=gpt.config.vocab_size - 1,
+        backbone="miniature",
+    )
+    return Classifier(gpt, config, seed)
+
+
+def labels_of(encoded: Encoded, n_labels: int = 2, seed: int = 3) -> NDArray[np.int64]:
+    """Label ids [N] that can be learned: whether the last token's id is low or high, with every eighth at random."""
+    last = encoded.token_ids[encoded.offsets[1:] - 1].astype(np.int64)
+    label_ids = last * n_labels // N_SMALL_TOKENS % n_labels
+    noise = np.random.default_rng(seed).integers(0, n_labels, len(label_ids))
+    return np.where(np.arange(len(label_ids)) % 8 == 0, noise, label_ids)
+
+
+def write_messages(path: Path, texts: Sequence[str], labels: Sequence[str]) -> Path:
+    """Write a CSV file with the columns text and label, and return its path."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *zip(texts, labels, strict=True)])
+    return path
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command of the command line left: its exit code, stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_cli(*arguments: object, stdin: bytes = b"") -> Answer:
+    """Run `lasttoken` with these arguments, in this process."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2))
+    with (
+        patch.object(sys, "argv", ["lasttoken", *map(str, arguments)]),
+        patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8")),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0
+    return Answer(code, *(_written(stream) for stream in (out, err)))
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
+
+
+def blank_curves(history: object, folder: Path, n_train: int) -> dict[str, str]:
+    """In the place of `draw_curves` where a test is not about curves: the files, with nothing drawn."""
+    for name in ("loss", "accuracy"):
+        for suffix in ("pdf", "svg"):
+            write_text(folder / f"{name}.{suffix}", "<svg/>")
+    return {"loss": "<svg/>", "accuracy": "<svg/>"}

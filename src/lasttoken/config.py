@@ -63,7 +63,7 @@ class Settings:
     # training
     epochs: int = _setting(5, "Passes over the train split.")
     batch_size: int = _setting(8, "Examples in a step.")
-    learning_rate: float = _setting(5e-5, "AdamW's learning rate (its peak, with a schedule).")
+    learning_rate: float | None = _setting(None, "AdamW's learning rate, its peak; default: by the backbone's width.")
     schedule: str = _setting("constant", "Course of the learning rate.", SCHEDULES)
     warmup_fraction: float = _setting(0.0, "Part of the steps over which the learning rate rises from zero.")
     weight_decay: float = _setting(0.1, "AdamW's weight decay, on every trained tensor.")
@@ -111,13 +111,15 @@ class Settings:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise SettingsError(f"{flag_of(name)} is {value}; it must be 0 or more")
-        if not 0 < self.learning_rate < math.inf:
+        if self.seed >= 2**32:
+            raise SettingsError(f"--seed is {self.seed}; it must be below {2**32:,}, as NumPy's seeds are")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise SettingsError(f"--learning-rate is {self.learning_rate}; it must be above 0, such as 5e-5")
         if not 0 <= self.warmup_fraction < 1:
             raise SettingsError(f"--warmup-fraction is {self.warmup_fraction}; it must be at least 0 and below 1")
         self._check_fractions()
         if self.train_blocks not in ("head", "all") and not (
-            self.train_blocks.isdigit() and int(self.train_blocks) > 0
+            self.train_blocks.isdecimal() and int(self.train_blocks) > 0
         ):
             raise SettingsError(
                 f"--train-blocks is {self.train_blocks!r}; use head, all, or a number of blocks such as 1"
@@ -138,6 +140,14 @@ class Settings:
                 f"--train-fraction {train} and --validation-fraction {validation} add up to {train + validation:g}; "
                 "they must leave something below 1 for the test split"
             )
+
+    def with_rate_for(self, n_embd: int) -> Settings:
+        """The settings with a learning rate: the one that was set, or the default for a backbone of this width.
+
+        5e-5 · (768 / n_embd)²: the chapter's rate at GPT-2 small's width, and at pocket's the one that
+        docs/decisions/default-recipe.md measured. The widths between and beyond are not measured.
+        """
+        return self if self.learning_rate else replace(self, learning_rate=5e-5 * (768 / n_embd) ** 2)
 
     def to_toml(self) -> dict[str, Any]:
         """The settings as `run.toml` holds them: what is not set is left out."""
@@ -189,8 +199,8 @@ def resolve(recipe: str = "default", *layers: Mapping[str, Any]) -> Settings:
     Raises:
         SettingsError: unknown recipe or setting, or a value that cannot be meant.
     """
-    if recipe not in RECIPES:
-        raise SettingsError(f"--recipe is {recipe!r}; use one of {one_of(RECIPES)}{nearest(recipe, RECIPES)}")
+    if not isinstance(recipe, str) or recipe not in RECIPES:
+        raise SettingsError(f"--recipe is {recipe!r}; use one of {one_of(RECIPES)}{nearest(str(recipe), RECIPES)}")
     merged: dict[str, Any] = {"recipe": recipe, **RECIPES[recipe]}
     for layer in layers:
         merged.update(
@@ -208,12 +218,18 @@ def _typed(name: str, value: Any) -> Any:
         raise SettingsError(f"there is no setting {name!r}{nearest(name, known)}")
     default = known[name].default
     if name == "text":
-        value = (value,) if isinstance(value, str) else tuple(value)
+        value = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+        if not isinstance(value, tuple) or not all(isinstance(column, str) for column in value):
+            raise SettingsError(f"--text is {value!r}; it must be the name of a column, or a list of names")
     elif name in ("train_blocks", "cache_limit") and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+    elif (
+        (isinstance(default, float) or name == "learning_rate")
+        and isinstance(value, int)
+        and not isinstance(value, bool)
+    ):
         value = float(value)
-    wanted = int if name == "max_length" else str if default is None else type(default)
+    wanted = {"max_length": int, "learning_rate": float}.get(name, str if default is None else type(default))
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         raise SettingsError(f"{flag_of(name)} is {value!r}; it must be of type {wanted.__name__}")
     return value
@@ -241,4 +257,6 @@ def read_config(path: Path) -> dict[str, Any]:
     for name in found:
         if name not in known:
             raise SettingsError(f"--config: {path} sets {name!r}, which is no setting{nearest(name, known)}")
+    if not isinstance(found.get("data", ""), str):
+        raise SettingsError(f"--config: {path} sets data to {found['data']!r}; it must be a path")
     return found

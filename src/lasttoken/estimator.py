@@ -54,7 +54,8 @@ class TextClassifier:
         Args:
             texts: a list of texts with `labels` beside it; a data frame (columns by the settings `text`, `label`);
                 or the path of a file or a folder of splits, as on the command line.
-            validation, test: (texts, labels), or frames; cut from the data when not given.
+            validation, test: (texts, labels), frames, or paths of files; validation is cut from the data when it is
+                not given, and so is test when neither is.
             recipe: "default", or "book" for chapter 6.
             out: leave a run directory there.
             settings: any field of `lasttoken.config.Settings`, such as `backbone`, `epochs`, `train_blocks`.
@@ -62,7 +63,9 @@ class TextClassifier:
         Raises:
             LastTokenError: see lasttoken.errors.
         """
-        resolved = resolve(recipe, settings)
+        files = {"validation": validation, "test": test}
+        files = {name: str(value) for name, value in files.items() if isinstance(value, str | Path)}
+        resolved = resolve(recipe, settings, files)
         columns = {name: getattr(resolved, name) for name in ("text", "label", "id", "group")}
         data: Path | Examples
         if isinstance(texts, str | Path):
@@ -77,8 +80,8 @@ class TextClassifier:
             data,
             resolved,
             out=Path(out) if out is not None else None,
-            validation=_given_split(validation, columns),
-            test=_given_split(test, columns),
+            validation=None if "validation" in files else _given_split(validation, columns),
+            test=None if "test" in files else _given_split(test, columns),
             overwrite=overwrite,
             offline=offline,
             talk=talk,
@@ -102,15 +105,15 @@ class TextClassifier:
         """The K labels, in the order of their ids."""
         return self._predictor.labels
 
-    def predict(self, texts: str | Sequence[str]) -> list[Prediction]:
-        """One prediction for each text, in order.
+    def predict(self, texts: str | Texts) -> list[Prediction]:
+        """One prediction for each text, or for each row of a frame, in order.
 
         Raises:
             DataError: something that is not a string.
         """
         return self._predictor.predict(_checked(texts))
 
-    def predict_proba(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
+    def predict_proba(self, texts: str | Texts) -> NDArray[np.float32]:
         """Probabilities [N, K], columns in the order of `labels`.
 
         Raises:
@@ -118,13 +121,20 @@ class TextClassifier:
         """
         return np.exp(self._predictor.log_probs(self._predictor.encode(_checked(texts))))
 
-    def evaluate(self, texts: Texts, labels: Sequence[str] | Sequence[int] | None = None) -> dict[str, Any]:
-        """Metrics on labelled texts, as one split of metrics.json.
+    def evaluate(
+        self,
+        texts: Texts,
+        labels: Sequence[str] | Sequence[int] | None = None,
+        *,
+        text: Sequence[str] = (),
+        label: str | None = None,
+    ) -> dict[str, Any]:
+        """Metrics on labelled texts, as one split of metrics.json; `text` and `label` name a frame's columns.
 
         Raises:
             DataError: a label that the classifier does not know.
         """
-        return evaluate(self._predictor, _examples(texts, labels, {})).to_json()
+        return evaluate(self._predictor, _examples(texts, labels, {"text": text, "label": label})).to_json()
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that `load` reads: the classifier and its metrics.
@@ -141,14 +151,27 @@ class TextClassifier:
 
 
 def _examples(texts: Any, labels: Any, columns: dict[str, Any]) -> Examples:
-    return from_frame(texts, **columns) if hasattr(texts, "columns") else from_lists(texts, labels)
+    is_frame = hasattr(texts, "columns")
+    if is_frame == (labels is not None):
+        raise DataError(
+            "labels were given beside a frame; leave them out, they are read from its column"
+            if is_frame
+            else "there are texts but no labels; give a list of labels beside them, one for each text"
+        )
+    return from_frame(texts, **columns) if is_frame else from_lists(texts, labels)
 
 
 def _given_split(value: Any, columns: dict[str, Any]) -> Examples | None:
     if value is None:
         return None
-    return _examples(value[0], value[1], columns) if isinstance(value, tuple) else _examples(value, None, columns)
+    if not isinstance(value, tuple):
+        return _examples(value, None, columns)
+    if len(value) != 2:
+        raise DataError(f"a split is a tuple of {len(value)}; give (texts, labels)")
+    return _examples(*value, columns)
 
 
-def _checked(texts: str | Sequence[str]) -> list[str]:
+def _checked(texts: str | Texts) -> list[str]:
+    if hasattr(texts, "columns"):
+        return from_frame(texts, labelled=False).texts
     return from_lists([texts] if isinstance(texts, str) else texts).texts

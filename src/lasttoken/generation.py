@@ -50,7 +50,7 @@ def generate(
         raise SettingsError(
             f"the prompt has {len(prompt_token_ids)} tokens, the backbone has {n_positions} positions; shorten it"
         )
-    if max_new_tokens < 1 or temperature < 0 or (top_k is not None and top_k < 1):
+    if max_new_tokens < 1 or not temperature >= 0 or (top_k is not None and top_k < 1):
         raise SettingsError("--max-new-tokens and --top-k must be at least 1, --temperature 0 or more")
     random = torch.Generator(gpt.wte.weight.device).manual_seed(seed)
     cache = KeyValues(gpt.config.n_layer)

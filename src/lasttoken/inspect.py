@@ -7,21 +7,33 @@ from typing import Any
 
 from lasttoken.catalog import BACKBONES
 from lasttoken.checkpoint import load_classifier
+from lasttoken.errors import BackboneError, NetworkError, RunError, one_of
 from lasttoken.model.pretrained import load_backbone
-from lasttoken.rundir import RunDir
+from lasttoken.rundir import FINAL, RunDir
+
+CONFIGS = ("config.json", "hparams.json")  # either makes a folder a backbone
 
 
 def describe(what: str, offline: bool = False) -> dict[str, Any]:
     """Facts about a run directory, or about a backbone by name, hub id or folder.
 
     Raises:
-        RunError: a run that is not finished.
+        RunError: a run that is not finished, or a folder that is neither.
         BackboneError, NetworkError: a backbone that cannot be loaded.
     """
     folder = Path(what)
     if what not in BACKBONES and ((folder / "run.toml").is_file() or (folder / "metrics.json").is_file()):
         return describe_run(RunDir(folder))
-    return describe_backbone(what, offline)
+    if what not in BACKBONES and folder.is_dir() and not any((folder / name).is_file() for name in CONFIGS):
+        raise RunError(
+            f"{what} is neither a run directory nor a backbone: it holds none of {one_of((FINAL, *CONFIGS))}"
+        )
+    try:
+        return describe_backbone(what, offline)
+    except (BackboneError, NetworkError) as error:
+        if what in BACKBONES or folder.exists():
+            raise
+        raise type(error)(f"there is no run directory {what}, and as a backbone: {error}") from error
 
 
 def describe_run(run_dir: RunDir) -> dict[str, Any]:

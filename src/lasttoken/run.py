@@ -116,6 +116,7 @@ def train_run(
             splits = _with_given(data, settings, validation, test, talk)
     with clock.part("load"):
         backbone = load_backbone(settings.backbone, offline)
+    settings = settings.with_rate_for(backbone.config.n_embd)
     job = _Job.prepare(splits, backbone, settings, machine, clock, talk)
     if run_dir and not resuming:
         run_dir.clear()

@@ -12,7 +12,8 @@ from types import FrameType
 import torch
 from torch import Tensor
 
-from lasttoken.errors import DeviceError, SettingsError
+from lasttoken.config import DEVICES, PRECISIONS
+from lasttoken.errors import DeviceError, SettingsError, one_of
 
 TOKENS_AT_A_TIME = {"cpu": 512, "cuda": 16_384, "mps": 4_096}  # CPU: larger blocks fall out of its caches
 TOLERANCE = {"float32": 1e-2, "bfloat16": 0.25}  # of logits against the CPU's, relative to their spread; TF32 passes
@@ -44,8 +45,11 @@ def pick_machine(device: str = "auto", precision: str = "auto") -> Machine:
     """The device asked for, or the best there is; bfloat16 by itself only on CUDA.
 
     Raises:
-        SettingsError: a device that this machine, or this build of torch, does not have.
+        SettingsError: a device that this machine, or this build of torch, does not have, or no device at all.
     """
+    for flag, value, known in (("--device", device, DEVICES), ("--precision", precision, PRECISIONS)):
+        if value not in known:
+            raise SettingsError(f"{flag} is {value!r}; use one of {one_of(known)}")
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         device = "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"

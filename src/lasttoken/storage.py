@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import time
@@ -70,7 +71,7 @@ def new_file(path: Path) -> Iterator[Path]:
     with storage_errors(path):
         try:
             yield temporary
-            with temporary.open("rb") as handle:
+            with temporary.open("r+b") as handle:
                 os.fsync(handle.fileno())
             os.replace(temporary, path)
         finally:
@@ -133,19 +134,16 @@ def free_bytes(path: Path) -> int:
 def parse_bytes(text: str) -> int:
     """A size as people write it.
 
-    >>> parse_bytes("1500"), parse_bytes("2 GB"), parse_bytes("1.5kb")
-    (1500, 2000000000, 1500)
+    >>> parse_bytes("1500"), parse_bytes("2 GB"), parse_bytes("1.5kb"), parse_bytes("1KiB")
+    (1500, 2000000000, 1500, 1024)
 
     Raises:
         ValueError: not a size.
     """
-    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "k": 10**3, "m": 10**6, "g": 10**9}
-    cleaned = text.strip().lower().replace("ib", "b")
-    number = cleaned.rstrip("bkmgt ")
-    unit = cleaned[len(number) :].strip()
-    if unit not in units or not number:
-        raise ValueError(f"{text!r} is not a size such as 500MB or 20GB")
-    value = float(number) * units[unit]
-    if not 0 <= value < 2**63:
-        raise ValueError(f"{text!r} is not a size such as 500MB or 20GB")
-    return int(value)
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(?:([kmgt])(i)?)?b?", text.strip().lower(), re.ASCII)
+    if found:
+        power = " kmgt".index(found[2] or " ")
+        value = float(found[1]) * (1024 if found[3] else 1000) ** power
+        if value < 2**63:
+            return int(value)
+    raise ValueError(f"{text!r} is not a size such as 500MB or 20GB")

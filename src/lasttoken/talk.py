@@ -37,7 +37,7 @@ class TerminalTalk(Talk):
 
     def say(self, sentence: str) -> None:
         """Print a sentence, as it is: no markup, no wrapping in pipes."""
-        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(sentence, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Advance]:

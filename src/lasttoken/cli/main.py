@@ -7,11 +7,15 @@ exit 2    the user's mistake: one sentence, no traceback
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
+import os
 import sys
 import traceback
 from datetime import datetime
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -29,6 +33,10 @@ app = typer.Typer(
 )
 training.add_commands(app)
 using.add_commands(app)
+
+UsageError = typer.BadParameter.__mro__[
+    1
+]  # typer exports its children only; also raised for an unknown flag or command
 
 
 def _print_version(wanted: bool) -> None:
@@ -49,20 +57,53 @@ def options(
 def main() -> None:
     """Run the command line and exit."""
     try:
-        app()
+        _run()
+        sys.stdout.flush()
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
     except LastTokenError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted; nothing was left half-written", 130)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; that is their right
-        sys.exit(0)
+        _leave_stdout()  # whoever read our output has gone; that is their right
     except Exception as error:
+        if isinstance(error, UsageError):
+            _refuse_usage(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _leave_stdout()
+            _fail(f"the disk is full: {error}; free some space and run again", 1)
         _fail(_describe_bug(error), 1)
 
 
-def _fail(sentence: str, code: int) -> None:
-    Console(stderr=True).print(f"error: {sentence}", markup=False, highlight=False, soft_wrap=True)
+def _run() -> None:
+    """Run the command. Not by `app()`, which answers Ctrl-C and a broken pipe itself, and says nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without a character is no reason to fail
+    with typer.main.get_command(app).make_context("lasttoken", sys.argv[1:]) as context:
+        context.command.invoke(context)
+
+
+def _refuse_usage(error: Any) -> NoReturn:
+    """A flag, a value or a command that is not known; without any argument at all, the help."""
+    sentence = error.format_message().replace("Value error, ", "").rstrip(".")
+    if not sys.argv[1:]:
+        error.show()
+        sys.exit(error.exit_code)
+    command = error.ctx.command_path if error.ctx else "lasttoken"
+    _fail(f"{sentence[:1].lower()}{sentence[1:]}; see {command} --help", error.exit_code)
+
+
+def _leave_stdout() -> None:
+    """Write nothing more to stdout, not even what is still buffered, which would fail again at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    line = " ".join(f"error: {sentence}".splitlines())
+    Console(stderr=True).print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
     sys.exit(code)
 
 

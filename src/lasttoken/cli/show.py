@@ -42,7 +42,7 @@ def accuracy_cells(metrics: dict[str, Any]) -> list[str]:
     ]
 
 
-def print_metrics(metrics: dict[str, Any], out: Path | None) -> None:
+def print_metrics(metrics: dict[str, Any], out: Path | None, talk: Talk) -> None:
     """The classifier's figures with the baselines' below, for the split that counts and the others."""
     table = Table(box=None, pad_edge=False)
     for column in ("split", "classifier", "accuracy", "95% interval", "macro-F1", "n"):
@@ -55,4 +55,4 @@ def print_metrics(metrics: dict[str, Any], out: Path | None) -> None:
             table.add_row(last, name, *accuracy_cells(splits[last]))
     Console(width=100).print(table)
     if out:
-        Console(stderr=True).print(f"run: {out}", markup=False, highlight=False, soft_wrap=True)
+        talk.say(f"run: {out}")

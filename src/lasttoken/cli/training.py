@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
 from lasttoken.cli.show import print_json, print_metrics, terminal
@@ -19,6 +18,7 @@ SPLIT_SETTINGS = [
     "recipe", "text", "label", "id", "group", "encoding", "validation", "test",
     "balance", "train_fraction", "validation_fraction", "seed",
 ]  # fmt: skip
+DEMO_OUT = Path("runs/demo")
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -51,15 +51,16 @@ def train(
     from lasttoken.rundir import RunDir
 
     layers = read_config(config) if config else {}
-    data = data or (Path(layers.pop("data")) if "data" in layers else None)
-    layers.pop("data", None)
+    recorded = layers.pop("data", None)
+    data = data or (Path(recorded) if recorded else None)
     if data is None and not resume:
         raise SettingsError("there is no data; name a file or a folder of splits, such as lasttoken train messages.csv")
-    out = out or (Path("runs") / data.name.split(".")[0] if data else None)
+    out = out or (Path("runs") / data.resolve().name.strip(".").split(".")[0] if data else None)
     earlier = read_settings(RunDir(out)) if resume and out and (out / "run.toml").is_file() else {}
     flags = given(flags)
     recipe = flags.get("recipe") or layers.get("recipe") or earlier.get("recipe") or "default"
     settings = resolve(recipe, earlier, layers, flags)
+    talk = terminal(quiet)
     run = train_run(
         data,
         settings,
@@ -68,12 +69,12 @@ def train(
         overwrite=overwrite,
         offline=offline,
         checkpoint_every_s=checkpoint_every,
-        talk=terminal(quiet),
+        talk=talk,
     )
     if as_json:
         print_json({**run.metrics, "run": str(run.out)})
     else:
-        print_metrics(run.metrics, run.out)
+        print_metrics(run.metrics, run.out, talk)
 
 
 @with_settings(SPLIT_SETTINGS)
@@ -93,6 +94,8 @@ def split(
     from lasttoken.data.gather import gather_splits
     from lasttoken.data.splits import SPLIT_NAMES, label_counts, write_splits
 
+    if out.is_file():
+        raise UserError(f"--out {out} is a file; give a folder")
     there = [name for name in SPLIT_NAMES if (out / f"{name}.csv").exists()]
     if there and not overwrite:
         raise UserError(f"{out} holds {there[0]}.csv already; pass --overwrite to replace it, or another --out")
@@ -159,7 +162,10 @@ def _with_bar(talk: Talk, name: str, work: Any) -> Path:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Run directory.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option("--out", help="Run directory.")] = DEMO_OUT,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help=f"Replace a finished run elsewhere than in {DEMO_OUT}.")
+    ] = False,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -167,19 +173,20 @@ def demo(
     """Train on the bundled backbone and the bundled messages (illustrative), classify two texts, write a report."""
     from lasttoken.run import train_run
 
+    talk = terminal(quiet)
     with resources.as_file(resources.files("lasttoken") / "demo" / "messages.csv") as messages:
-        run = train_run(messages, resolve("default"), out=out, overwrite=True, offline=offline, talk=terminal(quiet))
+        run = train_run(
+            messages, resolve("default"), out=out, overwrite=overwrite or out == DEMO_OUT, offline=offline, talk=talk
+        )
     if as_json:
         print_json({**run.metrics, "run": str(run.out)})
         return
-    print_metrics(run.metrics, run.out)
+    print_metrics(run.metrics, run.out, talk)
     for text in ("You won $1000! Reply now to claim your prize.", "Running late, can you order me a coffee?"):
         prediction = run.predictor.predict([text])[0]
         print(f"{prediction.label}\t{prediction.score:.3f}\t{text}")
-    Console(stderr=True).print(
-        "The demo's messages were written for it, so its figures are illustrative; the SMS collection is the "
-        "real test:\n"
-        f"  lasttoken fetch sms-spam\n  lasttoken predict {out} 'your text'\n  open {out / 'report.html'}",
-        markup=False,
-        highlight=False,
+    talk.say(
+        "the demo's messages were written for it, so its figures are illustrative; the SMS collection is the "
+        "real test. Next:\n"
+        f"  lasttoken predict {out} 'your text'\n  open {out / 'report.html'}\n  lasttoken fetch sms-spam"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lasttoken.predict import Prediction
 
 WINDOW = 4096  # rows of a file read, classified and written at a time
+OUTPUT_SUFFIXES = (".csv", ".jsonl", "")
+ADDED = ("predicted_label", "predicted_score", "truncated", "probs")  # columns of predictions; probs in JSON only
 RUN = Annotated[Path, typer.Argument(help="A run directory.")]
 BACKBONE = Annotated[str, typer.Argument(help="pocket, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder or a hub id.")]
 
@@ -55,16 +57,45 @@ def predict(
 
     if bool(texts) == (input is not None):
         raise SettingsError("give either texts or --input, such as lasttoken predict RUN 'some text'")
+    _check_file_flags(input, {"--output": output, "--text": text, "--id": id})
     talk = terminal(quiet)
     if texts is not None and texts:
         predictor = load_predictor(run, device, precision)
         _print_predictions(texts, predictor.predict(texts), as_json, talk)
     elif input == "-":
         predictor = load_predictor(run, device, precision)
-        for lines in _windows(line.rstrip("\r\n") for line in sys.stdin):
+        for lines in _windows(_stdin_lines(encoding), 1 if sys.stdin.isatty() else WINDOW):
             _print_predictions(lines, predictor.predict(lines), as_json, talk)
     else:
         _predict_file(run, Path(str(input)), output, text or [], id, encoding, device, precision, as_json, talk)
+
+
+def _check_file_flags(input: str | None, flags: dict[str, Any]) -> None:
+    """Refuse flags that would be ignored, and files that cannot be written."""
+    given = next((flag for flag, value in flags.items() if value), None)
+    if given and input in (None, "-"):
+        raise SettingsError(f"{given} goes with --input FILE only; put the texts in a file, or leave {given} out")
+    output = flags["--output"]
+    if output is None:
+        return
+    if output.exists() and not output.is_file():
+        raise SettingsError(f"--output {output} is a folder or a device; give a file")
+    if output.suffix not in OUTPUT_SUFFIXES:
+        raise SettingsError(f"--output {output} ends in {output.suffix}; only .csv and .jsonl are written")
+
+
+def _stdin_lines(encoding: str) -> Iterator[str]:
+    """The lines on stdin without their ends."""
+    from lasttoken.data.tables import codec_name
+
+    lines = io.TextIOWrapper(sys.stdin.buffer, codec_name(encoding), newline="\n")
+    try:
+        for line in lines:
+            yield line.removesuffix("\n").removesuffix("\r")
+    except UnicodeError as error:
+        raise DataError(
+            f"stdin is not {encoding} ({error}); name its encoding with --encoding, such as cp1252"
+        ) from error
 
 
 def _print_predictions(texts: Sequence[str], predictions: Sequence[Prediction], as_json: bool, talk: Talk) -> None:
@@ -86,9 +117,9 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _windows(items: Iterable[Any]) -> Iterator[list[Any]]:
+def _windows(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     iterator = iter(items)
-    while window := list(islice(iterator, WINDOW)):
+    while window := list(islice(iterator, size)):
         yield window
 
 
@@ -111,7 +142,7 @@ def _predict_file(
             talk.bar("classifying", 1) as advance,
         ):
             n_rows = n_cut = 0
-            for rows in _windows(table.rows()):
+            for rows in _windows(table.rows(), WINDOW):
                 found = predictor.predict([columns.text_of(table, row) for row in rows])
                 for row, prediction in zip(rows, found, strict=True):
                     write({name: table.cell(row, name) for name in kept}, prediction)
@@ -131,26 +162,30 @@ def _writer(output: Path | None, kept: Sequence[str], as_json: bool) -> Iterator
     if output is None:
         yield _row_writer(sys.stdout, kept, as_json)
         return
-    if output.is_dir():
-        raise SettingsError(f"--output {output} is a folder; give a file")
     with new_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         yield _row_writer(file, kept, as_json)
 
 
 def _row_writer(file: TextIO, kept: Sequence[str], as_json: bool) -> Any:
-    added = ("predicted_label", "predicted_score", "truncated")
-    names = [_free_name(name, kept) for name in added]
+    from lasttoken.data.splits import quoted
+
+    label, score, truncated, probs = (_free_name(name, kept) for name in ADDED)
     if as_json:
         return lambda row, p: file.write(
             json.dumps(
-                {**row, names[0]: p.label, names[1]: p.score, "probs": p.probs, names[2]: p.truncated},
+                {**row, label: p.label, score: p.score, probs: p.probs, truncated: p.truncated},
                 ensure_ascii=False,
             )
             + "\n"
         )
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*kept, *names])
-    return lambda row, p: writer.writerow([*row.values(), p.label, f"{p.score:.6f}", str(p.truncated).lower()])
+
+    def write(*cells: str) -> None:
+        file.write(",".join(map(quoted, cells)) + "\n")
+
+    write(*kept, label, score, truncated)
+    return lambda row, p: write(
+        *(cell or "" for cell in row.values()), p.label, f"{p.score:.6f}", str(p.truncated).lower()
+    )
 
 
 def _free_name(name: str, taken: Sequence[str]) -> str:

@@ -62,7 +62,7 @@ class BookCounts:
 
     n_rows: int
     labels: dict[str, int]
-    balanced: dict[str, int]
+    balanced: dict[str, int]  # the same as `labels` when they are not balanced
 
 
 def book_splits(
@@ -76,13 +76,13 @@ def book_splits(
     seed: int = 123,
     train_fraction: float = 0.7,
     validation_fraction: float = 0.1,
+    balance: bool = True,
     shuffles: int = BOOK_SHUFFLES,
 ) -> tuple[Splits, BookCounts]:
-    """The chapter's splits, row for row: thin to the rarest label, shuffle, cut (with rounding down).
+    """The chapter's splits of a file.
 
     A headerless `label<TAB>text` file is read as the chapter reads it, with CSV's quotes; any other as
-    `read_examples` does. The other labels are drawn first, in natural order, then all rows of the rarest; each draw
-    starts from the seed. Identical texts may be in two splits, as in the book (`count_shared_texts`).
+    `read_examples` does. The rest is `split_as_chapter`.
 
     Raises:
         DataError: a file that cannot be read, one label only, or too few rows for three splits.
@@ -94,13 +94,35 @@ def book_splits(
         examples = read_as_chapter(path, encoding=encoding)
     else:
         examples = read_examples(path, text=text, label=label, id=id, group=group, encoding=encoding)
+    return split_as_chapter(examples, seed, train_fraction, validation_fraction, balance=balance, shuffles=shuffles)
+
+
+def split_as_chapter(
+    examples: Examples,
+    seed: int,
+    train_fraction: float,
+    validation_fraction: float,
+    *,
+    balance: bool = True,
+    shuffles: int = BOOK_SHUFFLES,
+) -> tuple[Splits, BookCounts]:
+    """The chapter's splits, row for row: thin to the rarest label, shuffle, cut (with rounding down).
+
+    The other labels are drawn first, in natural order, then all rows of the rarest; each draw starts from the seed.
+    Identical texts may be in two splits, as in the book (`count_shared_texts`).
+
+    Raises:
+        DataError: one label only, or too few rows for three splits.
+    """
     names, label_ids = number_labels(examples)
-    rows = _book_balance(label_ids, len(names), seed)
     counts = label_counts(examples)
+    rows = _book_balance(label_ids, len(names), seed) if balance else np.arange(len(examples))
     for _ in range(shuffles):
         rows = rows[_pandas_sample(len(rows), len(rows), seed)]
     splits = _book_cut(examples, rows, train_fraction, validation_fraction)
-    return splits, BookCounts(len(examples), counts, dict.fromkeys(names, min(counts.values())))
+    return splits, BookCounts(
+        len(examples), counts, dict.fromkeys(names, min(counts.values())) if balance else dict(counts)
+    )
 
 
 def _pandas_sample(n: int, size: int, seed: int) -> Indices:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lasttoken.config import Settings
-from lasttoken.data.book import book_splits
+from lasttoken.data.book import book_splits, split_as_chapter
 from lasttoken.data.files import Examples, read_examples, warn_about_labels
 from lasttoken.data.splits import (
     Splits,
@@ -73,16 +73,21 @@ def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> S
     elif settings.validation or settings.test:
         train = data if isinstance(data, Examples) else read_examples(data, **columns)
         splits = Splits(train, None, None, train.notes)
-    elif settings.recipe == "book" and isinstance(data, Path):
-        splits, counts = book_splits(data, **columns, **fractions)
-        say(
-            f"the book's recipe: {counts.n_rows:,} rows ({counts_in_words(counts.labels)}), balanced to "
-            f"{counts_in_words(counts.balanced)}"
-        )
+    elif settings.recipe == "book":
+        balance = settings.balance == "undersample"
+        if isinstance(data, Examples):
+            splits, counts = split_as_chapter(data, balance=balance, **fractions)
+        else:
+            splits, counts = book_splits(data, balance=balance, **columns, **fractions)
+        after = f"balanced to {counts_in_words(counts.balanced)}" if balance else "not balanced"
+        say(f"the book's recipe: {counts.n_rows:,} rows ({counts_in_words(counts.labels)}), {after}")
     else:
         examples = data if isinstance(data, Examples) else read_examples(data, **columns)
         splits = split_examples(examples, **fractions)
-        splits = replace(splits, notes=(*examples.notes, *splits.notes))
+        counted = (
+            f"{examples.source or 'the data'} has {len(examples):,} rows ({counts_in_words(label_counts(examples))})"
+        )
+        splits = replace(splits, notes=(*examples.notes, counted, *splits.notes))
     for name in ("validation", "test"):
         if path := getattr(settings, name):
             examples = read_examples(Path(path), **columns)
@@ -98,11 +103,11 @@ def shared_with_train(splits: Splits) -> dict[str, int]:
 
 
 def counts_in_words(counts: dict[str, int]) -> str:
-    """Label counts for a sentence; only the number of labels when there are many.
+    """Label counts for a sentence; only their range when there are many.
 
     >>> counts_in_words({"ham": 4825, "spam": 747})
     'ham 4,825, spam 747'
     """
     if len(counts) > 8:
-        return f"{sum(counts.values()):,} rows of {len(counts)} labels"
+        return f"{len(counts)} labels of {min(counts.values()):,} to {max(counts.values()):,} rows"
     return ", ".join(f"{label} {n:,}" for label, n in counts.items())

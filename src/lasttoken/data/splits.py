@@ -409,13 +409,13 @@ def _write_csv(examples: Examples, handle: TextIO, label_ids: dict[str, str] | N
         columns |= {"id": examples.ids} if examples.ids is not None else {}
         columns |= {"group": examples.groups} if examples.groups is not None else {}
     rows = chain([tuple(columns)], zip(*columns.values(), strict=True))
-    handle.writelines(",".join(map(_quoted, row)) + "\n" for row in rows)
+    handle.writelines(",".join(map(quoted, row)) + "\n" for row in rows)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A CSV field, in quotes when it needs them. (csv.writer leaves a lone \\r bare, and then cannot read it.)
 
-    >>> print(_quoted('5" nails'), _quoted("a, b"), _quoted("hi"))
+    >>> print(quoted('5" nails'), quoted("a, b"), quoted("hi"))
     "5"" nails" "a, b" hi
     """
     return '"' + text.replace('"', '""') + '"' if re.search('[",\r\n]', text) else text

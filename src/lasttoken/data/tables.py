@@ -214,13 +214,18 @@ def _format(path: Path) -> str:
 
 def read_lines(path: Path, encoding: str, newline: str) -> Generator[str, None, None]:
     """The lines with their ends; `newline` as for `open`. A byte order mark is dropped."""
-    name = _codec_name(encoding)
+    name = codec_name(encoding)
     spelled = "utf-8-sig" if name == "utf-8" else name
     with _read_errors(path, name), _open_bytes(path) as raw, io.TextIOWrapper(raw, spelled, newline=newline) as text:
         yield from text
 
 
-def _codec_name(encoding: str) -> str:
+def codec_name(encoding: str) -> str:
+    """Python's name of a text encoding.
+
+    Raises:
+        DataError: there is no such encoding.
+    """
     try:
         io.TextIOWrapper(io.BytesIO(), encoding)  # refuses what codecs.lookup knows but is no text, such as "hex"
         return codecs.lookup(encoding).name.removesuffix("-sig")

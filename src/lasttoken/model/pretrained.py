@@ -55,7 +55,7 @@ def locate_backbone(name: str, offline: bool = False) -> Path:
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_like_path or (name not in BACKBONES and "/" not in name):
         known = f"use one of {one_of(BACKBONES)}, a hub id such as org/name, or a folder"
-        raise BackboneError(f"there is no backbone {name!r}{nearest(name, BACKBONES)}; {known}")
+        raise BackboneError(f"there is no backbone {name!r}; {known}{nearest(name, BACKBONES)}")
     return fetch_backbone(name, offline=offline)
 
 

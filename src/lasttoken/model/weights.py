@@ -140,7 +140,7 @@ def from_published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ours = name.removeprefix(PREFIX)
         if BUFFERS.search(ours):
             continue
-        tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
         found[ours] = tensor.t().contiguous() if TRANSPOSED.search(ours) else tensor
     return found
 

@@ -12,6 +12,7 @@ trunk runs again for every batch, with the same result.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -98,11 +99,15 @@ class LiveFeatures:
 
 
 def trunk_hash(classifier: Classifier) -> str:
-    """What features depend on beside the texts and the machine: tensors, k, the mask, and the reading if it is in."""
-    config = classifier.config
+    """What features depend on beside the texts and the machine: tensors, k, the mask, and the reading if it is in.
+
+    And two numbers that no tensor shows: the heads, and the epsilon of the norms.
+    """
+    config, shape = classifier.config, classifier.gpt.config
     digest = hashlib.sha256()
     reading = config.read if not classifier.keeps_tokens else ""
-    digest.update(json.dumps([classifier.n_frozen, config.causal_mask, reading]).encode())
+    facts = [classifier.n_frozen, config.causal_mask, reading, shape.n_head, shape.layer_norm_epsilon]
+    digest.update(json.dumps(facts).encode())
     for name, tensor in sorted(classifier.trunk_tensors().items()):
         array = tensor.detach().cpu().contiguous().numpy()
         digest.update(f"{name}{array.dtype}{array.shape}".encode())
@@ -120,6 +125,14 @@ def entry_key(trunk: str, encoded: Encoded, machine: Machine) -> str:
     return digest.hexdigest()
 
 
+def memory_bytes() -> float:
+    """The machine's memory; infinite where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
+
+
 class FeatureCache:
     """The folder of entries, held under a limit by dropping the ones used longest ago."""
 
@@ -132,8 +145,9 @@ class FeatureCache:
     def _entries(self) -> dict[Path, os.stat_result]:
         found = {}
         for path in self.folder.glob("*/features.bin"):
-            if ".tmp-" not in path.parent.name:
-                found[path] = path.stat()
+            with contextlib.suppress(FileNotFoundError):  # another process has just dropped it
+                if ".tmp-" not in path.parent.name:
+                    found[path] = path.stat()
         return found
 
     def limit_bytes(self) -> int:
@@ -149,15 +163,15 @@ class FeatureCache:
         path = entry / "features.bin"
         try:
             meta = json.loads((entry / "meta.json").read_text("utf-8"))
-            whole = meta["shape"] == list(shape) and path.stat().st_size == shape[0] * shape[1] * 4
+            if meta["shape"] == list(shape) and path.stat().st_size == shape[0] * shape[1] * 4:
+                os.utime(path)
+                array = np.memmap(path, dtype=np.float32, mode="r", shape=shape)
+                self._held.add(key)
+                return array
         except (OSError, ValueError, KeyError, TypeError):
-            whole = False
-        if not whole:
-            shutil.rmtree(entry, ignore_errors=True)
-            return None
-        self._held.add(key)
-        os.utime(path)
-        return np.memmap(path, dtype=np.float32, mode="r", shape=shape)
+            pass  # the same as an entry of another shape
+        shutil.rmtree(entry, ignore_errors=True)
+        return None
 
     def make_room(self, n_bytes: int) -> bool:
         """Drop old entries until `n_bytes` more fit the limit and the disk; False: they cannot."""
@@ -248,8 +262,7 @@ class TrunkPass:
         self, encoded: Encoded, shape: tuple[int, int], split: str, progress: Progress | None
     ) -> NDArray[np.float32] | None:
         n_bytes = shape[0] * shape[1] * 4
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if n_bytes > memory * MEMORY_PART:
+        if n_bytes > memory_bytes() * MEMORY_PART:
             self.say(
                 f"the features of {split} ({n_bytes:,} bytes) do not fit in memory: the trunk runs for every "
                 "batch, which is slower"

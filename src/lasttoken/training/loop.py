@@ -103,13 +103,15 @@ class Trainer:
         checkpoint_every_s: float = 30.0,
     ) -> None:
         """`splits`: "train" and "validation", and "test" if there is one (read before the first step only)."""
-        self.classifier, self.splits, self.settings, self.machine = classifier, splits, settings, machine
+        self.classifier, self.splits, self.machine = classifier, splits, machine
         self.hooks = hooks or Hooks()
         self.checkpoint_every_s = checkpoint_every_s
+        self.settings = settings = settings.with_rate_for(classifier.gpt.config.n_embd)
         self.parameters = classifier.trained()
+        decay = settings.weight_decay
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
+            self.parameters.values(), weight_decay=decay, fused=True
+        )  # rate: each step's
         self.order = Order(settings.seed)
         self.state = State()
         self.best: dict[str, Tensor] = {}
@@ -178,7 +180,7 @@ class Trainer:
         if not math.isfinite(value):
             raise DivergedError(
                 f"the loss of step {state.step + 1} is {value} at learning rate {rate:g}; "
-                f"try --learning-rate {settings.learning_rate / 10:g}, or --clip-norm 1"
+                f"try --learning-rate {rate / 10:g}, or --clip-norm 1"
             )
         loss.backward()  # type: ignore[no-untyped-call]
         if settings.clip_norm:
@@ -223,9 +225,10 @@ class Trainer:
         found: Line = {}
         if kind in ("start", "epoch"):
             for name in names:
-                found[f"{name}_accuracy"] = self._figures(name, self._pass(name, 2 * m if kind == "start" else m))[
-                    "accuracy"
-                ]
+                figures = self._figures(name, self._pass(name, 2 * m if kind == "start" else m))
+                found[f"{name}_accuracy"] = figures["accuracy"]
+                if name == "validation" and self.settings.keep == "best":  # the chapter keeps the last
+                    found[f"validation_{self.settings.metric}"] = figures[self.settings.metric]
         if kind in ("start", "step"):
             for name in names:
                 found[f"{name}_loss"] = self._figures(name, self._pass(name, m))["loss"]
@@ -287,6 +290,7 @@ def tail_logits(
 
 def learning_rate(step: int, total_steps: int, settings: Settings) -> float:
     """The rate of the update after `step` updates: linear warm-up, then constant or half a cosine down to zero."""
+    assert settings.learning_rate is not None  # with_rate_for has set it
     warmup = round(settings.warmup_fraction * total_steps)
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup

@@ -53,7 +53,7 @@ def restore_training(trainer: Trainer, path: Path, fingerprint: str) -> None:
     """
     try:
         with safe_open(path, "pt", device=str(trainer.machine.device)) as file:
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path} is torn: {error}; train again without --resume") from error

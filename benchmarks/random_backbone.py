@@ -1,0 +1,40 @@
+"""A backbone folder of any published shape with random weights: speed does not depend on what the weights are.
+
+    python benchmarks/random_backbone.py --like gpt2 --tokenizer FOLDER --out /tmp/random-gpt2
+
+`--tokenizer` is a folder with tokenizer.json, vocab.json + merges.txt, or encoder.json + vocab.bpe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from lasttoken.catalog import BACKBONES
+from lasttoken.model.gpt import GPT, GPTConfig
+from lasttoken.model.weights import to_published, write_gpt_config
+from lasttoken.tokenizer import Tokenizer
+
+
+def main() -> None:
+    """Write config.json, model.safetensors and tokenizer.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--like", choices=list(BACKBONES), default="gpt2")
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    entry = BACKBONES[arguments.like]
+    config = GPTConfig(entry.vocab_size, entry.n_positions, entry.n_embd, entry.n_layer, entry.n_head)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    save_file(to_published(GPT(config).init_weights(arguments.seed).state_dict()), arguments.out / "model.safetensors")
+    (arguments.out / "config.json").write_text(json.dumps(write_gpt_config(config), indent=1), "utf-8")
+    (arguments.out / "tokenizer.json").write_text(Tokenizer.load(arguments.tokenizer).to_json(), "utf-8")
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
