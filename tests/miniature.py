@@ -6,6 +6,7 @@ write_backbone(dir)   config.json, model.safetensors, tokenizer.json, as publish
 messages(n)           n short texts and their labels, spam and ham in turn
 random_encoded(n)     n texts as random token ids, and labels_of(encoded) for them
 classifier_of(gpt)    a head on a GPT
+plain_settings()      a small training without any extras; trainer_of(settings) to run it
 run_cli("info", …)    a command of the command line, in this process
 """
 
@@ -31,12 +32,16 @@ from tokenizers import Tokenizer as Encoder
 from torch import Tensor
 
 from lasttoken.cli.main import main
+from lasttoken.config import Settings, resolve
 from lasttoken.data.encoding import Encoded
 from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.gpt import GPT, GPTConfig
 from lasttoken.model.weights import to_published, write_gpt_config
+from lasttoken.runtime import CPU
 from lasttoken.storage import write_text
 from lasttoken.tokenizer import END_OF_TEXT, Tokenizer
+from lasttoken.training.features import TrunkPass
+from lasttoken.training.loop import Hooks, Split, Trainer
 
 MERGES = (("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"))
 N_SMALL_TOKENS = 256 + len(MERGES) + 1
@@ -151,6 +156,28 @@ def classifier_of(
     return Classifier(gpt, config, seed)
 
 
+def plain_settings(**changes: Any) -> Settings:
+    """A small training of one block with nothing extra; every setting of the loop is fixed, whatever recipes say."""
+    loop: dict[str, Any] = {
+        "train_blocks": "1",
+        "epochs": 2,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "schedule": "constant",
+        "warmup_fraction": 0.0,
+        "weight_decay": 0.1,
+        "clip_norm": 0.0,
+        "drop_last": False,
+        "eval_every": 0,
+        "eval_batches": 0,
+        "keep": "last",
+        "metric": "loss",
+        "patience": 0,
+        "seed": 123,
+    }
+    return resolve("default", loop, changes)
+
+
 def labels_of(encoded: Encoded, n_labels: int = 2, seed: int = 3) -> NDArray[np.int64]:
     """Label ids [N] that can be learned: whether the last token's id is low or high, with every eighth at random."""
     last = encoded.token_ids[encoded.offsets[1:] - 1].astype(np.int64)
@@ -203,3 +230,26 @@ def blank_curves(history: object, folder: Path, n_train: int) -> dict[str, str]:
         for suffix in ("pdf", "svg"):
             write_text(folder / f"{name}.{suffix}", "<svg/>")
     return {"loss": "<svg/>", "accuracy": "<svg/>"}
+
+
+def trainer_of(
+    settings: Settings,
+    hooks: Hooks | None = None,
+    *,
+    n_train: int = 22,
+    n_validation: int = 18,
+    checkpoint_every_s: float = 0.0,
+) -> Trainer:
+    """A small training, ready to run; its features are kept in memory."""
+    head = classifier_of(random_gpt(n_embd=16, n_layer=2), train_blocks=settings.train_blocks, seed=settings.seed)
+    trunk = TrunkPass(head, CPU, cache=None, say=print)
+    splits = {}
+    for seed, (name, n) in enumerate({"train": n_train, "validation": n_validation, "test": 10}.items()):
+        encoded = random_encoded(n, seed=seed)
+        splits[name] = Split(trunk.source(encoded, name), labels_of(encoded))
+    return Trainer(head, splits, settings, CPU, hooks, checkpoint_every_s=checkpoint_every_s)
+
+
+def weights_of(trainer: Trainer) -> dict[str, Tensor]:
+    """A copy of all of a classifier's weights."""
+    return {name: tensor.detach().clone() for name, tensor in trainer.classifier.state_dict().items()}

@@ -6,6 +6,7 @@ prompt ─► 23 tokens written greedily ─► which answer stands in them firs
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -80,7 +81,7 @@ def ask(
         written = backbone.tokenizer.decode(generate(backbone.gpt, ids, max_new_tokens=WRITTEN_TOKENS).token_ids)
         named = first_answer(written, list(answers.values()))
         n_answered += named is not None
-        n_correct += named == label_id
+        n_correct += bool(named == label_id)  # label_id is numpy's, and n_correct goes into JSON
         if progress:
             progress(1)
     scored = compute_metrics(
@@ -110,10 +111,11 @@ def _question(backbone: Backbone, prompt: str, text: str, room: int) -> list[int
 def first_answer(written: str, answers: list[str]) -> int | None:
     """Which answer stands first in a continuation, or None.
 
-    >>> first_answer(" maybe. No, yes", ["yes", "no"])
+    Only whole words count: "know" and "not" are no "no".
+
+    >>> first_answer(" I know. No, yes", ["yes", "no"])
     1
     """
-    lowered = written.lower()
-    places = {at: lowered.find(answer.lower()) for at, answer in enumerate(answers)}
-    there = {at: place for at, place in places.items() if place >= 0}
+    found = [re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", written, re.IGNORECASE) for answer in answers]
+    there = {at: match.start() for at, match in enumerate(found) if match}
     return min(there, key=there.__getitem__) if there else None

@@ -55,20 +55,22 @@ class Settings:
     backbone: str = _setting(
         "pocket", "Pretrained GPT: pocket, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder, a hub id."
     )
-    train_blocks: str = _setting("1", "What trains: head, the last 1, 2, ... blocks with ln_f, or all.")
+    train_blocks: str = _setting("2", "What trains: head, the last 1, 2, ... blocks with ln_f, or all.")
     read: str = _setting("last", "The token that the head reads.", READS)
     causal_mask: bool = _setting(True, "Let every token see the whole text.", flag="--no-causal-mask")
     max_length: int | None = _setting(None, "Longest text in tokens; default: what the backbone was trained for.")
     truncate: str = _setting("tail", "The end of a longer text that is cut off.", ENDS)
     # training
-    epochs: int = _setting(5, "Passes over the train split.")
-    batch_size: int = _setting(8, "Examples in a step.")
+    epochs: int = _setting(6, "Passes over the train split.")
+    batch_size: int = _setting(16, "Examples in a step.")
     learning_rate: float | None = _setting(None, "AdamW's learning rate, its peak; default: by the backbone's width.")
-    schedule: str = _setting("constant", "Course of the learning rate.", SCHEDULES)
-    warmup_fraction: float = _setting(0.0, "Part of the steps over which the learning rate rises from zero.")
+    schedule: str = _setting("cosine", "Course of the learning rate.", SCHEDULES)
+    warmup_fraction: float = _setting(0.1, "Part of the steps over which the learning rate rises from zero.")
     weight_decay: float = _setting(0.1, "AdamW's weight decay, on every trained tensor.")
-    clip_norm: float = _setting(0.0, "Largest norm of a step's gradient; 0: no limit.")
-    drop_last: bool = _setting(False, "Leave out the last batch of an epoch when it is not full.")
+    clip_norm: float = _setting(1.0, "Largest norm of a step's gradient; 0: no limit.")
+    drop_last: bool = _setting(
+        False, "Leave out the last batch of an epoch when it is not full.", flag="--drop-last/--no-drop-last"
+    )
     eval_every: int = _setting(0, "Steps between evaluations; 0: at the end of each epoch only.")
     eval_batches: int = _setting(
         0, "Batches that an evaluation while training reads of each split; 0: all of validation."
@@ -176,6 +178,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "keep": "last",
         "patience": 0,
         "seed": 123,
+        "precision": "float32",
     },
 }
 
@@ -187,7 +190,7 @@ def flag_of(name: str) -> str:
     ('--batch-size', '--no-causal-mask')
     """
     special = {item.name: item.metadata["flag"] for item in fields(Settings)}.get(name)
-    return special or "--" + name.replace("_", "-")
+    return special.partition("/")[0] if special else "--" + name.replace("_", "-")
 
 
 def resolve(recipe: str = "default", *layers: Mapping[str, Any]) -> Settings:

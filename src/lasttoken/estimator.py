@@ -19,7 +19,7 @@ from lasttoken.data.files import Examples, from_frame, from_lists
 from lasttoken.errors import DataError
 from lasttoken.evaluation.evaluate import evaluate
 from lasttoken.predict import Prediction, Predictor
-from lasttoken.run import load_predictor, train_run
+from lasttoken.run import train_run
 from lasttoken.rundir import RunDir
 from lasttoken.talk import Talk
 
@@ -98,7 +98,7 @@ class TextClassifier:
         """
         folder = Path(run_dir)
         metrics = RunDir(folder).read_metrics()
-        return cls(load_predictor(folder, device, precision), metrics, folder)
+        return cls(Predictor.load(folder, device, precision), metrics, folder)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ prompt_token_ids ─► keys and values of the prompt ─► one token at a time
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,8 +51,8 @@ def generate(
         raise SettingsError(
             f"the prompt has {len(prompt_token_ids)} tokens, the backbone has {n_positions} positions; shorten it"
         )
-    if max_new_tokens < 1 or not temperature >= 0 or (top_k is not None and top_k < 1):
-        raise SettingsError("--max-new-tokens and --top-k must be at least 1, --temperature 0 or more")
+    if max_new_tokens < 1 or not 0 <= temperature < math.inf or (top_k is not None and top_k < 1):
+        raise SettingsError("--max-new-tokens and --top-k must be at least 1, --temperature a number from 0")
     random = torch.Generator(gpt.wte.weight.device).manual_seed(seed)
     cache = KeyValues(gpt.config.n_layer)
     found: list[int] = []
@@ -73,6 +74,7 @@ def _choose(logits: Tensor, temperature: float, top_k: int | None, random: torch
     if top_k is not None:
         smallest = logits.topk(min(top_k, len(logits))).values[-1]
         logits = logits.masked_fill(logits < smallest, -torch.inf)
+    logits = logits - logits.max()  # divided by a tiny temperature the others reach -inf, and never inf - inf
     return int(torch.multinomial((logits / temperature).softmax(-1), 1, generator=random))
 
 

@@ -17,7 +17,8 @@ from lasttoken.checkpoint import load_classifier
 from lasttoken.data.encoding import Encoded, batches_by_length, encode_texts
 from lasttoken.model.classifier import Classifier
 from lasttoken.model.packing import Packing
-from lasttoken.runtime import CPU, Machine, compare_logits
+from lasttoken.rundir import RunDir
+from lasttoken.runtime import CPU, Machine, compare_logits, pick_machine, quicken_cpu
 from lasttoken.tokenizer import Tokenizer
 
 SELF_CHECK_TEXTS = (
@@ -60,14 +61,16 @@ class Predictor:
             compare_logits(torch.from_numpy(expected), torch.from_numpy(self._logits(encoded, machine)), machine)
 
     @classmethod
-    def load(cls, folder: Path, machine: Machine = CPU) -> Predictor:
-        """Load a run's classifier.
+    def load(cls, folder: Path, device: str = "auto", precision: str = "auto") -> Predictor:
+        """Load a finished run's classifier.
 
         Raises:
-            RunError, BackboneError: see `load_classifier`.
-            DeviceError: see above.
+            RunError, BackboneError: not a finished run, or torn; see `load_classifier`.
+            SettingsError, DeviceError: a device that is not there, or computes nonsense.
         """
-        return cls(*load_classifier(folder), machine)
+        RunDir(folder).read_metrics()
+        quicken_cpu()
+        return cls(*load_classifier(folder), pick_machine(device, precision))
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -7,44 +7,37 @@ Everything that a user can get wrong is found before anything is written. metric
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from lasttoken.checkpoint import load_classifier, save_classifier
+from lasttoken.checkpoint import save_classifier
 from lasttoken.config import Settings
-from lasttoken.data.encoding import FOREIGN_TOKENS_PER_CHARACTER, Encoded, encode_texts, tokens_per_character
 from lasttoken.data.files import Examples
-from lasttoken.data.gather import gather_splits, shared_with_train
-from lasttoken.data.splits import Splits, label_counts, natural_order, read_splits, write_splits
+from lasttoken.data.gather import gather_splits
+from lasttoken.data.splits import Splits, read_splits, write_splits
 from lasttoken.errors import RunError, SettingsError
-from lasttoken.evaluation.baselines import Baseline, run_baselines
-from lasttoken.evaluation.metrics import Metrics, compute_metrics
-from lasttoken.model.classifier import Classifier, ClassifierConfig
-from lasttoken.model.pretrained import Backbone, load_backbone
-from lasttoken.predict import Predictor, log_softmax
+from lasttoken.model.pretrained import load_backbone
+from lasttoken.predict import Predictor
 from lasttoken.report.curves import draw_curves
 from lasttoken.report.page import render_report
 from lasttoken.rundir import RunDir
 from lasttoken.runtime import Machine, pick_machine, quicken_cpu, stop_on_signal
 from lasttoken.storage import write_text
+from lasttoken.summary import measure, measure_baselines, metrics_json, report_facts, versions
 from lasttoken.talk import Talk
 from lasttoken.training.features import FeatureCache, TrunkPass
-from lasttoken.training.loop import Hooks, Line, Outcome, Split, State, Trainer, tail_logits
+from lasttoken.training.loop import Hooks, Line, Outcome, Split, State, Trainer
+from lasttoken.training.prepare import Prepared, fingerprint, prepare
 from lasttoken.training.resume import restore_training, save_training
 
-VERSIONS_OF = ("torch", "numpy", "tokenizers", "safetensors", "scikit-learn")
+CHECKPOINT_EVERY_S = 30.0
 STOPPED = {
     "interrupted": "interrupted by a signal; evaluated and complete with what was best so far",
     "early": "stopped early: validation had not improved for --patience evaluations",
@@ -85,7 +78,7 @@ def train_run(
     resume: bool = False,
     overwrite: bool = False,
     offline: bool = False,
-    checkpoint_every_s: float = 30.0,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
     talk: Talk | None = None,
 ) -> TrainedRun:
     """Train a classifier. With `out`, leave a run directory there.
@@ -108,24 +101,31 @@ def train_run(
     quicken_cpu()
     machine = pick_machine(settings.device, settings.precision)
     with clock.part("data"):
-        if resuming and run_dir:
+        if run_dir and resuming:
             splits = read_splits(run_dir.splits, text=("text",), label="label")
-        elif data is None:
-            raise SettingsError(f"there is nothing to resume in {out}; give the data to train on")
         else:
-            splits = _with_given(data, settings, validation, test, talk)
+            splits = _gather(data, validation, test, settings, talk)
     with clock.part("load"):
         backbone = load_backbone(settings.backbone, offline)
     settings = settings.with_rate_for(backbone.config.n_embd)
-    job = _Job.prepare(splits, backbone, settings, machine, clock, talk)
+    with clock.part("encode"):
+        prepared = prepare(splits, backbone, settings, machine, talk.say)
+    cache = None if settings.no_cache else FeatureCache(settings.cache_limit_bytes)
+    with clock.part("trunk"):
+        trunk = TrunkPass(prepared.classifier, machine, cache=cache, say=talk.say)
     if run_dir and not resuming:
         run_dir.clear()
         write_splits(splits, run_dir.splits)
-    trunk = job.trunk_pass(talk)
-    if run_dir and not resuming:
         run_dir.write_toml(_run_toml(data, settings, machine, trunk.hash))
-    outcome = job.train(trunk, run_dir, resuming, checkpoint_every_s, talk)
-    return job.finish(outcome, run_dir, data, talk)
+    with clock.part("trunk"):
+        features = _features(prepared, trunk, talk)
+    trainer = Trainer(prepared.classifier, features, settings, machine, checkpoint_every_s=checkpoint_every_s)
+    with clock.part("tail"):
+        outcome = _train(trainer, fingerprint(prepared, settings, trunk.hash), run_dir, resuming, talk)
+    if outcome.stopped:
+        talk.say(f"{STOPPED[outcome.stopped]} (step {outcome.kept_step:,})")
+    metrics = _finish(prepared, features, settings, outcome, run_dir, _name_of(data), clock)
+    return TrainedRun(prepared.predictor, metrics, outcome.history, out)
 
 
 def _can_resume(run_dir: RunDir | None, resume: bool, talk: Talk) -> bool:
@@ -141,14 +141,21 @@ def _can_resume(run_dir: RunDir | None, resume: bool, talk: Talk) -> bool:
     return False
 
 
-def _with_given(
-    data: Path | Examples, settings: Settings, validation: Examples | None, test: Examples | None, talk: Talk
+def _gather(
+    data: Path | Examples | None, validation: Examples | None, test: Examples | None, settings: Settings, talk: Talk
 ) -> Splits:
+    if data is None:
+        raise SettingsError("there is nothing to resume; give the data to train on")
     if validation is None and test is None:
         return gather_splits(data, settings, talk.say)
-    if not isinstance(data, Examples):
+    if isinstance(data, Path):
         raise SettingsError("give validation and test as files too when the training data is a file")
     return gather_splits(Splits(data, validation, test), settings, talk.say)
+
+
+def _name_of(data: Path | Examples | None) -> str:
+    name = data.name if isinstance(data, Path) else data.source if data else ""
+    return name or "a table"
 
 
 def read_settings(run_dir: RunDir) -> dict[str, Any]:
@@ -165,266 +172,62 @@ def _run_toml(data: Path | Examples | None, settings: Settings, machine: Machine
         "settings": {**where, **settings.to_toml()},
         "machine": {"device": machine.device.type, "precision": machine.precision, "threads": torch.get_num_threads()},
         "trunk": {"hash": trunk} if trunk else {},
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
-def _versions() -> dict[str, str]:
-    return {"lasttoken": version("lasttoken"), "python": platform.python_version()} | {
-        name: version(name) for name in VERSIONS_OF
-    }
-
-
-@dataclass
-class _Job:
-    """A training under way: what each part hands to the next."""
-
-    splits: Splits
-    settings: Settings
-    machine: Machine
-    backbone: Backbone
-    classifier: Classifier
-    predictor: Predictor
-    encoded: dict[str, Encoded]
-    label_ids: dict[str, np.ndarray[Any, np.dtype[np.int64]]]
-    clock: Clock
-    notes: list[str]
-
-    @classmethod
-    def prepare(
-        cls, splits: Splits, backbone: Backbone, settings: Settings, machine: Machine, clock: Clock, talk: Talk
-    ) -> _Job:
-        """Encode the texts and put the head on; the last place where a user's mistake is found."""
-        notes: list[str] = []
-
-        def say(sentence: str) -> None:
-            notes.append(sentence)
-            talk.say(sentence)
-
-        labels = natural_order(splits.train.labels or [])
-        with clock.part("encode"):
-            config = _classifier_config(splits, labels, backbone, settings, say)
-            classifier = Classifier(backbone.gpt, config, settings.seed)
-            predictor = Predictor(classifier, backbone.tokenizer, machine)
-            encoded = {name: predictor.encode(examples.texts) for name, examples in splits.named().items()}
-        n_train = len(splits.train)
-        if settings.drop_last and n_train < settings.batch_size:
-            raise SettingsError(
-                f"--batch-size is {settings.batch_size}, but train has {n_train} rows and incomplete batches "
-                "are dropped"
-            )
-        _say_cuts(encoded, splits, config, say)
-        ids = {label: label_id for label_id, label in enumerate(labels)}
-        label_ids = {
-            name: np.array([ids[label] for label in examples.labels or []], dtype=np.int64)
-            for name, examples in splits.named().items()
-        }
-        return cls(splits, settings, machine, backbone, classifier, predictor, encoded, label_ids, clock, notes)
-
-    def trunk_pass(self, talk: Talk) -> TrunkPass:
-        """The trunk, ready to run."""
-        cache = None if self.settings.no_cache else FeatureCache(self.settings.cache_limit_bytes)
-        with self.clock.part("trunk"):
-            return TrunkPass(self.classifier, self.machine, cache=cache, say=talk.say)
-
-    def train(
-        self, trunk: TrunkPass, run_dir: RunDir | None, resuming: bool, checkpoint_every_s: float, talk: Talk
-    ) -> Outcome:
-        """Run the trunk once and the loop over the tail."""
-        self.loop_splits = self._features(trunk, talk)
-        fingerprint = self._fingerprint(trunk.hash)
-        with self.clock.part("tail"), stop_on_signal() as should_stop:
-            trainer = Trainer(
-                self.classifier, self.loop_splits, self.settings, self.machine, checkpoint_every_s=checkpoint_every_s
-            )
-            if resuming and run_dir and run_dir.resume_file.is_file():
-                restore_training(trainer, run_dir.resume_file, fingerprint)
-                talk.say(f"going on after step {trainer.state.step:,} of {trainer.total_steps:,}")
-            if run_dir:
-                run_dir.write_history(trainer.state.history)
-            with talk.bar("training", trainer.total_steps - trainer.state.step) as advance:
-                trainer.hooks = Hooks(
-                    on_line=_tell_lines(run_dir, talk),
-                    on_step=lambda state: advance(1, _beside_bar(state)),
-                    should_stop=should_stop,
-                    save=(lambda at: save_training(at, run_dir.resume_file, fingerprint)) if run_dir else None,
-                )
-                return trainer.run()
-
-    def _features(self, trunk: TrunkPass, talk: Talk) -> dict[str, Split]:
-        found = {}
-        with self.clock.part("trunk"), talk.bar("trunk", sum(e.n_tokens for e in self.encoded.values())) as advance:
-            for name, encoded in self.encoded.items():
-                source = trunk.source(encoded, name, lambda done: advance(done, ""))
-                found[name] = Split(source, self.label_ids[name])
-        return found
-
-    def _fingerprint(self, trunk: str | None) -> str:
-        """What a checkpoint belongs to: everything that changes the course of a training."""
-        settings = self.settings.to_toml()
-        for name in (
-            "cache_limit",
-            "no_cache",
-            "device",
-            "text",
-            "label",
-            "id",
-            "group",
-            "encoding",
-            "validation",
-            "test",
-        ):
-            settings.pop(name, None)
-        digest = hashlib.sha256(
-            json.dumps([settings, trunk, self.machine.device.type, self.machine.precision], sort_keys=True).encode()
-        )
-        for name, encoded in self.encoded.items():
-            digest.update(encoded.lengths.tobytes())
-            digest.update(encoded.token_ids.tobytes())
-            digest.update(self.label_ids[name].tobytes())
-        return digest.hexdigest()
-
-    def finish(self, outcome: Outcome, run_dir: RunDir | None, data: Path | Examples | None, talk: Talk) -> TrainedRun:
-        """Evaluate the kept weights, run the baselines, write everything that is left to write."""
-        if outcome.stopped:
-            talk.say(f"{STOPPED[outcome.stopped]} (step {outcome.kept_step:,})")
-        self.classifier.requires_grad_(False).eval()
-        if run_dir:
-            save_classifier(run_dir.path, self.classifier, self.backbone.tokenizer)
-        with self.clock.part("evaluate"):
-            measured = {name: self._measure(split) for name, split in self.loop_splits.items()}
-        with self.clock.part("baselines"):
-            baselines = self._baselines()
-        metrics = self._metrics(outcome, measured, baselines)
-        if run_dir:
-            run_dir.write_history(outcome.history)
-            curves = draw_curves(outcome.history, run_dir.path / "curves", len(self.splits.train))
-            facts = self._facts(outcome, metrics, baselines, curves, data)
-            write_text(run_dir.path / "report.html", render_report(facts))
-            run_dir.write_metrics(metrics)
-        return TrainedRun(self.predictor, metrics, outcome.history, run_dir.path if run_dir else None)
-
-    def _measure(self, split: Split) -> Metrics:
-        logits = tail_logits(self.classifier, split.source, self.machine)
-        return compute_metrics(split.label_ids, self.classifier.config.labels, log_probs=log_softmax(logits))
-
-    def _baselines(self) -> dict[str, Baseline]:
-        train = self.splits.train
-        rows = {name: (e.texts, e.labels or []) for name, e in self.splits.named().items() if name != "train"}
-        return run_baselines(
-            train.texts, train.labels or [], rows, list(self.classifier.config.labels), self.settings.seed
-        )
-
-    def _metrics(
-        self, outcome: Outcome, measured: Mapping[str, Metrics], baselines: Mapping[str, Baseline]
-    ) -> dict[str, Any]:
+def _features(prepared: Prepared, trunk: TrunkPass, talk: Talk) -> dict[str, Split]:
+    n_tokens = sum(encoded.n_tokens for encoded in prepared.encoded.values())
+    with talk.bar("trunk", n_tokens) as advance:
         return {
-            "splits": {name: metrics.to_json() for name, metrics in measured.items()},
-            "baselines": {
-                name: {split: metrics.to_json() for split, metrics in baseline.metrics.items()}
-                for name, baseline in baselines.items()
-            },
-            "timing_s": {name: round(seconds, 3) for name, seconds in self.clock.seconds.items()},
-            "examples": {name: len(split) for name, split in self.loop_splits.items()},
-            "shared_with_train": shared_with_train(self.splits),
-            "labels": list(self.classifier.config.labels),
-            "kept_step": outcome.kept_step,
-            "stopped": outcome.stopped,
-        }
-
-    def _facts(
-        self,
-        outcome: Outcome,
-        metrics: Mapping[str, Any],
-        baselines: Mapping[str, Baseline],
-        curves: Mapping[str, str],
-        data: Path | Examples | None,
-    ) -> dict[str, Any]:
-        headline = "test" if "test" in metrics["splits"] else "validation"
-        rule = (
-            f"lowest validation {self.settings.metric}"
-            if self.settings.metric == "loss"
-            else f"highest validation {self.settings.metric}"
-        )
-        kept = f"the weights of step {outcome.kept_step:,} ({rule if self.settings.keep == 'best' else 'the last'})"
-        source = data.name if isinstance(data, Path) else (data.source if data else "") or "a table"
-        return {
-            "title": f"{source} with {self.backbone.name}",
-            "run": {
-                "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-                "lasttoken": version("lasttoken"),
-                "backbone": self.backbone.name,
-                "data": source,
-                "stopped": outcome.stopped,
-                "kept": kept,
-            },
-            "headline": {"split": headline, "metrics": metrics["splits"][headline]},
-            "splits": metrics["splits"],
-            "baselines": metrics["baselines"],
-            "baseline_notes": [baseline.note for baseline in baselines.values() if baseline.note],
-            "data": {
-                "counts": {name: label_counts(examples) for name, examples in self.splits.named().items()},
-                "notes": [*self.splits.notes, *self.notes],
-                "shared_with_train": metrics["shared_with_train"],
-                "tokens": {
-                    "longest_train": self.encoded["train"].longest,
-                    "cut_texts": int(sum(encoded.cut.sum() for encoded in self.encoded.values())),
-                    "cut_tokens": sum(encoded.n_cut_tokens for encoded in self.encoded.values()),
-                },
-            },
-            "settings": self.settings.to_toml(),
-            "versions": _versions(),
-            "timing_s": metrics["timing_s"],
-            "curves": dict(curves),
+            name: Split(trunk.source(encoded, name, lambda done: advance(done, "")), prepared.label_ids[name])
+            for name, encoded in prepared.encoded.items()
         }
 
 
-def _classifier_config(
-    splits: Splits, labels: list[str], backbone: Backbone, settings: Settings, say: Callable[[str], None]
-) -> ClassifierConfig:
-    max_length = settings.max_length or backbone.max_length
-    if settings.read == "padded-last" and settings.max_length is None:
-        whole = encode_texts(
-            backbone.tokenizer,
-            splits.train.texts,
-            max_length=backbone.config.n_positions,
-            truncate=settings.truncate,
-            end_of_text_id=backbone.end_of_text_id,
+def _train(trainer: Trainer, belongs_to: str, run_dir: RunDir | None, resuming: bool, talk: Talk) -> Outcome:
+    """Run the loop, from the beginning or from the run's last state."""
+    if run_dir and resuming and run_dir.resume_file.is_file():
+        restore_training(trainer, run_dir.resume_file, belongs_to)
+        talk.say(f"going on after step {trainer.state.step:,} of {trainer.total_steps:,}")
+    if run_dir:
+        run_dir.write_history(trainer.state.history)
+    remaining = trainer.total_steps - trainer.state.step
+    with stop_on_signal() as should_stop, talk.bar("training", remaining) as advance:
+        trainer.hooks = Hooks(
+            on_line=_tell_lines(run_dir, talk),
+            on_step=lambda state: advance(1, _beside_bar(state)),
+            should_stop=should_stop,
+            save=(lambda at: save_training(at, run_dir.resume_file, belongs_to)) if run_dir else None,
         )
-        max_length = whole.longest
-        say(f"every text is padded to {max_length} tokens, the longest of train, with token {backbone.end_of_text_id}")
-    if settings.read == "first" and settings.causal_mask:
-        say(
-            "--read first under the causal mask sees one token of each text; add --no-causal-mask to let it "
-            "see the text"
-        )
-    return ClassifierConfig(
-        labels=tuple(labels),
-        read=settings.read,
-        causal_mask=settings.causal_mask,
-        max_length=max_length,
-        truncate=settings.truncate,
-        train_blocks=settings.train_blocks,
-        end_of_text_id=backbone.end_of_text_id,
-        backbone=backbone.name,
-    )
+        return trainer.run()
 
 
-def _say_cuts(
-    encoded: Mapping[str, Encoded], splits: Splits, config: ClassifierConfig, say: Callable[[str], None]
-) -> None:
-    for name, split in encoded.items():
-        if n := int(split.cut.sum()):
-            say(
-                f"{n:,} of {len(split):,} {name} texts were cut to {config.max_length} tokens "
-                f"({split.n_cut_tokens:,} tokens lost)"
-            )
-    ratio = tokens_per_character(encoded["train"], splits.train.texts)
-    if ratio > FOREIGN_TOKENS_PER_CHARACTER and not config.pads:
-        say(
-            f"the train texts take {ratio:.2f} tokens a character (English: about 0.25); {config.backbone} "
-            "was trained on English"
-        )
+def _finish(
+    prepared: Prepared,
+    features: dict[str, Split],
+    settings: Settings,
+    outcome: Outcome,
+    run_dir: RunDir | None,
+    source: str,
+    clock: Clock,
+) -> dict[str, Any]:
+    """Evaluate the kept weights, run the baselines, write everything that is left to write: metrics.json last."""
+    prepared.classifier.requires_grad_(False).eval()
+    if run_dir:
+        save_classifier(run_dir.path, prepared.classifier, prepared.predictor.tokenizer)
+    with clock.part("evaluate"):
+        measured = measure(prepared, features)
+    with clock.part("baselines"):
+        baselines = measure_baselines(prepared, settings.seed)
+    metrics = metrics_json(prepared, outcome, measured, baselines, clock.seconds)
+    if run_dir:
+        run_dir.write_history(outcome.history)
+        curves = draw_curves(outcome.history, run_dir.path / "curves", len(prepared.splits.train))
+        facts = report_facts(prepared, settings, outcome, metrics, baselines, curves, source)
+        write_text(run_dir.path / "report.html", render_report(facts))
+        run_dir.write_metrics(metrics)
+    return metrics
 
 
 def _tell_lines(run_dir: RunDir | None, talk: Talk) -> Callable[[Line], None]:
@@ -455,14 +258,3 @@ def _beside_bar(state: State) -> str:
     loss = "" if state.running_loss is None else f"loss {state.running_loss:.3f}"
     accuracies = [line["validation_accuracy"] for line in state.history if line.get("validation_accuracy") is not None]
     return f"{loss}  validation accuracy {accuracies[-1]:.1%}" if accuracies else loss
-
-
-def load_predictor(folder: Path, device: str = "auto", precision: str = "auto") -> Predictor:
-    """A finished run's classifier, on a machine.
-
-    Raises:
-        RunError: not a finished run.
-    """
-    RunDir(folder).read_metrics()
-    quicken_cpu()
-    return Predictor(*load_classifier(folder), pick_machine(device, precision))

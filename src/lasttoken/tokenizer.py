@@ -52,7 +52,8 @@ class Tokenizer:
         try:
             return cls(Encoder.from_file(str(whole)) if pair is None or source == whole else _from_pair(*pair))
         except Exception as error:  # the library raises bare Exception for every malformed file
-            raise BackboneError(f"{source} cannot be read as a tokenizer: {error}; fetch it again") from error
+            why = str(error).partition("\n")[0]
+            raise BackboneError(f"{source} cannot be read as a tokenizer: {why}; fetch it again") from error
 
     @property
     def n_tokens(self) -> int:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import errno
 import gzip
-import io
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,6 @@ import pytest
 import torch
 from miniature import Answer, messages, published_tensors, random_gpt, run_cli, small_tokenizer, write_backbone
 from safetensors.torch import save_file
-
-from lasttoken.tokenizer import Tokenizer
 
 FINAL = "metrics.json"
 Refuse = Callable[..., str]
@@ -79,17 +75,32 @@ UNUSABLE: dict[str, tuple[str, bytes, list[str], list[str]]] = {  # name: (file,
         ["a.csv is not utf-8", "byte 0xe9 at byte offset 14", "--encoding cp1252"],
     ),
     "no such encoding": ("a.csv", b"text,label\n", ["--encoding", "utf-9"], ["--encoding is 'utf-9'", "cp1252"]),
-    "wrong column": ("a.csv", csv_text().encode(), ["--text", "Texts"], ["no column 'Texts'", "it has 'text', 'label'"]),
+    "wrong column": (
+        "a.csv",
+        csv_text().encode(),
+        ["--text", "Texts"],
+        ["no column 'Texts'", "it has 'text', 'label'"],
+    ),
     "wrong label column": ("a.csv", csv_text().encode(), ["--label", "lable"], ["did you mean 'label'?"]),
     "no obvious column": ("a.csv", b"a,b,c\n1,2,3\n", [], ["which column", "'a', 'b', 'c'", "name it with --text"]),
-    "one class only": ("a.csv", b"text,label\na,x\nb,x\n", [], ["a.csv has only one label, 'x'", "at least two labels"]),
+    "one class only": (
+        "a.csv",
+        b"text,label\na,x\nb,x\n",
+        [],
+        ["a.csv has only one label, 'x'", "at least two labels"],
+    ),
     "a class too small": (
         "a.csv",
         csv_text("odd,eggs", "odder,eggs").encode(),
         [],
         ["label 'eggs' of a.csv has 2 rows, too few for one in each of train, validation, test", "add examples of it"],
     ),
-    "label missing": ("a.csv", csv_text("hello,").encode(), [], ["row 31 (line 32) of a.csv has no label", "fill it in"]),
+    "label missing": (
+        "a.csv",
+        csv_text("hello,").encode(),
+        [],
+        ["row 31 (line 32) of a.csv has no label", "fill it in"],
+    ),
     "text missing": ("a.csv", csv_text(" ,ham").encode(), [], ["row 31 (line 32) of a.csv has no text", "fill it in"]),
     "ragged": ("a.csv", csv_text("a,b,ham").encode(), [], ["row 31 (line 32)", "3 fields where 2 are", "quote fields"]),
     "open quote": ("a.csv", csv_text('"a,ham').encode(), [], ["row 31 (line 32)", "quote that is never closed"]),
@@ -100,8 +111,18 @@ UNUSABLE: dict[str, tuple[str, bytes, list[str], list[str]]] = {  # name: (file,
         ["row 2 (line 2) of a.jsonl is not JSON", "one object a line"],
     ),
     "JSON that is no object": ("a.jsonl", b"[1, 2]\n", [], ["row 1 (line 1)", "[1, 2]", "no JSON object"]),
-    "unreadable Parquet": ("a.parquet", b"PAR1 but torn", [], ["a.parquet cannot be read as Parquet", "write it again"]),
-    "torn gzip": ("a.csv.gz", gzip.compress(csv_text().encode())[:60], [], ["a.csv.gz is a broken gzip", "pack it again"]),
+    "unreadable Parquet": (
+        "a.parquet",
+        b"PAR1 but torn",
+        [],
+        ["a.parquet cannot be read as Parquet", "write it again"],
+    ),
+    "torn gzip": (
+        "a.csv.gz",
+        gzip.compress(csv_text().encode())[:60],
+        [],
+        ["a.csv.gz is a broken gzip", "pack it again"],
+    ),
     "another kind": ("a.xlsx", b"PK", [], ["a.xlsx is of a kind that is not read", ".csv, .tsv or .jsonl"]),
 }
 
@@ -117,7 +138,9 @@ def test_a_file_that_cannot_be_used(name: str, command: str, refuse: Refuse, tmp
 @pytest.mark.parametrize("command", ["train", "split"])
 def test_a_file_that_is_missing(command: str, refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "messages.csv").write_text(csv_text(), "utf-8")
-    refuse(command, "mesages.csv", "--out", "out", says=["there is no file mesages.csv", "did you mean 'messages.csv'?"])
+    refuse(
+        command, "mesages.csv", "--out", "out", says=["there is no file mesages.csv", "did you mean 'messages.csv'?"]
+    )
 
 
 @pytest.mark.parametrize("name", ["validation", "test"])
@@ -163,7 +186,7 @@ SETTINGS: list[tuple[list[object], list[str]]] = [
     (["--seed", 2**32], ["--seed is 4294967296", "below 4,294,967,296"]),
     (["--device", "cuda"], ["--device cuda", "none here", "use --device auto"]),
     (["--recipe", "book", "--batch-size", 64], ["--batch-size is 64", "train has 42 rows", "incomplete batches"]),
-    (["--resume", "--out", "nowhere/file.csv/x", "--config", "none.toml"], ["--config: there is no file none.toml"]),
+    (["--config", "none.toml"], ["--config: there is no file none.toml"]),
 ]
 
 
@@ -240,7 +263,9 @@ def test_a_file_where_a_folder_is_needed(command: str, refuse: Refuse, data: Pat
 def test_a_folder_of_other_files(refuse: Refuse, data: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/cat.jpg").write_bytes(b"meow")
-    refuse("train", data, "--out", "photos", says=["photos is not empty and holds no run", "'cat.jpg'", "another --out"])
+    refuse(
+        "train", data, "--out", "photos", says=["photos is not empty and holds no run", "'cat.jpg'", "another --out"]
+    )
 
 
 @pytest.mark.parametrize("command", [["predict", "half", "hello"], ["evaluate", "half", "a.csv"], ["info", "half"]])
@@ -270,10 +295,6 @@ def test_an_unknown_backbone_names_the_nearest(refuse: Refuse, data: Path) -> No
     says = ["there is no backbone 'gpt2-meduim'", "did you mean 'gpt2-medium'", "'pocket'", "a hub id", "a folder"]
     refuse("train", data, "--backbone", "gpt2-meduim", "--out", "out", says=says)
     refuse("generate", "gpt2-meduim", "Every effort", says=says)
-
-
-def break_nothing(folder: Path) -> None:
-    """For a test of the test."""
 
 
 def break_torn(folder: Path) -> None:
@@ -344,7 +365,7 @@ def test_a_backbone_that_cannot_be_loaded(
     shutil.copytree(backbone, tmp_path / "gpt")
     spoil(tmp_path / "gpt")
     refuse("train", data, "--backbone", "./gpt", "--out", "out", says=says)
-    refuse("info", "./gpt", says=says) if spoil is not break_config else None
+    refuse("info", "./gpt", says=says)
 
 
 @pytest.mark.parametrize("command", [["predict", "run", "hello"], ["info", "run"]])
@@ -361,6 +382,12 @@ def test_evaluate_with_a_label_the_classifier_does_not_know(refuse: Refuse, run_
     (tmp_path / "a.csv").write_text(csv_text("what,eggs"), "utf-8")
     says = ["row 31 of a.csv has label 'eggs'", "not one of the classifier's 'ham', 'spam'", "--label"]
     refuse("evaluate", run_dir, "a.csv", says=says)
+
+
+def test_a_sentence_shows_values_as_they_are(refuse: Refuse, run_dir: Path, tmp_path: Path) -> None:
+    """No emoji for :smile:, no colour for [red], one line though the label has two."""
+    (tmp_path / "a.csv").write_text('text,label\nhi,":smile: [red]\nx"\n', "utf-8")
+    refuse("evaluate", run_dir, "a.csv", says=[r"has label ':smile: [red]\nx'"])
 
 
 PREDICT: list[tuple[list[str], list[str]]] = [
@@ -408,7 +435,7 @@ def test_predict_refuses_a_stdin_in_another_encoding(run_dir: Path) -> None:
     [
         (["generate", "B", ""], ["the prompt is empty"]),
         (["generate", "B", "a" * 65], ["the prompt has 65 tokens", "64 positions"]),
-        (["generate", "B", "a", "--temperature", "nan"], ["--temperature 0 or more"]),
+        (["generate", "B", "a", "--temperature", "nan"], ["--temperature"]),
         (["generate", "B", "a", "--max-new-tokens", "0"], ["--max-new-tokens", "at least 1"]),
         (["generate", "B", "a", "--top-k", "0"], ["--top-k", "at least 1"]),
         (["ask", "B", "a.csv", "--answers", "spam"], ["--answers is 'spam'", "spam=yes,ham=no"]),
@@ -426,7 +453,7 @@ def test_generate_and_ask_refuse(
 
 
 def test_fetch_of_an_unknown_name(refuse: Refuse) -> None:
-    refuse("fetch", "sms-span", says=["'sms-span'", "did you mean 'sms-spam'?"])
+    refuse("fetch", "pocket", "sms-span", says=["no 'sms-span' to fetch", "'gpt2-xl'", "did you mean 'sms-spam'?"])
 
 
 # Exit 1: what fails, and is not the user's mistake ----------------------------------------------------------------
@@ -453,7 +480,8 @@ def fail_on(monkeypatch: pytest.MonkeyPatch, part: str, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["train.csv", "run.toml", "history.jsonl", "model.safetensors", "config.json", "report.html", "metrics.json"]
+    "part",
+    ["train.csv", "run.toml", "history.jsonl", "model.safetensors", "config.json", "report.html", "metrics.json"],
 )
 def test_a_full_disk_is_one_sentence_and_the_next_run_works(
     part: str, data: Path, backbone: Path, tmp_path: Path
@@ -507,7 +535,7 @@ def test_no_permission_to_write_predictions(run_dir: Path, data: Path, tmp_path:
 
 
 def test_a_full_disk_behind_stdout_is_one_sentence(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: object, *_: object) -> int:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("builtins.print", full)
@@ -542,7 +570,9 @@ def test_an_error_of_ours_is_told_though_the_log_cannot_be_written(
     assert "ZeroDivisionError: division by zero; its traceback could not be written" in sentence
 
 
-def test_ctrl_c_before_the_training_is_one_sentence(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_before_the_training_is_one_sentence(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 

@@ -16,20 +16,22 @@ from miniature import Answer, messages, run_cli, write_messages
 from lasttoken.cli.main import app
 
 # What other people's scripts rely on, by name.
-TRAIN_FLAGS = (
-    "--text --label --id --group --encoding --balance --train-fraction --validation-fraction --validation --test "
-    "--backbone --recipe --train-blocks --read --no-causal-mask --max-length --truncate --epochs --batch-size "
-    "--learning-rate --eval-every --eval-batches --seed --device --precision --cache-limit --no-cache --out --overwrite "
-    "--resume --config"
-).split()
+TRAIN_FLAGS = """
+    --text --label --id --group --encoding --balance --train-fraction --validation-fraction --validation --test
+    --backbone --recipe --train-blocks --read --no-causal-mask --max-length --truncate --epochs --batch-size
+    --learning-rate --eval-every --eval-batches --seed --device --precision --cache-limit --no-cache --out --overwrite
+    --resume --config
+"""
 FLAGS = {
-    "train": TRAIN_FLAGS,
+    "train": TRAIN_FLAGS.split(),
     "generate": ["--max-new-tokens", "--temperature", "--top-k", "--seed", "--stop-at-end"],
     "ask": ["--prompt", "--answers"],
     "split": ["--out", "--recipe", "--balance", "--train-fraction", "--validation-fraction"],
     "predict": ["--input", "--output", "--id", "--text"],
     "evaluate": ["--text", "--label"],
-    **dict.fromkeys(("demo", "fetch", "info"), []),
+    "demo": ["--out"],
+    "fetch": [],
+    "info": [],
 }
 RUN_FILES = {
     "run.toml",
@@ -292,7 +294,9 @@ def test_shared_texts_of_given_splits_are_said(backbone: Path, tmp_path: Path) -
 
 def test_undersampling_thins_train_only(backbone: Path, tmp_path: Path) -> None:
     texts, labels = messages(60)
-    data = write_messages(tmp_path / "a.csv", [*texts, *(f"more ham {at}" for at in range(60))], [*labels, *["ham"] * 60])
+    data = write_messages(
+        tmp_path / "a.csv", [*texts, *(f"more ham {at}" for at in range(60))], [*labels, *["ham"] * 60]
+    )
     answer = train(data, backbone, tmp_path / "run", "--balance", "undersample")
     counts = {
         name: [row["label"] for row in rows_of(tmp_path / f"run/splits/{name}.csv")].count

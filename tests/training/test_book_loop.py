@@ -100,7 +100,7 @@ class Chapter:
 def chapter_of(folder: Path, data: dict[str, tuple[Encoded, NDArray[np.int64]]]) -> Chapter:
     """Only the last block, the final norm and the new head train; incomplete batches of train are dropped."""
     backbone = GPT2Model.from_pretrained(folder)
-    backbone.eval()
+    backbone.train(False)
     for parameter in backbone.parameters():
         parameter.requires_grad = False
     torch.manual_seed(SEED)

@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from miniature import classifier_of, labels_of, random_encoded, random_gpt
+from miniature import classifier_of, labels_of, plain_settings, random_encoded, random_gpt
 from torch import Tensor
 
-from lasttoken.config import resolve
 from lasttoken.data.encoding import Encoded
 from lasttoken.model.classifier import Classifier
 from lasttoken.runtime import CPU, Machine
@@ -60,8 +59,7 @@ def entries(cache: FeatureCache) -> set[str]:
 def losses(source: FeatureSource, classifier: Classifier) -> list[float]:
     """Of a short training, as its history tells them."""
     splits = {name: Split(source, labels_of(source.encoded)) for name in ("train", "validation")}
-    settings = resolve("default", {"epochs": 2, "batch_size": 6, "learning_rate": 1e-3, "eval_every": 1})
-    outcome = Trainer(classifier, splits, settings, CPU).run()
+    outcome = Trainer(classifier, splits, plain_settings(eval_every=1), CPU).run()
     return [line["validation_loss"] for line in outcome.history]
 
 

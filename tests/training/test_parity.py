@@ -14,16 +14,17 @@ import math
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from miniature import classifier_of, labels_of, random_encoded, random_gpt
+from miniature import classifier_of, labels_of, plain_settings, random_encoded, random_gpt
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lasttoken.config import Settings, resolve
+from lasttoken.config import Settings
 from lasttoken.data.encoding import Encoded
 from lasttoken.model.classifier import Classifier
 from lasttoken.runtime import CPU
@@ -45,8 +46,7 @@ def miniature(blocks: str, read: str, causal: bool, dtype: torch.dtype) -> Class
 
 
 def settings_of(blocks: str, read: str) -> Settings:
-    changes = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "seed": SEED, "keep": "last"}
-    return resolve("default", {**changes, "train_blocks": blocks, "read": read})
+    return plain_settings(train_blocks=blocks, read=read, seed=SEED)
 
 
 def stored_in_memory(classifier: Classifier, encoded: Encoded) -> FeatureSource:
@@ -95,7 +95,7 @@ def plain_logits(w: Weights, texts: list[Tensor], read: str, causal: bool) -> Te
 
     x = w["gpt.wte.weight"][ids] + w["gpt.wpe.weight"][:longest]
     for block in (f"gpt.h.{layer}" for layer in range(N_LAYER)):
-        parts = linear(norm(x, f"{block}.ln_1"), f"{block}.attn.c_attn").split(C, dim=-1)
+        parts = linear(norm(x, f"{block}.ln_1"), f"{block}.attn.c_attn").chunk(3, dim=-1)
         q, k, v = (part.reshape(n_texts, longest, N_HEAD, -1).transpose(1, 2) for part in parts)
         scores = (q @ k.transpose(2, 3) / math.sqrt(C / N_HEAD)).masked_fill(~may_see, -math.inf)
         attended = (scores.softmax(-1) @ v).transpose(1, 2).reshape(n_texts, longest, C)
@@ -119,11 +119,16 @@ def train_plainly(classifier: Classifier, train: Encoded, settings: Settings) ->
     texts = [torch.from_numpy(ids) for ids in np.split(train.token_ids.astype(np.int64), train.offsets[1:-1])]
     examples = list(zip(texts, labels_of(train, 3).tolist(), strict=True))
     assert settings.learning_rate
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.1, foreach=False)
+    optimizer = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay, foreach=False)
     losses = []
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        loader = DataLoader(examples, settings.batch_size, shuffle=True, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
+        loader: DataLoader[Any] = DataLoader(
+            examples,  # type: ignore[arg-type]
+            settings.batch_size,
+            shuffle=True,
+            collate_fn=lambda batch: batch,
+        )
         for _ in range(settings.epochs):
             for batch in loader:
                 batch_texts, batch_labels = zip(*batch, strict=True)
@@ -148,7 +153,7 @@ def test_double_precision_stored_and_live_equal_the_plain_loop(blocks: str, read
     start = miniature(blocks, read, causal, torch.float64)
     losses, weights = train_plainly(start, train, settings)
     assert len(losses) == 8
-    assert (weights["head.weight"] - start.head.weight).abs().min() > 1e-4, "the training must move"
+    assert (weights["head.weight"] - start.head.weight).abs().max() > 1e-3, "the training must move"
     for make in (stored_in_memory, live):
         classifier = miniature(blocks, read, causal, torch.float64)
         ours, trainer = train_ours(classifier, train, settings, make)
@@ -184,7 +189,7 @@ def test_the_last_blocks_key_bias_has_a_gradient_of_exactly_zero(blocks: str, re
     _, trainer = train_ours(classifier, train, settings_of(blocks, read), stored_in_memory)
     gradient = trainer.parameters[f"gpt.h.{N_LAYER - 1}.attn.c_attn.bias"].grad
     assert gradient is not None
-    query, key, value = gradient.split(C)
+    query, key, value = gradient.chunk(3)
     assert not key.any()
     assert value.any()
     assert query.any() == (read != "first")  # under the mask the first token sees one token: nothing to weigh

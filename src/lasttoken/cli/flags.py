@@ -52,7 +52,7 @@ def _parameter(item: Any) -> inspect.Parameter:
     kind: Any = KINDS[item.type.removesuffix(" | None")]
     if item.metadata["choices"]:
         kind = Literal[item.metadata["choices"]]
-    option = typer.Option(flag_of(item.name), help=help, show_default=False)
+    option = typer.Option(item.metadata["flag"] or flag_of(item.name), help=help, show_default=False)
     return inspect.Parameter(
         item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )

@@ -11,7 +11,7 @@ import typer
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
 from lasttoken.cli.show import print_json, print_metrics, terminal
 from lasttoken.config import read_config, resolve
-from lasttoken.errors import SettingsError, UserError
+from lasttoken.errors import SettingsError, UserError, nearest, one_of
 from lasttoken.talk import Talk
 
 SPLIT_SETTINGS = [
@@ -131,6 +131,12 @@ def fetch(
         known = {name: entry.description for entries in (DATASETS, BACKBONES) for name, entry in entries.items()}
         print_json(known) if as_json else print("\n".join(f"{name}\t{text}" for name, text in known.items()))
         return
+    for name in names:
+        if name not in DATASETS and name not in BACKBONES and "/" not in name:
+            known = [*DATASETS, *BACKBONES]
+            raise SettingsError(
+                f"there is no {name!r} to fetch; use {one_of(known)}, or a hub id{nearest(name, known)}"
+            )
     talk = terminal(quiet)
     found = {}
     for name in names:

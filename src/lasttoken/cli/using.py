@@ -53,17 +53,17 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Classify texts, a file, or stdin: label, score, and with --json all probabilities."""
-    from lasttoken.run import load_predictor
+    from lasttoken.predict import Predictor
 
     if bool(texts) == (input is not None):
         raise SettingsError("give either texts or --input, such as lasttoken predict RUN 'some text'")
     _check_file_flags(input, {"--output": output, "--text": text, "--id": id})
     talk = terminal(quiet)
     if texts is not None and texts:
-        predictor = load_predictor(run, device, precision)
+        predictor = Predictor.load(run, device, precision)
         _print_predictions(texts, predictor.predict(texts), as_json, talk)
     elif input == "-":
-        predictor = load_predictor(run, device, precision)
+        predictor = Predictor.load(run, device, precision)
         for lines in _windows(_stdin_lines(encoding), 1 if sys.stdin.isatty() else WINDOW):
             _print_predictions(lines, predictor.predict(lines), as_json, talk)
     else:
@@ -129,13 +129,13 @@ def _predict_file(
 ) -> None:  # fmt: skip
     from lasttoken.data.files import choose_columns
     from lasttoken.data.tables import open_table
-    from lasttoken.run import load_predictor
+    from lasttoken.predict import Predictor
 
     with open_table(path, encoding=encoding, asked=[*text, *([id] if id else [])]) as table:
         columns = choose_columns(table, text=text, id=id, labelled=False)
         for note in (*table.notes, *columns.notes):
             talk.say(note)
-        predictor = load_predictor(run, device, precision)
+        predictor = Predictor.load(run, device, precision)
         kept = [id] if id else table.header
         with (
             _writer(output, kept, as_json or (output is not None and output.suffix == ".jsonl")) as write,
@@ -209,13 +209,13 @@ def evaluate(
     """Measure a classifier on a labelled file."""
     from lasttoken.data.files import read_examples
     from lasttoken.evaluation.evaluate import evaluate as measure
-    from lasttoken.run import load_predictor
+    from lasttoken.predict import Predictor
 
     talk = terminal(quiet)
     examples = read_examples(data, text=text or [], label=label, encoding=encoding)
     for note in examples.notes:
         talk.say(note)
-    predictor = load_predictor(run, device, precision)
+    predictor = Predictor.load(run, device, precision)
     with talk.bar("evaluating", len(examples)) as advance:
         metrics = measure(predictor, examples, talk.say, lambda n: advance(n, "")).to_json()
     if as_json:

@@ -7,6 +7,7 @@ model/wte                              ─►   wte.weight
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def read_openai_tensors(folder: Path) -> dict[str, Tensor]:
     Raises:
         BackboneError: TensorFlow is not installed, or the checkpoint is missing or torn.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it greets on stderr as it is imported
     try:
         from tensorflow.train import latest_checkpoint, load_checkpoint
     except ImportError as error:

@@ -18,7 +18,7 @@ from lasttoken.catalog import BACKBONES
 from lasttoken.errors import BackboneError, nearest, one_of
 from lasttoken.fetch import fetch_backbone
 from lasttoken.model.gpt import GPT, GPTConfig
-from lasttoken.model.weights import build_gpt, from_published, read_gpt_config, read_tensor_files
+from lasttoken.model.weights import build_gpt, from_published, read_gpt_config, read_tensor_files, shape_of
 from lasttoken.tokenizer import Tokenizer
 
 
@@ -48,7 +48,7 @@ def locate_backbone(name: str, offline: bool = False) -> Path:
     if name == "pocket":
         return Path(str(resources.files("lasttoken") / "pocket"))
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return folder
     if folder.is_file():
         raise BackboneError(f"--backbone {name} is a file; give the folder that holds config.json and the weights")
@@ -93,13 +93,8 @@ def _read_openai(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     path = folder / "hparams.json"
     try:
         hparams = json.loads(path.read_text("utf-8"))
-        config = GPTConfig(
-            vocab_size=int(hparams["n_vocab"]),
-            n_positions=int(hparams["n_ctx"]),
-            n_embd=int(hparams["n_embd"]),
-            n_layer=int(hparams["n_layer"]),
-            n_head=int(hparams["n_head"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BackboneError(f"{path} does not give the shape of a GPT: {error!r}") from error
-    return config, from_published(read_openai_tensors(folder))
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(hparams, dict):
+        raise BackboneError(f"{path} is not a JSON object with the shape of a GPT; fetch it again")
+    return shape_of(hparams, path), from_published(read_openai_tensors(folder))

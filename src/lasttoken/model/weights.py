@@ -24,6 +24,7 @@ from lasttoken.model.gpt import GPT, GPTConfig
 TRANSPOSED = re.compile(r"(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight$")
 BUFFERS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)$")  # causal masks that the published files carry along
 PREFIX = "transformer."
+LARGEST_SIZE = 2**31 - 1
 
 CONVERT = (
     "load it once where you trust it with transformers' AutoModelForCausalLM.from_pretrained(folder) "
@@ -56,11 +57,11 @@ def _tensor_files(folder: Path) -> Iterator[Path]:
         yield single
     elif index.is_file():
         try:
-            names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            names = sorted({Path(name).name for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise BackboneError(f"{index} is not an index of shards; fetch it again") from error
         for name in names:
-            shard = folder / Path(name).name
+            shard = folder / name
             if not shard.is_file():
                 raise BackboneError(f"{index} names the shard {name!r}, which is not in {folder}; fetch it again")
             yield shard
@@ -96,22 +97,38 @@ def read_gpt_config(path: Path) -> tuple[GPTConfig, dict[str, Any]]:
     for name, value in expected.items():
         if content.get(name, value) != value:
             raise BackboneError(f"{path} has {name} = {content[name]!r}; only {value!r}, as in GPT-2, can be computed")
-    try:
-        config = GPTConfig(
-            vocab_size=int(content["vocab_size"]),
-            n_positions=int(content.get("n_positions") or content["n_ctx"]),
-            n_embd=int(content["n_embd"]),
-            n_layer=int(content["n_layer"]),
-            n_head=int(content["n_head"]),
-            n_inner=content.get("n_inner"),
-            layer_norm_epsilon=float(content.get("layer_norm_epsilon", 1e-5)),
-            tied=bool(content.get("tie_word_embeddings", True)),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BackboneError(f"{path} does not give the shape of a GPT: {error!r} is missing or no number") from error
-    if min(config.vocab_size, config.n_positions, config.n_layer, config.n_head) < 1 or config.n_embd % config.n_head:
+    return shape_of(content, path), content
+
+
+def shape_of(content: Mapping[str, Any], path: Path) -> GPTConfig:
+    """The shape in the content of a `config.json`, or of OpenAI's `hparams.json`, which names two sizes otherwise.
+
+    Raises:
+        BackboneError: a size that is missing or no count, or heads that do not divide n_embd.
+    """
+    config = GPTConfig(
+        vocab_size=_size(content, path, "vocab_size", "n_vocab"),
+        n_positions=_size(content, path, "n_positions", "n_ctx"),
+        n_embd=_size(content, path, "n_embd"),
+        n_layer=_size(content, path, "n_layer"),
+        n_head=_size(content, path, "n_head"),
+        n_inner=None if content.get("n_inner") is None else _size(content, path, "n_inner"),
+        layer_norm_epsilon=content.get("layer_norm_epsilon", 1e-5),
+        tied=bool(content.get("tie_word_embeddings", True)),
+    )
+    epsilon = config.layer_norm_epsilon
+    if not isinstance(epsilon, int | float) or not 0 <= epsilon < 1:
+        raise BackboneError(f"{path} has layer_norm_epsilon = {epsilon!r}, which is no small number; fetch it again")
+    if config.n_embd % config.n_head:
         raise BackboneError(f"{path} has n_embd {config.n_embd}, which is not a multiple of n_head {config.n_head}")
-    return config, content
+    return config
+
+
+def _size(content: Mapping[str, Any], path: Path, *names: str) -> int:
+    value = next((content[name] for name in names if content.get(name) is not None), None)
+    if type(value) is not int or not 1 <= value <= LARGEST_SIZE:
+        raise BackboneError(f"{path} gives {' or '.join(names)} as {value!r}, which is no size; is it a GPT-2's?")
+    return value
 
 
 def write_gpt_config(config: GPTConfig) -> dict[str, Any]:
@@ -141,7 +158,7 @@ def from_published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if BUFFERS.search(ours):
             continue
         tensor = tensor.float() if tensor.is_floating_point() else tensor
-        found[ours] = tensor.t().contiguous() if TRANSPOSED.search(ours) else tensor
+        found[ours] = tensor.t().contiguous() if TRANSPOSED.search(ours) and tensor.dim() == 2 else tensor
     return found
 
 
@@ -159,8 +176,12 @@ def build_gpt(config: GPTConfig, tensors: Mapping[str, Tensor], where: Path) -> 
     """A GPT of tensors under our names; they become its parameters, no copy is made.
 
     Raises:
-        BackboneError: names the tensors that are missing, unknown, or of another shape.
+        BackboneError: names the tensors that are missing, unknown, of another shape, or no floating-point numbers.
     """
+    if config.n_layer > len(tensors):  # before a network of that many blocks is laid out
+        raise BackboneError(
+            f"{where} holds {len(tensors):,} tensors, too few for the {config.n_layer:,} blocks in its configuration"
+        )
     with torch.device("meta"):
         gpt = GPT(config)
     wanted = {name: tuple(tensor.shape) for name, tensor in gpt.state_dict().items()}
@@ -182,6 +203,10 @@ def build_gpt(config: GPTConfig, tensors: Mapping[str, Tensor], where: Path) -> 
         if tuple(given[name].shape) != shape:
             raise BackboneError(
                 f"{where}: tensor {name} has shape {tuple(given[name].shape)}, config.json asks for {shape}"
+            )
+        if not given[name].is_floating_point():
+            raise BackboneError(
+                f"{where}: tensor {name} is of type {given[name].dtype}; only floating-point weights can be loaded"
             )
     gpt.load_state_dict(given, assign=True)
     return gpt.requires_grad_(False).eval()

@@ -1,0 +1,139 @@
+"""From splits and a backbone to what the loop needs; the last place where a user's mistake is found.
+
+splits + backbone ──► classifier with a fresh head, token_ids and label_ids of each split
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lasttoken.config import Settings
+from lasttoken.data.encoding import FOREIGN_TOKENS_PER_CHARACTER, Encoded, encode_texts, tokens_per_character
+from lasttoken.data.splits import Splits, labels_of, natural_order
+from lasttoken.errors import SettingsError
+from lasttoken.model.classifier import Classifier, ClassifierConfig
+from lasttoken.model.pretrained import Backbone
+from lasttoken.predict import Predictor
+from lasttoken.runtime import Machine
+
+Say = Callable[[str], None]
+
+# Settings that do not change the course of a training: a resumed one may differ in them.
+WITHOUT_EFFECT = {
+    "text", "label", "id", "group", "encoding", "validation", "test", "backbone", "device", "cache_limit", "no_cache",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A classifier about to be trained, and its splits as numbers."""
+
+    splits: Splits
+    predictor: Predictor
+    encoded: dict[str, Encoded]
+    label_ids: dict[str, NDArray[np.int64]]  # [N] each
+    notes: tuple[str, ...]  # what was cut, padded or looks foreign, as it was said
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier, on its device."""
+        return self.predictor.classifier
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The K labels, in the order of their ids."""
+        return self.predictor.labels
+
+
+def prepare(splits: Splits, backbone: Backbone, settings: Settings, machine: Machine, say: Say) -> Prepared:
+    """Put a head on the backbone and encode the texts; what was cut is said.
+
+    Raises:
+        SettingsError: settings that this backbone, or this many rows, do not allow.
+        DeviceError: the device computes other logits than the CPU.
+    """
+    notes: list[str] = []
+    if settings.drop_last and len(splits.train) < settings.batch_size:
+        raise SettingsError(
+            f"--batch-size is {settings.batch_size}, but train has {len(splits.train)} rows and incomplete "
+            "batches are dropped"
+        )
+    labels = natural_order(labels_of(splits.train))
+    config = _classifier_config(splits, labels, backbone, settings, notes)
+    predictor = Predictor(Classifier(backbone.gpt, config, settings.seed), backbone.tokenizer, machine)
+    encoded = {name: predictor.encode(examples.texts) for name, examples in splits.named().items()}
+    notes += _cuts(encoded, config)
+    ratio = tokens_per_character(encoded["train"], splits.train.texts)
+    if ratio > FOREIGN_TOKENS_PER_CHARACTER and not config.pads:
+        notes.append(
+            f"the train texts take {ratio:.2f} tokens a character (English: about 0.25); "
+            f"{config.backbone} was trained on English"
+        )
+    for note in notes:
+        say(note)
+    ids = {label: label_id for label_id, label in enumerate(labels)}
+    label_ids = {
+        name: np.array([ids[label] for label in labels_of(examples)], dtype=np.int64)
+        for name, examples in splits.named().items()
+    }
+    return Prepared(splits, predictor, encoded, label_ids, tuple(notes))
+
+
+def _classifier_config(
+    splits: Splits, labels: list[str], backbone: Backbone, settings: Settings, notes: list[str]
+) -> ClassifierConfig:
+    max_length = settings.max_length or backbone.max_length
+    if settings.read == "padded-last" and settings.max_length is None:
+        whole = encode_texts(
+            backbone.tokenizer,
+            splits.train.texts,
+            max_length=backbone.config.n_positions,
+            truncate=settings.truncate,
+            end_of_text_id=backbone.end_of_text_id,
+        )
+        max_length = whole.longest
+        notes.append(
+            f"every text is padded to {max_length} tokens, the longest of train, with token {backbone.end_of_text_id}"
+        )
+    if settings.read == "first" and settings.causal_mask:
+        notes.append(
+            "--read first under the causal mask sees one token of each text; "
+            "add --no-causal-mask to let it see the text"
+        )
+    return ClassifierConfig(
+        labels=tuple(labels),
+        read=settings.read,
+        causal_mask=settings.causal_mask,
+        max_length=max_length,
+        truncate=settings.truncate,
+        train_blocks=settings.train_blocks,
+        end_of_text_id=backbone.end_of_text_id,
+        backbone=backbone.name,
+    )
+
+
+def _cuts(encoded: dict[str, Encoded], config: ClassifierConfig) -> list[str]:
+    return [
+        f"{n:,} of {len(split):,} {name} texts were cut to {config.max_length} tokens "
+        f"({split.n_cut_tokens:,} tokens lost)"
+        for name, split in encoded.items()
+        if (n := int(split.cut.sum()))
+    ]
+
+
+def fingerprint(prepared: Prepared, settings: Settings, trunk: str | None) -> str:
+    """What a checkpoint belongs to: everything that changes the course of a training."""
+    course = {name: value for name, value in settings.to_toml().items() if name not in WITHOUT_EFFECT}
+    machine = prepared.predictor.machine
+    facts = [course, trunk, machine.device.type, machine.precision]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, encoded in prepared.encoded.items():
+        for array in (encoded.lengths, encoded.token_ids, prepared.label_ids[name]):
+            digest.update(array.tobytes())
+    return digest.hexdigest()

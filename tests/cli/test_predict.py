@@ -1,0 +1,314 @@
+"""`lasttoken predict`: texts, files and stdin in; rows with their predictions out, in their order."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from miniature import messages, run_cli
+from pyarrow import parquet
+
+from lasttoken.cli import using
+
+TEXTS, _ = messages(12)
+ADDED = ["predicted_label", "predicted_score", "truncated"]
+
+
+def predict(run: Path, *arguments: object, stdin: bytes = b"") -> str:
+    answer = run_cli("predict", run, *arguments, stdin=stdin)
+    assert answer.code == 0, answer.err
+    return answer.out
+
+
+def predict_json(run: Path, *arguments: object, stdin: bytes = b"") -> list[dict[str, Any]]:
+    lines = predict(run, *arguments, "--json", stdin=stdin).split("\n")  # not splitlines: U+2028 may stand in JSON
+    assert lines.pop() == ""
+    return [json.loads(line) for line in lines]
+
+
+def csv_rows(text: str) -> list[dict[str, str]]:
+    rows = list(csv.reader(text.splitlines(keepends=True), strict=True))
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
+    """Rows as the file that the suffix asks for."""
+    names = list(rows[0])
+    if path.suffix == ".parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        return path
+    if ".jsonl" in path.name:
+        content = "".join(json.dumps(row) + "\n" for row in rows)
+    else:
+        mark = "\t" if ".tsv" in path.name else ","
+        content = "".join(mark.join(line) + "\n" for line in [names, *(list(row.values()) for row in rows)])
+    path.write_bytes(gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode())
+    return path
+
+
+# Texts ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_text_answers_with_label_score_and_all_probabilities(run_dir: Path) -> None:
+    (found,) = predict_json(run_dir, "Win a prize now!")
+    assert found.keys() == {"text", "label", "score", "probs", "n_tokens", "truncated"}
+    assert found["text"] == "Win a prize now!"
+    assert found["probs"].keys() == {"ham", "spam"}
+    assert sum(found["probs"].values()) == pytest.approx(1, abs=1e-6)
+    assert found["label"] == max(found["probs"], key=found["probs"].__getitem__)
+    assert found["score"] == max(found["probs"].values())
+    label, score, probs, text = predict(run_dir, "Win a prize now!").rstrip("\n").split("\t")
+    assert (label, text) == (found["label"], "Win a prize now!")
+    assert float(score) == pytest.approx(found["score"], abs=5e-4)
+    assert all(name in probs for name in found["probs"])
+
+
+def test_several_texts_are_answered_in_order_and_as_if_alone(run_dir: Path) -> None:
+    found = predict_json(run_dir, *TEXTS)
+    assert [row["text"] for row in found] == TEXTS
+    for row in found:
+        (alone,) = predict_json(run_dir, row["text"])
+        assert alone["label"] == row["label"]
+        assert alone["probs"] == pytest.approx(row["probs"], abs=1e-5)
+
+
+def test_the_classifier_tells_its_training_messages_apart(run_dir: Path) -> None:
+    """Not a figure of quality: the labels come out in the right order, not swapped."""
+    labels = [row["label"] for row in predict_json(run_dir, *TEXTS)]
+    assert labels == ["spam", "ham"] * 6
+
+
+def test_a_text_that_starts_with_a_dash_is_a_text_after_two_dashes(run_dir: Path) -> None:
+    (found,) = (json.loads(predict(run_dir, "--json", "--", "--win now")),)
+    assert found["text"] == "--win now"
+
+
+STRANGE = {
+    "empty": "",
+    "space": "   ",
+    "end of text": "<|endoftext|>",
+    "right to left": "مرحبا، لقد فزت بجائزة",
+    "emoji": "👩‍👩‍👧 🎉🎉",
+    "two lines": "one\ntwo\ttab\r\nthree",
+    "control": "bell \x07 escape \x1b[31m",
+    "NUL": "a\x00b",
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_strange_texts_are_answered_and_come_back_unchanged(name: str, run_dir: Path, tmp_path: Path) -> None:
+    data = tmp_path / "a.jsonl"  # the one format that can hold them all
+    data.write_text(json.dumps({"text": STRANGE[name]}) + "\n", "utf-8")
+    (found,) = predict_json(run_dir, "--input", data)
+    assert found["text"] == STRANGE[name]
+    assert found["predicted_label"] in ("ham", "spam")
+    assert not found["truncated"]
+    predict(run_dir, "--input", data, "--output", tmp_path / "b.csv")
+    with (tmp_path / "b.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["text"] for row in csv.DictReader(file, strict=True)] == [STRANGE[name]]
+
+
+def test_an_end_of_text_inside_a_text_is_text(run_dir: Path) -> None:
+    (found,) = predict_json(run_dir, "<|endoftext|>")
+    assert found["n_tokens"] > 1
+
+
+def test_the_empty_text_is_answered_with_a_warning(run_dir: Path) -> None:
+    answer = run_cli("predict", run_dir, "")
+    assert answer.code == 0
+    assert "a text is empty" in answer.err
+
+
+def test_half_a_surrogate_in_jsonl_is_refused_with_its_row(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "ok"}\n{"text": "\\ud83d"}\n', "utf-8")
+    answer = run_cli("predict", run_dir, "--input", tmp_path / "a.jsonl", "--quiet")
+    assert answer.code == 2
+    assert "row 2 (line 2) of a.jsonl has half a surrogate pair" in answer.err
+
+
+def test_a_text_past_the_context_is_cut_and_flagged(run_dir: Path) -> None:
+    answer = run_cli("predict", run_dir, "win " * 50_000, "short", "--json")
+    long, short = (json.loads(line) for line in answer.out.splitlines())
+    assert (long["truncated"], long["n_tokens"]) == (True, 64)
+    assert not short["truncated"]
+    assert "a text was cut to 64 tokens" in answer.err
+
+
+# stdin ------------------------------------------------------------------------------------------------------------
+
+
+def test_stdin_is_one_text_a_line(run_dir: Path) -> None:
+    lines = "".join(f"{text}\r\n" for text in TEXTS) + "no newline at the end"
+    found = predict_json(run_dir, "--input", "-", stdin=lines.encode())
+    assert [row["text"] for row in found] == [*TEXTS, "no newline at the end"]
+
+
+def test_an_empty_stdin_is_no_text(run_dir: Path) -> None:
+    assert predict(run_dir, "--input", "-") == ""
+
+
+def test_a_line_separator_inside_a_line_is_text(run_dir: Path) -> None:
+    found = predict_json(run_dir, "--input", "-", stdin="a\u2028b\x0bc\rd\n".encode())
+    assert [row["text"] for row in found] == ["a\u2028b\x0bc\rd"]
+
+
+# Files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet", "a.csv.gz", "a.jsonl.gz"])
+def test_every_format_gives_the_same_predictions(name: str, run_dir: Path, tmp_path: Path) -> None:
+    rows = [{"key": f"k{at}", "message": text.replace(",", ";")} for at, text in enumerate(TEXTS)]
+    out = predict(run_dir, "--input", write_rows(tmp_path / name, rows))
+    found = csv_rows(out)
+    assert list(found[0]) == ["key", "message", *ADDED]
+    assert [{"key": row["key"], "message": row["message"]} for row in found] == rows
+    expected = predict_json(run_dir, *(row["message"] for row in rows))
+    assert [row["predicted_label"] for row in found] == [row["label"] for row in expected]
+    for row, one in zip(found, expected, strict=True):
+        assert float(row["predicted_score"]) == pytest.approx(one["score"], abs=1e-5)
+        assert row["truncated"] == "false"
+
+
+def test_output_files_hold_what_stdout_would_and_stdout_stays_empty(run_dir: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "a.tsv", [{"text": text} for text in TEXTS])
+    for suffix, flags in ((".csv", ()), (".jsonl", ("--json",))):
+        output = tmp_path / "new" / f"scored{suffix}"
+        answer = run_cli("predict", run_dir, "--input", data, "--output", output)
+        assert answer.out == ""
+        assert "12 rows classified" in answer.err
+        assert output.read_text("utf-8") == predict(run_dir, "--input", data, *flags)
+    rows = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+    assert all(sum(row["probs"].values()) == pytest.approx(1, abs=1e-6) for row in rows)
+    assert not list(tmp_path.rglob("*.tmp-*"))
+
+
+def test_the_output_may_be_the_input(run_dir: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "a.csv", [{"text": "hello"}])
+    predict(run_dir, "--input", data, "--output", data)
+    assert [row["text"] for row in csv_rows(data.read_text("utf-8"))] == ["hello"]
+
+
+def test_id_keeps_that_column_alone(run_dir: Path, tmp_path: Path) -> None:
+    rows = [{"key": f"k{at}", "text": text, "more": "x"} for at, text in enumerate(TEXTS)]
+    data = write_rows(tmp_path / "a.tsv", rows)
+    found = csv_rows(predict(run_dir, "--input", data, "--id", "key"))
+    assert list(found[0]) == ["key", *ADDED]
+    assert [row["key"] for row in found] == [row["key"] for row in rows]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_columns_of_the_same_name_are_kept(suffix: str, run_dir: Path, tmp_path: Path) -> None:
+    row = {"text": "hi", "predicted_label": "mine", "truncated": "t", "truncated_": "t_", "probs": "p", "label": "eggs"}
+    data = write_rows(tmp_path / "a.csv", [row])
+    predict(run_dir, "--input", data, "--output", tmp_path / f"b{suffix}")
+    content = (tmp_path / f"b{suffix}").read_text("utf-8")
+    found: dict[str, Any] = json.loads(content) if suffix == ".jsonl" else csv_rows(content)[0]
+    assert {name: found[name] for name in row} == row
+    added = ["predicted_label_", "predicted_score", "truncated__", *["probs_"] * (suffix == ".jsonl")]
+    assert sorted(found.keys() - row.keys()) == sorted(added)
+
+
+def test_several_text_columns_are_joined_as_in_training(run_dir: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "a.csv", [{"a": "Win", "b": "a prize"}])
+    (found,) = predict_json(run_dir, "--input", data, "--text", "a", "--text", "b")
+    (expected,) = predict_json(run_dir, "Win\n\na prize")
+    assert found["probs"] == pytest.approx(expected["probs"], abs=1e-6)
+
+
+def test_a_text_that_is_missing_is_answered_not_dropped(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": null, "n": 1}\n{"text": "hi", "n": 2}\n', "utf-8")
+    found = predict_json(run_dir, "--input", tmp_path / "a.jsonl")
+    assert [(row["text"], row["n"]) for row in found] == [(None, "1"), ("hi", "2")]
+
+
+def test_cut_rows_are_flagged_and_counted(run_dir: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "a.csv", [{"text": "w" * 65}, {"text": "w" * 64}])
+    answer = run_cli("predict", run_dir, "--input", data)
+    assert [row["truncated"] for row in csv_rows(answer.out)] == ["true", "false"]
+    assert "2 rows classified, 1 of them cut to 64 tokens" in answer.err
+
+
+def test_predictions_do_not_depend_on_the_window(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_rows(tmp_path / "a.tsv", [{"text": text} for text in TEXTS])
+    whole = predict_json(run_dir, "--input", data)
+    monkeypatch.setattr(using, "WINDOW", 5)
+    parts = predict_json(run_dir, "--input", data)
+    assert [row["text"] for row in parts] == TEXTS
+    for one, other in zip(parts, whole, strict=True):
+        assert one["predicted_label"] == other["predicted_label"]
+        assert one["probs"] == pytest.approx(other["probs"], abs=1e-5)
+
+
+def test_quiet_says_nothing(run_dir: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "a.csv", [{"text": "w" * 65}])
+    for arguments in (["--input", data], ["", "w" * 65]):
+        assert run_cli("predict", run_dir, *arguments, "--quiet").err == ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes")
+def test_a_reader_that_leaves_early_ends_it_without_noise(run_dir: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "a.tsv", [{"text": f"{text} {at}"} for at in range(800) for text in TEXTS])
+    command = [sys.executable, "-c", "from lasttoken.cli.main import main; main()", "predict", str(run_dir)]
+    process = subprocess.Popen(
+        [*command, "--input", str(data), "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == b"text,predicted_label,predicted_score,truncated\n"
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 0
+
+
+# evaluate ---------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_repeats_the_runs_own_figures(run_dir: Path) -> None:
+    expected = json.loads((run_dir / "metrics.json").read_text("utf-8"))["splits"]["test"]
+    answer = run_cli("evaluate", run_dir, run_dir / "splits/test.csv", "--json", "--quiet")
+    found = json.loads(answer.out)
+    assert answer.err == ""
+    assert found.keys() == expected.keys()
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    assert {name: value for name, value in found.items() if name != "loss"} == {
+        name: value for name, value in expected.items() if name != "loss"
+    }
+
+
+def test_evaluate_prints_accuracy_and_each_label(run_dir: Path) -> None:
+    answer = run_cli("evaluate", run_dir, run_dir / "splits/test.csv")
+    first, *rest = answer.out.splitlines()
+    assert first.startswith("accuracy ")
+    assert "on 12 rows" in first
+    assert [line.split("\t")[0] for line in rest] == ["ham", "spam"]
+
+
+@pytest.mark.parametrize("labels", [["0", "1"], ["1", "1"]])
+def test_evaluate_takes_label_ids_and_says_so(labels: list[str], run_dir: Path, tmp_path: Path) -> None:
+    names = [("ham", "spam")[int(label)] for label in labels]
+    found = []
+    for kind, column in (("ids", labels), ("names", names)):
+        rows = [{"text": text, "label": label} for text, label in zip(("a", "b"), column, strict=True)]
+        answer = run_cli("evaluate", run_dir, write_rows(tmp_path / f"{kind}.csv", rows), "--json")
+        assert ("are the classifier's label ids: 0 = ham, 1 = spam" in answer.err) == (kind == "ids")
+        found.append(json.loads(answer.out))
+    assert found[0] == found[1]
+
+
+def test_evaluate_refuses_label_ids_mixed_with_labels(run_dir: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "a.csv", [{"text": "a", "label": "ham"}, {"text": "b", "label": "1"}])
+    answer = run_cli("evaluate", run_dir, data, "--quiet")
+    assert answer.code == 2
+    assert "row 2 of a.csv has label '1'" in answer.err

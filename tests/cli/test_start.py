@@ -1,0 +1,112 @@
+"""How it starts: quick, quiet, and without what it does not need yet. In processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lasttoken
+
+HEAVY = (
+    "torch",
+    "sklearn",
+    "matplotlib",
+    "pyarrow",
+    "requests",
+    "huggingface_hub",
+    "safetensors",
+    "tokenizers",
+    "pandas",
+)
+MAIN = "from lasttoken.cli.main import main; main()"
+
+
+def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run Python code; `environment` is added to this process's."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, check=False, env={**os.environ, **environment}
+    )
+
+
+def imported_by(code: str) -> set[str]:
+    """The heavy packages in sys.modules after the code, which may end with SystemExit."""
+    probe = (
+        f"import json, sys\ntry:\n    exec({code!r})\nexcept SystemExit:\n    pass\n"
+        f"print('\\n' + json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    )
+    done = python(probe)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["predict", "--help"], ["--version"]])
+def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
+    assert imported_by(f"import sys; sys.argv[1:] = {arguments!r}; {MAIN}") == set()
+
+
+def test_import_lasttoken_imports_nothing_heavy_and_does_nothing() -> None:
+    assert imported_by("import lasttoken; dir(lasttoken)") == set()
+    done = python("import lasttoken")
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+def test_the_public_names_are_what_they_say() -> None:
+    assert lasttoken.__all__ == ["LastTokenError", "Prediction", "TextClassifier"]
+    assert dir(lasttoken) == lasttoken.__all__
+    for name in lasttoken.__all__:
+        assert getattr(lasttoken, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Classifier'"):
+        _ = lasttoken.Classifier
+
+
+def test_help_names_every_command_and_exits_with_0() -> None:
+    done = python(MAIN, "--help")
+    assert done.returncode == 0
+    assert done.stderr == b""
+    commands = [line.split()[0] for line in done.stdout.decode().split("Commands:")[1].splitlines() if line.strip()]
+    assert commands == ["demo", "fetch", "split", "train", "predict", "evaluate", "info", "generate", "ask"]
+
+
+def test_no_arguments_is_a_usage_error_that_shows_the_help() -> None:
+    done = python(MAIN)
+    assert done.returncode == 2
+    assert b"Commands:" in done.stdout + done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_output_that_is_not_for_a_terminal_has_no_escape_codes(run_dir: Path, data: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    command = ["train", str(data), "--config", str(run_dir / "run.toml"), "--epochs", "1", "--out", out]
+    done = python(MAIN, *command, NO_COLOR="1", TERM="xterm-256color")
+    assert done.returncode == 0, done.stderr
+    assert b"\x1b" not in done.stdout + done.stderr
+    assert b"\r" not in done.stdout + done.stderr, "no progress bar"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_no_color_is_obeyed_on_a_terminal(run_dir: Path) -> None:
+    import pty
+
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "NO_COLOR": "1", "TERM": "xterm-256color"}
+    command = [sys.executable, "-c", MAIN, "evaluate", str(run_dir), str(run_dir / "splits/test.csv")]
+    with subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment) as process:
+        assert process.wait(120) == 0
+        os.close(follower)
+        shown = os.read(leader, 100_000)
+    os.close(leader)
+    assert b"accuracy" in shown
+    assert b"\x1b[3" not in shown, "colours are SGR codes 30 to 37 and 38"
+
+
+def test_a_bad_character_for_the_terminal_is_no_failure(run_dir: Path) -> None:
+    done = python(MAIN, "predict", str(run_dir), "héllo 🎉", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert b"h\\xe9llo" in done.stdout
