@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ TEXTS = [*messages(12)[0], "", "<|endoftext|>", "né 🙂 \x00"]
 
 
 def logits_of(folder: Path) -> NDArray[np.float32]:
-    predictor = Predictor.load(folder)
+    predictor = Predictor(*load_classifier(folder))
     return predictor.logits(predictor.encode(TEXTS))
 
 
@@ -69,6 +71,17 @@ def test_the_folder_works_after_a_move_with_the_backbone_gone(tmp_path: Path) ->
     (tmp_path / "else").mkdir()
     shutil.move(tmp_path / "run", tmp_path / "else" / "where")
     assert np.array_equal(logits_of(tmp_path / "else" / "where"), expected)
+
+
+def test_loading_does_not_wake_torchs_compiler(tmp_path: Path) -> None:
+    """Importing it takes longer than everything else that `predict` does for one text."""
+    saved(tmp_path)
+    program = (
+        "import sys; from pathlib import Path; from lasttoken.predict import Predictor, load_classifier; "
+        "Predictor(*load_classifier(Path(sys.argv[1]))).predict(['a']); print('torch._dynamo' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_an_untied_output_layer_is_left_behind(tmp_path: Path) -> None:

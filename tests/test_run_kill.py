@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow
 PROGRAM = Path(sys.executable).with_name("lasttoken")
 SEED = 8
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["lasttoken.run", "lasttoken.cli.main", "pytest"])
+FORKS.set_forkserver_preload(["lasttoken.run", "lasttoken.cli.main", "torch._dynamo", "sklearn.linear_model", "pytest"])
 
 # What the process must have written before its death may come, and up to how many more seconds it then has.
 MOMENTS = {

@@ -534,13 +534,16 @@ def test_no_permission_to_write_predictions(run_dir: Path, data: Path, tmp_path:
     assert snapshot(tmp_path) == {}
 
 
-def test_a_full_disk_behind_stdout_is_one_sentence(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("builtins.print", full)
-    sentence = sentence_of(run_cli("predict", run_dir, "hello"), 1)
-    assert "the disk is full" in sentence
+def test_overwriting_that_fails_leaves_no_finished_run(
+    run_dir: Path, data: Path, backbone: Path, tmp_path: Path
+) -> None:
+    """Neither the old figures beside new weights, nor the old weights as if they were whole."""
+    shutil.copytree(run_dir, tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        fail_on(patch, "train.csv", errno.ENOSPC)
+        flags = ("--backbone", backbone, "--out", tmp_path / "run", "--overwrite", "--quiet")
+        sentence_of(run_cli("train", data, *flags), 1)
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == ["splits"]
 
 
 def test_an_error_of_ours_keeps_its_traceback_in_a_log_file(

@@ -98,6 +98,7 @@ STRANGE = {
     "right to left": "مرحبا، لقد فزت بجائزة",
     "emoji": "👩‍👩‍👧 🎉🎉",
     "two lines": "one\ntwo\ttab\r\nthree",
+    "carriage return": "one\rtwo",
     "control": "bell \x07 escape \x1b[31m",
     "NUL": "a\x00b",
 }
@@ -255,21 +256,36 @@ def test_quiet_says_nothing(run_dir: Path, tmp_path: Path) -> None:
         assert run_cli("predict", run_dir, *arguments, "--quiet").err == ""
 
 
+def start(*arguments: object, stdout: int) -> subprocess.Popen[bytes]:
+    """The program in a process of its own, with stdout buffered as it is for users."""
+    command = [sys.executable, "-c", "from lasttoken.cli.main import main; main()", *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, env=environment)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes")
-def test_a_reader_that_leaves_early_ends_it_without_noise(run_dir: Path, tmp_path: Path) -> None:
-    data = write_rows(tmp_path / "a.tsv", [{"text": f"{text} {at}"} for at in range(800) for text in TEXTS])
-    command = [sys.executable, "-c", "from lasttoken.cli.main import main; main()", "predict", str(run_dir)]
-    process = subprocess.Popen(
-        [*command, "--input", str(data), "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    assert process.stdout.readline() == b"text,predicted_label,predicted_score,truncated\n"
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    process.stderr.close()
-    assert process.wait(60) == 0
+@pytest.mark.parametrize("n_rows", [1, 10_000])
+def test_a_reader_that_leaves_early_ends_it_without_noise(n_rows: int, run_dir: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "a.tsv", [{"text": f"hello {at}"} for at in range(n_rows)])
+    reader, writer = os.pipe()
+    with start("predict", run_dir, "--input", data, "--quiet", stdout=writer) as process:
+        os.close(reader)
+        os.close(writer)
+        _, said = process.communicate(timeout=120)
+    assert said == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+def test_a_full_disk_behind_stdout_is_one_sentence(run_dir: Path) -> None:
+    with Path("/dev/full").open("wb") as full, start("predict", run_dir, "hello", stdout=full.fileno()) as process:
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert said.decode().splitlines() == [
+        "error: the disk is full: [Errno 28] No space left on device; free some space and run again"
+    ]
 
 
 # evaluate ---------------------------------------------------------------------------------------------------------

@@ -131,7 +131,8 @@ def test_weights_of_other_number_formats_are_read_as_float32(dtype: torch.dtype,
 def test_our_layout_and_the_published_one_are_each_others_inverse() -> None:
     state = random_gpt(tied=False).state_dict()
     there = to_published(state)
-    assert there["transformer.h.1.attn.c_attn.weight"].shape == (32, 96), "published linear weights are [in, out]"
+    linear = {"attn.c_attn": (32, 96), "attn.c_proj": (32, 32), "mlp.c_fc": (32, 128), "mlp.c_proj": (128, 32)}
+    assert {name: there[f"transformer.h.1.{name}.weight"].shape for name in linear} == linear, "[in, out], as published"
     assert {"transformer.wte.weight", "lm_head.weight"} <= there.keys()
     assert all(torch.equal(tensor, state[name]) for name, tensor in from_published(there).items())
 

@@ -133,9 +133,9 @@ def fetch(
         return
     for name in names:
         if name not in DATASETS and name not in BACKBONES and "/" not in name:
-            known = [*DATASETS, *BACKBONES]
+            names_known = [*DATASETS, *BACKBONES]
             raise SettingsError(
-                f"there is no {name!r} to fetch; use {one_of(known)}, or a hub id{nearest(name, known)}"
+                f"there is no {name!r} to fetch; use {one_of(names_known)}, or a hub id{nearest(name, names_known)}"
             )
     talk = terminal(quiet)
     found = {}

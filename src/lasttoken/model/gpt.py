@@ -141,13 +141,17 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """The whole network. Its parameters carry the published names; linear weights are [out, in]."""
+    """The whole network. Its parameters carry the published names; linear weights are [out, in].
+
+    The embeddings are unset until weights are loaded or `init_weights` draws them.
+    """
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        # Unset: nn.Embedding's random start, on the meta device, imports torch's compiler (two seconds, for nothing).
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd, _weight=torch.empty(config.vocab_size, config.n_embd))
+        self.wpe = nn.Embedding(config.n_positions, config.n_embd, _weight=torch.empty(config.n_positions, config.n_embd))
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.lm_head = None if config.tied else nn.Linear(config.n_embd, config.vocab_size, bias=False)
