@@ -6,12 +6,12 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch starts: miniatures are slower on several threads
 
-import socket  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-import pytest  # noqa: E402
+import pytest
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 

@@ -83,7 +83,7 @@ def test_the_log_probabilities_choose_the_answer_that_the_backbone_would_write(
 
 def test_a_backbone_that_reads_the_text_is_scored_by_text(file: Path) -> None:
     """Both ways on random weights: the same as asking text by text, written out."""
-    backbone = backbone_of(random_gpt(n_positions=120, seed=5))
+    backbone = backbone_of(random_gpt(n_positions=120, seed=10))
     examples = read_examples(file)
     prompt = "Q: {text} A:"
     answer_ids = [backbone.tokenizer.encode(" " + answer) for answer in ("a", "b")]
@@ -91,6 +91,7 @@ def test_a_backbone_that_reads_the_text_is_scored_by_text(file: Path) -> None:
     for text in examples.texts:
         scores = answer_log_probs(backbone.gpt, backbone.tokenizer.encode(f"Q: {text} A:"), answer_ids)
         expected.append("spam" if scores[0] >= scores[1] else "ham")
+    assert set(expected) == {"spam", "ham"}, "one answer to all would show little"
     told: list[int] = []
     found = ask(backbone, examples, {"spam": "a", "ham": "b"}, prompt, told.append)
     assert found.predicted == expected
@@ -137,12 +138,13 @@ def test_a_short_text_is_asked_about_whole(monkeypatch: pytest.MonkeyPatch) -> N
     asked: list[str] = []
 
     def spied(gpt: GPT, ids: list[int], answers: list[list[int]]) -> list[float]:
-        asked.append(backbone.tokenizer.decode(ids))
+        asked.extend(backbone.tokenizer.decode(found) for found in (ids, *answers))
         return [0.0, 1.0]
 
     monkeypatch.setattr(asking, "answer_log_probs", spied)
     ask(backbone, Examples(["Win {text} <|endoftext|>"], ["ham"]), ANSWERS)
-    assert asked == ["Is the following text 'spam'? Answer with 'yes' or 'no': 'Win {text} <|endoftext|>'"]
+    question = "Is the following text 'spam'? Answer with 'yes' or 'no': 'Win {text} <|endoftext|>'"
+    assert asked == [question, " yes", " no"]
 
 
 def test_a_prompt_that_fills_the_context_by_itself_is_refused() -> None:

@@ -28,11 +28,15 @@ def run_at(path: Path, *, finished: bool = True) -> RunDir:
 
 def test_a_run_is_finished_by_its_metrics_alone(tmp_path: Path) -> None:
     run = run_at(tmp_path / "run", finished=False)
+    left_by_a_killed_process = [run.path / "report.html.tmp-1-ab", run.path / "curves" / "loss.svg.tmp-1-ab"]
+    for path in left_by_a_killed_process:
+        path.write_text("half")
     assert not run.is_finished
     run.write_metrics({"accuracy": 0.5, "labels": ["né"]})
     assert run.is_finished
     assert run.read_metrics() == {"accuracy": 0.5, "labels": ["né"]}
     assert not run.resume_file.exists(), "what only an unfinished run needs goes"
+    assert not any(path.exists() for path in left_by_a_killed_process)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -49,7 +49,7 @@ def parse_answers(text: str) -> dict[str, str]:
     found = {
         label.strip(): answer.strip() for label, sign, answer in pairs if sign and label.strip() and answer.strip()
     }
-    if len(found) != len(pairs) or len(found) < 2 or len(set(found.values())) < len(found):
+    if len(found) != len(pairs) or len(found) < 2 or len({answer.lower() for answer in found.values()}) < len(found):
         raise SettingsError(
             f"--answers is {text!r}; write label=answer pairs with different answers, such as spam=yes,ham=no"
         )

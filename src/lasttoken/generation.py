@@ -90,11 +90,12 @@ def answer_log_probs(gpt: GPT, prompt_token_ids: Sequence[int], answers: Sequenc
         raise SettingsError(
             f"prompt and answer have {longest} tokens, the backbone has {gpt.config.n_positions} positions"
         )
-    cache = KeyValues(gpt.config.n_layer)
-    first = gpt.logits(gpt.extend(torch.tensor(list(prompt_token_ids)), cache)[-1:])  # [1, V]
+    cache, device = KeyValues(gpt.config.n_layer), gpt.wte.weight.device
+    prompt = torch.tensor(list(prompt_token_ids), device=device)
+    first = gpt.logits(gpt.extend(prompt, cache)[-1:])  # [1, V]
     found = []
     for answer in answers:
-        ids = torch.tensor(list(answer))
+        ids = torch.tensor(list(answer), device=device)
         logits = first
         if len(answer) > 1:
             logits = torch.cat((first, gpt.logits(gpt.extend(ids[:-1], cache.fork()))))

@@ -126,6 +126,9 @@ class RunDir:
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json, which makes the run finished, and drop what only an unfinished one needs."""
+        with storage_errors(self.path):
+            for folder in (self.path, *(self.path / name for name in FOLDERS)):
+                sweep_temporaries(folder, older_than_s=0.0)  # what it left when it was killed and resumed
         write_text(self.path / FINAL, json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
         self.resume_file.unlink(missing_ok=True)
 

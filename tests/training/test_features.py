@@ -208,6 +208,20 @@ def test_what_this_run_reads_is_not_dropped_and_what_does_not_fit_beside_it_is_c
     assert "--cache-limit" in said[0]
 
 
+def test_room_is_made_from_what_nobody_reads_even_if_it_is_younger() -> None:
+    texts = [random_encoded(20, 12, uniform=True, seed=seed) for seed in range(3)]
+    keys = [key_of(texts=each) for each in texts]
+    n_bytes = texts[0].n_tokens * C * 4
+    trunk_pass(FeatureCache(2 * n_bytes)).source(texts[1], "an earlier run's")
+    trunk = trunk_pass(FeatureCache(2 * n_bytes))
+    held = trunk.source(texts[0], "train")
+    expected = content(held)
+    age(FeatureCache(), keys[0], 10_000)
+    trunk.source(texts[2], "validation")
+    assert entries(FeatureCache()) == {keys[0], keys[2]}
+    assert torch.equal(content(held), expected)
+
+
 def test_a_limit_too_small_is_said_and_gives_the_same_losses() -> None:
     said: list[str] = []
     live = trunk_pass(FeatureCache(TEXTS_BYTES - 1), said)
@@ -245,6 +259,10 @@ def cut_short(entry: Path) -> None:
     os.truncate(entry / "features.bin", TEXTS_BYTES - 4)
 
 
+def grow(entry: Path) -> None:
+    os.truncate(entry / "features.bin", TEXTS_BYTES + 4)
+
+
 def lose_meta(entry: Path) -> None:
     (entry / "meta.json").unlink()
 
@@ -265,7 +283,7 @@ def lose_features(entry: Path) -> None:
     (entry / "features.bin").unlink()
 
 
-@pytest.mark.parametrize("damage", [cut_short, lose_meta, tear_meta, change_meta, list_meta, lose_features])
+@pytest.mark.parametrize("damage", [cut_short, grow, lose_meta, tear_meta, change_meta, list_meta, lose_features])
 def test_a_damaged_entry_is_computed_again(damage: Callable[[Path], None], trunk_calls: list[int]) -> None:
     cache = FeatureCache(LIMIT)
     expected = content(trunk_pass(cache).source(TEXTS, "train"))

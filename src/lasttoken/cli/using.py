@@ -317,7 +317,7 @@ def ask(
         examples = examples.take(range(min(limit, len(examples))))
     loaded = load_backbone(backbone, offline)
     with talk.bar("asking", len(examples)) as advance:
-        found = put_question(loaded, examples, pairs, prompt or PROMPT, lambda n: advance(n, ""))
+        found = put_question(loaded, examples, pairs, PROMPT if prompt is None else prompt, lambda n: advance(n, ""))
     low, high = found.written_ci95
     n = found.scored.n
     if as_json:

@@ -150,8 +150,9 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         # Unset: nn.Embedding's random start, on the meta device, imports torch's compiler (two seconds, for nothing).
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd, _weight=torch.empty(config.vocab_size, config.n_embd))
-        self.wpe = nn.Embedding(config.n_positions, config.n_embd, _weight=torch.empty(config.n_positions, config.n_embd))
+        wte, wpe = (torch.empty(n, config.n_embd) for n in (config.vocab_size, config.n_positions))
+        self.wte = nn.Embedding.from_pretrained(wte, freeze=False)  # type: ignore[no-untyped-call]
+        self.wpe = nn.Embedding.from_pretrained(wpe, freeze=False)  # type: ignore[no-untyped-call]
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.lm_head = None if config.tied else nn.Linear(config.n_embd, config.vocab_size, bias=False)
@@ -179,6 +180,7 @@ class GPT(nn.Module):
     def extend(self, token_ids: Tensor, cache: KeyValues) -> Tensor:
         """The next t tokens of one text, [t] -> hidden [t, C]; `cache` grows by them."""
         start = cache.n_tokens
+        assert start + len(token_ids) <= self.config.n_positions  # generation.py sees to it
         x = self.wte(token_ids) + self.wpe.weight[start : start + len(token_ids)]
         for layer, block in enumerate(self.blocks):
             x, cache.pairs[layer] = block.extend(x, cache.pairs[layer])
