@@ -97,7 +97,7 @@ def serving(answer: Callable[[str, str], Answer]) -> Iterator[Server]:
             with suppress(ConnectionError):  # the client is gone: it gave up, or was killed
                 self.send(answer(self.command, self.path))
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815
 
         def send(self, found: Answer) -> None:
             time.sleep(found.delay_s)
@@ -422,7 +422,7 @@ def test_disk_full_while_downloading(own_cache: Path, monkeypatch: pytest.Monkey
         def write(self, content: Any) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: Full())
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
     with serving(in_turn(Answer(WHOLE))) as server, pytest.raises(StorageError, match=r"disk is full.*TinyCollection"):
         fetch_tiny(server.address)
     assert len(server.asked) == 1
