@@ -188,7 +188,7 @@ def demo(
         print_json({**run.metrics, "run": str(run.out)})
         return
     print_metrics(run.metrics, run.out, talk)
-    for text in ("You won $1000! Reply now to claim your prize.", "Running late, can you order me a coffee?"):
+    for text in ("Your parcel is held: pay the £2 fee at parcel.example.net", "Running late, order me a coffee?"):
         prediction = run.predictor.predict([text])[0]
         print(f"{prediction.label}\t{prediction.score:.3f}\t{text}")
     talk.say(
