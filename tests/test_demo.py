@@ -59,10 +59,10 @@ def test_the_demo_leaves_a_complete_run_and_classifies(tmp_path: Path) -> None:
     for name in ("model.safetensors", "report.html", "run.toml", "curves/loss.pdf", "splits/test.csv"):
         assert (out / name).stat().st_size > 0
     *_, first, second = answer.out.splitlines()
-    assert first.endswith("claim your prize.")
+    assert first.endswith("parcel.example.net")
     assert second.endswith("a coffee?")
     assert {line.split("\t")[0] for line in (first, second)} <= {"ham", "spam"}
     assert "illustrative" in answer.err
     assert f"lasttoken predict {out} 'your text'" in answer.err
-    said = run_cli("predict", out, "Running late, can you order me a coffee?").out
+    said = run_cli("predict", out, "Running late, order me a coffee?").out
     assert said.split("\t")[:2] == second.split("\t")[:2]

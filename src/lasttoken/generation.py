@@ -15,6 +15,8 @@ from torch import Tensor
 from lasttoken.errors import SettingsError
 from lasttoken.model.gpt import GPT, KeyValues
 
+COLDEST = 1e-30  # below, a temperature is as good as 0, and on some machines it is 0 when it is divided by
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -69,12 +71,12 @@ def generate(
 
 def _choose(logits: Tensor, temperature: float, top_k: int | None, random: torch.Generator) -> int:
     """One token id of logits [V]."""
-    if temperature == 0:
+    if temperature < COLDEST:
         return int(logits.argmax())
     if top_k is not None:
         smallest = logits.topk(min(top_k, len(logits))).values[-1]
         logits = logits.masked_fill(logits < smallest, -torch.inf)
-    logits = logits - logits.max()  # divided by a tiny temperature the others reach -inf, and never inf - inf
+    logits = logits - logits.max()  # divided by a small temperature the others reach -inf, and never inf - inf
     return int(torch.multinomial((logits / temperature).softmax(-1), 1, generator=random))
 
 
