@@ -34,9 +34,8 @@ app = typer.Typer(
 training.add_commands(app)
 using.add_commands(app)
 
-UsageError = typer.BadParameter.__mro__[
-    1
-]  # typer exports its children only; also raised for an unknown flag or command
+# The parent of BadParameter, raised for an unknown flag or command too; typer exports its children only.
+UsageError = typer.BadParameter.__mro__[1]
 
 
 def _print_version(wanted: bool) -> None:
