@@ -64,6 +64,7 @@ def test_unknown_dataset_names_the_nearest() -> None:
 
 def test_importing_loads_no_heavy_module() -> None:
     heavy = "{'torch', 'numpy', 'requests', 'huggingface_hub'}"
-    script = f"import sys, lasttoken.catalog, lasttoken.fetch; print(sorted({heavy} & set(sys.modules)))"
+    modules = "lasttoken.catalog, lasttoken.fetch.datasets, lasttoken.fetch.hub"
+    script = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -213,7 +213,7 @@ def test_save_refuses_a_folder_with_something_to_lose(trained: TextClassifier, t
 def test_load_refuses_what_is_no_finished_run(trained: TextClassifier, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="there is no run directory"):
         TextClassifier.load(tmp_path / "nowhere")
-    with pytest.raises(RunError, match="is it a run"):
+    with pytest.raises(RunError, match="is not a run directory"):
         TextClassifier.load(tmp_path)
     trained.save(tmp_path / "half")
     (tmp_path / "half/metrics.json").unlink()

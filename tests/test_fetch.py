@@ -30,10 +30,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lasttoken import catalog, fetch
+from lasttoken import catalog
 from lasttoken.catalog import DatasetEntry
 from lasttoken.errors import BackboneError, DataError, NetworkError, StorageError
-from lasttoken.fetch import fetch_backbone, fetch_dataset, list_names
+from lasttoken.fetch import datasets
+from lasttoken.fetch import hub as module
+from lasttoken.fetch.attempts import FailureError
+from lasttoken.fetch.datasets import fetch_dataset
+from lasttoken.fetch.hub import fetch_backbone
 
 CONTENT = b"".join(b"ham\tmessage %d, quite harmless\n" % i for i in range(400))
 TINY = DatasetEntry(
@@ -354,7 +358,7 @@ def test_member_larger_than_published_is_not_unpacked(own_cache: Path, monkeypat
         written.append(path.stat().st_size)
         return ""
 
-    monkeypatch.setattr(fetch, "_describe", describe)
+    monkeypatch.setattr(datasets, "_describe", describe)
     sentence, _ = refused(own_cache, Answer(make_zip(TinyCollection=bytes(50_000_000))))
     assert f"has more than the published {len(CONTENT):,} bytes" in sentence
     assert written == [len(CONTENT) + 1]
@@ -377,7 +381,7 @@ def test_only_an_evil_name(own_cache: Path) -> None:
 
 
 def test_more_than_any_published_zip_is_not_read_to_its_end(own_cache: Path) -> None:
-    sentence, _ = refused(own_cache, Answer(bytes(fetch.ARCHIVE_SLACK_BYTES + len(CONTENT) + 1)))
+    sentence, _ = refused(own_cache, Answer(bytes(datasets.ARCHIVE_SLACK_BYTES + len(CONTENT) + 1)))
     assert "the server sends more than 1,0" in sentence
 
 
@@ -407,8 +411,8 @@ def test_any_damage_is_whole_or_refused(
     target = own_cache / "fuzz"
     target.unlink(missing_ok=True)
     try:
-        fetch._extract(io.BytesIO(packed[:end] if cut else packed), TINY, target)
-    except fetch._FailureError:
+        datasets._extract(io.BytesIO(packed[:end] if cut else packed), TINY, target)
+    except FailureError:
         assert files_in(own_cache) == []
     else:
         assert target.read_bytes() == CONTENT
@@ -539,10 +543,6 @@ def unusable(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> tuple[
     assert str(caught.value).startswith("the backbone 'openai-community/gpt2' at 'main' cannot be used: ")
     assert not [path for _, path in server.asked if path.endswith((".safetensors", ".bin"))], "weights were fetched"
     return str(caught.value), server
-
-
-def test_names_that_can_be_fetched() -> None:
-    assert list_names() == ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "sms-spam", "tiny"]
 
 
 def test_backbone_is_fetched_once_and_works_offline(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -780,7 +780,7 @@ def test_hub_bars_are_for_terminals(monkeypatch: pytest.MonkeyPatch, wanted: boo
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", None)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
-    with fetch._quiet_hub(wanted):
+    with module._quiet_hub(wanted):
         assert are_progress_bars_disabled() == (not (wanted and terminal))
     assert not are_progress_bars_disabled()
 
@@ -816,9 +816,9 @@ def test_killed_while_fetching_a_dataset(own_cache: Path) -> None:
     slow = Answer(WHOLE, chunk_bytes=len(WHOLE) // 20, pause_s=0.02)
     with serving(in_turn(slow)) as server:
         script = (
-            "from lasttoken import catalog, fetch\n"
+            "from lasttoken import catalog\nfrom lasttoken.fetch.datasets import fetch_dataset\n"
             f"catalog.DATASETS['tiny'] = catalog.{TINY!r}\n"
-            f"print(fetch.fetch_dataset('tiny', url='{server.address}/tiny.zip'))"
+            f"print(fetch_dataset('tiny', url='{server.address}/tiny.zip'))"
         )
         for delay_s in random.Random(5).choices([0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.43, 0.46, 0.5], k=5):
             kill_after(server, start_fetching(script, own_cache, server.address), delay_s)
@@ -839,7 +839,7 @@ def test_killed_while_fetching_a_backbone(own_cache: Path, hub_cache: Path) -> N
         found = whole(method, path)
         return replace(found, chunk_bytes=max(1, len(found.body) // 10), pause_s=0.01)
 
-    script = "from lasttoken.fetch import fetch_backbone; print(fetch_backbone('gpt2'))"
+    script = "from lasttoken.fetch.hub import fetch_backbone; print(fetch_backbone('gpt2'))"
     with serving(slowly) as server:
         for delay_s in (0.05, 0.25, 0.4):
             kill_after(server, start_fetching(script, own_cache, server.address), delay_s)

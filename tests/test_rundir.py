@@ -148,7 +148,7 @@ def test_unreadable_settings_are_one_sentence(content: bytes | None, tmp_path: P
 def test_metrics_that_are_not_there_say_what_the_folder_is(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"there is no run directory .*absent; give the folder"):
         RunDir(tmp_path / "absent").read_metrics()
-    with pytest.raises(RunError, match=r"has no metrics\.json, so its run is not finished; is it a run\?"):
+    with pytest.raises(RunError, match=r"has no metrics\.json: it is not a run directory"):
         RunDir(tmp_path).read_metrics()
     unfinished = run_at(tmp_path / "run", finished=False)
     with pytest.raises(RunError, match=r"not finished; finish it with `lasttoken train --resume --out .*run`"):

@@ -113,15 +113,25 @@ def train_run(
     cache = None if settings.no_cache else FeatureCache(settings.cache_limit_bytes)
     with clock.part("trunk"):
         trunk = TrunkPass(prepared.classifier, machine, cache=cache, say=talk.say)
+    belongs_to = fingerprint(prepared, settings, trunk.hash)
     if run_dir and not resuming:
+        if run_dir.resume_file.is_file():
+            talk.say(
+                f"{run_dir.path} held a run that was not finished; it is replaced (--resume would have gone on with it)"
+            )
         run_dir.clear()
         write_splits(splits, run_dir.splits)
-        run_dir.write_toml(_run_toml(data, settings, machine, trunk.hash))
+        run_dir.write_toml(_run_toml(data, settings, machine, trunk.hash, belongs_to))
+    if run_dir and resuming and run_dir.read_toml().get("fingerprint") != belongs_to:
+        raise RunError(
+            f"{run_dir.path} was started with other data, settings or weights than these; "
+            "resume with those it was started with, or train into another --out"
+        )
     with clock.part("trunk"):
         features = _features(prepared, trunk, talk)
     trainer = Trainer(prepared.classifier, features, settings, machine, checkpoint_every_s=checkpoint_every_s)
     with clock.part("tail"):
-        outcome = _train(trainer, fingerprint(prepared, settings, trunk.hash), run_dir, resuming, talk)
+        outcome = _train(trainer, belongs_to, run_dir, resuming, talk)
     if outcome.stopped:
         talk.say(f"{STOPPED[outcome.stopped]} (step {outcome.kept_step:,})")
     metrics = _finish(prepared, features, settings, outcome, run_dir, _name_of(data), clock)
@@ -165,10 +175,13 @@ def read_settings(run_dir: RunDir) -> dict[str, Any]:
     return found
 
 
-def _run_toml(data: Path | Examples | None, settings: Settings, machine: Machine, trunk: str | None) -> dict[str, Any]:
+def _run_toml(
+    data: Path | Examples | None, settings: Settings, machine: Machine, trunk: str | None, belongs_to: str
+) -> dict[str, Any]:
     where = {"data": str(data)} if isinstance(data, Path) else {}
     return {
         "created": datetime.now(UTC).replace(microsecond=0),
+        "fingerprint": belongs_to,  # of data, settings and trunk: what --resume must find again
         "settings": {**where, **settings.to_toml()},
         "machine": {"device": machine.device.type, "precision": machine.precision, "threads": torch.get_num_threads()},
         "trunk": {"hash": trunk} if trunk else {},
@@ -190,6 +203,10 @@ def _train(trainer: Trainer, belongs_to: str, run_dir: RunDir | None, resuming: 
     if run_dir and resuming and run_dir.resume_file.is_file():
         restore_training(trainer, run_dir.resume_file, belongs_to)
         talk.say(f"going on after step {trainer.state.step:,} of {trainer.total_steps:,}")
+    elif resuming:
+        talk.say(
+            "the run was killed before a state was saved (--checkpoint-every): its training starts from the beginning"
+        )
     if run_dir:
         run_dir.write_history(trainer.state.history)
     remaining = trainer.total_steps - trainer.state.step

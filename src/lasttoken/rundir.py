@@ -114,11 +114,9 @@ class RunDir:
         try:
             content: dict[str, Any] = json.loads(path.read_text("utf-8"))
         except FileNotFoundError as error:
-            hint = (
-                f"finish it with `lasttoken train --resume --out {self.path}`"
-                if (self.path / "run.toml").is_file()
-                else "is it a run?"
-            )
+            if not any((self.path / name).is_file() for name in ("run.toml", "model.safetensors")):
+                raise RunError(f"{self.path} has no {FINAL}: it is not a run directory") from error
+            hint = f"finish it with `lasttoken train --resume --out {self.path}`"
             raise RunError(f"{self.path} has no {FINAL}, so its run is not finished; {hint}") from error
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read: {error}") from error

@@ -391,8 +391,10 @@ def test_a_sentence_shows_values_as_they_are(refuse: Refuse, run_dir: Path, tmp_
 
 
 PREDICT: list[tuple[list[str], list[str]]] = [
-    ([], ["give either texts or --input"]),
-    (["hello", "--input", "a.csv"], ["give either texts or --input"]),
+    ([], ["give either texts", "--input FILE"]),
+    (["hello", "--input", "a.csv"], ["give either texts", "--input FILE"]),
+    (["--input", "a.csv", "--output", "a.csv"], ["--output a.csv is the file that --input reads"]),
+    (["--input", "a.csv", "--output", "no/b.csv"], ["there is no folder no", "make it first"]),
     (["hello", "--output", "b.csv"], ["--output goes with --input FILE only"]),
     (["--input", "-", "--id", "key"], ["--id goes with --input FILE only"]),
     (["--input", "none.csv"], ["there is no file none.csv"]),

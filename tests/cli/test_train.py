@@ -409,3 +409,20 @@ def test_split_and_train_make_the_same_splits(run_dir: Path, data: Path, tmp_pat
     run_cli("split", data, "--out", tmp_path / "s")
     for name in ("train", "validation", "test"):
         assert (tmp_path / f"s/{name}.csv").read_bytes() == (run_dir / f"splits/{name}.csv").read_bytes()
+
+
+def test_resume_without_a_saved_state_starts_over_and_says_so_but_only_with_the_same_settings(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    shutil.copytree(run_dir, out)
+    for name in ("metrics.json", "model.safetensors"):
+        (out / name).unlink()
+    other = run_cli("train", "--resume", "--out", out, "--train-blocks", "head")
+    assert other.code == 2
+    assert "was started with other data, settings or weights" in other.err
+    assert not (out / "model.safetensors").exists()
+    again = run_cli("train", "--resume", "--out", out)
+    assert again.code == 0, again.err
+    assert "killed before a state was saved" in again.err
+    assert (out / "model.safetensors").read_bytes() == (run_dir / "model.safetensors").read_bytes()

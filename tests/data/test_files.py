@@ -199,7 +199,9 @@ def test_text_columns_are_joined_by_a_blank_line(make: Make) -> None:
 def test_unlabelled_reading_allows_empty_texts(make: Make) -> None:
     found = read_examples(make("a.csv", "id,text\n1,hi\n2,\n"), id="id", labelled=False)
     assert (found.texts, found.labels, found.ids) == (["hi", ""], None, ["1", "2"])
-    assert read_examples(make("b.txt", "anything\nhi\n"), labelled=False).texts == ["hi"]
+    assert read_examples(make("b.txt", "anything\nhi\n"), text=["anything"], labelled=False).texts == ["hi"]
+    with pytest.raises(DataError, match=r"b.txt has one column, 'anything': if that is its name.*--input -"):
+        read_examples(make("b.txt", "anything\nhi\n"), labelled=False)
 
 
 def test_take_keeps_everything_together() -> None:

@@ -124,7 +124,8 @@ def fetch(
 ) -> None:
     """Fetch data sets and pretrained weights into the cache, checked; prints where they are."""
     from lasttoken.catalog import BACKBONES, DATASETS
-    from lasttoken.fetch import fetch_backbone, fetch_dataset
+    from lasttoken.fetch.datasets import fetch_dataset
+    from lasttoken.fetch.hub import fetch_backbone
     from lasttoken.model.pretrained import locate_backbone
 
     if not names:

@@ -56,7 +56,7 @@ def predict(
     from lasttoken.predict import Predictor
 
     if bool(texts) == (input is not None):
-        raise SettingsError("give either texts or --input, such as lasttoken predict RUN 'some text'")
+        raise SettingsError("give either texts, such as lasttoken predict RUN 'some text', or --input FILE (-: stdin)")
     _check_file_flags(input, {"--output": output, "--text": text, "--id": id})
     talk = terminal(quiet)
     if texts is not None and texts:
@@ -78,6 +78,10 @@ def _check_file_flags(input: str | None, flags: dict[str, Any]) -> None:
     output = flags["--output"]
     if output is None:
         return
+    if not output.parent.is_dir():
+        raise SettingsError(f"--output {output}: there is no folder {output.parent}; make it first")
+    if output.exists() and input is not None and output.samefile(input):
+        raise SettingsError(f"--output {output} is the file that --input reads; give another")
     if output.exists() and not output.is_file():
         raise SettingsError(f"--output {output} is a folder or a device; give a file")
     if output.suffix not in OUTPUT_SUFFIXES:

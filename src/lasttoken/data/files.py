@@ -163,6 +163,8 @@ def from_lists(
 
 
 def _strings(values: Iterable[object], name: str, kinds: tuple[type, ...]) -> list[str]:
+    if not isinstance(values, Iterable):
+        raise DataError(f"{name} is {brief(values)}; give a list of strings")
     if isinstance(values, str):
         raise DataError(f"{name} is one string, {values[:40]!r}; give a list of strings")
     made = []
@@ -231,6 +233,11 @@ def choose_columns(
     notes = list(table.notes)
     guessed_text = None if texts else _known(free, TEXT_NAMES)
     guessed_label = label or _known([name for name in free if name != guessed_text], LABEL_NAMES)
+    if guessed_text is None and not texts and not labelled and len(table.header) == 1:
+        raise DataError(
+            f"{table.source} has one column, {shown(table.header)}: if that is its name, pass it with --text; if it is "
+            "the first of one text a line, give the file on stdin, with --input -"
+        )
     if guessed_text is None and not texts:
         guessed_text = _only([name for name in free if name != guessed_label])
     if guessed_label is None and labelled and (texts or guessed_text):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lasttoken.catalog import BACKBONES
 from lasttoken.errors import BackboneError, nearest, one_of
-from lasttoken.fetch import fetch_backbone
+from lasttoken.fetch.hub import fetch_backbone
 from lasttoken.model.gpt import GPT, GPTConfig
 from lasttoken.model.weights import build_gpt, from_published, read_gpt_config, read_tensor_files, shape_of
 from lasttoken.tokenizer import Tokenizer
