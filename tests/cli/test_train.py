@@ -426,3 +426,10 @@ def test_resume_without_a_saved_state_starts_over_and_says_so_but_only_with_the_
     assert again.code == 0, again.err
     assert "killed before a state was saved" in again.err
     assert (out / "model.safetensors").read_bytes() == (run_dir / "model.safetensors").read_bytes()
+
+
+def test_evaluate_says_which_rows_it_was_trained_on(run_dir: Path) -> None:
+    n = len((run_dir / "splits/train.csv").read_text("utf-8").splitlines()) - 1
+    answer = run_cli("evaluate", run_dir, run_dir / "splits/train.csv")
+    assert f"{n} of the {n} texts are among those it was trained on" in answer.err
+    assert "trained on" not in run_cli("evaluate", run_dir, run_dir / "splits/test.csv").err

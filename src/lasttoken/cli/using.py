@@ -212,14 +212,23 @@ def evaluate(
 ) -> None:
     """Measure a classifier on a labelled file."""
     from lasttoken.data.files import read_examples
+    from lasttoken.data.splits import count_shared_texts
     from lasttoken.evaluation.evaluate import evaluate as measure
     from lasttoken.predict import Predictor
+    from lasttoken.rundir import RunDir
 
     talk = terminal(quiet)
     examples = read_examples(data, text=text or [], label=label, encoding=encoding)
     for note in examples.notes:
         talk.say(note)
     predictor = Predictor.load(run, device, precision)
+    trained_on = RunDir(run).splits / "train.csv"
+    if trained_on.is_file():
+        shared = count_shared_texts(read_examples(trained_on, text=["text"], label="label"), examples)
+        if shared:
+            talk.say(
+                f"{shared:,} of the {len(examples):,} texts are among those it was trained on: the figures flatter"
+            )
     with talk.bar("evaluating", len(examples)) as advance:
         metrics = measure(predictor, examples, talk.say, lambda n: advance(n, "")).to_json()
     if as_json:

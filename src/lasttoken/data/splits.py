@@ -257,8 +257,18 @@ def _refuse_rare(
     others = f" (and {len(rare) - 1} more labels are too rare)" if len(rare) > 1 else ""
     raise DataError(
         f"label {labels[worst]!r} of {examples.source or 'the data'} has {found}, too few for one in each of"
-        f" {', '.join(names)}{others}; add examples of it, or remove or merge the label"
+        f" {', '.join(names)}{others}; {_advice_for_rare(labels, rare)}"
     )
+
+
+def _advice_for_rare(labels: list[str], rare: list[int]) -> str:
+    """What to do about labels with too few rows; many of them mean another mistake than a few."""
+    if 2 * len(rare) <= len(labels):
+        return "add examples of it, or remove or merge the label"
+    mark = next((mark for mark in ("|", ";", ",") if sum(mark in labels[at] for at in rare) * 2 > len(rare)), None)
+    if mark:
+        return f"the column seems to hold several labels a row, parted by {mark!r}; keep one label a row"
+    return "add examples of it, or remove or merge the label; is it the label column (--label)?"
 
 
 def _quotas(n_rows: Indices, fractions: Sequence[float]) -> Indices:
@@ -468,9 +478,10 @@ def check_splits(splits: Splits) -> None:
         DataError: names the label, the split and a row.
     """
     known, _ = number_labels(splits.train)
+    there = set(known)
     for name, examples in splits.named().items():
         for row, label in enumerate(labels_of(examples), 1):
-            if label not in known:
+            if label not in there:
                 raise DataError(
                     f"row {row} of {_source(examples, name)} has label {label!r}, which is not one of {one_of(known)}"
                     f" in {_source(splits.train, 'train')}; fix the row, or add examples of that label to train"
