@@ -98,9 +98,8 @@ class Predictor:
         self, encoded: Encoded, machine: Machine, progress: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
         found = np.empty((len(encoded), len(self.labels)), dtype=np.float32)
-        offsets = encoded.offsets
         for rows in batches_by_length(encoded.lengths, machine.token_budget):
-            ids = np.concatenate([encoded.token_ids[offsets[row] : offsets[row + 1]] for row in rows])
+            ids = encoded.ids_of(rows)
             packing = Packing(encoded.lengths[rows].tolist(), machine.device)
             with machine.autocast():
                 logits = self.classifier(torch.from_numpy(ids).to(machine.device), packing)

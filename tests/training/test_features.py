@@ -418,3 +418,12 @@ def test_nothing_is_kept_where_everything_trains(own_cache: Path) -> None:
     source = trunk_pass(FeatureCache(LIMIT), train_blocks="all").source(TEXTS, "train")
     assert content(source).tolist() == TEXTS.token_ids.tolist()
     assert list(own_cache.iterdir()) == []
+
+
+def test_where_texts_start_is_added_up_once_however_many_batches_are_read() -> None:
+    encoded = random_encoded(20)
+    assert encoded.offsets is encoded.offsets
+    by_hand = [
+        token for row in (3, 0, 7) for token in encoded.token_ids[encoded.offsets[row] : encoded.offsets[row + 1]]
+    ]
+    assert encoded.ids_of([3, 0, 7]).tolist() == by_hand

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +40,14 @@ class Encoded:
         """Tokens of the longest text."""
         return int(self.lengths.max(initial=0))
 
-    @property
+    @cached_property
     def offsets(self) -> NDArray[np.int64]:
         """Where each text starts, and the end, [N + 1]."""
         return np.concatenate(([0], np.cumsum(self.lengths)))
+
+    def ids_of(self, rows: Iterable[int]) -> NDArray[np.int32]:
+        """The token ids of some texts, end to end in that order."""
+        return np.concatenate([self.token_ids[self.offsets[row] : self.offsets[row + 1]] for row in rows])
 
 
 def encode_texts(

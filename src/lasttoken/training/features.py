@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -61,17 +61,13 @@ class StoredFeatures:
     array: NDArray[np.float32]
     keeps_tokens: bool
     device: torch.device
-    _offsets: NDArray[np.int64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_offsets", self.encoded.offsets)
 
     def batch(self, rows: Sequence[int]) -> tuple[Tensor, Packing]:
         """See FeatureSource."""
         packing = Packing(self.encoded.lengths[list(rows)].tolist(), self.device)
         if self.keeps_tokens:
-            pieces = [self.array[self._offsets[row] : self._offsets[row + 1]] for row in rows]
-            block = np.concatenate(pieces)
+            offsets = self.encoded.offsets
+            block = np.concatenate([self.array[offsets[row] : offsets[row + 1]] for row in rows])
         else:
             block = self.array[list(rows)]
         return torch.from_numpy(block).to(self.device), packing
@@ -88,14 +84,11 @@ class LiveFeatures:
     @torch.no_grad()
     def batch(self, rows: Sequence[int]) -> tuple[Tensor, Packing]:
         """See FeatureSource."""
-        offsets = self.encoded.offsets
-        ids = np.concatenate([self.encoded.token_ids[offsets[row] : offsets[row + 1]] for row in rows])
+        ids = torch.from_numpy(self.encoded.ids_of(rows)).to(self.machine.device)
         packing = Packing(self.encoded.lengths[list(rows)].tolist(), self.machine.device)
         with self.machine.autocast():
-            features = self.classifier.trunk(torch.from_numpy(ids).to(self.machine.device), packing)
-        return (
-            features if features.dtype == torch.float64 else features.float()
-        ) if features.is_floating_point() else features, packing
+            features = self.classifier.trunk(ids, packing)
+        return (features.float() if features.dtype == torch.bfloat16 else features), packing
 
 
 def trunk_hash(classifier: Classifier) -> str:
