@@ -10,10 +10,11 @@ what makes some hundred trainings a matter of minutes. `paired_interval` compare
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ class Bench:
         classifier, encoded, key = self._prepare(settings)
         started = time.perf_counter()
         if key not in self.sources:
-            trunk = TrunkPass(classifier, self.machine, cache=None, say=print)
+            trunk = TrunkPass(classifier, self.machine, cache=None, say=partial(print, file=sys.stderr))
             self.sources[key] = trunk.source(encoded, self.data.name)
         trunk_s = time.perf_counter() - started
         splits = {name: Split(View(self.sources[key], at), self.data.label_ids[at]) for name, at in rows.items()}
