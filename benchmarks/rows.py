@@ -168,11 +168,14 @@ class Bench:
             encoded = encode(max_length, pad=True)
         config = ClassifierConfig(
             tuple(self.data.labels), settings.read, settings.causal_mask, max_length, settings.truncate,
-            settings.train_blocks, backbone.end_of_text_id, backbone.name,
+            settings.train_blocks, backbone.end_of_text_id, backbone.name, self.machine.precision == "int8",
         )  # fmt: skip
         reading = settings.read if settings.train_blocks == "head" else pads
         key = (settings.train_blocks, reading, settings.causal_mask, max_length, settings.truncate)
-        return Classifier(backbone.gpt, config, settings.seed), encoded, key
+        classifier = Classifier(backbone.gpt, config, settings.seed)
+        if config.int8_trunk:
+            classifier.quantize_trunk()
+        return classifier, encoded, key
 
 
 def paired_interval(

@@ -23,7 +23,7 @@ BALANCES = ("none", "undersample")
 READS = ("last", "first", "mean", "padded-last")
 ENDS = ("head", "tail")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 SCHEDULES = ("constant", "cosine")
 KEEPS = ("best", "last")
 METRICS = {"loss": "min", "accuracy": "max", "macro_f1": "max"}  # what `keep=best` can follow, and its direction
@@ -81,7 +81,11 @@ class Settings:
     seed: int = _setting(123, "Seed of the head, the order and the split.")
     # the machine
     device: str = _setting("auto", "Where to compute.", DEVICES)
-    precision: str = _setting("auto", "Number format; auto: bfloat16 autocast on CUDA, float32 elsewhere.", PRECISIONS)
+    precision: str = _setting(
+        "auto",
+        "Number format; auto: bfloat16 autocast on CUDA, float32 elsewhere. int8: the trunk in 8 bits, on the CPU.",
+        PRECISIONS,
+    )
     cache_limit: str | None = _setting(
         None, "Most that cached features may fill, such as 20GB; default: a quarter of the free disk."
     )
@@ -125,6 +129,10 @@ class Settings:
         ):
             raise SettingsError(
                 f"--train-blocks is {self.train_blocks!r}; use head, all, or a number of blocks such as 1"
+            )
+        if self.precision == "int8" and self.train_blocks == "all":
+            raise SettingsError(
+                "--precision int8 is for the frozen trunk, and --train-blocks all leaves none; train fewer blocks"
             )
         try:
             _ = self.cache_limit_bytes

@@ -48,7 +48,7 @@ class Predictor:
     """A classifier on a machine, with its tokenizer."""
 
     def __init__(self, classifier: Classifier, tokenizer: Tokenizer, machine: Machine = CPU) -> None:
-        """Moves the classifier to the machine.
+        """Moves the classifier to the machine; on one of precision int8 its trunk is quantized, for good.
 
         Raises:
             DeviceError: the device computes other logits than the CPU for eight texts.
@@ -58,11 +58,13 @@ class Predictor:
             encoded = self.encode(SELF_CHECK_TEXTS)
             expected = self._logits(encoded, CPU)
             classifier.to(machine.device)
+            if machine.precision == "int8":
+                classifier.quantize_trunk()
             compare_logits(torch.from_numpy(expected), torch.from_numpy(self._logits(encoded, machine)), machine)
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto", precision: str = "auto") -> Predictor:
-        """Load a finished run's classifier.
+        """Load a finished run's classifier. `precision` auto is int8 where its trunk was trained in int8.
 
         Raises:
             RunError, BackboneError: not a finished run, or torn; see `load_classifier`.
@@ -70,7 +72,10 @@ class Predictor:
         """
         RunDir(folder).read_metrics()
         quicken_cpu()
-        return cls(*load_classifier(folder), pick_machine(device, precision))
+        classifier, tokenizer = load_classifier(folder)
+        if precision == "auto" and classifier.config.int8_trunk:
+            precision = "int8"
+        return cls(classifier, tokenizer, pick_machine(device, precision))
 
     @property
     def labels(self) -> tuple[str, ...]:

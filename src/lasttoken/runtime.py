@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,7 +17,8 @@ from lasttoken.config import DEVICES, PRECISIONS
 from lasttoken.errors import DeviceError, SettingsError, one_of
 
 TOKENS_AT_A_TIME = {"cpu": 512, "cuda": 16_384, "mps": 4_096}  # CPU: larger blocks fall out of its caches
-TOLERANCE = {"float32": 1e-2, "bfloat16": 0.25}  # of logits against the CPU's, relative to their spread; TF32 passes
+MALLOC = {-3: 32 << 20, -1: 1 << 30, -2: 64 << 20}  # glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD; bytes
+TOLERANCE = {"float32": 1e-2, "bfloat16": 0.25, "int8": 0.25}  # of logits against the CPU's, relative to their spread; TF32 passes
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Machine:
     """A device and the number format to compute in on it."""
 
     device: torch.device
-    precision: str  # float32 or bfloat16
+    precision: str  # float32, bfloat16, or int8: float32 but for the trunk's linear layers
 
     @property
     def token_budget(self) -> int:
@@ -33,7 +35,7 @@ class Machine:
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context to compute in."""
-        if self.precision == "float32":
+        if self.precision != "bfloat16":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
@@ -42,17 +44,20 @@ CPU = Machine(torch.device("cpu"), "float32")
 
 
 def pick_machine(device: str = "auto", precision: str = "auto") -> Machine:
-    """The device asked for, or the best there is; bfloat16 by itself only on CUDA.
+    """The device asked for, or the best there is; bfloat16 by itself only on CUDA, int8 only on the CPU.
 
     Raises:
-        SettingsError: a device that this machine, or this build of torch, does not have, or no device at all.
+        SettingsError: a device that this machine, or this build of torch, does not have, no device at all, or one
+            that does not go with the precision.
     """
     for flag, value, known in (("--device", device, DEVICES), ("--precision", precision, PRECISIONS)):
         if value not in known:
             raise SettingsError(f"{flag} is {value!r}; use one of {one_of(known)}")
+    if precision == "int8" and device not in ("auto", "cpu"):
+        raise SettingsError(f"--precision int8 is for the CPU; use --device cpu, or another precision on {device}")
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        device = "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
+        device = "cpu" if precision == "int8" else "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
     if not there[device]:
         found = ", ".join(name for name, present in there.items() if present)
         raise SettingsError(
@@ -64,8 +69,17 @@ def pick_machine(device: str = "auto", precision: str = "auto") -> Machine:
 
 
 def quicken_cpu() -> None:
-    """Treat numbers below 1e-38 as zero: on CPUs, arithmetic with them is many times slower."""
+    """What makes torch quicker on CPUs and changes no result that matters; for the whole process.
+
+    Numbers below 1e-38 are zero: arithmetic with them is many times slower. And freed memory is kept for the next
+    tensor: by default glibc gives large blocks back to the system, which then maps and clears them again page by
+    page, a third of the time of a tail's step (benchmarks/2026-11-25-speed.md).
+    """
     torch.set_flush_denormal(True)
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, n_bytes in MALLOC.items():
+            mallopt(parameter, n_bytes)
 
 
 def compare_logits(expected: Tensor, found: Tensor, machine: Machine) -> None:

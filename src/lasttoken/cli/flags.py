@@ -21,7 +21,10 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")]
-Precision = Annotated[Literal["auto", "float32", "bfloat16"], typer.Option("--precision", help="Number format.")]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16", "int8"],
+    typer.Option("--precision", help="Number format; auto: that of the training's trunk."),
+]
 TextColumns = Annotated[
     list[str] | None, typer.Option("--text", help="Column of the text; may be given several times.")
 ]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lasttoken.errors import SettingsError
 from lasttoken.model.gpt import GPT
+from lasttoken.model.linear import Linear
 from lasttoken.model.packing import Packing
 
 
@@ -36,6 +37,7 @@ class ClassifierConfig:
     train_blocks: str  # head, a number, or all
     end_of_text_id: int
     backbone: str  # where the weights came from; for people only
+    int8_trunk: bool = False  # trained on a trunk that computes in 8 bits, so that it is served by the same one
 
     @property
     def pads(self) -> bool:
@@ -98,6 +100,13 @@ class Classifier(nn.Module):
     def trained(self) -> dict[str, nn.Parameter]:
         """The tail's parameters by name."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def quantize_trunk(self) -> None:
+        """Let the trunk's linear layers compute in 8 bits, for good; see model/linear.py. The tail stays as it is."""
+        for block in self.gpt.blocks[: self.n_frozen or 0]:
+            for module in block.modules():
+                if isinstance(module, Linear):
+                    module.quantize()
 
     def trunk_tensors(self) -> dict[str, Tensor]:
         """The tensors that features depend on, by name."""

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lasttoken.model.linear import Linear, linear
 from lasttoken.model.packing import Packing
 
 
@@ -54,8 +55,8 @@ class Attention(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.n_head = config.n_head
-        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
-        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.c_attn = Linear(config.n_embd, 3 * config.n_embd)
+        self.c_proj = Linear(config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor, packing: Packing, causal: bool) -> Tensor:
         """Every token attends, [n, C] -> [n, C]."""
@@ -79,7 +80,7 @@ class Attention(nn.Module):
         batch, width = packing.n_texts, x.shape[1]
         w_q, w_k, w_v = self.c_attn.weight.view(3, width, width)
         b_q, _, b_v = self.c_attn.bias.view(3, width)
-        q = F.linear(x[packing.starts + at], w_q, b_q).view(batch, self.n_head, -1)  # [B, H, D]
+        q = linear(x[packing.starts + at], w_q, b_q).view(batch, self.n_head, -1)  # [B, H, D]
         q = torch.einsum("bhd,hdc->bhc", q, w_k.view(self.n_head, -1, width))
         keys = packing.pad(x)  # [B, T, C]
         scores = q @ keys.transpose(1, 2) / math.sqrt(width // self.n_head)  # [B, H, T]
@@ -105,12 +106,12 @@ class MLP(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         inner = config.n_inner or 4 * config.n_embd
-        self.c_fc = nn.Linear(config.n_embd, inner)
-        self.c_proj = nn.Linear(inner, config.n_embd)
+        self.c_fc = Linear(config.n_embd, inner)
+        self.c_proj = Linear(inner, config.n_embd)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., C] -> [..., C]."""
-        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))  # type: ignore[no-any-return]
+        """[n, C] -> [n, C]."""
+        return self.c_proj(self.c_fc(x, gelu=True))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):

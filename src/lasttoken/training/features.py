@@ -100,6 +100,8 @@ def trunk_hash(classifier: Classifier) -> str:
     digest = hashlib.sha256()
     reading = config.read if not classifier.keeps_tokens else ""
     facts = [classifier.n_frozen, config.causal_mask, reading, shape.n_head, shape.layer_norm_epsilon]
+    if config.int8_trunk:
+        facts.append("int8")
     digest.update(json.dumps(facts).encode())
     for name, tensor in sorted(classifier.trunk_tensors().items()):
         array = tensor.detach().cpu().contiguous().numpy()

@@ -65,7 +65,7 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, machine: Mac
             "batches are dropped"
         )
     labels = natural_order(labels_of(splits.train))
-    config = _classifier_config(splits, labels, backbone, settings, notes)
+    config = _classifier_config(splits, labels, backbone, settings, machine, notes)
     predictor = Predictor(Classifier(backbone.gpt, config, settings.seed), backbone.tokenizer, machine)
     encoded = {name: predictor.encode(examples.texts) for name, examples in splits.named().items()}
     notes += _cuts(encoded, config)
@@ -86,7 +86,7 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, machine: Mac
 
 
 def _classifier_config(
-    splits: Splits, labels: list[str], backbone: Backbone, settings: Settings, notes: list[str]
+    splits: Splits, labels: list[str], backbone: Backbone, settings: Settings, machine: Machine, notes: list[str]
 ) -> ClassifierConfig:
     max_length = settings.max_length or backbone.max_length
     if settings.read == "padded-last" and settings.max_length is None:
@@ -115,6 +115,7 @@ def _classifier_config(
         train_blocks=settings.train_blocks,
         end_of_text_id=backbone.end_of_text_id,
         backbone=backbone.name,
+        int8_trunk=machine.precision == "int8",
     )
 
 

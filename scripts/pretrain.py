@@ -1,0 +1,420 @@
+"""Pretrain a small GPT for classification: the next token, and what a sentence model says of whole texts.
+
+    corpus/*.txt.gz ─► documents ─► byte-level BPE ─► rows of 257 ids           ─► next-token loss
+                                └─► texts of 1-3 sentences ─► teacher's vectors ─► next-token loss + (1 - cosine) at
+                                                                                   the last token
+
+A step is a batch of rows and a batch of texts. Muon (Jordan et al. 2024) moves the matrices of the blocks, AdamW the
+rest. Every batch is a function of (seed, step), so a killed training goes on from its last checkpoint as if nothing
+had happened. What is left in --out is a backbone folder with its card, in float16.
+
+    python scripts/pretrain.py --corpus CORPUS --teacher all-MiniLM-L6-v2/ --steps 3000 --work work/ --out pocket/
+    python scripts/pretrain.py … --start src/lasttoken/pocket        # go on from published weights and tokenizer
+
+The corpus is a folder of gzipped text, one line a turn, sentence or paragraph, a blank line between documents. The
+teacher is a folder of a BERT sentence model that is read by the mean of its tokens (read with transformers).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import math
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lasttoken.model.gpt import GPT, GPTConfig
+from lasttoken.model.linear import Linear
+from lasttoken.model.packing import Packing
+from lasttoken.model.pretrained import load_backbone
+from lasttoken.model.weights import to_published, write_gpt_config
+from lasttoken.runtime import quicken_cpu
+from lasttoken.storage import write_text
+from lasttoken.tokenizer import Tokenizer
+
+END_OF_TEXT = "<|endoftext|>"
+PIECE = 4_000  # characters; longer documents are cut into pieces at their lines
+HELD_OUT = 300_000  # tokens at the end of the shuffled documents, never trained on
+VALIDATION_ROWS = 192  # of them read at every validation
+LONGEST = 64  # tokens of a text that the teacher sees
+WARM_UP, FINAL = 60, 0.02  # steps; part of the learning rate that is left at the end
+
+
+# ---------------------------------------------------------------------- text
+
+
+def read_documents(corpus: Path) -> Iterator[list[str]]:
+    """Documents as lists of lines, none much longer than PIECE characters."""
+    for path in sorted(corpus.glob("*.txt.gz")):
+        lines: list[str] = []
+        size = 0
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            for line in file:
+                line = line.strip()
+                if line:
+                    lines.append(line)
+                    size += len(line)
+                if lines and (not line or size > PIECE):
+                    yield lines
+                    lines, size = [], 0
+        if lines:
+            yield lines
+
+
+def texts_of(lines: list[str], random: np.random.Generator) -> Iterator[str]:
+    """A document as texts of one to three of its sentences or turns."""
+    sentences = [part for line in lines for part in re.split(r"(?<=[.!?]) +", line) if part]
+    place = 0
+    while place < len(sentences):
+        n = int(random.choice((1, 1, 2, 3)))
+        yield " ".join(sentences[place : place + n])
+        place += n
+
+
+def train_tokenizer(documents: list[list[str]], vocab_size: int) -> Tokenizer:
+    """A byte-level BPE of this text; <|endoftext|> is token 0."""
+    from tokenizers import Tokenizer as Fast
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    fast = Fast(models.BPE())
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet)
+    fast.train_from_iterator(("\n".join(lines) for lines in documents), trainer, length=len(documents))
+    return Tokenizer(fast)
+
+
+# ---------------------------------------------------------------------- numbers
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The corpus as numbers, kept in --work."""
+
+    stream: NDArray[np.uint16]  # every document after a token 0, end to end; the last HELD_OUT are validation
+    text_ids: NDArray[np.uint16]  # the texts, end to end
+    text_lengths: NDArray[np.int64]  # [N]
+    vectors: NDArray[np.float16] | None  # [N, teacher's width], of length one
+
+
+def make_numbers(documents: list[list[str]], tokenizer: Tokenizer, args: argparse.Namespace) -> Numbers:
+    """Encode the documents, draw texts from those that are trained on, and ask the teacher about them."""
+    random = np.random.default_rng(args.seed)
+    documents = [documents[place] for place in random.permutation(len(documents))]
+    pieces: list[NDArray[np.uint16]] = []
+    for start in range(0, len(documents), 4096):
+        for ids in tokenizer.encode_many(["\n".join(lines) for lines in documents[start : start + 4096]]):
+            pieces.append(np.array([0, *ids], dtype=np.uint16))
+    stream = np.concatenate(pieces)
+    ends = np.cumsum([len(piece) for piece in pieces])
+    n_train = int(np.searchsorted(ends, len(stream) - HELD_OUT))
+    texts = [text for lines in documents[:n_train] for text in texts_of(lines, random)]
+    chosen = [texts[place] for place in random.permutation(len(texts))[: args.texts]]
+    encoded = tokenizer.encode_many(chosen)
+    kept = [(text, ids) for text, ids in zip(chosen, encoded, strict=True) if 2 <= len(ids) <= LONGEST]
+    print(f"{len(documents):,} documents, {len(stream):,} tokens; {len(kept):,} texts", flush=True)
+    vectors = ask_teacher(args.teacher, [text for text, _ in kept]) if args.teacher else None
+    text_ids = np.concatenate([np.array(ids, dtype=np.uint16) for _, ids in kept])
+    return Numbers(stream, text_ids, np.array([len(ids) for _, ids in kept], dtype=np.int64), vectors)
+
+
+@torch.inference_mode()
+def ask_teacher(folder: Path, texts: list[str]) -> NDArray[np.float16]:
+    """The teacher's vectors of texts, [N, width], each of length one: the mean of its tokens."""
+    from transformers import AutoModel, AutoTokenizer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    fast = AutoTokenizer.from_pretrained(folder)
+    teacher = AutoModel.from_pretrained(folder).to(device).eval()
+    for module in teacher.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = Linear  # quicker on CPUs
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    found = np.empty((len(texts), teacher.config.hidden_size), dtype=np.float16)
+    started = time.monotonic()
+    for start in range(0, len(order), 256):
+        rows = order[start : start + 256]
+        batch = fast([texts[row] for row in rows], padding=True, truncation=True, max_length=128, return_tensors="pt")
+        batch = batch.to(device)
+        hidden = teacher(**batch).last_hidden_state
+        mask = batch["attention_mask"][:, :, None]
+        if start % 25_600 == 0:
+            print(f"{start:,} texts, {time.monotonic() - started:.0f} s", flush=True)
+        found[rows] = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).cpu().numpy()
+    print(f"the teacher read {len(texts):,} texts in {time.monotonic() - started:.0f} s", flush=True)
+    return found
+
+
+def load_numbers(tokenizer: Tokenizer | None, args: argparse.Namespace) -> tuple[Numbers, Tokenizer]:
+    """From --work, or made and kept there."""
+    work: Path = args.work
+    path = work / "numbers.npz"
+    if path.is_file():
+        content = np.load(path)
+        vectors = content["vectors"] if "vectors" in content else None
+        return Numbers(content["stream"], content["text_ids"], content["text_lengths"], vectors), Tokenizer.load(work)
+    work.mkdir(parents=True, exist_ok=True)
+    documents = list(read_documents(args.corpus))
+    if not documents:
+        raise SystemExit(f"there is no *.txt.gz with text in {args.corpus}")
+    tokenizer = tokenizer or train_tokenizer(documents, args.vocab_size)
+    write_text(work / "tokenizer.json", tokenizer.to_json())
+    numbers = make_numbers(documents, tokenizer, args)
+    found = {name: value for name, value in vars(numbers).items() if value is not None}
+    np.savez(work / "making.npz", **found)
+    (work / "making.npz").replace(path)
+    return numbers, tokenizer
+
+
+# ---------------------------------------------------------------------- training
+
+
+class Student(nn.Module):
+    """The GPT, and the linear map from its last token to the teacher's vector, which is not shipped."""
+
+    def __init__(self, gpt: GPT, width: int) -> None:
+        super().__init__()
+        self.gpt = gpt
+        self.to_teacher = nn.Linear(gpt.config.n_embd, width)
+
+    def loss(self, ids: Tensor, packing: Packing, vectors: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean next-token loss in nats, and the mean of 1 - cosine to the teacher at the last tokens."""
+        hidden = self.gpt(ids, packing)
+        last = packing.starts + packing.lengths - 1
+        has_next = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
+        has_next[last] = False
+        logits = self.gpt.logits(hidden[has_next])
+        next_ids = ids[1:][has_next[:-1]]
+        lm = F.cross_entropy(logits.float(), next_ids)
+        if vectors is None:
+            return lm, lm.new_zeros(())
+        cosine = F.cosine_similarity(self.to_teacher(hidden[last]).float(), vectors, dim=1)
+        return lm, (1 - cosine).mean()
+
+
+def optimizers(student: Student, args: argparse.Namespace) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for the rest."""
+    matrices = [p for name, p in student.named_parameters() if ".h." in name and p.dim() == 2]
+    rest = [p for name, p in student.named_parameters() if not (".h." in name and p.dim() == 2)]
+    if not hasattr(torch.optim, "Muon"):
+        raise SystemExit(f"torch {torch.__version__} has no Muon; use 2.9 or later")
+    return [
+        torch.optim.Muon(matrices, lr=args.muon_rate, weight_decay=0.0, momentum=0.95),
+        torch.optim.AdamW(rest, lr=args.adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    ]
+
+
+def rate(step: int, steps: int) -> float:
+    """The part of the learning rate at a step: up, flat to a quarter, then down in a line."""
+    if step < WARM_UP:
+        return (step + 1) / WARM_UP
+    return 1.0 if step < steps / 4 else FINAL + (1 - FINAL) * (steps - step) / (steps * 3 / 4)
+
+
+class Batches:
+    """Rows and texts of each step, by (seed, step) alone."""
+
+    def __init__(self, numbers: Numbers, args: argparse.Namespace) -> None:
+        self.numbers, self.args, self.device = numbers, args, args.device
+        self.n_rows = (len(numbers.stream) - HELD_OUT) // args.row
+        self.starts = np.cumsum(numbers.text_lengths) - numbers.text_lengths
+        self.passes: dict[tuple[str, int], NDArray[np.int64]] = {}
+
+    def _take(self, name: str, n: int, step: int, size: int) -> NDArray[np.int64]:
+        """`size` of n places, every one once in each pass."""
+        per_pass = n // size
+        number, place = divmod(step, per_pass)
+        if (name, number) not in self.passes:
+            self.passes = {key: value for key, value in self.passes.items() if key[0] != name}
+            seed = [self.args.seed, number, len(name)]
+            self.passes[name, number] = np.random.default_rng(seed).permutation(n)
+        return self.passes[name, number][place * size : (place + 1) * size]
+
+    def _rows(self, first: int, places: NDArray[np.int64]) -> tuple[Tensor, Packing]:
+        row = self.args.row
+        ids = np.stack([self.numbers.stream[first + at * row : first + at * row + row + 1] for at in places])
+        tensor = torch.from_numpy(ids.astype(np.int64)).flatten().to(self.device)
+        return tensor, Packing([row + 1] * len(places), self.device)
+
+    def rows(self, step: int) -> tuple[Tensor, Packing]:
+        """A batch of rows."""
+        return self._rows(0, self._take("row", self.n_rows, step, self.args.rows))
+
+    def validation(self) -> Iterator[tuple[Tensor, Packing]]:
+        """The rows held out."""
+        first = len(self.numbers.stream) - HELD_OUT
+        for start in range(0, VALIDATION_ROWS, 16):
+            yield self._rows(first, np.arange(start, start + 16))
+
+    def texts(self, step: int) -> tuple[Tensor, Packing, Tensor | None]:
+        """A batch of texts and the teacher's vectors."""
+        numbers = self.numbers
+        at = self._take("texts", len(numbers.text_lengths), step, self.args.batch_texts)
+        pieces = [numbers.text_ids[self.starts[i] : self.starts[i] + numbers.text_lengths[i]] for i in at]
+        ids = torch.from_numpy(np.concatenate(pieces).astype(np.int64)).to(self.device)
+        vectors = numbers.vectors
+        known = None if vectors is None else torch.from_numpy(vectors[at].astype(np.float32)).to(self.device)
+        return ids, Packing(numbers.text_lengths[at].tolist(), self.device), known
+
+
+@torch.no_grad()
+def validate(student: Student, batches: Batches) -> float:
+    """Mean next-token loss on the held-out rows, in nats, in float32."""
+    student.eval()
+    losses = [student.loss(ids, packing, None)[0].item() for ids, packing in batches.validation()]
+    student.train()
+    return sum(losses) / len(losses)
+
+
+def train(student: Student, numbers: Numbers, args: argparse.Namespace) -> dict[str, Any]:
+    """Train to the last step; returns what the card says."""
+    batches, both = Batches(numbers, args), optimizers(student, args)
+    state_file = args.work / "state.pt"
+    log = (args.work / "log.jsonl").open("a", encoding="utf-8")
+    step, seconds, n_tokens = 0, 0.0, 0
+    if state_file.is_file():
+        state = torch.load(state_file, map_location=args.device, weights_only=True)
+        if state["steps"] != args.steps:
+            raise SystemExit(f"{state_file} is of a training of {state['steps']} steps; give that, or another --work")
+        student.load_state_dict(state["student"])
+        for optimizer, saved in zip(both, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        step, seconds, n_tokens = state["step"], state["seconds"], state["n_tokens"]
+        print(f"going on after step {step:,}", flush=True)
+    base = [args.muon_rate, args.adam_rate]
+    first = validate(student, batches) if step == 0 else math.nan
+    print(f"validation loss before training {first:.4f}", flush=True)
+    started, since = time.monotonic(), seconds
+    sums = [0.0, 0.0, 0.0]
+    while step < args.steps:
+        part = rate(step, args.steps)
+        for optimizer, full in zip(both, base, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = full * part
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.bfloat16):
+            ids, packing = batches.rows(step)
+            row_loss, _ = student.loss(ids, packing, None)
+        row_loss.backward()
+        n_tokens += len(ids)
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.bfloat16):
+            ids, packing, vectors = batches.texts(step)
+            text_loss, distance = student.loss(ids, packing, vectors)
+        (text_loss * args.text_weight + distance * args.teacher_weight).backward()
+        n_tokens += len(ids)
+        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        for optimizer in both:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        step += 1
+        sums = [a + float(b) for a, b in zip(sums, (row_loss, text_loss, distance), strict=True)]
+        if step % args.every == 0 or step == args.steps:
+            seconds = since + time.monotonic() - started
+            line = {
+                "step": step,
+                "row_loss": sums[0] / args.every,
+                "text_loss": sums[1] / args.every,
+                "distance": sums[2] / args.every,
+                "validation_loss": validate(student, batches),
+                "n_tokens": n_tokens,
+                "seconds": round(seconds),
+            }
+            sums = [0.0, 0.0, 0.0]
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+            print(line, flush=True)
+            state = {
+                "student": student.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in both],
+                "step": step,
+                "steps": args.steps,
+                "seconds": seconds,
+                "n_tokens": n_tokens,
+            }
+            torch.save(state, args.work / "state.tmp")
+            (args.work / "state.tmp").replace(state_file)
+    return {"n_tokens": n_tokens, "seconds": seconds, "validation_loss": validate(student, batches)}
+
+
+# ---------------------------------------------------------------------- what is left
+
+
+def save_backbone(out: Path, gpt: GPT, tokenizer: Tokenizer, facts: dict[str, Any]) -> None:
+    """config.json, model.safetensors in float16, tokenizer.json, and pretraining.json with every figure of the card."""
+    out.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.half() for name, tensor in to_published(gpt.state_dict()).items()}
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    content = {
+        "architectures": ["GPT2LMHeadModel"],
+        **write_gpt_config(gpt.config),
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "dtype": "float16",
+    }
+    write_text(out / "config.json", json.dumps(content, indent=1) + "\n")
+    write_text(out / "tokenizer.json", tokenizer.to_json())
+    write_text(out / "pretraining.json", json.dumps(facts, indent=1) + "\n")
+
+
+def main() -> None:
+    """Read the flags, make the numbers, train, and leave a backbone."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, help="folder of a sentence model; without it the texts are only read")
+    parser.add_argument("--work", type=Path, required=True, help="folder of numbers, checkpoints and the log")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the backbone")
+    parser.add_argument("--start", help="backbone to go on from, with its tokenizer")
+    parser.add_argument("--vocab-size", type=int, default=8192)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--positions", type=int, default=512)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--rows", type=int, default=16, help="rows in a step")
+    parser.add_argument("--row", type=int, default=256, help="tokens predicted in a row")
+    parser.add_argument("--texts", type=int, default=400_000, help="texts to draw for the teacher")
+    parser.add_argument("--batch-texts", type=int, default=192, help="texts in a step")
+    parser.add_argument("--text-weight", type=float, default=0.5, help="of the next-token loss on texts")
+    parser.add_argument("--teacher-weight", type=float, default=5.0, help="of 1 - cosine to the teacher")
+    parser.add_argument("--muon-rate", type=float, default=0.02)
+    parser.add_argument("--adam-rate", type=float, default=3e-3)
+    parser.add_argument("--every", type=int, default=50, help="steps between checkpoints")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--bfloat16", action=argparse.BooleanOptionalAction, default=True)
+    args = parser.parse_args()
+    quicken_cpu()
+    torch.manual_seed(args.seed)
+    backbone = load_backbone(args.start) if args.start else None
+    numbers, tokenizer = load_numbers(backbone.tokenizer if backbone else None, args)
+    if backbone:
+        gpt = backbone.gpt
+    else:
+        config = GPTConfig(args.vocab_size, args.positions, args.width, args.layers, args.heads)
+        gpt = GPT(config).init_weights(args.seed)
+    width = numbers.vectors.shape[1] if numbers.vectors is not None else 1
+    student = Student(gpt.requires_grad_(True), width).to(args.device)
+    found = train(student, numbers, args)
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    for name in ("corpus", "teacher", "work", "out"):
+        settings[name] = Path(settings[name]).name if settings[name] else None
+    n_parameters = sum(p.numel() for p in gpt.parameters())
+    facts = {"n_parameters": n_parameters, **found, "settings": settings, "torch": torch.__version__}
+    save_backbone(args.out, gpt.cpu(), tokenizer, facts)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

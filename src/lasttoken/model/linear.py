@@ -1,0 +1,122 @@
+"""Linear layers that are quick on CPUs: oneDNN's float32 products, and int8 products for a frozen trunk.
+
+torch.nn.Linear hands float32 products on x86 CPUs to MKL, which on AMD's runs at half of what the cores can do
+(measured: benchmarks/2026-11-25-speed.md). oneDNN, which comes with torch too, does not; torch reaches it through the
+operators that torch.compile emits, and here through the same ones. Where they are missing, or for any other device or
+number format, everything falls back to torch.nn.functional.linear, with the same result to rounding.
+
+int8: y = (q_x - 128) · q_wᵀ · s_x · s_w + b, where s_x is one scale for each token and s_w one for each output:
+
+    s_x = max|x| / 127,  q_x = round(x / s_x) + 128  (uint8)        s_w, q_w likewise (int8, symmetric)
+
+A scale belongs to one token, so the answer for a text does not depend on what it is batched with (a scale for the
+whole tensor, as in torch's own dynamic quantization, would). The sum of products is exact in 32-bit integers.
+Source of the scheme: Dettmers et al. 2022, *LLM.int8()*, section 2 (row- and column-wise absmax quantization).
+"""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TINY = 1e-12  # below it a row counts as zeros
+EMPTY: list[float] = []
+
+
+@cache
+def has_onednn() -> bool:
+    """Whether oneDNN's float32 products are there and worth taking: torch on an x86 CPU."""
+    return (
+        torch.backends.mkldnn.is_available()
+        and platform.machine().lower() in ("x86_64", "amd64")
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+@cache
+def has_int8() -> bool:
+    """Whether oneDNN's 8-bit products are there; without them int8 gives the same numbers slowly."""
+    return has_onednn() and hasattr(torch.ops.onednn, "qlinear_pointwise")
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
+    kind, how = ("gelu", "tanh") if gelu else ("none", "")
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, kind, EMPTY, how)  # type: ignore[no-any-return]
+
+
+class _Product(torch.autograd.Function):
+    """x · weightᵀ + bias with its gradients, all by oneDNN."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        grad = grad.contiguous()
+        of_x = _onednn(grad, weight.t(), None) if ctx.needs_input_grad[0] else None
+        of_weight = _onednn(grad.t(), x.t(), None) if ctx.needs_input_grad[1] else None
+        of_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
+        return of_x, of_weight, of_bias
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
+    """x [n, in] · weight [out, in]ᵀ + bias, then GELU in its tanh form if asked for; by oneDNN where that is quicker."""
+    if x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not has_onednn():
+        y = F.linear(x, weight, bias)
+    elif torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        y = _Product.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    else:
+        return _onednn(x, weight, bias, gelu)
+    return F.gelu(y, approximate="tanh") if gelu else y
+
+
+class Linear(nn.Linear):
+    """torch.nn.Linear on [n, in] by `linear`; `quantize` makes its products 8-bit."""
+
+    int8: Int8Weight | None = None
+
+    def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
+        """[n, in] -> [n, out], then GELU in its tanh form if asked for."""
+        if self.int8 is None:
+            return linear(x, self.weight, self.bias, gelu)
+        y = self.int8.product(x, self.bias)
+        return F.gelu(y, approximate="tanh") if gelu else y
+
+    def quantize(self) -> None:
+        """Compute in 8 bits from now on. The float32 weight stays, to be saved; it must not be trained any more."""
+        assert not self.weight.requires_grad
+        self.int8 = Int8Weight(self.weight)
+
+
+class Int8Weight:
+    """A weight [out, in] as 8-bit integers with a scale for each output."""
+
+    @torch.no_grad()
+    def __init__(self, weight: Tensor) -> None:
+        scales = weight.abs().amax(1).clamp_min(TINY) / 127
+        integers = (weight / scales[:, None]).round().to(torch.int8)
+        self.scales = scales.float()
+        self.zeros = torch.zeros(len(scales), dtype=torch.int32)
+        self.packed = torch.ops.onednn.qlinear_prepack(integers, None) if has_int8() else integers.t().double()
+
+    @torch.no_grad()
+    def product(self, x: Tensor, bias: Tensor) -> Tensor:
+        """[n, in] -> [n, out] in float32, each row by its own scale."""
+        scales = x.abs().amax(1, keepdim=True).clamp_min_(TINY).mul_(1 / 127)
+        quantized = (x / scales).add_(128.5).to(torch.uint8)  # the cast rounds down
+        if has_int8():
+            y = torch.ops.onednn.qlinear_pointwise(
+                quantized, 1.0, 128, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", EMPTY, ""
+            )
+        else:
+            y = ((quantized.double() - 128) @ self.packed).float() * self.scales
+        return torch.addcmul(bias, y, scales)

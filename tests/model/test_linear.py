@@ -1,0 +1,139 @@
+"""Linear layers by oneDNN and in 8 bits, against torch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lasttoken.model import linear as module
+from lasttoken.model.linear import Linear, has_onednn
+
+
+def layer(n_in: int = 96, n_out: int = 160, dtype: torch.dtype = torch.float32) -> Linear:
+    torch.manual_seed(0)
+    return Linear(n_in, n_out).to(dtype)
+
+
+def rows(n: int, width: int = 96, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(n, width, dtype=dtype, generator=torch.Generator().manual_seed(n))
+
+
+@pytest.mark.parametrize("n", [1, 2, 31, 300])
+@pytest.mark.parametrize("gelu", [False, True])
+def test_forward_is_torchs(n: int, gelu: bool) -> None:
+    one = layer().requires_grad_(False)
+    expected = F.linear(rows(n), one.weight, one.bias)
+    expected = F.gelu(expected, approximate="tanh") if gelu else expected
+    torch.testing.assert_close(one(rows(n), gelu), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 8, 300])
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize("trained", ["x", "weight", "both"])
+def test_gradients_are_torchs(n: int, gelu: bool, trained: str) -> None:
+    found = []
+    for own in (True, False):
+        one = layer().requires_grad_(trained != "x")
+        x = rows(n).requires_grad_(trained != "weight")
+        if own:
+            y = one(x, gelu)
+        else:
+            y = F.linear(x, one.weight, one.bias)
+            y = F.gelu(y, approximate="tanh") if gelu else y
+        (y * rows(n, 160)).sum().backward()
+        found.append([x.grad, one.weight.grad, one.bias.grad])
+    for ours, theirs in zip(*found, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
+
+
+def test_a_gradient_in_two_parts_adds_up() -> None:
+    one = layer()
+    whole = layer()
+    whole(rows(40)).square().sum().backward()
+    for part in rows(40).split(13):
+        one(part).square().sum().backward()
+    assert one.weight.grad is not None
+    assert whole.weight.grad is not None
+    torch.testing.assert_close(one.weight.grad, whole.weight.grad, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_other_formats_and_other_builds_take_torchs_own(missing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if missing:
+        monkeypatch.setattr(module, "has_onednn", lambda: False)
+    double = layer(dtype=torch.float64)
+    x = rows(5, dtype=torch.float64)
+    assert torch.equal(double(x), F.linear(x, double.weight, double.bias))
+    one = layer()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert one(rows(5)).dtype == torch.bfloat16
+    torch.testing.assert_close(one(rows(5)), F.linear(rows(5), one.weight, one.bias), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not has_onednn(), reason="this torch has no oneDNN for x86")
+def test_onednn_is_what_computes_where_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Tensor:
+        raise AssertionError("torch.nn.functional.linear was called")
+
+    monkeypatch.setattr(module.F, "linear", refuse)
+    assert layer()(rows(3)).shape == (3, 160)
+
+
+# ---------------------------------------------------------------------- 8 bits
+
+
+def quantized() -> Linear:
+    one = layer().requires_grad_(False)
+    one.quantize()
+    return one
+
+
+def test_int8_is_near_float32() -> None:
+    expected = F.linear(rows(64), layer().weight, layer().bias)
+    error = (quantized()(rows(64)) - expected).abs().max()
+    assert 0 < error < 0.02 * expected.abs().max()
+
+
+def test_an_int8_row_does_not_depend_on_the_rows_beside_it() -> None:
+    one = quantized()
+    x = rows(32)
+    x[3] *= 1000  # a scale for the whole tensor would leave nothing of the others
+    together = one(x)
+    alone = torch.cat([one(row[None]) for row in x])
+    assert torch.equal(together, alone)
+
+
+def test_int8_rows_of_zeros_and_of_very_small_numbers() -> None:
+    one = quantized()
+    x = torch.zeros(3, 96)
+    x[1] = 1e-30
+    torch.testing.assert_close(one(x), one.bias.expand(3, -1))
+
+
+def test_int8_without_onednn_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = quantized()(rows(20))
+    monkeypatch.setattr(module, "has_int8", lambda: False)
+    torch.testing.assert_close(quantized()(rows(20)), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_int8_follows_the_formula() -> None:
+    one, x = layer().requires_grad_(False), rows(7)
+    s_x, s_w = x.abs().amax(1) / 127, one.weight.abs().amax(1) / 127
+    q_x = (x / s_x[:, None] + 0.5).floor().double()
+    q_w = (one.weight / s_w[:, None]).round().double()
+    expected = (q_x @ q_w.t()) * s_x[:, None] * s_w + one.bias
+    torch.testing.assert_close(quantized()(x), expected.float(), atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_trained_cannot_be_quantized() -> None:
+    with pytest.raises(AssertionError):
+        layer().quantize()
+
+
+def test_the_float32_weight_is_what_is_saved() -> None:
+    assert quantized().state_dict().keys() == layer().state_dict().keys()
+    assert torch.equal(quantized().state_dict()["weight"], layer().weight)
