@@ -1,0 +1,244 @@
+"""How much memory do many rows and long texts take, and what happens when the features do not fit the cache?
+
+    OMP_NUM_THREADS=1 python benchmarks/memory.py million-rows
+    OMP_NUM_THREADS=1 python benchmarks/memory.py long-texts
+
+`million-rows` makes CSV files of 100,000 and 1,000,000 messages, some of them repeated, and runs `lasttoken split`.
+`long-texts` makes 50,000 texts of 300 tokens and a small random backbone, and runs `lasttoken train` with room for all
+features in the cache (once another run's have gone), with room for those of train alone, and with room for no
+large split; metrics and weights are compared.
+Every command runs in a process of its own, with an empty cache, in a temporary folder. `--rows` makes either smaller.
+
+Memory is read from the kernel (Linux): `peak` is the process's largest resident set; `own` is the part of it that no
+file backs, read every 50 ms. What is between them are libraries and memory-mapped features, which the kernel takes
+back when it needs the room.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+Row = tuple[str, str]  # text, label
+
+WIDTH, BLOCKS, HEADS, POSITIONS = 64, 3, 4, 512  # of the random backbone; two blocks are the trunk, one trains
+TOKENS = 300  # of a long text, at least
+DISTURB = """
+import torch
+from lasttoken.training import features
+exact = features.StoredFeatures.batch
+def batch(self, rows):
+    block, packing = exact(self, rows)
+    return torch.nextafter(block, torch.where(torch.rand_like(block) < 0.5, torch.inf, -torch.inf)), packing
+features.StoredFeatures.batch = batch
+"""  # moves every feature to a float32 beside it: what rounding alone does to a training
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended well."""
+
+    seconds: float
+    cpu_s: float  # user and system; what other work on the machine and a slow disk do not lengthen much
+    peak_bytes: int
+    own_bytes: int
+    said: list[str]  # lines on stderr
+
+
+def run(arguments: list[str], cache: Path, before: str = "") -> Finished:
+    """Run `lasttoken` and watch its memory; `before` is Python that runs first."""
+    started, own = time.perf_counter(), 0
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as talk:
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"{before}\nfrom lasttoken.cli.main import main; main()", *arguments],
+            stdout=output, stderr=talk, env={**os.environ, "LASTTOKEN_CACHE": str(cache)},
+        )  # fmt: skip
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            own = max(own, own_bytes(process.pid))
+            time.sleep(0.05)
+        process.returncode = os.waitstatus_to_exitcode(ended[1])
+        talk.seek(0)
+        said = talk.read().decode()
+    if process.returncode:
+        sys.exit(f"lasttoken {' '.join(arguments)} ended with {process.returncode}:\n{said}")
+    used = ended[2]
+    seconds, cpu_s = time.perf_counter() - started, used.ru_utime + used.ru_stime
+    return Finished(seconds, cpu_s, used.ru_maxrss * 1024, own, said.splitlines())
+
+
+def own_bytes(pid: int) -> int:
+    """The resident memory of a process that no file backs; 0 when it has just ended."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon")), 0)
+
+
+def show(*cells: str) -> None:
+    """A line of the table."""
+    print(*cells, sep="\t", flush=True)
+
+
+def mb(n_bytes: int) -> str:
+    """Bytes as megabytes."""
+    return f"{n_bytes / 1e6:,.0f}"
+
+
+def messages() -> list[Row]:
+    """The bundled messages."""
+    with (
+        resources.as_file(resources.files("lasttoken") / "demo" / "messages.csv") as path,
+        path.open(encoding="utf-8", newline="") as file,
+    ):
+        return [(row["text"], row["label"]) for row in csv.DictReader(file)]
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """A CSV file with the columns text and label."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("text", "label"))
+        writer.writerows(rows)
+
+
+# A million rows ---------------------------------------------------------------------------------------------------
+
+
+def short_rows(n_rows: int) -> Iterator[Row]:
+    """Messages with a number each; about one row in seventeen repeats the text of another."""
+    draw, known = random.Random(0), messages()
+    for _ in range(n_rows):
+        text, label = draw.choice(known)
+        yield f"{text} {draw.randrange(max(n_rows // 50, 1))}", label
+
+
+def million_rows(folder: Path, n_rows: int) -> None:
+    """Split files of a tenth of the rows and of all of them."""
+    show("rows", "file MB", "seconds", "CPU s", "peak MB", "own MB", "said")
+    for n in (n_rows // 10, n_rows):
+        path = folder / f"{n}.csv"
+        write_rows(path, short_rows(n))
+        done = run(["split", str(path), "--out", str(folder / f"splits-{n}")], folder / "cache")
+        said = [line for line in done.said if "repeat" in line]
+        show(f"{n:,}", mb(path.stat().st_size), f"{done.seconds:.1f}", f"{done.cpu_s:.1f}", mb(done.peak_bytes),
+             mb(done.own_bytes), *said)  # fmt: skip
+
+
+# Long texts -------------------------------------------------------------------------------------------------------
+
+
+def long_rows(n_rows: int, n_tokens_of: Callable[[str], int]) -> Iterator[Row]:
+    """Texts of whole messages, at least TOKENS tokens, five of six of the text's label."""
+    draw, known = random.Random(0), messages()
+    pieces = {
+        label: [(text, n_tokens_of(f" {text}")) for text, other in known if other == label] for label in ("ham", "spam")
+    }
+    everything = [*pieces["ham"], *pieces["spam"]]
+    for _ in range(n_rows):
+        label, n_tokens, chosen = draw.choice(("ham", "spam")), 0, []
+        while n_tokens < TOKENS:
+            text, n = draw.choice(pieces[label] if draw.random() < 2 / 3 else everything)
+            chosen.append(text)
+            n_tokens += n
+        yield " ".join(chosen), label
+
+
+def write_backbone(folder: Path) -> None:
+    """A random GPT with the bundled tokenizer."""
+    from safetensors.torch import save_file  # here and below: a parent's size is the least its child's peak can be
+
+    from lasttoken.model.gpt import GPT, GPTConfig
+    from lasttoken.model.pretrained import load_backbone
+    from lasttoken.model.weights import to_published, write_gpt_config
+
+    tokenizer = load_backbone("pocket").tokenizer
+    config = GPTConfig(tokenizer.n_tokens, POSITIONS, WIDTH, BLOCKS, HEADS)
+    folder.mkdir()
+    save_file(to_published(GPT(config).init_weights(0).state_dict()), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(write_gpt_config(config)), "utf-8")
+    (folder / "tokenizer.json").write_text(tokenizer.to_json(), "utf-8")
+
+
+def largest_difference(one: Path, other: Path) -> float:
+    """Of any two numbers in the same place of two runs' weights."""
+    from safetensors.torch import load_file
+
+    ours, theirs = (load_file(path / "model.safetensors") for path in (one, other))
+    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+
+
+def long_texts(folder: Path, n_rows: int) -> None:
+    """Train with room in the cache for all features, for those of train alone, and for those of no large split.
+
+    The first cache holds the features of another run, which have to go. A control moves the last bits of the features.
+    """
+    from lasttoken.tokenizer import Tokenizer
+
+    backbone, data, other = folder / "backbone", folder / "long.csv", folder / "other.csv"
+    write_backbone(backbone)
+    tokenizer = Tokenizer.load(backbone)
+    rows = list(long_rows(n_rows, lambda text: len(tokenizer.encode(text))))
+    write_rows(data, rows)
+    write_rows(other, rows[: n_rows // 10])
+    n_tokens = sum(len(tokenizer.encode(text)) for text, _ in rows)
+    del rows
+    features = n_tokens * WIDTH * 4
+    print(f"{n_rows:,} texts, {n_tokens / n_rows:.0f} tokens each, {features:,} bytes of features\n")
+    show("run", "limit MB", "cache before MB", "after MB", "trunk s", "tail s", "all s", "CPU s", "peak MB", "own MB",
+         "test accuracy", "loss", "largest difference of a weight")  # fmt: skip
+    said = []
+    plan = (
+        ("other", other, 1.02, "cache", ""),
+        ("all kept", data, 1.02, "cache", ""),
+        ("last bits moved", data, 1.02, "cache", DISTURB),
+        ("train kept", data, 0.75, "cache-train", ""),
+        ("none kept", data, 0.05, "cache-none", ""),
+    )
+    for name, file, part, cache, first in plan:
+        limit, out, place = int(part * features), folder / name.replace(" ", "-"), folder / cache
+        before = held_bytes(place)
+        done = run(
+            ["train", str(file), "--backbone", str(backbone), "--epochs", "1", "--train-blocks", "1",
+             "--learning-rate", "1e-3", "--cache-limit", str(limit), "--out", str(out)],
+            place, first,
+        )  # fmt: skip
+        metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text("utf-8"))
+        test, seconds = metrics["splits"]["test"], metrics["timing_s"]
+        difference = "" if file == other else f"{largest_difference(folder / 'all-kept', out):.1e}"
+        show(name, mb(limit), mb(before), mb(held_bytes(place)), f"{seconds['trunk']:.0f}", f"{seconds['tail']:.0f}",
+             f"{done.seconds:.0f}", f"{done.cpu_s:.0f}", mb(done.peak_bytes), mb(done.own_bytes),
+             f"{test['accuracy']:.4f}", f"{test['loss']:.7f}", difference)  # fmt: skip
+        said += [f"{name}: {line}" for line in done.said if "features" in line]
+    print("", *said, sep="\n")
+
+
+def held_bytes(cache: Path) -> int:
+    """What the features in a cache fill."""
+    return sum(path.stat().st_size for path in cache.glob("features/*/features.bin"))
+
+
+def main() -> None:
+    """Run one of the two in a temporary folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("long-texts", "million-rows"))
+    parser.add_argument("--rows", type=int, help="default: 50,000 long texts, 1,000,000 short ones")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.what == "million-rows":
+            million_rows(Path(folder), arguments.rows or 1_000_000)
+        else:
+            long_texts(Path(folder), arguments.rows or 50_000)
+
+
+if __name__ == "__main__":
+    main()
