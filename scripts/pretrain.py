@@ -49,7 +49,7 @@ PIECE = 4_000  # characters; longer documents are cut into pieces at their lines
 HELD_OUT = 300_000  # tokens at the end of the shuffled documents, never trained on
 VALIDATION_ROWS = 192  # of them read at every validation
 LONGEST = 64  # tokens of a text that the teacher sees
-WARM_UP, FINAL = 60, 0.02  # steps; part of the learning rate that is left at the end
+WARM_UP, FINAL = 60, 0.02  # steps, a tenth of all at most; part of the learning rate that is left at the end
 
 
 # ---------------------------------------------------------------------- text
@@ -219,8 +219,9 @@ def optimizers(student: Student, args: argparse.Namespace) -> list[torch.optim.O
 
 def rate(step: int, steps: int) -> float:
     """The part of the learning rate at a step: up, flat to a quarter, then down in a line."""
-    if step < WARM_UP:
-        return (step + 1) / WARM_UP
+    warm_up = min(WARM_UP, steps // 10)
+    if step < warm_up:
+        return (step + 1) / warm_up
     return 1.0 if step < steps / 4 else FINAL + (1 - FINAL) * (steps - step) / (steps * 3 / 4)
 
 
@@ -319,7 +320,7 @@ def train(student: Student, numbers: Numbers, args: argparse.Namespace) -> dict[
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         step += 1
-        sums = [a + float(b) for a, b in zip(sums, (row_loss, text_loss, distance), strict=True)]
+        sums = [a + b.item() for a, b in zip(sums, (row_loss, text_loss, distance), strict=True)]
         if step % args.every == 0 or step == args.steps:
             seconds = since + time.monotonic() - started
             line = {

@@ -23,11 +23,13 @@ from miniature import classifier_of, labels_of, plain_settings, random_encoded, 
 from torch import Tensor
 
 from lasttoken.data.encoding import Encoded
+from lasttoken.errors import StorageError
 from lasttoken.model.classifier import Classifier
 from lasttoken.runtime import CPU, Machine
 from lasttoken.training import features
 from lasttoken.training.features import (
     FeatureCache,
+    FeatureFile,
     FeatureSource,
     LiveFeatures,
     StoredFeatures,
@@ -85,7 +87,7 @@ def test_a_second_run_reads_the_entry_and_does_not_run_the_trunk(blocks: str, tr
     told: list[int] = []
     again = trunk_pass(FeatureCache(LIMIT), train_blocks=blocks).source(TEXTS, "train", told.append)
     assert isinstance(again, StoredFeatures)
-    assert isinstance(again.array, np.memmap)
+    assert isinstance(again.array, FeatureFile)
     assert not trunk_calls
     assert sum(told) == TEXTS.n_tokens
     assert torch.equal(content(again), content(first))
@@ -189,7 +191,7 @@ def test_the_entry_used_longest_ago_goes_first_and_no_more_than_needed() -> None
     for key, seconds in zip(keys, (300, 200, 100), strict=False):
         age(FeatureCache(), key, seconds)
     trunk_pass(FeatureCache(3 * n_bytes)).source(texts[0], "train")  # read again, so the youngest now
-    trunk_pass(FeatureCache(3 * n_bytes)).source(texts[3], "train")
+    trunk_pass(FeatureCache(3 * n_bytes), []).source(texts[3], "train")
     assert entries(FeatureCache()) == {keys[0], keys[2], keys[3]}
 
 
@@ -213,7 +215,7 @@ def test_room_is_made_from_what_nobody_reads_even_if_it_is_younger() -> None:
     keys = [key_of(texts=each) for each in texts]
     n_bytes = texts[0].n_tokens * C * 4
     trunk_pass(FeatureCache(2 * n_bytes)).source(texts[1], "an earlier run's")
-    trunk = trunk_pass(FeatureCache(2 * n_bytes))
+    trunk = trunk_pass(FeatureCache(2 * n_bytes), [])
     held = trunk.source(texts[0], "train")
     expected = content(held)
     age(FeatureCache(), keys[0], 10_000)
@@ -229,13 +231,31 @@ def test_a_limit_too_small_is_said_and_gives_the_same_losses() -> None:
     sources = live.source(TEXTS, "train"), stored.source(TEXTS, "train")
     assert [type(source) for source in sources] == [LiveFeatures, StoredFeatures]
     assert said == [
-        f"the features of train ({TEXTS_BYTES:,} bytes) are not kept: they fit neither --cache-limit "
-        f"({TEXTS_BYTES - 1:,} bytes) nor the free disk; the trunk runs for every batch, which is slower and gives "
-        "the same result"
+        f"the features of train ({TEXTS_BYTES:,} bytes) are not kept: --cache-limit is {TEXTS_BYTES - 1:,} bytes; the trunk runs "
+        "for every batch, which is slower and gives the same result to rounding"
     ]
     found = [losses(source, trunk.classifier) for source, trunk in zip(sources, (live, stored), strict=True)]
     assert found[0] == pytest.approx(found[1], abs=1e-5)
     assert found[0][0] != pytest.approx(found[0][-1], abs=1e-3)
+
+
+def test_a_file_cut_short_while_it_is_read_is_an_error() -> None:
+    cache = FeatureCache(LIMIT)
+    source = trunk_pass(cache).source(TEXTS, "train")
+    (path,) = cache.folder.glob("*/features.bin")
+    with path.open("r+b") as file:
+        file.truncate(16)
+    with pytest.raises(StorageError, match=r"features\.bin was cut short while it was read; train again"):
+        content(source)
+
+
+def test_what_is_dropped_to_make_room_is_said() -> None:
+    said: list[str] = []
+    trunk_pass(FeatureCache(LIMIT)).source(TEXTS, "an earlier run's")
+    other = random_encoded(7, seed=5)
+    n_bytes = other.n_tokens * C * 4
+    trunk_pass(FeatureCache(max(n_bytes, TEXTS_BYTES)), said).source(other, "train")
+    assert said == [f"cached features of earlier runs (1 splits, {TEXTS_BYTES:,} bytes) were dropped to make room"]
 
 
 def test_half_a_gigabyte_of_the_disk_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,7 +420,7 @@ def test_what_killed_processes_left_is_swept_after_a_day_and_never_read() -> Non
 def test_without_a_cache_features_stay_in_memory_and_nothing_is_written(own_cache: Path) -> None:
     source = trunk_pass(None).source(TEXTS, "train")
     assert isinstance(source, StoredFeatures)
-    assert not isinstance(source.array, np.memmap)
+    assert isinstance(source.array, np.ndarray)
     assert torch.equal(content(source), content(trunk_pass(FeatureCache(LIMIT)).source(TEXTS, "train")))
     shutil.rmtree(own_cache / "features")
     trunk_pass(None).source(TEXTS, "train")

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lasttoken.model.linear import Linear, linear
+from lasttoken.model.linear import Linear
 from lasttoken.model.packing import Packing
+from lasttoken.model.reading import read
 
 
 @dataclass(frozen=True)
@@ -67,27 +68,9 @@ class Attention(nn.Module):
         return self.c_proj(packing.unpad(y.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
 
     def read(self, x: Tensor, packing: Packing, at: Tensor, causal: bool) -> Tensor:
-        """Only the token at position `at` [B] of each text attends, [n, C] -> [B, C].
-
-        No key or value of any token is computed. With K = x·Wkᵀ + bk and one query q a text,
-
-            q·K_t = (q·Wk)·x_t + q·bk      q·bk is the same for all t and drops out of the softmax
-            Σ a_t·V_t = (Σ a_t·x_t)·Wvᵀ + bv      because Σ a_t = 1
-
-        so the products over tokens cost 4·H·C a token in place of 4·C·C (for 124M: 64 times less), and bk has
-        no gradient at all, where the usual order gives it rounding noise.
-        """
-        batch, width = packing.n_texts, x.shape[1]
-        w_q, w_k, w_v = self.c_attn.weight.view(3, width, width)
-        b_q, _, b_v = self.c_attn.bias.view(3, width)
-        q = linear(x[packing.starts + at], w_q, b_q).view(batch, self.n_head, -1)  # [B, H, D]
-        q = torch.einsum("bhd,hdc->bhc", q, w_k.view(self.n_head, -1, width))
-        keys = packing.pad(x)  # [B, T, C]
-        scores = q @ keys.transpose(1, 2) / math.sqrt(width // self.n_head)  # [B, H, T]
-        seen = torch.arange(packing.longest, device=x.device) <= at[:, None] if causal else packing.visible
-        weights = scores.masked_fill(~seen[:, None, :], -math.inf).softmax(-1)
-        y = torch.einsum("bhc,hdc->bhd", (weights @ keys).to(w_v.dtype), w_v.view(self.n_head, -1, width))
-        return self.c_proj(y.reshape(batch, width) + b_v)  # type: ignore[no-any-return]
+        """Only the token at position `at` [B] of each text attends, [n, C] -> [B, C]; see reading.py."""
+        c_attn = self.c_attn
+        return self.c_proj(read(x, packing, at, c_attn.weight, c_attn.bias, self.n_head, causal))  # type: ignore[no-any-return]
 
     def extend(self, x: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The next t tokens of one text, [t, C] -> [t, C] and the keys and values up to there."""

@@ -49,6 +49,13 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) 
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, kind, EMPTY, how)  # type: ignore[no-any-return]
 
 
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x [n, in] · weight [out, in]ᵀ, for which no gradient is asked; either may be a transposed view."""
+    if x.dtype != torch.float32 or x.device.type != "cpu" or not has_onednn():
+        return x @ weight.t()
+    return _onednn(x, weight, None)
+
+
 class _Product(torch.autograd.Function):
     """x · weightᵀ + bias with its gradients, all by oneDNN."""
 

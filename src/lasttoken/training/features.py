@@ -1,6 +1,6 @@
 """What the frozen trunk gives for each text, computed once and kept.
 
-    split ──► key = sha256(token ids, trunk tensors, …) ──► in the cache?  ── yes ─► memory-mapped, read again
+    split ──► key = sha256(token ids, trunk tensors, …) ──► in the cache?  ── yes ─► read batch by batch
                                                                 │ no
                                                                 └─► trunk, by length, to a token budget ─► cache
 
@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,24 +54,60 @@ class FeatureSource(Protocol):
         """The features of some rows, packed in that order, and where each lies."""
 
 
+class FeatureFile:
+    """An entry of the cache, float32 [rows, C], read when asked for; also when another process has dropped it.
+
+    Not memory-mapped, for then resident memory would grow to the size of the features.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self._file = path.open("rb")
+        weakref.finalize(self, self._file.close)
+
+    def rows(self, spans: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
+        """The rows of each span (first, end), one span after the other.
+
+        Raises:
+            StorageError: the file ends before them.
+        """
+        block = np.empty((sum(end - first for first, end in spans), self.shape[1]), dtype=np.float32)
+        at = 0
+        for first, end in spans:
+            self._file.seek(first * self.shape[1] * 4)
+            piece = block[at : at + end - first].data
+            if self._file.readinto(piece) != piece.nbytes:
+                raise StorageError(f"{self._file.name} was cut short while it was read; train again")
+            at += end - first
+        return block
+
+
 @dataclass(frozen=True)
 class StoredFeatures:
-    """Features that are kept: [n_tokens, C] or [N, C], in memory or memory-mapped."""
+    """Features that are kept: [n_tokens, C] or [N, C], in memory or in the cache."""
 
     encoded: Encoded
-    array: NDArray[np.float32]
+    array: NDArray[np.float32] | FeatureFile
     keeps_tokens: bool
     device: torch.device
 
     def batch(self, rows: Sequence[int]) -> tuple[Tensor, Packing]:
         """See FeatureSource."""
         packing = Packing(self.encoded.lengths[list(rows)].tolist(), self.device)
-        if self.keeps_tokens:
-            offsets = self.encoded.offsets
-            block = np.concatenate([self.array[offsets[row] : offsets[row + 1]] for row in rows])
+        if isinstance(self.array, FeatureFile):
+            block = self.array.rows(self._spans(rows))
+        elif self.keeps_tokens:
+            block = np.concatenate([self.array[first:end] for first, end in self._spans(rows)])
         else:
             block = self.array[list(rows)]
         return torch.from_numpy(block).to(self.device), packing
+
+    def _spans(self, rows: Sequence[int]) -> list[tuple[int, int]]:
+        """Where the features of each text start and end."""
+        if not self.keeps_tokens:
+            return [(row, row + 1) for row in rows]
+        offsets = self.encoded.offsets
+        return [(int(offsets[row]), int(offsets[row + 1])) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -152,15 +189,15 @@ class FeatureCache:
         used = sum(stat.st_size for stat in self._entries().values())
         return min((free_bytes(self.folder) + used) // 4, LARGEST_DEFAULT_LIMIT)
 
-    def open(self, key: str, shape: tuple[int, int]) -> NDArray[np.float32] | None:
-        """The entry as a read-only memory map, or None where it is absent or not whole."""
+    def open(self, key: str, shape: tuple[int, int]) -> FeatureFile | None:
+        """The entry, open for reading, or None where it is absent or not whole."""
         entry = self.folder / key
         path = entry / "features.bin"
         try:
             meta = json.loads((entry / "meta.json").read_text("utf-8"))
             if meta["shape"] == list(shape) and path.stat().st_size == shape[0] * shape[1] * 4:
                 os.utime(path)
-                array = np.memmap(path, dtype=np.float32, mode="r", shape=shape)
+                array = FeatureFile(path, shape)
                 self._held.add(key)
                 return array
         except (OSError, ValueError, KeyError, TypeError):
@@ -168,23 +205,30 @@ class FeatureCache:
         shutil.rmtree(entry, ignore_errors=True)
         return None
 
-    def make_room(self, n_bytes: int) -> bool:
-        """Drop old entries until `n_bytes` more fit the limit and the disk; False: they cannot."""
+    def make_room(self, n_bytes: int, say: Callable[[str], None] = lambda sentence: None) -> str | None:
+        """Drop old entries until `n_bytes` more fit the limit and the disk, and say so; or why they cannot fit."""
         sweep_temporaries(self.folder)
         limit = self.limit_bytes()
         entries = sorted(self._entries().items(), key=lambda item: item[1].st_mtime)
         used = sum(stat.st_size for _, stat in entries)
         held = sum(stat.st_size for path, stat in entries if path.parent.name in self._held)
         droppable = used - held
-        if held + n_bytes > limit or free_bytes(self.folder) + droppable < n_bytes + SPARE_BYTES:
-            return False
+        if held + n_bytes > limit:
+            others = f", of which this run's other splits fill {held:,}" if held else ""
+            return f"--cache-limit is {limit:,} bytes{others}"
+        if free_bytes(self.folder) + droppable < n_bytes + SPARE_BYTES:
+            return f"the disk of {self.folder} has {free_bytes(self.folder):,} bytes free"
+        n_dropped = dropped_bytes = 0
         for path, stat in entries:
             if used + n_bytes <= limit and free_bytes(self.folder) >= n_bytes + SPARE_BYTES:
                 break
             if path.parent.name not in self._held:
                 shutil.rmtree(path.parent, ignore_errors=True)
                 used -= stat.st_size
-        return True
+                n_dropped, dropped_bytes = n_dropped + 1, dropped_bytes + stat.st_size
+        if n_dropped:
+            say(f"cached features of earlier runs ({n_dropped:,} splits, {dropped_bytes:,} bytes) were dropped to make room")
+        return None
 
     def store(self, key: str, shape: tuple[int, int], fill: Callable[[Callable[[int, Tensor], None]], None]) -> None:
         """Write an entry; `fill` is given `put(first_row, block)` and calls it until every row is there.
@@ -274,7 +318,7 @@ class TrunkPass:
 
     def _cached(
         self, encoded: Encoded, shape: tuple[int, int], split: str, progress: Progress | None
-    ) -> NDArray[np.float32] | None:
+    ) -> FeatureFile | None:
         assert self.cache is not None
         assert self.hash is not None
         key = entry_key(self.hash, encoded, self.machine)
@@ -285,13 +329,10 @@ class TrunkPass:
             return found
         n_bytes = shape[0] * shape[1] * 4
         kept_out = f"the features of {split} ({n_bytes:,} bytes) are not kept"
-        consequence = "the trunk runs for every batch, which is slower and gives the same result"
+        consequence = "the trunk runs for every batch, which is slower and gives the same result to rounding"
         try:
-            if not self.cache.make_room(n_bytes):
-                limit = self.cache.limit_bytes()
-                self.say(
-                    f"{kept_out}: they fit neither --cache-limit ({limit:,} bytes) nor the free disk; {consequence}"
-                )
+            if reason := self.cache.make_room(n_bytes, self.say):
+                self.say(f"{kept_out}: {reason}; {consequence}")
                 return None
             self.cache.store(
                 key, shape, lambda put: compute_features(self.classifier, encoded, self.machine, put, progress)
