@@ -167,7 +167,7 @@ def kernels(bench: Bench) -> None:
     bench.tell(
         "tail step of 8 texts", "its floor", ratio, "≤ 1.4",
         f"{1000 * median(found, 'step_s'):.1f} ms; floor {1000 * median(found, 'floor_s'):.1f} ms = products "
-        f"{1000 * median(found, 'products_s'):.1f} + AdamW's traffic {1000 * median(found, 'traffic_s'):.1f} "
+        f"{1000 * median(found, 'products_s'):.1f} + the parameters' traffic {1000 * median(found, 'traffic_s'):.1f} "
         f"at {median(found, 'bytes_per_s') / 1e9:.0f} GB/s",
     )  # fmt: skip
     for name, key in (("`a @ b`", "plain_flops"), ("oneDNN's, the quicker one", "best_flops")):

@@ -32,6 +32,7 @@ from lasttoken.errors import BackboneError, LastTokenError, RunError
 from lasttoken.model.classifier import Classifier
 from lasttoken.model.packing import Packing
 from lasttoken.model.pretrained import load_backbone
+from lasttoken.model.weights import from_published, to_published
 from lasttoken.predict import Predictor
 
 TEXTS = [*messages(12)[0], "", "<|endoftext|>", "né 🙂 \x00"]
@@ -43,7 +44,9 @@ def logits_of(folder: Path) -> NDArray[np.float32]:
 
 
 def saved(folder: Path, **changes: Any) -> Classifier:
-    classifier = classifier_of(random_gpt(), **changes)
+    gpt = random_gpt()
+    gpt.load_state_dict(from_published(to_published(gpt.state_dict())), assign=True)  # laid out as if it had been loaded
+    classifier = classifier_of(gpt, **changes)
     save_classifier(folder, classifier, small_tokenizer())
     return classifier
 

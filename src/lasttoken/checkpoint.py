@@ -12,9 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
-from lasttoken.errors import BackboneError, RunError
+from lasttoken.errors import BackboneError, RunError, StorageError
 from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.weights import (
     build_gpt,
@@ -24,7 +26,7 @@ from lasttoken.model.weights import (
     to_published,
     write_gpt_config,
 )
-from lasttoken.storage import write_bytes, write_text
+from lasttoken.storage import new_file, write_text
 from lasttoken.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -55,9 +57,18 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
         "problem_type": "single_label_classification",
         "lasttoken": {"format": FORMAT, **asdict(classifier.config)},
     }
-    write_bytes(folder / "model.safetensors", save(tensors))
+    _write_tensors(folder / "model.safetensors", tensors)
     write_text(folder / "tokenizer.json", tokenizer.to_json())
     write_text(folder / "config.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Straight from where the tensors lie: a copy of a large network would double the memory of the whole run."""
+    with new_file(path) as temporary:
+        try:
+            save_file(tensors, temporary)
+        except SafetensorError as error:
+            raise StorageError(f"{path} cannot be written: {error}; make room, or choose another folder") from error
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:

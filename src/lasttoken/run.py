@@ -132,6 +132,7 @@ def train_run(
     trainer = Trainer(prepared.classifier, features, settings, machine, checkpoint_every_s=checkpoint_every_s)
     with clock.part("tail"):
         outcome = _train(trainer, belongs_to, run_dir, resuming, talk)
+    del trainer  # AdamW's moments; what comes now needs the room
     if outcome.stopped:
         talk.say(f"{STOPPED[outcome.stopped]} (step {outcome.kept_step:,})")
     metrics = _finish(prepared, features, settings, outcome, run_dir, _name_of(data), clock)
@@ -230,7 +231,7 @@ def _finish(
     clock: Clock,
 ) -> dict[str, Any]:
     """Evaluate the kept weights, run the baselines, write everything that is left to write: metrics.json last."""
-    prepared.classifier.requires_grad_(False).eval()
+    prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
     if run_dir:
         save_classifier(run_dir.path, prepared.classifier, prepared.predictor.tokenizer)
     with clock.part("evaluate"):

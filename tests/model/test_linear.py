@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasttoken.model import linear as module
-from lasttoken.model.linear import Linear, has_onednn
+from lasttoken.model.linear import Linear, has_onednn, round_up
 
 
 def layer(n_in: int = 96, n_out: int = 160, dtype: torch.dtype = torch.float32) -> Linear:
@@ -83,6 +83,11 @@ def test_onednn_is_what_computes_where_it_is_there(monkeypatch: pytest.MonkeyPat
     assert layer()(rows(3)).shape == (3, 160)
 
 
+def test_few_numbers_of_rows_are_ever_computed() -> None:
+    assert all(n <= round_up(n) <= 1.125 * n + 16 for n in range(1, 5000))
+    assert len({round_up(n) for n in range(257, 1025)}) == 16
+
+
 # ---------------------------------------------------------------------- 8 bits
 
 
@@ -127,6 +132,13 @@ def test_int8_follows_the_formula() -> None:
     q_w = (one.weight / s_w[:, None]).round().double()
     expected = (q_x @ q_w.t()) * s_x[:, None] * s_w + one.bias
     torch.testing.assert_close(quantized()(x), expected.float(), atol=1e-5, rtol=1e-5)
+
+
+def test_a_transposed_view_quantizes_to_the_same() -> None:
+    one = layer().requires_grad_(False)
+    one.weight.data = one.weight.data.t().contiguous().t()
+    one.quantize()
+    assert torch.equal(one(rows(20)), quantized()(rows(20)))
 
 
 def test_what_is_trained_cannot_be_quantized() -> None:

@@ -77,7 +77,8 @@ class Classifier(nn.Module):
                 self.head = nn.Linear(gpt.config.n_embd, len(config.labels)).to(gpt.wte.weight.dtype)
         self.requires_grad_(False)
         for module in self._tail_modules():
-            module.requires_grad_(True)
+            for parameter in module.requires_grad_(True).parameters():
+                parameter.data = parameter.data.contiguous()  # as its gradients and moments will be
 
     @property
     def n_frozen(self) -> int | None:

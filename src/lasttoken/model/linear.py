@@ -5,6 +5,9 @@ torch.nn.Linear hands float32 products on x86 CPUs to MKL, which on AMD's runs a
 operators that torch.compile emits, and here through the same ones. Where they are missing, or for any other device or
 number format, everything falls back to torch.nn.functional.linear, with the same result to rounding.
 
+oneDNN makes, and keeps, a program for every shape it meets, of 1.4 MB each where the weights are GPT-2's: with packed
+texts every number of rows would be one more. So rows are filled up with zeros to a few round numbers.
+
 int8: y = (q_x - 128) · q_wᵀ · s_x · s_w + b, where s_x is one scale for each token and s_w one for each output:
 
     s_x = max|x| / 127,  q_x = round(x / s_x) + 128  (uint8)        s_w, q_w likewise (int8, symmetric)
@@ -44,6 +47,22 @@ def has_int8() -> bool:
     return has_onednn() and hasattr(torch.ops.onednn, "qlinear_pointwise")
 
 
+def round_up(n: int) -> int:
+    """The number of rows that n rows are filled up to: at most eight numbers in each doubling, all n up to 16.
+
+    >>> [round_up(n) for n in (7, 17, 200, 500, 513)]
+    [7, 32, 208, 512, 576]
+    """
+    grain = max(16, 2 ** (n - 1).bit_length() // 16)
+    return n if n <= 16 else -(-n // grain) * grain
+
+
+def fill_rows(x: Tensor) -> Tensor:
+    """x [n, ...] with rows of zeros behind it, up to `round_up`."""
+    extra = round_up(len(x)) - len(x)
+    return F.pad(x, (0, 0, 0, extra)) if extra else x
+
+
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
     kind, how = ("gelu", "tanh") if gelu else ("none", "")
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, kind, EMPTY, how)  # type: ignore[no-any-return]
@@ -61,16 +80,17 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return _onednn(x, weight, bias)
+        filled = fill_rows(x)
+        ctx.save_for_backward(filled, weight)
+        return _onednn(filled, weight, bias)[: len(x)]
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        grad = grad.contiguous()
-        of_x = _onednn(grad, weight.t(), None) if ctx.needs_input_grad[0] else None
-        of_weight = _onednn(grad.t(), x.t(), None) if ctx.needs_input_grad[1] else None
+        filled = fill_rows(grad.contiguous())
+        of_x = _onednn(filled, weight.t(), None)[: len(grad)] if ctx.needs_input_grad[0] else None
+        of_weight = _onednn(filled.t(), x.t(), None) if ctx.needs_input_grad[1] else None
         of_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
         return of_x, of_weight, of_bias
 
@@ -82,7 +102,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tenso
     elif torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         y = _Product.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     else:
-        return _onednn(x, weight, bias, gelu)
+        return _onednn(fill_rows(x), weight, bias, gelu)[: len(x)]
     return F.gelu(y, approximate="tanh") if gelu else y
 
 
@@ -110,7 +130,7 @@ class Int8Weight:
     @torch.no_grad()
     def __init__(self, weight: Tensor) -> None:
         scales = weight.abs().amax(1).clamp_min(TINY) / 127
-        integers = (weight / scales[:, None]).round().to(torch.int8)
+        integers = (weight / scales[:, None]).round().to(torch.int8).contiguous()
         self.scales = scales.float()
         self.zeros = torch.zeros(len(scales), dtype=torch.int32)
         self.packed = torch.ops.onednn.qlinear_prepack(integers, None) if has_int8() else integers.t().double()
@@ -122,8 +142,8 @@ class Int8Weight:
         quantized = (x / scales).add_(128.5).to(torch.uint8)  # the cast rounds down
         if has_int8():
             y = torch.ops.onednn.qlinear_pointwise(
-                quantized, 1.0, 128, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", EMPTY, ""
-            )
+                fill_rows(quantized), 1.0, 128, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", EMPTY, ""
+            )[: len(x)]
         else:
             y = ((quantized.double() - 128) @ self.packed).float() * self.scales
         return torch.addcmul(bias, y, scales)

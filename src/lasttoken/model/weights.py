@@ -1,7 +1,11 @@
 """GPT-2's tensors: as published files hold them, and as our modules hold them.
 
     files     transformer.h.0.attn.c_attn.weight  [in, out]     (the prefix may be absent)
-    modules   h.0.attn.c_attn.weight              [out, in]     four transposes a block, all else is a copy
+    modules   h.0.attn.c_attn.weight              [out, in]     four transposed views a block; nothing is copied
+
+A float32 file stays where it is, mapped into memory, and is the network: loading reads nothing, and of a large trunk no
+second copy is ever held. Products of transposed weights are as quick, and of few rows quicker
+(benchmarks/2026-11-25-speed.md).
 
 Everything is checked by name and by shape before a network is made of it.
 """
@@ -151,14 +155,14 @@ def write_gpt_config(config: GPTConfig) -> dict[str, Any]:
 
 
 def from_published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Published names and layout to ours, in float32."""
+    """Published names and layout to ours, in float32; views of the same memory where it is float32 already."""
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         ours = name.removeprefix(PREFIX)
         if BUFFERS.search(ours):
             continue
         tensor = tensor.float() if tensor.is_floating_point() else tensor
-        found[ours] = tensor.t().contiguous() if TRANSPOSED.search(ours) and tensor.dim() == 2 else tensor
+        found[ours] = tensor.t() if TRANSPOSED.search(ours) and tensor.dim() == 2 else tensor
     return found
 
 

@@ -141,7 +141,8 @@ def trunk_hash(classifier: Classifier) -> str:
         facts.append("int8")
     digest.update(json.dumps(facts).encode())
     for name, tensor in sorted(classifier.trunk_tensors().items()):
-        array = tensor.detach().cpu().contiguous().numpy()
+        as_it_lies = tensor.detach().cpu() if tensor.is_contiguous() else tensor.detach().cpu().t()
+        array = as_it_lies.contiguous().numpy()
         digest.update(f"{name}{array.dtype}{array.shape}".encode())
         digest.update(array.data)
     return digest.hexdigest()
