@@ -14,11 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +32,9 @@ from lasttoken.data.book import book_splits
 from lasttoken.model.linear import has_onednn
 from lasttoken.model.pretrained import load_backbone
 from lasttoken.predict import Predictor
+from lasttoken.run import train_run
 from lasttoken.runtime import CPU, quicken_cpu
+from lasttoken.summary import measure_baselines
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Split, Trainer
 from lasttoken.training.order import batches
@@ -107,7 +113,14 @@ def product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
 def floor_of_products(width: int, n_head: int, n_tokens: int) -> float:
     """Seconds of the products of a step that reads 8 texts at one token: forward, and backward for both factors."""
     total = 0.0
-    for out, into in ((width, width), (width, width), (width, width), (width, width), (4 * width, width), (width, 4 * width)):
+    for out, into in (
+        (width, width),
+        (width, width),
+        (width, width),
+        (width, width),
+        (4 * width, width),
+        (width, 4 * width),
+    ):
         x, w, g = torch.randn(8, into), torch.randn(out, into), torch.randn(8, out)
         for a, b in ((x, w), (g, w.t()), (g.t(), x.t())):
             total += min(seconds_of(lambda a=a, b=b: product(a, b)), seconds_of(lambda a=a, b=b: a @ b.t()))  # type: ignore[misc]
@@ -129,6 +142,22 @@ def whole_network(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"step_s": (time.perf_counter() - started) / arguments.steps}
 
 
+def memory(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Peak resident memory of a whole run of the chapter's job up to its baselines, which the peer does not have."""
+    peaks: list[int] = []
+
+    def note(*given: Any) -> Any:
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        return measure_baselines(*given)
+
+    settings = resolve("book", {"read": "last", "backbone": str(arguments.backbone)})
+    with tempfile.TemporaryDirectory(prefix="lasttoken-bench-") as folder:
+        os.environ["LASTTOKEN_CACHE"] = folder
+        with mock.patch("lasttoken.run.measure_baselines", note):
+            train_run(arguments.data, settings, out=Path(folder) / "run")
+    return {"peak_bytes": peaks[0]}
+
+
 def score(arguments: argparse.Namespace) -> dict[str, Any]:
     """Texts scored by a run's classifier."""
     texts = json.loads(arguments.texts.read_text("utf-8"))
@@ -146,7 +175,7 @@ def main() -> None:
     """One measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True)
-    for name, work in (("kernels", kernels), ("all", whole_network)):
+    for name, work in (("kernels", kernels), ("all", whole_network), ("memory", memory)):
         one = verbs.add_parser(name)
         one.add_argument("--backbone", type=Path, required=True)
         one.add_argument("--data", type=Path, required=True)

@@ -66,7 +66,11 @@ def finetune(arguments: argparse.Namespace) -> dict[str, Any]:
     trained = list(model.parameters())
     if arguments.train == "last":
         model.requires_grad_(False)
-        trained = [*model.transformer.h[-1].parameters(), *model.transformer.ln_f.parameters(), *model.score.parameters()]
+        trained = [
+            *model.transformer.h[-1].parameters(),
+            *model.transformer.ln_f.parameters(),
+            *model.score.parameters(),
+        ]
         for parameter in trained:
             parameter.requires_grad_(True)
     load_s = time.perf_counter() - started
@@ -74,15 +78,15 @@ def finetune(arguments: argparse.Namespace) -> dict[str, Any]:
 
     def logits(batch: Tensor) -> Tensor:
         if arguments.pad == "batch":  # transformers reads the last token that is no padding
-            return model(batch, attention_mask=(batch != PAD).long()).logits
+            return model(batch, attention_mask=(batch != PAD).long()).logits  # type: ignore[no-any-return]
         hidden = model.transformer(batch).last_hidden_state  # the chapter reads the last position, without a mask
-        return model.score(hidden[:, -1])
+        return model.score(hidden[:, -1])  # type: ignore[no-any-return]
 
     def step(place: int) -> None:
         batch = padded[place % len(padded)]
         at = (place % len(padded)) * BATCH
         optimizer.zero_grad()
-        F.cross_entropy(logits(batch), label_ids[at : at + BATCH]).backward()
+        F.cross_entropy(logits(batch), label_ids[at : at + BATCH]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     def seconds_of(work: Any, n: int, first: int) -> float:
@@ -115,7 +119,7 @@ def score(arguments: argparse.Namespace) -> dict[str, Any]:
     from transformers import GPT2ForSequenceClassification, PreTrainedTokenizerFast, pipeline
 
     texts = json.loads(arguments.texts.read_text("utf-8"))
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_file=str(arguments.run / "tokenizer.json"), pad_token="<|endoftext|>", model_max_length=1024
     )
     model = GPT2ForSequenceClassification.from_pretrained(arguments.run)

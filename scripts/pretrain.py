@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import math
 import re
 import time
 from collections.abc import Iterator
@@ -116,8 +115,8 @@ def make_numbers(documents: list[list[str]], tokenizer: Tokenizer, args: argpars
     documents = [documents[place] for place in random.permutation(len(documents))]
     pieces: list[NDArray[np.uint16]] = []
     for start in range(0, len(documents), 4096):
-        for ids in tokenizer.encode_many(["\n".join(lines) for lines in documents[start : start + 4096]]):
-            pieces.append(np.array([0, *ids], dtype=np.uint16))
+        many = tokenizer.encode_many(["\n".join(lines) for lines in documents[start : start + 4096]])
+        pieces += [np.array([0, *ids], dtype=np.uint16) for ids in many]
     stream = np.concatenate(pieces)
     ends = np.cumsum([len(piece) for piece in pieces])
     n_train = int(np.searchsorted(ends, len(stream) - HELD_OUT))
@@ -152,7 +151,7 @@ def ask_teacher(folder: Path, texts: list[str]) -> NDArray[np.float16]:
         hidden = teacher(**batch).last_hidden_state
         mask = batch["attention_mask"][:, :, None]
         if start % 25_600 == 0:
-            print(f"{start:,} texts, {time.monotonic() - started:.0f} s", flush=True)
+            print(f"teacher: {start:,} texts, {time.monotonic() - started:.0f} s", flush=True)
         found[rows] = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).cpu().numpy()
     print(f"the teacher read {len(texts):,} texts in {time.monotonic() - started:.0f} s", flush=True)
     return found
@@ -164,8 +163,8 @@ def load_numbers(tokenizer: Tokenizer | None, args: argparse.Namespace) -> tuple
     path = work / "numbers.npz"
     if path.is_file():
         content = np.load(path)
-        vectors = content["vectors"] if "vectors" in content else None
-        return Numbers(content["stream"], content["text_ids"], content["text_lengths"], vectors), Tokenizer.load(work)
+        known = {name: content[name] for name in content.files}
+        return Numbers(**{"vectors": None, **known}), Tokenizer.load(work)
     work.mkdir(parents=True, exist_ok=True)
     documents = list(read_documents(args.corpus))
     if not documents:
@@ -280,73 +279,88 @@ def validate(student: Student, batches: Batches) -> float:
     return sum(losses) / len(losses)
 
 
-def train(student: Student, numbers: Numbers, args: argparse.Namespace) -> dict[str, Any]:
-    """Train to the last step; returns what the card says."""
-    batches, both = Batches(numbers, args), optimizers(student, args)
-    state_file = args.work / "state.pt"
-    log = (args.work / "log.jsonl").open("a", encoding="utf-8")
-    step, seconds, n_tokens = 0, 0.0, 0
-    if state_file.is_file():
-        state = torch.load(state_file, map_location=args.device, weights_only=True)
-        if state["steps"] != args.steps:
-            raise SystemExit(f"{state_file} is of a training of {state['steps']} steps; give that, or another --work")
-        student.load_state_dict(state["student"])
-        for optimizer, saved in zip(both, state["optimizers"], strict=True):
+class Training:
+    """A student, its optimizers, and where it stands; all of it in --work/state.pt."""
+
+    def __init__(self, student: Student, numbers: Numbers, args: argparse.Namespace) -> None:
+        self.student, self.args = student, args
+        self.batches, self.optimizers = Batches(numbers, args), optimizers(student, args)
+        self.step, self.n_tokens, self.seconds = 0, 0, 0.0
+        self.file: Path = args.work / "state.pt"
+
+    def restore(self) -> None:
+        """Go on from the last checkpoint, if there is one."""
+        if not self.file.is_file():
+            return
+        state = torch.load(self.file, map_location=self.args.device, weights_only=True)
+        if state["steps"] != self.args.steps:
+            raise SystemExit(f"{self.file} is of a training of {state['steps']} steps; give that, or another --work")
+        self.student.load_state_dict(state["student"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        step, seconds, n_tokens = state["step"], state["seconds"], state["n_tokens"]
-        print(f"going on after step {step:,}", flush=True)
-    base = [args.muon_rate, args.adam_rate]
-    first = validate(student, batches) if step == 0 else math.nan
-    print(f"validation loss before training {first:.4f}", flush=True)
-    started, since = time.monotonic(), seconds
-    sums = [0.0, 0.0, 0.0]
-    while step < args.steps:
-        part = rate(step, args.steps)
-        for optimizer, full in zip(both, base, strict=True):
+        self.step, self.n_tokens, self.seconds = state["step"], state["n_tokens"], state["seconds"]
+        print(f"going on after step {self.step:,}", flush=True)
+
+    def save(self) -> None:
+        """Write a checkpoint, whole or not at all."""
+        state = {
+            "student": self.student.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "steps": self.args.steps,
+            "step": self.step,
+            "n_tokens": self.n_tokens,
+            "seconds": self.seconds,
+        }
+        making = self.file.with_suffix(".tmp")
+        torch.save(state, making)
+        making.replace(self.file)
+
+    def run(self) -> dict[str, Any]:
+        """Train to the last step; returns what the card says."""
+        self.restore()
+        loss = validate(self.student, self.batches)
+        print(f"validation loss {loss:.4f} after {self.step:,} steps", flush=True)
+        sums = [0.0, 0.0, 0.0]
+        started = time.monotonic() - self.seconds
+        while self.step < self.args.steps:
+            sums = [total + value for total, value in zip(sums, self._one_step(), strict=True)]
+            if self.step % self.args.every == 0 or self.step == self.args.steps:
+                self.seconds = time.monotonic() - started
+                loss = validate(self.student, self.batches)
+                self.save()
+                names = ("row_loss", "text_loss", "distance")
+                means = {name: total / self.args.every for name, total in zip(names, sums, strict=True)}
+                self._log({"step": self.step, **means, "validation_loss": loss})
+                sums = [0.0, 0.0, 0.0]
+        return {"n_tokens": self.n_tokens, "seconds": round(self.seconds), "validation_loss": loss}
+
+    def _one_step(self) -> tuple[float, float, float]:
+        args, part = self.args, rate(self.step, self.args.steps)
+        for optimizer, full in zip(self.optimizers, (args.muon_rate, args.adam_rate), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = full * part
         with torch.autocast(args.device, torch.bfloat16, enabled=args.bfloat16):
-            ids, packing = batches.rows(step)
-            row_loss, _ = student.loss(ids, packing, None)
-        row_loss.backward()
-        n_tokens += len(ids)
+            ids, packing = self.batches.rows(self.step)
+            row_loss, _ = self.student.loss(ids, packing, None)
+        row_loss.backward()  # type: ignore[no-untyped-call]
+        self.n_tokens += len(ids)
         with torch.autocast(args.device, torch.bfloat16, enabled=args.bfloat16):
-            ids, packing, vectors = batches.texts(step)
-            text_loss, distance = student.loss(ids, packing, vectors)
+            ids, packing, vectors = self.batches.texts(self.step)
+            text_loss, distance = self.student.loss(ids, packing, vectors)
         (text_loss * args.text_weight + distance * args.teacher_weight).backward()
-        n_tokens += len(ids)
-        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        for optimizer in both:
+        self.n_tokens += len(ids)
+        nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+        for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        step += 1
-        sums = [a + b.item() for a, b in zip(sums, (row_loss, text_loss, distance), strict=True)]
-        if step % args.every == 0 or step == args.steps:
-            seconds = since + time.monotonic() - started
-            line = {
-                "step": step,
-                "row_loss": sums[0] / args.every,
-                "text_loss": sums[1] / args.every,
-                "distance": sums[2] / args.every,
-                "validation_loss": validate(student, batches),
-                "n_tokens": n_tokens,
-                "seconds": round(seconds),
-            }
-            sums = [0.0, 0.0, 0.0]
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-            print(line, flush=True)
-            state = {
-                "student": student.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in both],
-                "step": step,
-                "steps": args.steps,
-                "seconds": seconds,
-                "n_tokens": n_tokens,
-            }
-            torch.save(state, args.work / "state.tmp")
-            (args.work / "state.tmp").replace(state_file)
-    return {"n_tokens": n_tokens, "seconds": seconds, "validation_loss": validate(student, batches)}
+        self.step += 1
+        return row_loss.item(), text_loss.item(), distance.item()
+
+    def _log(self, line: dict[str, Any]) -> None:
+        line = {**line, "n_tokens": self.n_tokens, "seconds": round(self.seconds)}
+        print(line, flush=True)
+        with (self.args.work / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 # ---------------------------------------------------------------------- what is left
@@ -407,7 +421,7 @@ def main() -> None:
         gpt = GPT(config).init_weights(args.seed)
     width = numbers.vectors.shape[1] if numbers.vectors is not None else 1
     student = Student(gpt.requires_grad_(True), width).to(args.device)
-    found = train(student, numbers, args)
+    found = Training(student, numbers, args).run()
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     for name in ("corpus", "teacher", "work", "out"):
         settings[name] = Path(settings[name]).name if settings[name] else None

@@ -45,7 +45,9 @@ def logits_of(folder: Path) -> NDArray[np.float32]:
 
 def saved(folder: Path, **changes: Any) -> Classifier:
     gpt = random_gpt()
-    gpt.load_state_dict(from_published(to_published(gpt.state_dict())), assign=True)  # laid out as if it had been loaded
+    gpt.load_state_dict(
+        from_published(to_published(gpt.state_dict())), assign=True
+    )  # laid out as if it had been loaded
     classifier = classifier_of(gpt, **changes)
     save_classifier(folder, classifier, small_tokenizer())
     return classifier

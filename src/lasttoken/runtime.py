@@ -18,7 +18,11 @@ from lasttoken.errors import DeviceError, SettingsError, one_of
 
 TOKENS_AT_A_TIME = {"cpu": 512, "cuda": 16_384, "mps": 4_096}  # CPU: larger blocks fall out of its caches
 MALLOC = {-3: 32 << 20, -1: 1 << 30, -2: 64 << 20}  # glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD; bytes
-TOLERANCE = {"float32": 1e-2, "bfloat16": 0.25, "int8": 0.25}  # of logits against the CPU's, relative to their spread; TF32 passes
+TOLERANCE = {
+    "float32": 1e-2,
+    "bfloat16": 0.25,
+    "int8": 0.25,
+}  # of logits against the CPU's, relative to their spread; TF32 passes
 
 
 @dataclass(frozen=True)

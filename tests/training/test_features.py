@@ -231,8 +231,8 @@ def test_a_limit_too_small_is_said_and_gives_the_same_losses() -> None:
     sources = live.source(TEXTS, "train"), stored.source(TEXTS, "train")
     assert [type(source) for source in sources] == [LiveFeatures, StoredFeatures]
     assert said == [
-        f"the features of train ({TEXTS_BYTES:,} bytes) are not kept: --cache-limit is {TEXTS_BYTES - 1:,} bytes; the trunk runs "
-        "for every batch, which is slower and gives the same result to rounding"
+        f"the features of train ({TEXTS_BYTES:,} bytes) are not kept: --cache-limit is {TEXTS_BYTES - 1:,} bytes; "
+        "the trunk runs for every batch, which is slower and gives the same result to rounding"
     ]
     found = [losses(source, trunk.classifier) for source, trunk in zip(sources, (live, stored), strict=True)]
     assert found[0] == pytest.approx(found[1], abs=1e-5)

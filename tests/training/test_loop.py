@@ -200,7 +200,7 @@ def test_the_optimizer_steps_with_the_scheduled_rate() -> None:
     rates: list[float] = []
     settings = plain_settings(schedule="cosine", warmup_fraction=0.25)
     trainer = trainer_of(settings)
-    trainer.hooks = Hooks(on_step=lambda state: rates.append(trainer.optimizer.param_groups[0]["lr"]))
+    trainer.hooks = Hooks(on_step=lambda state: rates.append(trainer.optimizer.rate))
     history = trainer.run().history
     assert rates == [learning_rate(step, 12, settings) for step in range(12)]
     assert len(set(rates)) > 9

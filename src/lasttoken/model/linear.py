@@ -35,7 +35,7 @@ EMPTY: list[float] = []
 def has_onednn() -> bool:
     """Whether oneDNN's float32 products are there and worth taking: torch on an x86 CPU."""
     return (
-        torch.backends.mkldnn.is_available()
+        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and platform.machine().lower() in ("x86_64", "amd64")
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
@@ -85,7 +85,7 @@ class _Product(torch.autograd.Function):
         return _onednn(filled, weight, bias)[: len(x)]
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         filled = fill_rows(grad.contiguous())
@@ -96,7 +96,7 @@ class _Product(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
-    """x [n, in] · weight [out, in]ᵀ + bias, then GELU in its tanh form if asked for; by oneDNN where that is quicker."""
+    """x [n, in] · weight [out, in]ᵀ + bias, then GELU in its tanh form if asked for; by oneDNN where it is quicker."""
     if x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not has_onednn():
         y = F.linear(x, weight, bias)
     elif torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
@@ -142,7 +142,19 @@ class Int8Weight:
         quantized = (x / scales).add_(128.5).to(torch.uint8)  # the cast rounds down
         if has_int8():
             y = torch.ops.onednn.qlinear_pointwise(
-                fill_rows(quantized), 1.0, 128, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", EMPTY, ""
+                fill_rows(quantized),
+                1.0,
+                128,
+                self.packed,
+                self.scales,
+                self.zeros,
+                None,
+                1.0,
+                0,
+                torch.float32,
+                "none",
+                EMPTY,
+                "",
             )[: len(x)]
         else:
             y = ((quantized.double() - 128) @ self.packed).float() * self.scales

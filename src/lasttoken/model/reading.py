@@ -52,10 +52,10 @@ class _Read(torch.autograd.Function):
         y = z @ w_v.view(n_head, -1, width).transpose(1, 2)  # [H, B, D]
         ctx.save_for_backward(x_at, keys, weight, rows, q, u, a, z)
         ctx.packing = packing
-        return y.transpose(0, 1).reshape(batch, width) + b_v
+        return torch.add(y.transpose(0, 1).reshape(batch, width), b_v)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x_at, keys, weight, rows, q, u, a, z = ctx.saved_tensors
         n_head, batch, width = z.shape

@@ -228,7 +228,8 @@ class FeatureCache:
                 used -= stat.st_size
                 n_dropped, dropped_bytes = n_dropped + 1, dropped_bytes + stat.st_size
         if n_dropped:
-            say(f"cached features of earlier runs ({n_dropped:,} splits, {dropped_bytes:,} bytes) were dropped to make room")
+            which = f"{n_dropped:,} splits, {dropped_bytes:,} bytes"
+            say(f"cached features of earlier runs ({which}) were dropped to make room")
         return None
 
     def store(self, key: str, shape: tuple[int, int], fill: Callable[[Callable[[int, Tensor], None]], None]) -> None:

@@ -32,6 +32,7 @@ from lasttoken.evaluation.metrics import compute_metrics
 from lasttoken.model.classifier import Classifier
 from lasttoken.predict import log_softmax
 from lasttoken.runtime import Machine
+from lasttoken.training.adamw import AdamW
 from lasttoken.training.features import FeatureSource
 from lasttoken.training.order import Order, batches
 
@@ -108,10 +109,7 @@ class Trainer:
         self.checkpoint_every_s = checkpoint_every_s
         self.settings = settings = settings.with_rate_for(classifier.gpt.config.n_embd)
         self.parameters = classifier.trained()
-        decay = settings.weight_decay
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), weight_decay=decay, fused=True
-        )  # rate: each step's
+        self.optimizer = AdamW(self.parameters, settings.weight_decay)
         self.order = Order(settings.seed)
         self.state = State()
         self.best: dict[str, Tensor] = {}
@@ -169,10 +167,10 @@ class Trainer:
 
     def _step(self, rows: list[int]) -> None:
         state, settings, split = self.state, self.settings, self.splits["train"]
-        rate = self._set_learning_rate()
+        rate = learning_rate(state.step, self.total_steps, settings)
         features, packing = split.source.batch(rows)
         label_ids = torch.from_numpy(split.label_ids[rows]).to(self.machine.device)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         with self.machine.autocast():
             logits = self.classifier.tail(features, packing)
         loss = F.cross_entropy(logits, label_ids)
@@ -185,18 +183,12 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         if settings.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.clip_norm)
-        self.optimizer.step()
+        self.optimizer.step(rate)
         state.step += 1
         state.done_batches += 1
         state.examples_seen += len(rows)
         state.loss_sum += value * len(rows)
         state.loss_examples += len(rows)
-
-    def _set_learning_rate(self) -> float:
-        rate = learning_rate(self.state.step, self.total_steps, self.settings)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        return rate
 
     def _gave_up(self) -> bool:
         return 0 < self.settings.patience <= self.state.since_best

@@ -9,7 +9,7 @@ One file, renamed into place, so that weights, optimizer and position can never 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -19,9 +19,8 @@ from torch import Tensor
 
 from lasttoken.errors import RunError
 from lasttoken.storage import write_bytes
+from lasttoken.training.adamw import Moments
 from lasttoken.training.loop import State, Trainer
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def save_training(trainer: Trainer, path: Path, fingerprint: str) -> None:
@@ -33,12 +32,9 @@ def save_training(trainer: Trainer, path: Path, fingerprint: str) -> None:
     tensors: dict[str, Tensor] = {"order": trainer.order.state}
     for name, parameter in trainer.parameters.items():
         tensors[f"parameter.{name}"] = parameter.detach()
-        moments = trainer.optimizer.state.get(parameter, {})
-        for moment in MOMENTS:
-            if moment in moments:
-                tensors[f"{moment}.{name}"] = moments[moment]
-        if "step" in moments:
-            tensors[f"updates.{name}"] = torch.as_tensor(moments["step"])
+        if name in trainer.optimizer.moments:
+            moments = vars(trainer.optimizer.moments[name])
+            tensors.update({f"{part}.{name}": tensor for part, tensor in moments.items()})
     tensors.update({f"best.{name}": tensor for name, tensor in trainer.best.items()})
     on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"state": json.dumps(asdict(trainer.state)), "fingerprint": fingerprint}
@@ -68,6 +64,6 @@ def restore_training(trainer: Trainer, path: Path, fingerprint: str) -> None:
         for name, parameter in trainer.parameters.items():
             parameter.copy_(tensors[f"parameter.{name}"])
             if f"updates.{name}" in tensors:
-                moments = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS}
-                trainer.optimizer.state[parameter] = {"step": tensors[f"updates.{name}"], **moments}
+                parts = {part.name: tensors[f"{part.name}.{name}"] for part in fields(Moments)}
+                trainer.optimizer.moments[name] = Moments(**parts)
     trainer.best = {name.removeprefix("best."): tensor for name, tensor in tensors.items() if name.startswith("best.")}
