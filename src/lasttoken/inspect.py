@@ -48,6 +48,7 @@ def describe_run(run_dir: RunDir) -> dict[str, Any]:
         "backbone": config.backbone,
         "reads": config.read,
         "max_length": config.max_length,
+        "int8_trunk": config.int8_trunk,
         "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
         "accuracy": {name: split["accuracy"] for name, split in metrics["splits"].items()},
         "trunk": recorded.get("trunk", {}).get("hash"),
