@@ -131,14 +131,16 @@ def floor_of_products(width: int, n_head: int, n_tokens: int) -> float:
 
 
 def whole_network(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Steps with every block trained."""
+    """Steps with every block trained, on the peer's batches in the peer's order."""
     trainer, prepared, _ = trainer_of(arguments, "all")
-    rows = batches(trainer.order.shuffled(len(prepared.label_ids["train"])), 8, drop_last=True)
+    n = len(prepared.label_ids["train"])
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(123)).tolist()
+    rows = batches(order, 8, drop_last=True)
     for some in rows[:3]:
         trainer._step(some)
     started = time.perf_counter()
-    for some in rows[3 : 3 + arguments.steps]:
-        trainer._step(some)
+    for step in range(3, 3 + arguments.steps):
+        trainer._step(rows[step % len(rows)])
     return {"step_s": (time.perf_counter() - started) / arguments.steps}
 
 
@@ -150,7 +152,7 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         return measure_baselines(*given)
 
-    settings = resolve("book", {"read": "last", "backbone": str(arguments.backbone)})
+    settings = resolve("book", {"read": "last", "backbone": str(arguments.backbone), "device": "cpu"})
     with tempfile.TemporaryDirectory(prefix="lasttoken-bench-") as folder:
         os.environ["LASTTOKEN_CACHE"] = folder
         with mock.patch("lasttoken.run.measure_baselines", note):
@@ -161,7 +163,7 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
 def score(arguments: argparse.Namespace) -> dict[str, Any]:
     """Texts scored by a run's classifier."""
     texts = json.loads(arguments.texts.read_text("utf-8"))
-    predictor = Predictor.load(arguments.run, precision=arguments.precision)
+    predictor = Predictor.load(arguments.run, device="cpu", precision=arguments.precision)
     predictor.predict(texts[:16])
     started = time.perf_counter()
     found = predictor.predict(texts)

@@ -11,11 +11,9 @@ import argparse
 import json
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from lasttoken.catalog import BACKBONES
 from lasttoken.model.gpt import GPT, GPTConfig
-from lasttoken.model.weights import to_published, write_gpt_config
+from lasttoken.model.weights import to_published, write_gpt_config, write_tensor_file
 from lasttoken.tokenizer import Tokenizer
 
 
@@ -30,7 +28,8 @@ def main() -> None:
     entry = BACKBONES[arguments.like]
     config = GPTConfig(entry.vocab_size, entry.n_positions, entry.n_embd, entry.n_layer, entry.n_head)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    save_file(to_published(GPT(config).init_weights(arguments.seed).state_dict()), arguments.out / "model.safetensors")
+    tensors = to_published(GPT(config).init_weights(arguments.seed).state_dict())
+    write_tensor_file(arguments.out / "model.safetensors", tensors)
     (arguments.out / "config.json").write_text(json.dumps(write_gpt_config(config), indent=1), "utf-8")
     (arguments.out / "tokenizer.json").write_text(Tokenizer.load(arguments.tokenizer).to_json(), "utf-8")
     print(arguments.out)

@@ -41,7 +41,9 @@ class Bench:
         """One `lasttoken train` in chapter 6's recipe; `cache` names a folder of features to find, or an empty one."""
         command = [
             *PROGRAM, "train", str(self.arguments.data), "--recipe", "book", "--overwrite",
-            "--backbone", str(self.arguments.backbone), "--out", str(self.work / out), "--quiet", *flags,
+            "--backbone", str(self.arguments.backbone), "--out", str(self.work / out), "--quiet",
+            "--device", "cpu",
+            "--device", "cpu", *flags,
         ]  # fmt: skip
         shutil.rmtree(self.work / "empty", ignore_errors=True)
         environment = {**os.environ, "LASTTOKEN_CACHE": str(self.work / (cache or "empty"))}

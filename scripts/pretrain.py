@@ -31,14 +31,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lasttoken.model.gpt import GPT, GPTConfig
 from lasttoken.model.linear import Linear
 from lasttoken.model.packing import Packing
 from lasttoken.model.pretrained import load_backbone
-from lasttoken.model.weights import to_published, write_gpt_config
+from lasttoken.model.weights import to_published, write_gpt_config, write_tensor_file
 from lasttoken.runtime import quicken_cpu
 from lasttoken.storage import write_text
 from lasttoken.tokenizer import Tokenizer
@@ -47,6 +46,7 @@ END_OF_TEXT = "<|endoftext|>"
 PIECE = 4_000  # characters; longer documents are cut into pieces at their lines
 HELD_OUT = 300_000  # tokens at the end of the shuffled documents, never trained on
 VALIDATION_ROWS = 192  # of them read at every validation
+PROBE = "Two tokenizers that cut this sentence alike, 1 2 3, are the same for all we ask."
 LONGEST = 64  # tokens of a text that the teacher sees
 WARM_UP, FINAL = 60, 0.02  # steps, a tenth of all at most; part of the learning rate that is left at the end
 
@@ -116,7 +116,7 @@ def make_numbers(documents: list[list[str]], tokenizer: Tokenizer, args: argpars
     pieces: list[NDArray[np.uint16]] = []
     for start in range(0, len(documents), 4096):
         many = tokenizer.encode_many(["\n".join(lines) for lines in documents[start : start + 4096]])
-        pieces += [np.array([0, *ids], dtype=np.uint16) for ids in many]
+        pieces += [np.array([tokenizer.end_of_text_id, *ids], dtype=np.uint16) for ids in many]
     stream = np.concatenate(pieces)
     ends = np.cumsum([len(piece) for piece in pieces])
     n_train = int(np.searchsorted(ends, len(stream) - HELD_OUT))
@@ -164,11 +164,14 @@ def load_numbers(tokenizer: Tokenizer | None, args: argparse.Namespace) -> tuple
     if path.is_file():
         content = np.load(path)
         known = {name: content[name] for name in content.files}
-        return Numbers(**{"vectors": None, **known}), Tokenizer.load(work)
+        kept = Tokenizer.load(work)
+        if tokenizer and tokenizer.encode(PROBE) != kept.encode(PROBE):
+            raise SystemExit(f"{work} holds numbers made with another tokenizer than --start's; give another --work")
+        return Numbers(**{"vectors": None, **known}), kept
     work.mkdir(parents=True, exist_ok=True)
     documents = list(read_documents(args.corpus))
-    if not documents:
-        raise SystemExit(f"there is no *.txt.gz with text in {args.corpus}")
+    if sum(len(line) for lines in documents for line in lines) < 4 * HELD_OUT:
+        raise SystemExit(f"{args.corpus} needs *.txt.gz with more text than the {HELD_OUT:,} tokens that are held out")
     tokenizer = tokenizer or train_tokenizer(documents, args.vocab_size)
     write_text(work / "tokenizer.json", tokenizer.to_json())
     numbers = make_numbers(documents, tokenizer, args)
@@ -208,8 +211,6 @@ def optimizers(student: Student, args: argparse.Namespace) -> list[torch.optim.O
     """Muon for the matrices of the blocks, AdamW for the rest."""
     matrices = [p for name, p in student.named_parameters() if ".h." in name and p.dim() == 2]
     rest = [p for name, p in student.named_parameters() if not (".h." in name and p.dim() == 2)]
-    if not hasattr(torch.optim, "Muon"):
-        raise SystemExit(f"torch {torch.__version__} has no Muon; use 2.9 or later")
     return [
         torch.optim.Muon(matrices, lr=args.muon_rate, weight_decay=0.0, momentum=0.95),
         torch.optim.AdamW(rest, lr=args.adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
@@ -279,6 +280,14 @@ def validate(student: Student, batches: Batches) -> float:
     return sum(losses) / len(losses)
 
 
+def course_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags that a training depends on, and that its continuation must be given again."""
+    free = ("work", "out", "every", "device")
+    return {
+        name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items() if name not in free
+    }
+
+
 class Training:
     """A student, its optimizers, and where it stands; all of it in --work/state.pt."""
 
@@ -293,8 +302,10 @@ class Training:
         if not self.file.is_file():
             return
         state = torch.load(self.file, map_location=self.args.device, weights_only=True)
-        if state["steps"] != self.args.steps:
-            raise SystemExit(f"{self.file} is of a training of {state['steps']} steps; give that, or another --work")
+        differs = [name for name, value in course_of(self.args).items() if state["course"].get(name) != value]
+        if differs:
+            flags = ", ".join("--" + name.replace("_", "-") for name in differs)
+            raise SystemExit(f"{self.file} is of a training with another {flags}; give the same, or another --work")
         self.student.load_state_dict(state["student"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -306,7 +317,7 @@ class Training:
         state = {
             "student": self.student.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "steps": self.args.steps,
+            "course": course_of(self.args),
             "step": self.step,
             "n_tokens": self.n_tokens,
             "seconds": self.seconds,
@@ -320,7 +331,7 @@ class Training:
         self.restore()
         loss = validate(self.student, self.batches)
         print(f"validation loss {loss:.4f} after {self.step:,} steps", flush=True)
-        sums = [0.0, 0.0, 0.0]
+        sums, last = [0.0, 0.0, 0.0], self.step
         started = time.monotonic() - self.seconds
         while self.step < self.args.steps:
             sums = [total + value for total, value in zip(sums, self._one_step(), strict=True)]
@@ -329,9 +340,9 @@ class Training:
                 loss = validate(self.student, self.batches)
                 self.save()
                 names = ("row_loss", "text_loss", "distance")
-                means = {name: total / self.args.every for name, total in zip(names, sums, strict=True)}
+                means = {name: total / (self.step - last) for name, total in zip(names, sums, strict=True)}
                 self._log({"step": self.step, **means, "validation_loss": loss})
-                sums = [0.0, 0.0, 0.0]
+                sums, last = [0.0, 0.0, 0.0], self.step
         return {"n_tokens": self.n_tokens, "seconds": round(self.seconds), "validation_loss": loss}
 
     def _one_step(self) -> tuple[float, float, float]:
@@ -370,12 +381,12 @@ def save_backbone(out: Path, gpt: GPT, tokenizer: Tokenizer, facts: dict[str, An
     """config.json, model.safetensors in float16, tokenizer.json, and pretraining.json with every figure of the card."""
     out.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.half() for name, tensor in to_published(gpt.state_dict()).items()}
-    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    write_tensor_file(out / "model.safetensors", tensors)
     content = {
         "architectures": ["GPT2LMHeadModel"],
         **write_gpt_config(gpt.config),
-        "bos_token_id": 0,
-        "eos_token_id": 0,
+        "bos_token_id": tokenizer.end_of_text_id,
+        "eos_token_id": tokenizer.end_of_text_id,
         "dtype": "float16",
     }
     write_text(out / "config.json", json.dumps(content, indent=1) + "\n")
@@ -410,6 +421,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--bfloat16", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args()
+    if not hasattr(torch.optim, "Muon"):
+        raise SystemExit(f"torch {torch.__version__} has no Muon; use 2.9 or later")
     quicken_cpu()
     torch.manual_seed(args.seed)
     backbone = load_backbone(args.start) if args.start else None
@@ -423,7 +436,7 @@ def main() -> None:
     student = Student(gpt.requires_grad_(True), width).to(args.device)
     found = Training(student, numbers, args).run()
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
-    for name in ("corpus", "teacher", "work", "out"):
+    for name in ("corpus", "teacher", "work", "out", "start"):
         settings[name] = Path(settings[name]).name if settings[name] else None
     n_parameters = sum(p.numel() for p in gpt.parameters())
     facts = {"n_parameters": n_parameters, **found, "settings": settings, "torch": torch.__version__}

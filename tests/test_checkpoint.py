@@ -195,3 +195,27 @@ def test_labels_can_be_renamed_and_keep_their_order(tmp_path: Path) -> None:
     change_config(tmp_path, labels=["good", "bad"])
     assert load_classifier(tmp_path)[0].config.labels == ("good", "bad")
     assert np.array_equal(logits_of(tmp_path), expected)
+
+
+def test_the_weights_may_be_read_by_whoever_may_read_the_rest(tmp_path: Path) -> None:
+    saved(tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "config.json").stat().st_mode
+
+
+def test_a_disk_that_fills_up_leaves_the_old_weights_and_says_so(tmp_path: Path) -> None:
+    saved(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    code = (
+        "import resource, sys; from pathlib import Path; "
+        "from lasttoken.model.weights import write_tensor_file; import torch, signal; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
+        "write_tensor_file(Path(sys.argv[1]), {'a': torch.ones(1000)})"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "model.safetensors")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "StorageError" in found.stderr
+    assert "model.safetensors" in found.stderr
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if ".tmp-" in path.name] == []

@@ -12,11 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
-
-from lasttoken.errors import BackboneError, RunError, StorageError
+from lasttoken.errors import BackboneError, RunError
 from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.weights import (
     build_gpt,
@@ -25,8 +21,9 @@ from lasttoken.model.weights import (
     read_tensor_files,
     to_published,
     write_gpt_config,
+    write_tensor_file,
 )
-from lasttoken.storage import new_file, write_text
+from lasttoken.storage import write_text
 from lasttoken.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -57,18 +54,9 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
         "problem_type": "single_label_classification",
         "lasttoken": {"format": FORMAT, **asdict(classifier.config)},
     }
-    _write_tensors(folder / "model.safetensors", tensors)
+    write_tensor_file(folder / "model.safetensors", tensors)
     write_text(folder / "tokenizer.json", tokenizer.to_json())
     write_text(folder / "config.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Straight from where the tensors lie: a copy of a large network would double the memory of the whole run."""
-    with new_file(path) as temporary:
-        try:
-            save_file(tensors, temporary)
-        except SafetensorError as error:
-            raise StorageError(f"{path} cannot be written: {error}; make room, or choose another folder") from error
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:

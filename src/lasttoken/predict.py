@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lasttoken.checkpoint import load_classifier
 from lasttoken.data.encoding import Encoded, batches_by_length, encode_texts
+from lasttoken.errors import SettingsError
 from lasttoken.model.classifier import Classifier
 from lasttoken.model.packing import Packing
 from lasttoken.rundir import RunDir
@@ -75,6 +76,8 @@ class Predictor:
         classifier, tokenizer = load_classifier(folder)
         if precision == "auto" and classifier.config.int8_trunk:
             precision = "int8"
+        if precision == "int8" and classifier.n_frozen is None:
+            raise SettingsError(f"--precision int8 is for the frozen trunk, and the run {folder} has none; use float32")
         return cls(classifier, tokenizer, pick_machine(device, precision))
 
     @property

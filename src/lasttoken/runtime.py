@@ -80,7 +80,7 @@ def quicken_cpu() -> None:
     page, a third of the time of a tail's step (benchmarks/2026-11-25-speed.md).
     """
     torch.set_flush_denormal(True)
-    with contextlib.suppress(OSError, AttributeError):  # another C library
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, or Windows
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, n_bytes in MALLOC.items():
             mallopt(parameter, n_bytes)
@@ -96,6 +96,11 @@ def compare_logits(expected: Tensor, found: Tensor, machine: Machine) -> None:
     spread = max(float(expected.abs().max()), 1.0)
     difference = float((expected - found).abs().max()) / spread
     if not difference <= TOLERANCE[machine.precision]:  # also when it is NaN
+        if machine.precision == "int8":
+            raise DeviceError(
+                f"this backbone loses too much in 8 bits (relative difference of its logits {difference:.2g}, "
+                f"allowed {TOLERANCE['int8']:g}); use --precision float32"
+            )
         raise DeviceError(
             f"{machine.device.type} computes other logits than the CPU on the same texts (relative "
             f"difference {difference:.2g}, "

@@ -225,7 +225,7 @@ def test_neither_a_small_cache_nor_none_changes_the_result(
     train(data, backbone, tmp_path / "none", "--no-cache")
     assert files_below(own_cache) == set()
     small = train(data, backbone, tmp_path / "small", "--cache-limit", "1KB")
-    assert "--cache-limit (1,000 bytes)" in small.err
+    assert "--cache-limit is 1,000 bytes" in small.err
     assert "the trunk runs for every batch" in small.err
     assert files_below(own_cache) == set()
     train(data, backbone, tmp_path / "cached")

@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertModel, BertTokenizer
 
 from lasttoken.model.pretrained import load_backbone
 
@@ -93,6 +94,29 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been_killed(
     run(script, monkeypatch, flags(corpus, tmp_path / "work", tmp_path / "out"))
     for name in ("model.safetensors", "tokenizer.json", "config.json"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
+
+
+def test_other_flags_do_not_go_on_with_a_training(
+    script: ModuleType, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(script, monkeypatch, flags(corpus, tmp_path / "work", tmp_path / "out"))
+    with pytest.raises(SystemExit, match=r"with another --seed; give the same, or another --work"):
+        run(script, monkeypatch, [*flags(corpus, tmp_path / "work", tmp_path / "out"), "--seed", "1"])
+
+
+def test_a_teacher_is_asked_in_batches_of_any_size(
+    script: ModuleType, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "sat", "on"]
+    fast = BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+    fast.save_pretrained(tmp_path / "teacher")
+    shape = BertConfig(vocab_size=8, hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
+    BertModel(shape).save_pretrained(tmp_path / "teacher")
+    vectors = script.ask_teacher(tmp_path / "teacher", ["the cat sat", "on"] * 51)  # 102 is no round number of rows
+    assert vectors.shape == (102, 12)
+    np.testing.assert_allclose(np.linalg.norm(vectors.astype(float), axis=1), 1, atol=1e-2)
+    np.testing.assert_allclose(vectors[0], vectors[2], atol=1e-2)
+    assert not np.allclose(vectors[0], vectors[1], atol=1e-2)
 
 
 def test_every_text_is_seen_once_in_a_pass(script: ModuleType) -> None:

@@ -23,7 +23,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but 
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "int8"],
-    typer.Option("--precision", help="Number format; auto: that of the training's trunk."),
+    typer.Option(
+        "--precision", help="Number format; auto: int8 if trained so, else bfloat16 on CUDA, float32 elsewhere."
+    ),
 ]
 TextColumns = Annotated[
     list[str] | None, typer.Option("--text", help="Column of the text; may be given several times.")

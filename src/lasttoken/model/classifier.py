@@ -78,7 +78,7 @@ class Classifier(nn.Module):
         self.requires_grad_(False)
         for module in self._tail_modules():
             for parameter in module.requires_grad_(True).parameters():
-                parameter.data = parameter.data.contiguous()  # as its gradients and moments will be
+                parameter.data = parameter.data.contiguous()  # as its gradients and moments are; the same when served
 
     @property
     def n_frozen(self) -> int | None:

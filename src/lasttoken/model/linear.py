@@ -43,8 +43,23 @@ def has_onednn() -> bool:
 
 @cache
 def has_int8() -> bool:
-    """Whether oneDNN's 8-bit products are there; without them int8 gives the same numbers slowly."""
-    return has_onednn() and hasattr(torch.ops.onednn, "qlinear_pointwise")
+    """Whether oneDNN's 8-bit products are there and exact: CPUs without VNNI add pairs of them up in 16 bits, which
+    overflow. Without them int8 gives the same numbers, slowly."""
+    if not (has_onednn() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
+        return False
+    largest = torch.full((16, 64), 127, dtype=torch.int8)
+    packed = torch.ops.onednn.qlinear_prepack(largest, None)
+    found = _int8(
+        torch.full((16, 64), 255, dtype=torch.uint8), packed, torch.ones(16), torch.zeros(16, dtype=torch.int32)
+    )
+    return bool((found == 127 * 127 * 64).all())
+
+
+def _int8(x: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
+    """(x - 128) · wᵀ · scales for x [n, in] in uint8."""
+    return torch.ops.onednn.qlinear_pointwise(  # type: ignore[no-any-return]
+        x, 1.0, 128, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", EMPTY, ""
+    )
 
 
 def round_up(n: int) -> int:
@@ -58,7 +73,7 @@ def round_up(n: int) -> int:
 
 
 def fill_rows(x: Tensor) -> Tensor:
-    """x [n, ...] with rows of zeros behind it, up to `round_up`."""
+    """x [n, in] with rows of zeros behind it, up to `round_up`."""
     extra = round_up(len(x)) - len(x)
     return F.pad(x, (0, 0, 0, extra)) if extra else x
 
@@ -96,7 +111,9 @@ class _Product(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
-    """x [n, in] · weight [out, in]ᵀ + bias, then GELU in its tanh form if asked for; by oneDNN where it is quicker."""
+    """x [..., in] · weight [out, in]ᵀ + bias, then GELU in its tanh form if asked for; by oneDNN if it is quicker."""
+    if x.dim() != 2:
+        return linear(x.flatten(0, -2), weight, bias, gelu).view(*x.shape[:-1], -1)
     if x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not has_onednn():
         y = F.linear(x, weight, bias)
     elif torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
@@ -141,21 +158,7 @@ class Int8Weight:
         scales = x.abs().amax(1, keepdim=True).clamp_min_(TINY).mul_(1 / 127)
         quantized = (x / scales).add_(128.5).to(torch.uint8)  # the cast rounds down
         if has_int8():
-            y = torch.ops.onednn.qlinear_pointwise(
-                fill_rows(quantized),
-                1.0,
-                128,
-                self.packed,
-                self.scales,
-                self.zeros,
-                None,
-                1.0,
-                0,
-                torch.float32,
-                "none",
-                EMPTY,
-                "",
-            )[: len(x)]
+            y = _int8(fill_rows(quantized), self.packed, self.scales, self.zeros)[: len(x)]
         else:
             y = ((quantized.double() - 128) @ self.packed).float() * self.scales
         return torch.addcmul(bias, y, scales)

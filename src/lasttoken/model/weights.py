@@ -3,8 +3,8 @@
     files     transformer.h.0.attn.c_attn.weight  [in, out]     (the prefix may be absent)
     modules   h.0.attn.c_attn.weight              [out, in]     four transposed views a block; nothing is copied
 
-A float32 file stays where it is, mapped into memory, and is the network: loading reads nothing, and of a large trunk no
-second copy is ever held. Products of transposed weights are as quick, and of few rows quicker
+A float32 file stays where it is, mapped into memory, and is the network: loading reads nothing of a trunk, and of a
+large one no second copy is ever held. Products of transposed weights are as quick, and of few rows quicker
 (benchmarks/2026-11-25-speed.md).
 
 Everything is checked by name and by shape before a network is made of it.
@@ -20,10 +20,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from lasttoken.errors import BackboneError, one_of
+from lasttoken.errors import BackboneError, StorageError, one_of
 from lasttoken.model.gpt import GPT, GPTConfig
+from lasttoken.storage import new_file
 
 TRANSPOSED = re.compile(r"(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight$")
 BUFFERS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)$")  # causal masks that the published files carry along
@@ -53,6 +55,22 @@ def read_tensor_files(folder: Path) -> dict[str, Tensor]:
                 f"{path} ({size:,} bytes) is torn or not safetensors: {error}; fetch it again"
             ) from error
     return tensors
+
+
+def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, whole or not at all, straight from where the tensors lie: no copy is held in memory.
+
+    Raises:
+        StorageError: no permission, or a full disk.
+    """
+    with new_file(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as other files of this user; the library would let nobody else read it
+        try:
+            save_file(dict(tensors), temporary, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise StorageError(f"{path} cannot be written: {error}; make room, or choose another folder") from error
+        temporary.chmod(mode)
 
 
 def _tensor_files(folder: Path) -> Iterator[Path]:

@@ -6,8 +6,8 @@
 
 An entry is a folder `<cache>/features/<key>/` of `features.bin` (float32, [rows, C]) and `meta.json`; it is
 renamed into place when whole. Features are stored in float32 whatever the trunk computed in: a 16-bit copy would
-save disk and cost digits that the tail trains on. What fits neither the limit nor the disk is not kept: then the
-trunk runs again for every batch, with the same result.
+save disk and cost digits that the tail trains on. What does not fit the limit or the disk is not kept: then the
+trunk runs again for every batch, with the same result to rounding.
 """
 
 from __future__ import annotations
@@ -74,9 +74,13 @@ class FeatureFile:
         block = np.empty((sum(end - first for first, end in spans), self.shape[1]), dtype=np.float32)
         at = 0
         for first, end in spans:
-            self._file.seek(first * self.shape[1] * 4)
             piece = block[at : at + end - first].data
-            if self._file.readinto(piece) != piece.nbytes:
+            try:
+                self._file.seek(first * self.shape[1] * 4)
+                n_bytes = self._file.readinto(piece)
+            except OSError as error:
+                raise StorageError(f"{self._file.name} cannot be read: {error}; train again") from error
+            if n_bytes != piece.nbytes:
                 raise StorageError(f"{self._file.name} was cut short while it was read; train again")
             at += end - first
         return block
@@ -143,7 +147,7 @@ def trunk_hash(classifier: Classifier) -> str:
     for name, tensor in sorted(classifier.trunk_tensors().items()):
         as_it_lies = tensor.detach().cpu() if tensor.is_contiguous() else tensor.detach().cpu().t()
         array = as_it_lies.contiguous().numpy()
-        digest.update(f"{name}{array.dtype}{array.shape}".encode())
+        digest.update(f"{name}{array.dtype}{array.shape}{tensor.is_contiguous()}".encode())
         digest.update(array.data)
     return digest.hexdigest()
 
