@@ -83,10 +83,11 @@ def test_onednn_is_what_computes_where_it_is_there(monkeypatch: pytest.MonkeyPat
     assert layer()(rows(3)).shape == (3, 160)
 
 
-def test_batches_of_rows() -> None:
+def test_one_row_alone_and_batches_of_rows() -> None:
     one = layer()
     x = rows(37 * 5).view(37, 5, 96)
-    torch.testing.assert_close(one(x), F.linear(x, one.weight, one.bias), atol=1e-5, rtol=1e-5)
+    for each in (x, x[0, 0]):
+        torch.testing.assert_close(one(each), F.linear(each, one.weight, one.bias), atol=1e-5, rtol=1e-5)
 
 
 def test_few_numbers_of_rows_are_ever_computed() -> None:

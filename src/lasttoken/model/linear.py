@@ -113,7 +113,7 @@ class _Product(torch.autograd.Function):
 def linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
     """x [..., in] · weight [out, in]ᵀ + bias, then GELU in its tanh form if asked for; by oneDNN if it is quicker."""
     if x.dim() != 2:
-        return linear(x.flatten(0, -2), weight, bias, gelu).view(*x.shape[:-1], -1)
+        return linear(x.reshape(-1, x.shape[-1]), weight, bias, gelu).view(*x.shape[:-1], -1)
     if x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not has_onednn():
         y = F.linear(x, weight, bias)
     elif torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
