@@ -245,10 +245,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50, help="steps of the peer that are timed and scaled")
     parser.add_argument("--texts", type=int, default=1000, help="texts to score")
-    parser.add_argument("--quick", action="store_true", help="one round, 12 steps, 100 texts, not padded: roughly")
+    parser.add_argument("--quick", action="store_true", help="one round, 8 steps, 60 texts, not padded: roughly")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.rounds, arguments.steps, arguments.texts = 1, 12, 100
+        arguments.rounds, arguments.steps, arguments.texts = 1, 8, 60
     print("| what | against | ratio | wanted | medians |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="lasttoken-bench-") as folder:
         bench = Bench(arguments, Path(folder))
