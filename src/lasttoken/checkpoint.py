@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from lasttoken.decision import MOST_PROBABLE, Decision
 from lasttoken.errors import BackboneError, RunError
 from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.weights import (
@@ -81,8 +82,10 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
         )
     try:
         fields = {name: value for name, value in ours.items() if name != "format"}
-        config = ClassifierConfig(**{**fields, "labels": tuple(fields["labels"])})
-    except (TypeError, KeyError) as error:
+        fields["labels"] = tuple(fields["labels"])
+        fields["decision"] = Decision.from_json(fields["decision"]) if "decision" in fields else MOST_PROBABLE
+        config = ClassifierConfig(**fields)
+    except (TypeError, KeyError, ValueError) as error:
         raise RunError(f"{folder / 'config.json'} was changed: {error}") from error
     tensors = read_tensor_files(folder)
     score = {name: tensors.pop(f"score.{name}", None) for name in ("weight", "bias")}

@@ -19,12 +19,13 @@ from typing import Any
 from lasttoken.errors import SettingsError, nearest, one_of
 from lasttoken.storage import parse_bytes
 
-BALANCES = ("none", "undersample")
+BALANCES = ("none", "undersample", "oversample", "weights")
 READS = ("last", "first", "mean", "padded-last")
 ENDS = ("head", "tail")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 SCHEDULES = ("constant", "cosine")
+TRACKERS = ("tensorboard", "mlflow", "wandb")
 KEEPS = ("best", "last")
 METRICS = {"loss": "min", "accuracy": "max", "macro_f1": "max"}  # what `keep=best` can follow, and its direction
 
@@ -48,7 +49,9 @@ class Settings:
     encoding: str = _setting("utf-8", "Encoding of the text files.")
     validation: str | None = _setting(None, "File to use as the validation split.")
     test: str | None = _setting(None, "File to use as the test split.")
-    balance: str = _setting("none", "What to do about uneven labels in the train split.", BALANCES)
+    balance: str = _setting(
+        "none", "What to do about uneven labels in the train split; probabilities are corrected.", BALANCES
+    )
     train_fraction: float = _setting(0.7, "Part of the rows to train on.")
     validation_fraction: float = _setting(0.1, "Part of the rows to choose the weights by; the rest is the test split.")
     # the classifier
@@ -79,6 +82,29 @@ class Settings:
     metric: str = _setting("loss", "Validation metric that `best` follows.", tuple(METRICS))
     patience: int = _setting(0, "Evaluations without a better one after which training stops; 0: never.")
     seed: int = _setting(123, "Seed of the head, the order and the split.")
+    # judging
+    calibrate: bool = _setting(
+        True,
+        "Fit one temperature on validation, so that probabilities mean something.",
+        flag="--calibrate/--no-calibrate",
+    )
+    threshold: str | None = _setting(
+        None, "When a label is given: spam=0.9, auto (two labels; fitted on validation), or 0.9 to abstain below it."
+    )
+    cost: str | None = _setting(
+        None,
+        "What errors cost, such as spam:ham=5 for spam taken for ham; the others cost 1. Least expected cost wins.",
+    )
+    seeds: int = _setting(1, "Trainings by different seeds, on the same trunk; the run keeps the first.")
+    folds: int = _setting(0, "Parts for a cross-validation over all rows beside the run; 0: none.")
+    learning_curve: bool = _setting(
+        False, "Train on 5 sizes of train: would more labels help?", flag="--learning-curve"
+    )
+    slice_by: str | None = _setting(None, "Column by whose values the errors are broken down.")
+    answers: str | None = _setting(
+        None, "Ask the bare backbone too, as a baseline: the answer of each label, such as spam=yes,ham=no."
+    )
+    track: str | None = _setting(None, "Also tell a tracker.", TRACKERS)
     # the machine
     device: str = _setting("auto", "Where to compute.", DEVICES)
     precision: str = _setting(
@@ -90,6 +116,11 @@ class Settings:
         None, "Most that cached features may fill, such as 20GB; default: a quarter of the free disk."
     )
     no_cache: bool = _setting(False, "Keep features in memory for this run, nothing on disk.")
+
+    @property
+    def train_balance(self) -> str:
+        """`balance` of the rows that are trained on; the book balances its rows before they are split."""
+        return "none" if self.recipe == "book" else self.balance
 
     @property
     def cache_limit_bytes(self) -> int | None:
@@ -105,11 +136,11 @@ class Settings:
         for item in fields(self):
             choices = item.metadata["choices"]
             value = getattr(self, item.name)
-            if choices and value not in choices:
+            if choices and value is not None and value not in choices:
                 raise SettingsError(
                     f"{flag_of(item.name)} is {value!r}; use one of {one_of(choices)}{nearest(str(value), choices)}"
                 )
-        for name in ("epochs", "batch_size", "max_length"):
+        for name in ("epochs", "batch_size", "max_length", "seeds"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingsError(f"{flag_of(name)} is {value}; it must be at least 1")
@@ -117,7 +148,9 @@ class Settings:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise SettingsError(f"{flag_of(name)} is {value}; it must be 0 or more")
-        if self.seed >= 2**32:
+        if self.folds == 1 or self.folds < 0:
+            raise SettingsError(f"--folds is {self.folds}; it must be 2 or more, or 0 for none")
+        if self.seed + self.seeds > 2**32:
             raise SettingsError(f"--seed is {self.seed}; it must be below {2**32:,}, as NumPy's seeds are")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise SettingsError(f"--learning-rate is {self.learning_rate}; it must be above 0, such as 5e-5")
@@ -187,6 +220,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "patience": 0,
         "seed": 123,
         "precision": "float32",
+        "calibrate": False,
     },
 }
 
@@ -232,7 +266,11 @@ def _typed(name: str, value: Any) -> Any:
         value = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
         if not isinstance(value, tuple) or not all(isinstance(column, str) for column in value):
             raise SettingsError(f"--text is {value!r}; it must be the name of a column, or a list of names")
-    elif name in ("train_blocks", "cache_limit") and isinstance(value, int) and not isinstance(value, bool):
+    elif (
+        name in ("train_blocks", "cache_limit", "threshold")
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+    ):
         value = str(value)
     elif (
         (isinstance(default, float) or name == "learning_rate")

@@ -66,7 +66,7 @@ class TextClassifier:
         files = {"validation": validation, "test": test}
         files = {name: str(value) for name, value in files.items() if isinstance(value, str | Path)}
         resolved = resolve(recipe, settings, files)
-        columns = {name: getattr(resolved, name) for name in ("text", "label", "id", "group")}
+        columns = {name: getattr(resolved, name) for name in ("text", "label", "id", "group", "slice_by")}
         data: Path | Examples
         if isinstance(texts, str | Path):
             if labels is not None:

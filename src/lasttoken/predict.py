@@ -6,7 +6,7 @@ texts ─► token_ids ─► batches by length ─► logits [N, K] in the orde
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lasttoken.checkpoint import load_classifier
 from lasttoken.data.encoding import Encoded, batches_by_length, encode_texts
+from lasttoken.decision import AUTO, parse_decision
 from lasttoken.errors import SettingsError
 from lasttoken.model.classifier import Classifier
 from lasttoken.model.packing import Packing
@@ -38,8 +39,8 @@ SELF_CHECK_TEXTS = (
 class Prediction:
     """The answer for one text."""
 
-    label: str
-    score: float  # probability of the label
+    label: str | None  # None: no label is probable enough to answer, see `--threshold`
+    score: float  # probability of the label; without one, of the most probable
     probs: dict[str, float]  # of every label
     n_tokens: int  # tokens read
     truncated: bool  # whether the text was too long and lost tokens
@@ -117,27 +118,45 @@ class Predictor:
         return found
 
     def log_probs(self, encoded: Encoded, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
-        """Log-probabilities [N, K]."""
-        return log_softmax(self.logits(encoded, progress))
+        """Log-probabilities [N, K], at the classifier's temperature."""
+        return log_softmax(self.logits(encoded, progress), self.classifier.config.temperature)
+
+    def answer_by(self, threshold: str | None, cost: str | None) -> None:
+        """Answer by another rule than the classifier was saved with; both None: leave it.
+
+        Raises:
+            SettingsError: see `parse_decision`; `auto` needs validation rows, which only a training has.
+        """
+        if threshold is None and cost is None:
+            return
+        if threshold == AUTO:
+            raise SettingsError(f"--threshold {AUTO} is fitted while training; give a probability, such as 0.9")
+        decision = parse_decision(threshold, cost, self.labels)
+        self.classifier.config = replace(self.classifier.config, decision=decision)
 
     def predict(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> list[Prediction]:
         """One answer for each text, in order."""
         encoded = self.encode(texts)
-        probs = np.exp(self.log_probs(encoded, progress))
-        best = probs.argmax(1) if len(probs) else []
+        log_probs = self.log_probs(encoded, progress)
+        probs, decision = np.exp(log_probs), self.classifier.config.decision
+        answered = decision.answers(log_probs)
+        given = np.where(answered, decision.decide(log_probs), log_probs.argmax(1)) if len(probs) else []
         return [
             Prediction(
-                label=self.labels[label_id],
+                label=self.labels[label_id] if answers else None,
                 score=float(row[label_id]),
                 probs={label: float(p) for label, p in zip(self.labels, row, strict=True)},
                 n_tokens=int(length),
                 truncated=bool(cut),
             )
-            for label_id, row, length, cut in zip(best, probs, encoded.lengths, encoded.cut, strict=True)
+            for label_id, answers, row, length, cut in zip(
+                given, answered, probs, encoded.lengths, encoded.cut, strict=True
+            )
         ]
 
 
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[N, K] -> [N, K], shifted by the row's maximum so that nothing overflows."""
+def log_softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
+    """[N, K] / temperature -> [N, K], shifted by the row's maximum so that nothing overflows."""
+    logits = logits if temperature == 1.0 else logits / np.float32(temperature)
     shifted = logits - logits.max(1, keepdims=True, initial=-np.inf)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)), dtype=np.float32)

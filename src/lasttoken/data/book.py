@@ -72,6 +72,7 @@ def book_splits(
     label: str | None = None,
     id: str | None = None,
     group: str | None = None,
+    slice_by: str | None = None,
     encoding: str = "utf-8",
     seed: int = 123,
     train_fraction: float = 0.7,
@@ -87,13 +88,13 @@ def book_splits(
     Raises:
         DataError: a file that cannot be read, one label only, or too few rows for three splits.
     """
-    asked = [*text, *filter(None, (label, id, group))]
+    asked = [*text, *filter(None, (label, id, group, slice_by))]
     with open_table(path, encoding=encoding, asked=asked) as table:
         headerless = table.headerless
     if headerless:
         examples = read_as_chapter(path, encoding=encoding)
     else:
-        examples = read_examples(path, text=text, label=label, id=id, group=group, encoding=encoding)
+        examples = read_examples(path, text=text, label=label, id=id, group=group, slice_by=slice_by, encoding=encoding)
     return split_as_chapter(examples, seed, train_fraction, validation_fraction, balance=balance, shuffles=shuffles)
 
 

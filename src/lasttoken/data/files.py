@@ -45,6 +45,7 @@ class Examples:
     groups: list[str] | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
+    slices: list[str] | None = None  # the value of the column that errors are broken down by
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -62,6 +63,7 @@ class Examples:
             labels=taken(self.labels),
             ids=taken(self.ids),
             groups=taken(self.groups),
+            slices=taken(self.slices),
         )
 
 
@@ -73,12 +75,13 @@ class Columns:
     label: str | None = None
     id: str | None = None
     group: str | None = None
+    slice_by: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
         """All chosen columns, once each."""
-        return list(dict.fromkeys([*self.text, *filter(None, (self.label, self.id, self.group))]))
+        return list(dict.fromkeys([*self.text, *filter(None, (self.label, self.id, self.group, self.slice_by))]))
 
     def text_of(self, table: Table, row: Row) -> str:
         """The row's text: its text columns joined by a blank line; "" when all are missing."""
@@ -95,6 +98,7 @@ def read_examples(
     label: str | None = None,
     id: str | None = None,
     group: str | None = None,
+    slice_by: str | None = None,
     encoding: str = "utf-8",
     labelled: bool = True,
 ) -> Examples:
@@ -106,9 +110,11 @@ def read_examples(
     Raises:
         DataError: a file, a column or a row that cannot be used; names it and says what to do.
     """
-    asked = [*text, *filter(None, (label, id, group))]
+    asked = [*text, *filter(None, (label, id, group, slice_by))]
     with open_table(path, encoding=encoding, asked=asked) as table:
-        columns = choose_columns(table, text=text, label=label, id=id, group=group, labelled=labelled)
+        columns = choose_columns(
+            table, text=text, label=label, id=id, group=group, slice_by=slice_by, labelled=labelled
+        )
         return _collect(table, columns, labelled)
 
 
@@ -119,6 +125,7 @@ def from_frame(
     label: str | None = None,
     id: str | None = None,
     group: str | None = None,
+    slice_by: str | None = None,
     labelled: bool = True,
 ) -> Examples:
     """Examples of anything with `.columns` and `[name].tolist()`, such as a pandas frame; NaN counts as missing.
@@ -135,7 +142,7 @@ def from_frame(
             yield Row(number, None, dict(zip(columns, values, strict=True)))
 
     table = Table("the frame", checked_header(header, "the frame"), read)
-    columns = choose_columns(table, text=text, label=label, id=id, group=group, labelled=labelled)
+    columns = choose_columns(table, text=text, label=label, id=id, group=group, slice_by=slice_by, labelled=labelled)
     return _collect(table, columns, labelled)
 
 
@@ -214,6 +221,7 @@ def choose_columns(
     label: str | None = None,
     id: str | None = None,
     group: str | None = None,
+    slice_by: str | None = None,
     labelled: bool = True,
 ) -> Columns:
     """Find the columns asked for, and guess those that are not when it is obvious.
@@ -225,11 +233,11 @@ def choose_columns(
         DataError: a column that is not there, or no obvious one; lists the columns.
     """
     texts = (text,) if isinstance(text, str) else tuple(text)
-    for name in filter(None, (*texts, label, id, group)):
+    for name in filter(None, (*texts, label, id, group, slice_by)):
         _require(table, name)
     if label is not None and label in texts:
         raise DataError(f"--text and --label both name column {label!r} of {table.source}; name two columns")
-    free = [name for name in table.header if name and name not in (*texts, label, id, group)]
+    free = [name for name in table.header if name and name not in (*texts, label, id, group, slice_by)]
     notes = list(table.notes)
     guessed_text = None if texts else _known(free, TEXT_NAMES)
     guessed_label = label or _known([name for name in free if name != guessed_text], LABEL_NAMES)
@@ -246,7 +254,7 @@ def choose_columns(
         texts = (_obvious(table, guessed_text, "text", notes),)
     if label is None and labelled:
         label = _obvious(table, guessed_label, "label", notes)
-    return Columns(texts, label if labelled else None, id, group, tuple(notes))
+    return Columns(texts, label if labelled else None, id, group, slice_by, tuple(notes))
 
 
 def _known(names: list[str], usual: frozenset[str]) -> str | None:
@@ -295,7 +303,10 @@ def _collect(table: Table, columns: Columns, labelled: bool) -> Examples:
     labels: list[str] = []
     ids: list[str] = []
     groups: list[str] = []
-    one_object: dict[str, str] = {}  # equal labels share one string: 1,000,000 rows, two labels, two objects
+    slices: list[str] = []
+    one_object: dict[
+        str, str
+    ] = {}  # equal labels, and slices, share one string: 1,000,000 rows, two labels, two objects
     for row in table.rows(columns.names):
         text = columns.text_of(table, row)
         if labelled and not text.strip():
@@ -314,6 +325,9 @@ def _collect(table: Table, columns: Columns, labelled: bool) -> Examples:
             ids.append(table.cell(row, columns.id) or "")
         if columns.group is not None:
             groups.append(table.cell(row, columns.group) or "")
+        if columns.slice_by is not None:
+            value = table.cell(row, columns.slice_by) or ""
+            slices.append(one_object.setdefault(value, value))
     return Examples(
         texts,
         labels if columns.label is not None else None,
@@ -321,4 +335,5 @@ def _collect(table: Table, columns: Columns, labelled: bool) -> Examples:
         groups if columns.group is not None else None,
         table.source,
         columns.notes,
+        slices if columns.slice_by is not None else None,
     )

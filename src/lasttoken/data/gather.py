@@ -49,7 +49,7 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
     check_splits(splits)
     if settings.balance == "undersample" and settings.recipe != "book":
         before, thinned = label_counts(splits.train), undersample(splits.train, settings.seed)
-        splits = replace(splits, train=thinned)
+        splits = replace(splits, train=thinned, label_counts=before)
         say(f"train was thinned from {counts_in_words(before)} to {counts_in_words(label_counts(thinned))}")
     for sentence in dict.fromkeys(
         [*splits.notes, *warn_about_labels(label for e in splits.named().values() for label in e.labels or [])]
@@ -64,7 +64,9 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
 
 
 def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> Splits:
-    columns: dict[str, Any] = {name: getattr(settings, name) for name in ("text", "label", "id", "group", "encoding")}
+    columns: dict[str, Any] = {
+        name: getattr(settings, name) for name in ("text", "label", "id", "group", "slice_by", "encoding")
+    }
     fractions = {name: getattr(settings, name) for name in ("train_fraction", "validation_fraction", "seed")}
     if isinstance(data, Splits):
         splits = data

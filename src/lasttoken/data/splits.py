@@ -43,6 +43,7 @@ class Splits:
     validation: Examples | None
     test: Examples | None
     notes: tuple[str, ...] = ()
+    label_counts: dict[str, int] | None = None  # rows of each label in train before it was thinned, if it was
 
     def named(self) -> dict[str, Examples]:
         """The splits there are, by name."""
@@ -156,7 +157,29 @@ def _size_notes(parts: Sequence[Examples], fractions: Sequence[float]) -> list[s
     ]
 
 
+def cut_folds(examples: Examples, n_folds: int, seed: int) -> list[Indices]:
+    """The rows of each of `n_folds` equal parts, by the rules of `split_examples`: no text is in two of them.
+
+    Raises:
+        DataError: one label only, or one with too few rows or too few independent groups for so many folds.
+        SettingsError: fewer than two folds.
+    """
+    if n_folds < 2:
+        raise SettingsError(f"--folds is {n_folds}; it must be at least 2")
+    names = [f"fold {fold}" for fold in range(1, n_folds + 1)]
+    return cut_rows(examples, [1 / n_folds] * n_folds, names, seed)
+
+
 def _cut(examples: Examples, fractions: Sequence[float], names: Sequence[str], seed: int) -> list[Examples]:
+    return [examples.take(rows.tolist()) for rows in cut_rows(examples, fractions, names, seed)]
+
+
+def cut_rows(examples: Examples, fractions: Sequence[float], names: Sequence[str], seed: int) -> list[Indices]:
+    """The rows of each side, in the file's order, by the rules of `split_examples`.
+
+    Raises:
+        DataError: one label only, or one with too few rows or too few independent groups for the sides.
+    """
     labels, label_ids = number_labels(examples)
     component = _components(examples)
     table = _ComponentTable.of(component, label_ids, len(labels))
@@ -167,7 +190,7 @@ def _cut(examples: Examples, fractions: Sequence[float], names: Sequence[str], s
         side = _assign(component, label_ids, table, quotas, rng, disorder=attempt)
         n_rows = np.bincount(label_ids * len(names) + side, minlength=quotas.size)
         if n_rows.all():
-            return [examples.take(np.flatnonzero(side == s).tolist()) for s in range(len(names))]
+            return [np.flatnonzero(side == s) for s in range(len(names))]
     label_id, at = divmod(int(n_rows.argmin()), len(names))
     raise DataError(
         f"label {labels[label_id]!r} of {examples.source or 'the data'} could not be put in the {names[at]} split,"
@@ -419,6 +442,7 @@ def _write_csv(examples: Examples, handle: TextIO, label_ids: dict[str, str] | N
         columns = {"text": examples.texts, "label": labels}
         columns |= {"id": examples.ids} if examples.ids is not None else {}
         columns |= {"group": examples.groups} if examples.groups is not None else {}
+        columns |= {"slice": examples.slices} if examples.slices is not None else {}
     rows = chain([tuple(columns)], zip(*columns.values(), strict=True))
     handle.writelines(",".join(map(quoted, row)) + "\n" for row in rows)
 
@@ -439,6 +463,7 @@ def read_splits(
     label: str | None = None,
     id: str | None = None,
     group: str | None = None,
+    slice_by: str | None = None,
     encoding: str = "utf-8",
 ) -> Splits:
     """Read train.csv and, where they are there, validation.csv and test.csv (or .tsv, .jsonl, .parquet, .gz).
@@ -453,7 +478,7 @@ def read_splits(
             f"{folder} has no train.csv, nor one of {one_of(SPLIT_SUFFIXES[1:])}; add one{_folder_hint(folder)}"
         )
     found = {
-        name: read_examples(path, text=text, label=label, id=id, group=group, encoding=encoding)
+        name: read_examples(path, text=text, label=label, id=id, group=group, slice_by=slice_by, encoding=encoding)
         for name, path in paths.items()
         if path is not None
     }

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lasttoken.decision import MOST_PROBABLE, Decision
 from lasttoken.errors import SettingsError
 from lasttoken.model.gpt import GPT
 from lasttoken.model.linear import Linear
@@ -38,6 +39,8 @@ class ClassifierConfig:
     end_of_text_id: int
     backbone: str  # where the weights came from; for people only
     int8_trunk: bool = False  # trained on a trunk that computes in 8 bits, so that it is served by the same one
+    temperature: float = 1.0  # logits are divided by it before the softmax; fitted on validation
+    decision: Decision = MOST_PROBABLE  # from probabilities to an answer
 
     @property
     def pads(self) -> bool:
@@ -72,9 +75,7 @@ class Classifier(nn.Module):
         if seed is None:
             self.head = nn.Linear(gpt.config.n_embd, len(config.labels), device="meta")
         else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                self.head = nn.Linear(gpt.config.n_embd, len(config.labels)).to(gpt.wte.weight.dtype)
+            self.head = drawn_head(gpt.config.n_embd, len(config.labels), seed).to(gpt.wte.weight.dtype)
         self.requires_grad_(False)
         for module in self._tail_modules():
             for parameter in module.requires_grad_(True).parameters():
@@ -148,3 +149,10 @@ class Classifier(nn.Module):
     def forward(self, token_ids: Tensor, packing: Packing) -> Tensor:
         """Packed token ids [n] -> logits [B, K]."""
         return self.tail(self.trunk(token_ids, packing), packing)
+
+
+def drawn_head(n_embd: int, n_labels: int, seed: int) -> nn.Linear:
+    """A head as torch.nn.Linear draws it after torch.manual_seed(seed); the caller's generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Linear(n_embd, n_labels)

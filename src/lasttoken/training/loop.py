@@ -33,6 +33,7 @@ from lasttoken.model.classifier import Classifier
 from lasttoken.predict import log_softmax
 from lasttoken.runtime import Machine
 from lasttoken.training.adamw import AdamW
+from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
 from lasttoken.training.features import FeatureSource
 from lasttoken.training.order import Order, batches
 
@@ -102,8 +103,12 @@ class Trainer:
         machine: Machine,
         hooks: Hooks | None = None,
         checkpoint_every_s: float = 30.0,
+        label_counts: NDArray[np.int64] | None = None,
     ) -> None:
-        """`splits`: "train" and "validation", and "test" if there is one (read before the first step only)."""
+        """`splits`: "train" and "validation", and "test" if there is one (read before the first step only).
+
+        `label_counts` [K]: rows of each label in real life, when train was thinned; default: those of train.
+        """
         self.classifier, self.splits, self.machine = classifier, splits, machine
         self.hooks = hooks or Hooks()
         self.checkpoint_every_s = checkpoint_every_s
@@ -113,8 +118,17 @@ class Trainer:
         self.order = Order(settings.seed)
         self.state = State()
         self.best: dict[str, Tensor] = {}
-        n = len(splits["train"])
-        self.steps_per_epoch = len(batches(list(range(n)), settings.batch_size, settings.drop_last))
+        train_ids, n_labels = splits["train"].label_ids, len(classifier.config.labels)
+        balance = settings.train_balance
+        self.rows = epoch_rows(train_ids, balance, settings.seed)
+        self.weights: Tensor | None = None
+        self.shift: NDArray[np.float32] | None = None
+        if balance == "weights":
+            self.weights = torch.from_numpy(label_weights(train_ids, n_labels)).to(machine.device)
+        if balance != "none":
+            counts = np.bincount(train_ids, minlength=n_labels) if label_counts is None else label_counts
+            self.shift = prior_shift(counts)
+        self.steps_per_epoch = len(batches(self.rows.tolist(), settings.batch_size, settings.drop_last))
         self.total_steps = self.steps_per_epoch * settings.epochs
 
     # ------------------------------------------------------------------ the loop
@@ -132,10 +146,18 @@ class Trainer:
             with torch.no_grad():
                 for name, parameter in self.parameters.items():
                     parameter.copy_(self.best[name])
+        self._take_in_shift()
         kept = self.state.best_step if self.settings.keep == "best" else self.state.step
         for line in self.state.history:
             line["best"] = line["step"] == kept
         return Outcome(self.state.history, kept, stopped)
+
+    def _take_in_shift(self) -> None:
+        """Let the head's bias correct the probabilities, see balance.py."""
+        if self.shift is not None:
+            with torch.no_grad():
+                self.classifier.head.bias += torch.from_numpy(self.shift).to(self.classifier.head.bias)
+        self.shift = None
 
     def _steps(self) -> str | None:
         state, settings = self.state, self.settings
@@ -145,7 +167,7 @@ class Trainer:
         last_saved = time.monotonic()
         while state.epoch < settings.epochs:
             if not state.permutation:
-                state.permutation = self.order.shuffled(len(self.splits["train"]))
+                state.permutation = self.rows[self.order.shuffled(len(self.rows))].tolist()
             todo = batches(state.permutation, settings.batch_size, settings.drop_last)
             while state.done_batches < len(todo):
                 self._step(todo[state.done_batches])
@@ -173,7 +195,7 @@ class Trainer:
         self.optimizer.zero_grad()
         with self.machine.autocast():
             logits = self.classifier.tail(features, packing)
-        loss = F.cross_entropy(logits, label_ids)
+        loss = F.cross_entropy(logits, label_ids, self.weights)
         value = loss.item()
         if not math.isfinite(value):
             raise DivergedError(
@@ -251,7 +273,8 @@ class Trainer:
 
     def logits(self, source: FeatureSource, rows: list[int] | None = None) -> NDArray[np.float32]:
         """Logits [N, K] of some rows of a split, or of all, in their order."""
-        return tail_logits(self.classifier, source, self.machine, rows)
+        found = tail_logits(self.classifier, source, self.machine, rows)
+        return found if self.shift is None else found + self.shift
 
     def _follow_best(self, line: Line) -> None:
         metric = self.settings.metric

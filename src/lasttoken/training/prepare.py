@@ -27,6 +27,7 @@ Say = Callable[[str], None]
 # Settings that do not change the course of a training: a resumed one may differ in them.
 WITHOUT_EFFECT = {
     "text", "label", "id", "group", "encoding", "validation", "test", "backbone", "device", "cache_limit", "no_cache",
+    "calibrate", "threshold", "cost", "seeds", "folds", "learning_curve", "slice_by", "answers", "track",
 }  # fmt: skip
 
 

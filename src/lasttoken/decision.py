@@ -1,0 +1,183 @@
+"""From probabilities to an answer: the most probable label, unless thresholds, costs or doubt say otherwise.
+
+    probs [N, K] ──► expected cost of each answer, or a threshold for some labels ──► label_id
+                 └─► the most probable label is below `abstain_below` ──► no answer
+
+    threshold  spam=0.9      spam only when its probability is at least 0.9; otherwise the best of the other labels
+    cost       spam:ham=5    calling a spam ham costs 5, any other error 1; the answer of least expected cost wins
+    abstain    0.9           no answer at all when no label reaches 0.9
+
+Thresholds and costs mean what they say only when probabilities do, which is what the fitted temperature is for.
+Source of the costs' rule: Elkan, "The foundations of cost-sensitive learning", IJCAI 2001.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lasttoken.errors import SettingsError, nearest, one_of
+
+AUTO = "auto"
+EXAMPLE = "write a probability to abstain below, such as 0.9, label=probability such as spam=0.9, or auto"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a classifier answers. The default: the most probable label, always."""
+
+    thresholds: tuple[tuple[int, float], ...] = ()  # label_id, the least probability at which it is given
+    costs: tuple[tuple[int, int, float], ...] = ()  # true label_id, answered label_id, cost; errors not named cost 1
+    abstain_below: float = 0.0
+
+    @property
+    def is_default(self) -> bool:
+        """Whether the most probable label is always the answer."""
+        return self == Decision()
+
+    def decide(self, log_probs: ArrayLike) -> NDArray[np.int64]:
+        """The label_id of each row of log-probabilities [N, K], ignoring `abstain_below`.
+
+        >>> Decision(thresholds=((1, 0.9),)).decide(np.log([[0.2, 0.8], [0.05, 0.95]])).tolist()
+        [0, 1]
+        """
+        probs = np.exp(np.asarray(log_probs, dtype=np.float64))
+        if self.costs:
+            return np.asarray((probs @ self.cost_matrix(probs.shape[1])).argmin(1), dtype=np.int64)
+        reached = probs.copy()
+        for label_id, least in self.thresholds:
+            at_least = probs[:, label_id] >= least
+            reached[:, label_id] = np.where(at_least, 1 + probs[:, label_id], -1 + probs[:, label_id])
+        return np.asarray(reached.argmax(1), dtype=np.int64)
+
+    def answers(self, log_probs: ArrayLike) -> NDArray[np.bool_]:
+        """Which rows [N] get an answer."""
+        return np.asarray(np.exp(np.asarray(log_probs, dtype=np.float64)).max(1, initial=0.0) >= self.abstain_below)
+
+    def cost_matrix(self, n_labels: int) -> NDArray[np.float64]:
+        """Costs [K true, K answered]: 0 for the right answer, 1 for an error that is not named."""
+        matrix = 1.0 - np.eye(n_labels)
+        for true, answered, cost in self.costs:
+            matrix[true, answered] = cost
+        return matrix
+
+    def in_words(self, labels: Sequence[str]) -> str:
+        """The rule as a sentence.
+
+        >>> Decision(thresholds=((1, 0.9),)).in_words(["ham", "spam"])
+        'spam only when its probability is at least 0.9'
+        """
+        parts = [f"{labels[at]} only when its probability is at least {least:g}" for at, least in self.thresholds]
+        if self.costs:
+            named = ", ".join(f"{labels[true]} called {labels[said]} costs {cost:g}" for true, said, cost in self.costs)
+            parts.append(f"the answer of least expected cost ({named}, any other error 1)")
+        if self.abstain_below:
+            parts.append(f"no answer when no label reaches {self.abstain_below:g}")
+        return "; ".join(parts) or "the most probable label"
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Decision:
+        """What `dataclasses.asdict` made of one, as config.json holds it.
+
+        Raises:
+            TypeError, KeyError, ValueError: it was changed.
+        """
+        return cls(
+            tuple((int(at), float(least)) for at, least in content["thresholds"]),
+            tuple((int(true), int(said), float(cost)) for true, said, cost in content["costs"]),
+            float(content["abstain_below"]),
+        )
+
+
+MOST_PROBABLE = Decision()
+
+
+def parse_decision(threshold: str | None, cost: str | None, labels: Sequence[str]) -> Decision:
+    """The rule of `--threshold` and `--cost`; `auto` is left to whoever has rows to fit it on (`best_threshold`).
+
+    >>> parse_decision("spam=0.9", None, ["ham", "spam"])
+    Decision(thresholds=((1, 0.9),), costs=(), abstain_below=0.0)
+
+    Raises:
+        SettingsError: not of these forms, a label that is not known, or thresholds and costs at once.
+    """
+    decision = Decision(costs=_parse_costs(cost, labels) if cost else ())
+    for part in (threshold or "").split(",") if threshold and threshold != AUTO else []:
+        label, sign, value = part.rpartition("=")
+        least = _number(value, f"--threshold is {threshold!r}; {EXAMPLE}")
+        if not 0 < least < 1:
+            raise SettingsError(f"--threshold is {threshold!r}; a probability must be above 0 and below 1")
+        if sign:
+            at = _label_id(label, labels, "--threshold")
+            decision = replace(decision, thresholds=(*decision.thresholds, (at, least)))
+        else:
+            decision = replace(decision, abstain_below=least)
+    if decision.costs and (decision.thresholds or threshold == AUTO):
+        raise SettingsError("--cost and a --threshold for a label both say which label is given; use one of them")
+    if threshold == AUTO and len(labels) != 2:
+        raise SettingsError(
+            f"--threshold auto is for two labels, and there are {len(labels)}; {EXAMPLE.removesuffix(', or auto')}"
+        )
+    return decision
+
+
+def _parse_costs(text: str, labels: Sequence[str]) -> tuple[tuple[int, int, float], ...]:
+    found = []
+    for part in text.split(","):
+        pair, _, value = part.rpartition("=")
+        true, sign, answered = pair.rpartition(":")
+        explain = f"--cost is {text!r}; write true:answered=cost, such as spam:ham=5 for spam taken for ham"
+        if not sign:
+            raise SettingsError(explain)
+        cost = _number(value, explain)
+        if not 0 <= cost < np.inf:
+            raise SettingsError(f"--cost is {text!r}; a cost must be 0 or more")
+        ids = _label_id(true, labels, "--cost"), _label_id(answered, labels, "--cost")
+        if ids[0] == ids[1]:
+            raise SettingsError(f"--cost is {text!r}; the right answer costs nothing, name two labels")
+        found.append((*ids, cost))
+    return tuple(found)
+
+
+def _number(text: str, explain: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise SettingsError(explain) from error
+
+
+def _label_id(label: str, labels: Sequence[str], flag: str) -> int:
+    known = {name.strip(): at for at, name in enumerate(labels)}
+    if label.strip() not in known:
+        raise SettingsError(
+            f"{flag} names the label {label!r}, which is not one of {one_of(labels)}{nearest(label, labels)}"
+        )
+    return known[label.strip()]
+
+
+def best_threshold(log_probs: ArrayLike, label_ids: NDArray[np.int64]) -> Decision:
+    """The threshold for the rarer of two labels that maximises the mean of both labels' F1 on these rows.
+
+    Of equal ones the nearest to 0.5; only probabilities half-way between two rows' are tried.
+    """
+    rare = int(np.bincount(label_ids, minlength=2).argmin())
+    p = np.exp(np.asarray(log_probs, dtype=np.float64))[:, rare]
+    order = np.argsort(-p, kind="stable")
+    is_rare = label_ids[order] == rare
+    hits = np.concatenate(([0], np.cumsum(is_rare)))  # [N + 1]: the n most probable rows are given the rarer label
+    n_given = np.arange(len(p) + 1)
+    n_rare, n = int(is_rare.sum()), len(p)
+    f1_rare = 2 * hits / np.maximum(n_given + n_rare, 1)
+    hits_other = (n - n_rare) - (n_given - hits)
+    f1_other = 2 * hits_other / np.maximum((n - n_given) + (n - n_rare), 1)
+    sorted_p = np.concatenate(([1.0], p[order], [0.0]))
+    cuts = (sorted_p[:-1] + sorted_p[1:]) / 2
+    usable = (sorted_p[:-1] > sorted_p[1:]) & (cuts > 0) & (cuts < 1)
+    score = np.where(usable, f1_rare + f1_other, -1.0)
+    tied = np.flatnonzero(score >= score.max() - 1e-12)
+    best = tied[np.abs(cuts[tied] - 0.5).argmin()]
+    return Decision(thresholds=((rare, float(round(cuts[best], 6))),)) if score[best] >= 0 else Decision()

@@ -1,0 +1,101 @@
+"""What is wrong with a training, in words, with the likely cause. Silence means that nothing known was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lasttoken.evaluation.metrics import Metrics
+
+STILL_FALLING = 0.05  # relative fall of the validation loss in the last epoch above which more epochs may help
+SMALL = 30  # rows, below which an accuracy says next to nothing
+
+Line = Mapping[str, Any]
+
+
+def diagnose(
+    splits: Mapping[str, Metrics],
+    headline: str,
+    n_predicted_labels: int,
+    history: Sequence[Line],
+    majority: float | None = None,
+) -> list[str]:
+    """Sentences about a finished training.
+
+    Args:
+        splits: the metrics of train, validation and perhaps test.
+        headline: the split that the figures are told of.
+        n_predicted_labels: how many labels the classifier gives there.
+        history: the lines of history.jsonl.
+        majority: accuracy of the majority baseline on the headline split.
+    """
+    told = splits[headline]
+    found = [
+        _collapse(told, headline, n_predicted_labels),
+        _no_better(told, headline, majority),
+        _small(told, headline),
+    ]
+    if "validation" in splits and "test" in splits:
+        found.append(_too_good(splits["validation"], splits["test"]))
+    if "train" in splits and "validation" in splits:
+        found.append(_overfitted(splits["train"], splits["validation"]))
+    found.append(_unfinished(history))
+    return [sentence for sentence in found if sentence]
+
+
+def _collapse(metrics: Metrics, split: str, n_predicted_labels: int) -> str | None:
+    if sum(one.n > 0 for one in metrics.per_label) < 2 or n_predicted_labels > 1:
+        return None
+    return (
+        f"The classifier gives one label to every {split} text. Its training has collapsed, most often by too high "
+        "a learning rate, or has hardly begun: try a --learning-rate 3 times smaller, or more --epochs; with very "
+        "uneven labels, --balance weights."
+    )
+
+
+def _no_better(metrics: Metrics, split: str, majority: float | None) -> str | None:
+    low, _ = metrics.accuracy_ci95
+    if majority is None or low > majority:
+        return None
+    return (
+        f"On {split} the classifier is not clearly better than always giving the commonest label ({majority:.1%}): "
+        "there may be too few rows to learn from, labels that the text does not tell, or the wrong text column."
+    )
+
+
+def _small(metrics: Metrics, split: str) -> str | None:
+    if metrics.n >= SMALL:
+        return None
+    return f"{split} has {metrics.n} rows: hardly any figure can be told from so few. Label more, or use --folds 5."
+
+
+def _too_good(validation: Metrics, test: Metrics) -> str | None:
+    if validation.accuracy_ci95[0] <= test.accuracy_ci95[1]:
+        return None
+    return (
+        f"Validation ({validation.accuracy:.1%}) is much better than test ({test.accuracy:.1%}): test texts are of "
+        "another kind or time than those trained on, or validation texts have copies in train (lasttoken audit)."
+    )
+
+
+def _overfitted(train: Metrics, validation: Metrics) -> str | None:
+    if train.accuracy_ci95[0] <= validation.accuracy_ci95[1] or train.accuracy - validation.accuracy < 0.05:
+        return None
+    return (
+        f"Train ({train.accuracy:.1%}) is far better than validation ({validation.accuracy:.1%}): it has learned rows "
+        "by heart. More labelled rows help most; fewer --train-blocks or fewer --epochs may."
+    )
+
+
+def _unfinished(history: Sequence[Line]) -> str | None:
+    losses = [line["validation_loss"] for line in history if line["kind"] == "epoch" and line.get("validation_loss")]
+    if len(losses) < 2 or not np.isfinite(losses).all() or losses[-1] != min(losses):
+        return None
+    fall = 1 - losses[-1] / losses[-2]
+    if fall < STILL_FALLING:
+        return None
+    return (
+        f"The training was still improving (validation loss fell by {fall:.0%} in its last epoch): try more --epochs."
+    )

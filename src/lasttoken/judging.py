@@ -1,0 +1,202 @@
+"""A finished training, judged: calibrated, scored on every split, held against the baselines, and looked through.
+
+    features ─► logits ─► temperature, fitted on validation ─► probabilities ─► answers ─► metrics with intervals
+                                                                                └► verdict, warnings, slices, errors
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lasttoken.config import Settings
+from lasttoken.data.splits import labels_of
+from lasttoken.decision import AUTO, best_threshold, parse_decision
+from lasttoken.evaluation.baselines import Baseline, run_baselines
+from lasttoken.evaluation.calibration import fit_temperature, reliability_bins
+from lasttoken.evaluation.diagnosis import diagnose
+from lasttoken.evaluation.intervals import wilson_interval
+from lasttoken.evaluation.metrics import Metrics, compute_metrics
+from lasttoken.evaluation.slices import Slice, length_quarters, slice_accuracy
+from lasttoken.evaluation.verdict import Verdict, judge
+from lasttoken.predict import log_softmax
+from lasttoken.training.loop import Outcome, Split, tail_logits
+from lasttoken.training.prepare import Prepared
+
+TIMED_TEXTS = 64  # of the headline split, classified one batch after another as `predict` does
+CALIBRATED = ("ece", "brier", "loss")  # what a temperature changes
+
+Logits = dict[str, NDArray[np.float32]]  # [N, K] by split
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The classifier on one split."""
+
+    label_ids: NDArray[np.int64]  # [N], the truth
+    log_probs: NDArray[np.float32]  # [N, K], calibrated
+    predicted: NDArray[np.int64]  # [N], by the classifier's decision rule
+    answered: NDArray[np.bool_]  # [N], whether it is sure enough to answer
+    metrics: Metrics
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Which rows [N] are right."""
+        return self.predicted == self.label_ids
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was found out about a finished training."""
+
+    headline: str  # the split that the figures are told of: test, or validation where there is no test
+    scored: dict[str, Scored]
+    baselines: dict[str, Baseline]
+    verdict: Verdict | None
+    calibration: dict[str, Any] | None
+    unleaked: dict[str, dict[str, Any]]  # accuracy on the rows that have no text like them in train
+    slices: list[Slice]
+    warnings: list[str]
+
+
+def settle(prepared: Prepared, features: Mapping[str, Split], settings: Settings) -> Logits:
+    """Fit the temperature and the decision rule on validation, for the classifier to keep; the logits of all splits."""
+    classifier = prepared.classifier
+    logits = {
+        name: tail_logits(classifier, split.source, prepared.predictor.machine) for name, split in features.items()
+    }
+    held_out, truth = logits["validation"], features["validation"].label_ids
+    temperature = fit_temperature(held_out, truth) if settings.calibrate else 1.0
+    decision = parse_decision(settings.threshold, settings.cost, prepared.labels)
+    if settings.threshold == AUTO:
+        decision = best_threshold(log_softmax(held_out, temperature), truth)
+    classifier.config = replace(classifier.config, temperature=temperature, decision=decision)
+    return logits
+
+
+def judge_training(
+    prepared: Prepared,
+    features: Mapping[str, Split],
+    logits: Logits,
+    outcome: Outcome,
+    baselines: Mapping[str, Baseline],
+    leaked: Mapping[str, NDArray[np.bool_]],
+) -> Judged:
+    """Everything that is told of a training.
+
+    `leaked`: for each split but train, which rows [N] have a text like them in train.
+    """
+    scored = {name: _score(prepared, split.label_ids, logits[name], name) for name, split in features.items()}
+    headline = "test" if "test" in scored else "validation"
+    told = scored[headline]
+    majority = baselines["majority"].metrics.get(headline) if "majority" in baselines else None
+    return Judged(
+        headline,
+        scored,
+        dict(baselines),
+        _verdict(prepared, told, baselines, headline),
+        _calibration(prepared, told, logits[headline], headline),
+        {name: _without(rows, scored[name]) for name, rows in leaked.items()},
+        slice_accuracy(told.correct, _keys(prepared, told, headline, leaked.get(headline))),
+        diagnose(
+            {name: one.metrics for name, one in scored.items()},
+            headline,
+            len(np.unique(told.predicted)),
+            outcome.history,
+            majority.accuracy if majority else None,
+        ),
+    )
+
+
+def _score(prepared: Prepared, label_ids: NDArray[np.int64], logits: NDArray[np.float32], split: str) -> Scored:
+    config = prepared.classifier.config
+    log_probs = log_softmax(logits, config.temperature)
+    predicted = config.decision.decide(log_probs)
+    metrics = compute_metrics(
+        label_ids, prepared.labels, log_probs=log_probs, predicted_ids=predicted, intervals=split != "train"
+    )
+    return Scored(label_ids, log_probs, predicted, config.decision.answers(log_probs), metrics)
+
+
+def measure_baselines(prepared: Prepared, seed: int) -> dict[str, Baseline]:
+    """The baselines, trained on the same train rows and measured on the other splits."""
+    named = prepared.splits.named()
+    rows = {name: (examples.texts, labels_of(examples)) for name, examples in named.items() if name != "train"}
+    return run_baselines(named["train"].texts, labels_of(named["train"]), rows, list(prepared.labels), seed)
+
+
+def _verdict(prepared: Prepared, told: Scored, baselines: Mapping[str, Baseline], headline: str) -> Verdict | None:
+    there = {name: one for name, one in baselines.items() if headline in one.predicted}
+    n_predicted = sum(len(rows) for one in there.values() for rows in one.predicted.values()) / max(1, len(there))
+    seconds = {name: one.predict_s / n_predicted for name, one in there.items() if n_predicted}
+    seconds["ours"] = _seconds_per_text(prepared, headline)
+    predicted = {name: one.predicted[headline] for name, one in there.items()}
+    return judge(told.label_ids, told.predicted, predicted, seconds_per_row=seconds)
+
+
+def _seconds_per_text(prepared: Prepared, split: str) -> float:
+    texts = prepared.splits.named()[split].texts[:TIMED_TEXTS]
+    started = time.perf_counter()
+    prepared.predictor.predict(texts)
+    return (time.perf_counter() - started) / len(texts)
+
+
+def _calibration(
+    prepared: Prepared, told: Scored, logits: NDArray[np.float32], split: str
+) -> dict[str, Any] | None:
+    """What the temperature did on rows that it was not fitted on (on validation it was, where there is no test)."""
+    temperature = prepared.classifier.config.temperature
+    raw = log_softmax(logits)
+    before = compute_metrics(
+        told.label_ids, prepared.labels, log_probs=raw, predicted_ids=told.predicted, intervals=True
+    )
+    return {
+        "temperature": temperature,
+        "split": split,
+        "before": _probability_figures(before),
+        "after": _probability_figures(told.metrics),
+        "bins_before": [_bin(one) for one in reliability_bins(raw, told.label_ids)],
+        "bins_after": [_bin(one) for one in reliability_bins(told.log_probs, told.label_ids)],
+    }
+
+
+def _probability_figures(metrics: Metrics) -> dict[str, Any]:
+    content = metrics.to_json()
+    names = [name for figure in CALIBRATED for name in (figure, f"{figure}_ci95")]
+    return {name: content[name] for name in names if name in content}
+
+
+def _bin(one: Any) -> dict[str, Any]:
+    content: dict[str, Any] = one.to_json()
+    return {**content, "accuracy_ci95": content.pop("ci95")} if "ci95" in content else content
+
+
+def _without(rows: NDArray[np.bool_], scored: Scored) -> dict[str, Any]:
+    """The accuracy on the rows of a split that are not among these."""
+    correct = scored.correct[~rows]
+    n, n_correct = len(correct), int(correct.sum())
+    return {
+        "n": n,
+        "accuracy": n_correct / n if n else None,
+        "accuracy_ci95": list(wilson_interval(n_correct, n)),
+    }
+
+
+def _keys(
+    prepared: Prepared, told: Scored, split: str, leaked: NDArray[np.bool_] | None
+) -> dict[str, Sequence[str]]:
+    examples = prepared.splits.named()[split]
+    keys: dict[str, Sequence[str]] = {
+        "label": [prepared.labels[label_id] for label_id in told.label_ids],
+        "length": length_quarters(examples.texts),
+    }
+    if leaked is not None and leaked.any():
+        keys["near train"] = ["a text like it is in train" if one else "no text like it is in train" for one in leaked]
+    if examples.slices is not None:
+        keys["column"] = examples.slices
+    return keys

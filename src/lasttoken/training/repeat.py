@@ -1,0 +1,222 @@
+"""More trainings of one classifier on the same features: other seeds, other rows, and the trunk runs no more.
+
+    features of train, validation, test ──► Pool: all rows as one source ──► fit(rows, settings)  ─► probabilities
+                                                                               seeds, folds, sizes of train
+
+Each training starts from the backbone's own tail and a fresh head. The classifier is borrowed for it, and gets back the
+weights that it had before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lasttoken.config import Settings
+from lasttoken.data.encoding import Encoded
+from lasttoken.data.files import Examples
+from lasttoken.data.splits import cut_folds, cut_rows, labels_of
+from lasttoken.evaluation.calibration import fit_temperature
+from lasttoken.model.classifier import drawn_head
+from lasttoken.model.packing import Packing
+from lasttoken.predict import log_softmax
+from lasttoken.training.features import FeatureSource
+from lasttoken.training.loop import Hooks, Split, Trainer, tail_logits
+from lasttoken.training.prepare import Prepared
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Rows of several feature sources as one: row r is row `at[r]` of source `of[r]`."""
+
+    sources: tuple[FeatureSource, ...]
+    of: Rows  # [N]
+    at: Rows  # [N]
+
+    @classmethod
+    def whole(cls, sources: Sequence[FeatureSource]) -> Pool:
+        """All rows of the sources, one source after the other."""
+        sizes = [len(source.encoded) for source in sources]
+        of = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+        return cls(tuple(sources), of, np.concatenate([np.arange(size, dtype=np.int64) for size in sizes]))
+
+    def take(self, rows: Rows) -> Pool:
+        """Some rows, in that order."""
+        return Pool(self.sources, self.of[rows], self.at[rows])
+
+    @cached_property
+    def encoded(self) -> Encoded:
+        """The token ids of the rows."""
+        places = list(zip(self.of.tolist(), self.at.tolist(), strict=True))
+        parts = [source.encoded for source in self.sources]
+        lengths = np.array([parts[of].lengths[at] for of, at in places], dtype=np.int64)
+        cut = np.array([parts[of].cut[at] for of, at in places], dtype=np.bool_)
+        return Encoded(np.concatenate([parts[of].ids_of([at]) for of, at in places]), lengths, cut, 0)
+
+    def batch(self, rows: Sequence[int]) -> tuple[Tensor, Packing]:
+        """See FeatureSource."""
+        of, at = self.of[list(rows)], self.at[list(rows)]
+        if (of == of[0]).all():
+            return self.sources[int(of[0])].batch(at.tolist())
+        pieces: list[Tensor] = [torch.empty(0)] * len(of)
+        sizes = [0] * len(of)
+        for source in np.unique(of).tolist():
+            places = np.flatnonzero(of == source).tolist()
+            block, packing = self.sources[source].batch(at[places].tolist())
+            one_a_text = block.shape[0] == packing.n_texts
+            split = torch.split(block, 1 if one_a_text else packing.sizes)
+            for place, piece, size in zip(places, split, packing.sizes, strict=True):
+                pieces[place], sizes[place] = piece, size
+        return torch.cat(pieces), Packing(sizes, pieces[0].device)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What one more training gave."""
+
+    log_probs: dict[str, NDArray[np.float32]]  # [N, K] of each part of rows that was asked for, calibrated
+    temperature: float
+    kept_step: int
+    seconds: float
+
+
+class Repeater:
+    """Trains a run's classifier again and again. Make it before the classifier is trained for the first time."""
+
+    def __init__(self, prepared: Prepared, features: Mapping[str, Split]) -> None:
+        """`features`: the splits of the run; the pool has their rows in this order."""
+        self.classifier, self.machine = prepared.classifier, prepared.predictor.machine
+        named = prepared.splits.named()
+        self.examples = pooled([named[name] for name in features])
+        self.label_ids = np.concatenate([split.label_ids for split in features.values()])
+        self.pool = Pool.whole([split.source for split in features.values()])
+        ends = np.cumsum([len(split) for split in features.values()])
+        parts = np.split(np.arange(len(self.label_ids), dtype=np.int64), ends[:-1])
+        self.rows: dict[str, Rows] = dict(zip(features, parts, strict=True))  # of each split, in the pool
+        counts = prepared.splits.label_counts  # of train before it was thinned
+        self.label_counts = None if counts is None else np.array([counts[label] for label in prepared.labels])
+        self._parameters = self.classifier.trained()
+        self._start = self._weights()
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+
+    @torch.no_grad()
+    def _set(self, weights: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.copy_(weights[name])
+
+    @contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """The classifier may be trained inside; afterwards it is as it was before."""
+        before = {name: parameter.requires_grad for name, parameter in self._parameters.items()}
+        kept = self._weights()
+        for parameter in self._parameters.values():
+            parameter.requires_grad_(True)
+        try:
+            yield
+        finally:
+            self._set(kept)
+            for name, parameter in self._parameters.items():
+                parameter.requires_grad_(before[name])
+                parameter.grad = None
+
+    def _start_again(self, seed: int) -> None:
+        """The backbone's own tail, and a head drawn by the seed."""
+        self._set(self._start)
+        head = self.classifier.head
+        drawn = drawn_head(head.in_features, head.out_features, seed)
+        with torch.no_grad():
+            for parameter, fresh in zip(head.parameters(), drawn.parameters(), strict=True):
+                parameter.copy_(fresh)
+
+    def fit(
+        self,
+        rows: Mapping[str, Rows],
+        settings: Settings,
+        score: Sequence[str] = ("test",),
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Fitted:
+        """Train on the pool's rows of "train", choose by those of "validation", and score those named by `score`.
+
+        Only inside `borrowed`. `settings.seed` draws the head and the order.
+
+        Raises:
+            DivergedError: a loss that is not finite.
+        """
+        started = time.perf_counter()
+        self._start_again(settings.seed)
+        splits = {name: Split(self.pool.take(at), self.label_ids[at]) for name, at in rows.items()}
+        trainer = Trainer(
+            self.classifier,
+            {name: splits[name] for name in ("train", "validation")},
+            replace(settings, eval_every=0, eval_batches=0),
+            self.machine,
+            Hooks(should_stop=should_stop),
+            label_counts=self.label_counts,
+        )
+        outcome = trainer.run()
+        temperature = 1.0
+        if settings.calibrate:
+            temperature = fit_temperature(self._logits(splits["validation"]), splits["validation"].label_ids)
+        log_probs = {name: log_softmax(self._logits(splits[name]), temperature) for name in score}
+        return Fitted(log_probs, temperature, outcome.kept_step, time.perf_counter() - started)
+
+    def _logits(self, split: Split) -> NDArray[np.float32]:
+        return tail_logits(self.classifier, split.source, self.machine)
+
+    def folds(self, n_folds: int, validation_fraction: float, seed: int) -> list[dict[str, Rows]]:
+        """The pool's rows in `n_folds` ways: each row is in test once; no text is on two sides.
+
+        Raises:
+            DataError: a label with too few independent rows.
+        """
+        found, names = [], ("train", "validation")
+        parts = cut_folds(self.examples, n_folds, seed)
+        for fold, test in enumerate(parts):
+            rest = np.sort(np.concatenate([part for at, part in enumerate(parts) if at != fold]))
+            share = validation_fraction / (1 - 1 / n_folds)
+            train, validation = cut_rows(self.examples.take(rest.tolist()), (1 - share, share), names, seed)
+            found.append({"train": rest[train], "validation": rest[validation], "test": test})
+        return found
+
+
+def pooled(parts: Sequence[Examples]) -> Examples:
+    """Labelled examples, one part after the other, with the groups that all of them have."""
+    groups = [part.groups for part in parts]
+    return Examples(
+        [text for part in parts for text in part.texts],
+        [label for part in parts for label in labels_of(part)],
+        groups=None if None in groups else [group for some in groups for group in some or []],
+        source=parts[0].source,
+    )
+
+
+def out_of_fold(
+    repeater: Repeater,
+    settings: Settings,
+    n_folds: int,
+    progress: Callable[[int], None] = lambda done: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> NDArray[np.float32]:
+    """Log-probabilities [N, K] of all rows of the pool, each by a classifier that was trained without it.
+
+    Raises:
+        DataError: a label with too few independent rows for so many folds.
+    """
+    found = np.empty((len(repeater.label_ids), repeater.classifier.head.out_features), dtype=np.float32)
+    with repeater.borrowed():
+        for rows in repeater.folds(n_folds, settings.validation_fraction, settings.seed):
+            found[rows["test"]] = repeater.fit(rows, settings, should_stop=should_stop).log_probs["test"]
+            progress(1)
+    return found
