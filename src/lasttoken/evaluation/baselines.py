@@ -127,7 +127,7 @@ def run_baselines(
             continue
         fitted = time.perf_counter()
         metrics = {
-            split: compute_metrics(truth[split], labels, log_probs=model.predict(texts))
+            split: compute_metrics(truth[split], labels, log_probs=model.predict(texts), intervals=True)
             for split, (texts, _) in splits.items()
         }
         note = f"{name}: {model.note}" if model.note else None
