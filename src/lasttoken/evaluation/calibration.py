@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 
 N_BINS = 15
 FEWEST_IN_BIN = 10  # with fewer than N_BINS × this many rows there are fewer bins
+MAX_AT_ONCE = 20_000_000  # weights in memory
 FEWEST_ROWS = 20  # to fit a temperature on
 T_MIN, T_MAX = 0.05, 20.0
 
@@ -109,16 +110,21 @@ def ece_interval(confidence: Floats, correct: NDArray[np.bool_], strata: NDArray
     A plain bootstrap adds the noise of its draws to that of the rows, and both push an ECE up. So the question is
     asked the other way round: were the true gaps s times those observed, and the noise that of the bootstrap, for
     which s would an ECE like the observed one come out in the middle 95 % of the draws? The interval is s × ECE.
+    No ECE is smaller than the gap of all rows together, so the upper end reaches as far as Wilson's interval of the
+    accuracy lets that gap be; that matters where few rows or none are wrong.
     """
     gaps = gaps_by_bin(confidence, correct)
-    weights = draw_weights(strata, n_draws(len(confidence)), np.random.default_rng(seed))
-    noise = gaps_by_bin(confidence, correct, weights=weights) - gaps[:, None]
+    random, draws = np.random.default_rng(seed), n_draws(len(confidence))
+    size = max(1, MAX_AT_ONCE // len(confidence))
+    parts = (draw_weights(strata, min(size, draws - i), random) for i in range(0, draws, size))
+    noise = np.hstack([gaps_by_bin(confidence, correct, weights=part) for part in parts]) - gaps[:, None]
     value = float(np.abs(gaps).sum())
 
     def share_below(scale: float) -> float:
         return float((np.abs(scale * gaps[:, None] + noise).sum(axis=0) <= value).mean())
 
-    return value * _scale_at(share_below, 0.975), value * _scale_at(share_below, 0.025)
+    widest = max(abs(bound - float(confidence.mean())) for bound in _wilson(correct))
+    return value * _scale_at(share_below, 0.975), max(value, widest, value * _scale_at(share_below, 0.025))
 
 
 def _scale_at(share_below: Callable[[float], float], share: float) -> float:

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.evaluation.intervals import n_draws
+from lasttoken.evaluation.intervals import n_draws, shrink
 
 Counts = NDArray[np.float64]  # [K], or [draws, K]
 
@@ -87,22 +87,33 @@ class Confusion:
     def _draw(self, draws: int, random: np.random.Generator) -> tuple[Counts, Counts]:
         """Hits and predicted counts [draws, K] of a Bayesian bootstrap within each true label.
 
-        A cell's share of its row is a gamma of its count (the sum of that many exponential weights). Half a hit and
-        half an error are added to each true label, as Jeffreys' prior does, or all right would leave no doubt; the
-        half error falls on the other labels as often as they are predicted.
+        A cell's share of its row is a gamma of its count (the sum of that many exponential weights), with the few
+        rows of small labels made to vary as they should (`shrink`). One row is added to each true label, or all right
+        would leave no doubt: of two labels half a hit and half an error, as Jeffreys' prior does; of many, nearly as
+        much of each as there is in all rows, or the mean of many labels would be biased. An added error falls on
+        the other labels as often as they are predicted.
         """
-        prior = np.where(self.n_true > 0, 0.5, 0.0)
-        hits = random.standard_gamma(self.hits + prior, (draws, self.k))
-        spread = random.standard_gamma(prior if self.k > 1 else 0 * prior, (draws, self.k))
+        added_hit, added_error = self._added()
+        weight = shrink(self.n_true)
+        hits = random.standard_gamma(self.hits * weight + added_hit, (draws, self.k))
+        spread = random.standard_gamma(added_error, (draws, self.k))
         wrong = self.true != self.predicted
         true, to, n = self.true[wrong], self.predicted[wrong], self.n[wrong]
-        errors = random.standard_gamma(n, (draws, len(n)))
+        errors = random.standard_gamma(n * weight[true], (draws, len(n)))
         scale = self.n_true / np.maximum(hits + spread + _sums(errors, true, self.k), 1e-300)
         hits *= scale
         popular = self.n_predicted + 1 / self.k
         spread *= scale / np.maximum(popular.sum() - popular, 1e-300)
         elsewhere = popular * (spread.sum(axis=1, keepdims=True) - spread)
         return hits, hits + elsewhere + _sums(errors * scale[:, true], to, self.k)
+
+    def _added(self) -> tuple[Counts, Counts]:
+        """The part of a row that is added to each true label as a hit, and as an error, both [K]."""
+        occurs = self.n_true > 0
+        share = 1 / max(2, int(occurs.sum()))
+        accuracy = (self.hits.sum() + 0.5) / (self.n.sum() + 1)
+        hit = share + (1 - 2 * share) * accuracy
+        return np.where(occurs, hit, 0.0), np.where(occurs & (self.k > 1), 1 - hit, 0.0)
 
 
 @dataclass(frozen=True, eq=False)

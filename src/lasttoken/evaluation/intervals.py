@@ -22,6 +22,7 @@ Interval = tuple[float, float]
 
 Z_95 = 1.959964  # two-sided 95 % point of the normal distribution
 MOST_DRAWS, FEWEST_DRAWS = 1000, 200
+FEWEST_IN_STRATUM = 5
 MAX_ROWS = 20_000  # above, the mean of so many rows is as good as normal
 MAX_WEIGHTS = 20_000_000  # weights × figures that all draws of one interval may take
 
@@ -56,17 +57,36 @@ def n_draws(n_weights: int) -> int:
     return int(np.clip(MAX_WEIGHTS // max(1, n_weights), FEWEST_DRAWS, MOST_DRAWS))
 
 
+def shrink(n_rows: NDArray[Any]) -> NDArray[np.float64]:
+    """What an exponential weight's shape has to be for strata of so many rows: (n - 2) / n.
+
+    Shares drawn from a Dirichlet distribution of n rows vary as p(1 - p) / (n + 1). An unbiased estimate divides by
+    n - 1, which makes a difference where a label has five rows.
+    """
+    return np.asarray(np.maximum(n_rows - 2, 0.5) / np.maximum(n_rows, 1))
+
+
 def draw_weights(strata: NDArray[np.int64], draws: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """Bootstrap weights [N, draws] of rows; those of a stratum (here: a true label) sum to its number of rows."""
-    weights = random.standard_exponential((len(strata), draws), dtype=np.float32)
-    order = np.argsort(strata, kind="stable")
-    _, starts, sizes = np.unique(strata[order], return_index=True, return_counts=True)
-    weights = weights[order]
+    """Bootstrap weights [N, draws] of rows; those of a stratum (here: a true label) sum to its number of rows.
+
+    Strata of fewer than 5 rows are drawn together: a row by itself would always weigh 1.
+    """
+    ids = _pooled(strata)
+    order = np.argsort(ids, kind="stable")
+    _, starts, sizes = np.unique(ids[order], return_index=True, return_counts=True)
+    shapes = np.repeat(shrink(sizes), sizes).astype(np.float32)
+    weights = random.standard_gamma(shapes[:, None], (len(ids), draws), dtype=np.float32)
     sums = np.add.reduceat(weights, starts, axis=0)
-    weights *= np.repeat(sizes[:, None] / sums, sizes, axis=0).astype(np.float32)
+    weights *= np.repeat((sizes[:, None] / np.maximum(sums, 1e-30)).astype(np.float32), sizes, axis=0)
     found = np.empty_like(weights)
     found[order] = weights
     return found
+
+
+def _pooled(strata: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Strata as numbers from 0, those of few rows made one."""
+    ids, sizes = np.unique(strata, return_inverse=True, return_counts=True)[1:]
+    return np.where(sizes[ids] < FEWEST_IN_STRATUM, len(sizes), ids)
 
 
 def percentile_interval(drawn: NDArray[Any], value: float) -> Interval:
@@ -80,14 +100,22 @@ def percentile_intervals(drawn: NDArray[Any], values: NDArray[np.float64]) -> li
     return list(zip(np.minimum(low, values).tolist(), np.maximum(high, values).tolist(), strict=True))
 
 
-def mean_interval(values: NDArray[np.float64], strata: NDArray[np.int64], seed: int) -> Interval:
-    """The interval of the mean of N values; rows of a stratum (a true label) are drawn among themselves."""
+def mean_interval(
+    values: NDArray[np.float64], strata: NDArray[np.int64], seed: int, unseen: float | None = None
+) -> Interval:
+    """The interval of the mean of N values; rows of a stratum (a true label) are drawn among themselves.
+
+    `unseen` is what a row costs that is wrong. Half such a row is added in the draws (in the mean: its weight varies),
+    or rows that are all right would leave no doubt.
+    """
     value = float(values.mean())
     if len(values) > MAX_ROWS:
         half = Z_95 * math.sqrt(variance_of_sum(values / len(values), strata))
         return value - half, value + half
-    weights = draw_weights(strata, n_draws(len(values)), np.random.default_rng(seed))
-    return percentile_interval(values @ weights / len(values), value)
+    random = np.random.default_rng(seed)
+    drawn = np.asarray(values @ draw_weights(strata, n_draws(len(values)), random), dtype=np.float64)
+    added = random.standard_gamma(0.5, len(drawn)) if unseen is not None else np.zeros(len(drawn))
+    return percentile_interval((drawn + added * (unseen or 0.0)) / (len(values) + added), value)
 
 
 def logit_interval(value: float, influence: NDArray[np.float64], strata: NDArray[np.int64]) -> Interval:
@@ -101,9 +129,9 @@ def logit_interval(value: float, influence: NDArray[np.float64], strata: NDArray
 
 def variance_of_sum(values: NDArray[np.float64], strata: NDArray[np.int64]) -> float:
     """The variance of the sum of N independent values, each spread about the mean of its stratum."""
-    ids = np.unique(strata, return_inverse=True)[1]
+    ids = _pooled(strata)
     sizes = np.bincount(ids)
-    apart = values - (np.bincount(ids, weights=values) / sizes)[ids]
+    apart = values - (np.bincount(ids, weights=values) / np.maximum(sizes, 1))[ids]
     return float((apart**2 * (sizes / np.maximum(sizes - 1, 1))[ids]).sum())
 
 

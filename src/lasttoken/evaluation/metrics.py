@@ -238,21 +238,29 @@ def _with_probabilities(
     metrics: Metrics, truth: NDArray[np.int64], predicted: NDArray[np.int64], scores: Scores, seed: int
 ) -> Metrics:
     """What needs probabilities: loss, Brier, ECE and PR-AUC, with their intervals."""
-    losses, briers = _losses(scores, truth), _briers(scores, truth)
+    losses, briers, other = _losses(scores, truth), _briers(scores, truth), _runner_up(scores)
     confidence = np.exp(scores[np.arange(len(truth)), predicted].astype(np.float64))
     rankings = {i: Ranking.of(truth == i, scores[:, i]) for i in np.unique(truth).tolist()}
     areas = {i: ranking.average_precision() for i, ranking in rankings.items()}
     pr_auc = float(np.mean(list(areas.values())))
     return replace(
         metrics,
-        loss_ci95=mean_interval(losses, truth, seed),
+        loss_ci95=mean_interval(losses, truth, seed, float(np.median(_losses(scores, other)))),
         brier=float(briers.mean()),
-        brier_ci95=mean_interval(briers, truth, seed),
+        brier_ci95=mean_interval(briers, truth, seed, float(np.median(_briers(scores, other)))),
         ece=expected_calibration_error(confidence, metrics.correct),
         ece_ci95=ece_interval(confidence, metrics.correct, truth, seed),
         pr_auc=pr_auc,
         pr_auc_ci95=area_interval(list(rankings.values()), truth, pr_auc, seed),
         per_label=[replace(one, average_precision=areas.get(i)) for i, one in enumerate(metrics.per_label)],
+    )
+
+
+def _runner_up(scores: Scores) -> NDArray[np.int64]:
+    """The second most likely label [N], which the truth is where a row is wrong; the only one where there is one."""
+    k = scores.shape[1]
+    return np.concatenate(
+        [np.argpartition(p, max(0, k - 2), axis=1)[:, max(0, k - 2)] for p, _ in _probs(scores, np.arange(len(scores)))]
     )
 
 

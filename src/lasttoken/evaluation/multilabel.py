@@ -191,7 +191,9 @@ def _with_counted_intervals(metrics: MultiLabelMetrics, truth: Bools, found: Boo
         metrics,
         micro_f1_ci95=percentile_interval(micro, metrics.micro_f1),
         macro_f1_ci95=percentile_interval(f1.mean(axis=1), metrics.macro_f1),
-        hamming_ci95=mean_interval((truth != found).mean(axis=1), np.zeros(len(truth), dtype=np.int64), seed),
+        hamming_ci95=mean_interval(
+            (truth != found).mean(axis=1), np.zeros(len(truth), dtype=np.int64), seed, 1 / truth.shape[1]
+        ),
         per_label=[
             replace(
                 one,
@@ -205,13 +207,18 @@ def _with_counted_intervals(metrics: MultiLabelMetrics, truth: Bools, found: Boo
 
 
 def _drawn_counts(truth: Bools, found: Bools, seed: int) -> tuple[Floats, Floats, Floats]:
-    """Hits, true and predicted counts [draws, K] of bootstrap draws of the rows."""
-    n = len(truth)
-    weights = draw_weights(np.zeros(n, dtype=np.int64), n_draws(n), np.random.default_rng(seed)).T
+    """Hits, true and predicted counts [draws, K] of bootstrap draws of the rows.
+
+    1 / K of a row that is missed is added to each label (in the mean), or all right would leave no doubt.
+    """
+    n, k = truth.shape
+    random = np.random.default_rng(seed)
+    weights = draw_weights(np.zeros(n, dtype=np.int64), n_draws(n), random).T
+    missed = random.standard_gamma(1 / max(2, k), (len(weights), k))
     hits, n_true, n_predicted = (
         np.asarray(weights @ counted.astype(np.float32), dtype=np.float64) for counted in (truth & found, truth, found)
     )
-    return hits, n_true, n_predicted
+    return hits, n_true + missed * truth.any(axis=0), n_predicted
 
 
 def _with_probabilities(metrics: MultiLabelMetrics, truth: Bools, scores: Floats, seed: int) -> MultiLabelMetrics:

@@ -95,7 +95,7 @@ def area_interval(rankings: Sequence[Ranking], strata: NDArray[np.int64], value:
         return logit_interval(value, influence, strata)
     random = np.random.default_rng(seed)
     weights = draw_weights(strata, n_draws(n_weights), random)
-    unseen = random.standard_gamma(0.5, (len(rankings), weights.shape[1]), dtype=np.float32)
+    unseen = random.standard_gamma(1 / max(2, len(rankings)), (len(rankings), weights.shape[1]), dtype=np.float32)
     drawn = np.mean([ranking.drawn(weights, one) for ranking, one in zip(rankings, unseen, strict=True)], axis=0)
     return percentile_interval(drawn, value)
 
