@@ -31,7 +31,7 @@ from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.splits import Splits, count_shared_texts, label_counts, natural_order, split_examples
 from lasttoken.evaluation.baselines import run_baselines
-from lasttoken.evaluation.metrics import wilson_interval
+from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.runtime import CPU
 from lasttoken.tokenizer import END_OF_TEXT, Tokenizer

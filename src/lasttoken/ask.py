@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from lasttoken.data.files import Examples
 from lasttoken.errors import SettingsError
 from lasttoken.evaluation.evaluate import match_labels
-from lasttoken.evaluation.metrics import Metrics, compute_metrics, wilson_interval
+from lasttoken.evaluation.intervals import wilson_interval
+from lasttoken.evaluation.metrics import Metrics, compute_metrics
 from lasttoken.generation import answer_log_probs, generate
 from lasttoken.model.pretrained import Backbone
 

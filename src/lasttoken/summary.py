@@ -33,6 +33,7 @@ def measure(prepared: Prepared, splits: Mapping[str, Split]) -> dict[str, Metric
             split.label_ids,
             prepared.labels,
             log_probs=log_softmax(tail_logits(prepared.classifier, split.source, machine)),
+            intervals=True,
         )
         for name, split in splits.items()
     }

@@ -59,8 +59,8 @@ def test_majority_equals_scikit_learn_s_prior() -> None:
 
 def test_majority_breaks_a_tie_by_the_schema_s_order() -> None:
     train = both(HAM, SPAM)
-    assert run(train, ["spam", "ham"])["majority"].metrics["test"].confusion[:, 0].tolist() == [4, 4]
-    assert run(train, ["ham", "spam"])["majority"].metrics["test"].confusion[:, 0].tolist() == [4, 4]
+    for labels in (["spam", "ham"], ["ham", "spam"]):
+        assert run(train, labels)["majority"].metrics["test"].to_json()["confusion"] == [[4, 0], [4, 0]]
 
 
 def test_the_same_seed_gives_the_same_figures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,96 +1,122 @@
-"""How good a set of predictions is: accuracy with its interval, loss, F1, the confusion matrix.
+"""How good a set of predictions is: every figure of a split, each with its 95 % interval.
 
-    labels = ["ham", "spam"]            confusion [K, K]:       predicted
-    label_ids     [N]  0 0 0 1 1                              ham  spam
-    predicted_ids [N]  0 0 1 1 1              true   ham    [[  2    1 ]
-                                                     spam    [  0    2 ]]
+    pairs (true, predicted) ──► accuracy, balanced accuracy, macro-F1, MCC; precision, recall, F1 of each label
+    probabilities [N, K]    ──► loss, Brier, ECE; average precision of each label, PR-AUC
 
-Everything but the loss is counted off the confusion matrix. The training loop, `evaluate`, the baselines and
-the report share this file, so a figure means the same wherever it stands. Conventions are scikit-learn's:
-0/0 is 0, and the macro average is over the labels that occur in truth or prediction.
+The training loop, `evaluate`, the baselines and the report share this file, so a figure means the same wherever it
+stands. Conventions are scikit-learn's. Intervals: Wilson's for proportions (accuracy, recall, precision), the
+bootstrap of rows within their true label for all else; `benchmarks/coverage.py` says how often each holds the truth.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lasttoken.errors import DataError, DivergedError
+from lasttoken.evaluation.calibration import ece_interval, expected_calibration_error
+from lasttoken.evaluation.confusion import Confusion
+from lasttoken.evaluation.intervals import (
+    Interval,
+    mean_interval,
+    percentile_interval,
+    percentile_intervals,
+    wilson_interval,
+)
+from lasttoken.evaluation.precision_recall import Ranking, area_interval
 
-Z_95 = 1.959964  # two-sided 95 % point of the normal distribution
+Scores = NDArray[np.floating[Any]]
+
 SMALLEST_LOG_PROB = math.log(float(np.finfo(np.float32).tiny))  # -87.3: a probability of 0 costs this, not infinity
+MAX_CONFUSED = 100  # pairs in to_json
 
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """One label against all others; `n` is how many examples truly have it."""
+    """One label against all others; `n` is how many examples truly have it.
+
+    What is None was not asked for, or needs probabilities, or (average precision) the label does not occur.
+    """
 
     label: str
     n: int
     precision: float
     recall: float
     f1: float
+    average_precision: float | None = None
+    precision_ci95: Interval | None = None
+    recall_ci95: Interval | None = None
+    f1_ci95: Interval | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The figures without the label, which is their key."""
-        return {"n": self.n, "precision": self.precision, "recall": self.recall, "f1": self.f1}
+        """The figures that are there, without the label, which is their key."""
+        return {name: plain(value) for name, value in vars(self).items() if name != "label" and value is not None}
 
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """The figures of one split. `loss` is the mean cross-entropy in nats, None without probabilities."""
+    """The figures of one split of N examples.
+
+    Attributes:
+        loss: mean cross-entropy in nats.
+        brier: mean over the rows of Σ over the labels of (probability - [it is the label])², between 0 and 2.
+        ece: see `calibration`; of the predicted label's probability.
+        pr_auc: mean average precision of the labels that occur, each against the others, for two labels as for more.
+        mcc: Matthews' correlation coefficient, between -1 and 1.
+        balanced_accuracy: mean recall of the labels that occur.
+        confusion: [K, K], rows true, columns predicted; None above 200 labels.
+        confused: (true label_id, predicted label_id, n) of all errors, the most frequent first.
+        correct: [N] bool, which rows are right; for `paired_difference`. Not in the JSON.
+
+    loss, brier, ece and pr_auc are None without probabilities; all but the first, and all intervals but the
+    accuracy's, also where `intervals` was not asked for.
+    """
 
     n: int
     accuracy: float
-    accuracy_ci95: tuple[float, float]
+    accuracy_ci95: Interval
     loss: float | None
     macro_f1: float
+    balanced_accuracy: float
+    mcc: float
     per_label: list[LabelMetrics]
-    confusion: NDArray[np.int64]  # [K, K]: rows true, columns predicted
+    confusion: NDArray[np.int64] | None
+    confused: list[tuple[int, int, int]]
+    correct: NDArray[np.bool_]
     labels: list[str]
+    pr_auc: float | None = None
+    brier: float | None = None
+    ece: float | None = None
+    loss_ci95: Interval | None = None
+    macro_f1_ci95: Interval | None = None
+    balanced_accuracy_ci95: Interval | None = None
+    mcc_ci95: Interval | None = None
+    pr_auc_ci95: Interval | None = None
+    brier_ci95: Interval | None = None
+    ece_ci95: Interval | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As `metrics.json` holds it: numbers, lists and dicts only."""
-        return {
-            "n": self.n,
-            "accuracy": self.accuracy,
-            "accuracy_ci95": list(self.accuracy_ci95),
-            "loss": self.loss,
-            "macro_f1": self.macro_f1,
+        """As `metrics.json` holds it: numbers, lists and dicts only; `<name>_ci95` beside each figure, or null."""
+        figures = ("accuracy", "loss", "macro_f1", "balanced_accuracy", "mcc", "pr_auc", "brier", "ece")
+        found: dict[str, Any] = {"n": self.n}
+        for name in figures:
+            found |= {name: getattr(self, name), f"{name}_ci95": plain(getattr(self, f"{name}_ci95"))}
+        return found | {
             "per_label": {one.label: one.to_json() for one in self.per_label},
-            "confusion": self.confusion.tolist(),
+            "confusion": None if self.confusion is None else self.confusion.tolist(),
+            "confused": [list(pair) for pair in self.confused[:MAX_CONFUSED]],
             "labels": list(self.labels),
         }
 
 
-def wilson_interval(n_correct: int, n: int, z: float = Z_95) -> tuple[float, float]:
-    """The score interval of a proportion; it stays inside [0, 1] and is honest at 0 and n correct.
-
-    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927) 209-212:
-    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), with p = n_correct / n. Of nothing, nothing is known: (0, 1).
-
-    >>> [round(bound, 3) for bound in wilson_interval(287, 300)]
-    [0.927, 0.975]
-
-    Raises:
-        ValueError: n_correct is not between 0 and n.
-    """
-    if not 0 <= n_correct <= n:
-        raise ValueError(f"n_correct is {n_correct}; it must be between 0 and n = {n}")
-    if n == 0:
-        return 0.0, 1.0
-    p = n_correct / n
-    centre = p + z * z / (2 * n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    low = 0.0 if n_correct == 0 else (centre - half) / scale
-    high = 1.0 if n_correct == n else (centre + half) / scale
-    return low, high
+def plain(value: Any) -> Any:
+    """An interval as JSON has it, and anything else as it is."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def compute_metrics(
@@ -99,6 +125,8 @@ def compute_metrics(
     *,
     log_probs: ArrayLike | None = None,
     predicted_ids: ArrayLike | None = None,
+    intervals: bool = False,
+    seed: int = 0,
 ) -> Metrics:
     """The metrics of N predictions over the K labels of the schema.
 
@@ -108,6 +136,9 @@ def compute_metrics(
         log_probs: [N, K] natural logarithms of the probabilities. They give the loss, and the predictions when
             `predicted_ids` is None (the largest; the first of equals). Clipped at log of the smallest normal float32.
         predicted_ids: [N] int, the predictions, where they are not the largest probability or there is none.
+        intervals: whether to compute all figures and all intervals. Without, only what a training asks for again and
+            again: what is counted, and the loss.
+        seed: of the bootstrap.
 
     Raises:
         DataError: no examples.
@@ -119,27 +150,24 @@ def compute_metrics(
         raise DataError("found no examples to compute metrics of; give at least one row with a label")
     scores = None if log_probs is None else _checked_log_probs(log_probs, len(truth), len(labels))
     predicted = _predicted(scores, predicted_ids)
-    confusion = _confusion(truth, predicted, len(labels))
-    per_label = _per_label(confusion, labels)
-    occurs = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
-    n, n_correct = len(truth), int(np.trace(confusion))
-    return Metrics(
-        n=n,
-        accuracy=n_correct / n,
-        accuracy_ci95=wilson_interval(n_correct, n),
-        loss=None if scores is None else _mean_loss(scores, truth),
-        macro_f1=float(np.mean([one.f1 for one, counts in zip(per_label, occurs, strict=True) if counts])),
-        per_label=per_label,
-        confusion=confusion,
-        labels=list(labels),
-    )
+    _check_ids(truth, predicted, len(labels))
+    confusion = Confusion.of(truth, predicted, len(labels))
+    metrics = _counted(confusion, truth == predicted, labels)
+    if scores is not None:
+        metrics = replace(metrics, loss=float(_losses(scores, truth).mean()))
+    if intervals:
+        metrics = _with_counted_intervals(metrics, confusion, seed)
+    if intervals and scores is not None:
+        metrics = _with_probabilities(metrics, truth, predicted, scores, seed)
+    return metrics
 
 
-def _checked_log_probs(log_probs: ArrayLike, n: int, k: int) -> NDArray[np.float64]:
-    scores = np.asarray(log_probs, dtype=np.float64)
+def _checked_log_probs(log_probs: ArrayLike, n: int, k: int) -> Scores:
+    scores = np.asarray(log_probs)
+    scores = scores if scores.dtype in (np.float32, np.float64) else scores.astype(np.float64)
     if scores.shape != (n, k):
         raise ValueError(f"log_probs has shape {scores.shape}; it must be [N, K] = {(n, k)}")
-    broken = np.isnan(scores).any(axis=1)
+    broken = np.isnan(scores.min(axis=1))
     if broken.any():
         raise DivergedError(
             f"the probabilities of example {int(broken.argmax())} (counted from 0) are not numbers; "
@@ -148,7 +176,7 @@ def _checked_log_probs(log_probs: ArrayLike, n: int, k: int) -> NDArray[np.float
     return scores
 
 
-def _predicted(scores: NDArray[np.float64] | None, predicted_ids: ArrayLike | None) -> NDArray[np.int64]:
+def _predicted(scores: Scores | None, predicted_ids: ArrayLike | None) -> NDArray[np.int64]:
     if predicted_ids is not None:
         return np.asarray(predicted_ids, dtype=np.int64)
     if scores is None:
@@ -156,33 +184,101 @@ def _predicted(scores: NDArray[np.float64] | None, predicted_ids: ArrayLike | No
     return np.asarray(scores.argmax(axis=1), dtype=np.int64)
 
 
-def _confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """Counts [K, K] of (true, predicted) pairs."""
+def _check_ids(truth: NDArray[np.int64], predicted: NDArray[np.int64], k: int) -> None:
     if truth.shape != predicted.shape or truth.ndim != 1:
         raise ValueError(f"label_ids has shape {truth.shape} and predicted_ids {predicted.shape}; both must be [N]")
     if min(truth.min(), predicted.min()) < 0 or max(truth.max(), predicted.max()) >= k:
         raise ValueError(f"label ids must be between 0 and {k - 1}, for {k} labels")
-    return np.bincount(truth * k + predicted, minlength=k * k).reshape(k, k)
 
 
-def _mean_loss(scores: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
-    of_truth = scores[np.arange(len(truth)), truth]
-    return float(-np.maximum(of_truth, SMALLEST_LOG_PROB).mean())
+def _counted(confusion: Confusion, correct: NDArray[np.bool_], labels: Sequence[str]) -> Metrics:
+    """Every figure that the pairs of labels give, without intervals but the accuracy's."""
+    figures = confusion.figures()
+    columns = (confusion.n_true.astype(int), figures.precision, figures.recall, figures.f1)
+    rows = zip(labels, *(column.tolist() for column in columns), strict=True)
+    n, n_correct = len(correct), int(correct.sum())
+    return Metrics(
+        n=n,
+        accuracy=n_correct / n,
+        accuracy_ci95=wilson_interval(n_correct, n),
+        loss=None,
+        macro_f1=float(figures.macro_f1),
+        balanced_accuracy=float(figures.balanced_accuracy),
+        mcc=float(figures.mcc),
+        per_label=[LabelMetrics(*row) for row in rows],
+        confusion=confusion.dense(),
+        confused=confusion.confused(),
+        correct=correct,
+        labels=list(labels),
+    )
 
 
-def _per_label(confusion: NDArray[np.int64], labels: Sequence[str]) -> list[LabelMetrics]:
-    n_true, n_predicted, hits = confusion.sum(axis=1), confusion.sum(axis=0), np.diag(confusion)
-    return [
-        LabelMetrics(
-            label=label,
-            n=int(n_true[i]),
-            precision=_ratio(hits[i], n_predicted[i]),
-            recall=_ratio(hits[i], n_true[i]),
-            f1=_ratio(2 * hits[i], n_true[i] + n_predicted[i]),  # 2TP / (2TP + FP + FN)
-        )
-        for i, label in enumerate(labels)
+def _with_counted_intervals(metrics: Metrics, confusion: Confusion, seed: int) -> Metrics:
+    drawn = confusion.drawn(seed)
+    f1 = percentile_intervals(drawn.f1, confusion.figures().f1)
+    counts = zip(confusion.hits.astype(int).tolist(), confusion.n_predicted.astype(int).tolist(), strict=True)
+    return replace(
+        metrics,
+        macro_f1_ci95=percentile_interval(drawn.macro_f1, metrics.macro_f1),
+        balanced_accuracy_ci95=percentile_interval(drawn.balanced_accuracy, metrics.balanced_accuracy),
+        mcc_ci95=percentile_interval(drawn.mcc, metrics.mcc),
+        per_label=[
+            replace(
+                one,
+                precision_ci95=wilson_interval(hits, n_predicted),
+                recall_ci95=wilson_interval(hits, one.n),
+                f1_ci95=interval,
+            )
+            for one, (hits, n_predicted), interval in zip(metrics.per_label, counts, f1, strict=True)
+        ],
+    )
+
+
+def _with_probabilities(
+    metrics: Metrics, truth: NDArray[np.int64], predicted: NDArray[np.int64], scores: Scores, seed: int
+) -> Metrics:
+    """What needs probabilities: loss, Brier, ECE and PR-AUC, with their intervals."""
+    losses, briers, other = _losses(scores, truth), _briers(scores, truth), _runner_up(scores)
+    confidence = np.exp(scores[np.arange(len(truth)), predicted].astype(np.float64))
+    rankings = {i: Ranking.of(truth == i, scores[:, i]) for i in np.unique(truth).tolist()}
+    areas = {i: ranking.average_precision() for i, ranking in rankings.items()}
+    pr_auc = float(np.mean(list(areas.values())))
+    return replace(
+        metrics,
+        loss_ci95=mean_interval(losses, truth, seed, float(np.median(_losses(scores, other)))),
+        brier=float(briers.mean()),
+        brier_ci95=mean_interval(briers, truth, seed, float(np.median(_briers(scores, other)))),
+        ece=expected_calibration_error(confidence, metrics.correct),
+        ece_ci95=ece_interval(confidence, metrics.correct, truth, seed),
+        pr_auc=pr_auc,
+        pr_auc_ci95=area_interval(list(rankings.values()), truth, pr_auc, seed),
+        per_label=[replace(one, average_precision=areas.get(i)) for i, one in enumerate(metrics.per_label)],
+    )
+
+
+def _runner_up(scores: Scores) -> NDArray[np.int64]:
+    """The second most likely label [N], which the truth is where a row is wrong; the only one where there is one."""
+    k = scores.shape[1]
+    return np.concatenate(
+        [np.argpartition(p, max(0, k - 2), axis=1)[:, max(0, k - 2)] for p, _ in _probs(scores, np.arange(len(scores)))]
+    )
+
+
+def _losses(scores: Scores, truth: NDArray[np.int64]) -> NDArray[np.float64]:
+    of_truth = scores[np.arange(len(truth)), truth].astype(np.float64)
+    return np.asarray(-np.maximum(of_truth, SMALLEST_LOG_PROB))
+
+
+def _briers(scores: Scores, truth: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Σ (p - y)² = Σ p² - 2 p of the truth + 1, of each row."""
+    found = [
+        np.square(probs).sum(axis=1) - 2 * probs[np.arange(len(ids)), ids] + 1 for probs, ids in _probs(scores, truth)
     ]
+    return np.concatenate(found)
 
 
-def _ratio(part: int, whole: int) -> float:
-    return float(part / whole) if whole else 0.0
+def _probs(scores: Scores, truth: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+    """Probabilities and truth some rows at a time, so that 10,000 labels do not take the memory twice."""
+    size = max(1, 1_000_000 // scores.shape[1])
+    for start in range(0, len(truth), size):
+        yield np.exp(scores[start : start + size].astype(np.float64)), truth[start : start + size]

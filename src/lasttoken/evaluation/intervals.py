@@ -1,0 +1,239 @@
+"""How far a figure may be off: 95 % intervals of proportions, of figures of rows, of the difference of two classifiers.
+
+    a proportion (accuracy, recall)         ──► wilson_interval       Wilson 1927
+    any other figure, from bootstrap draws  ──► percentile_interval   rows drawn within their true label
+    who is right where, for two classifiers ──► paired_difference     Tango 1998; McNemar 1947, exact
+
+The bootstrap is the Bayesian one (Rubin, "The Bayesian bootstrap", Annals of Statistics 9 (1981) 130-134): a draw
+gives each row an exponential weight in place of a count. No row ever drops out, so no draw lacks a label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Interval = tuple[float, float]
+
+Z_95 = 1.959964  # two-sided 95 % point of the normal distribution
+MOST_DRAWS, FEWEST_DRAWS = 1000, 200
+FEWEST_IN_STRATUM = 5
+MAX_ROWS = 20_000  # above, the mean of so many rows is as good as normal
+MAX_WEIGHTS = 20_000_000  # weights × figures that all draws of one interval may take
+
+
+def wilson_interval(n_correct: float, n: float, z: float = Z_95) -> Interval:
+    """The score interval of a proportion; it stays inside [0, 1] and is honest at 0 and n correct.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927) 209-212:
+    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), with p = n_correct / n. Of nothing, nothing is known: (0, 1).
+
+    >>> [round(bound, 3) for bound in wilson_interval(287, 300)]
+    [0.927, 0.975]
+
+    Raises:
+        ValueError: n_correct is not between 0 and n.
+    """
+    if not 0 <= n_correct <= n:
+        raise ValueError(f"n_correct is {n_correct}; it must be between 0 and n = {n}")
+    if n == 0:
+        return 0.0, 1.0
+    p = n_correct / n
+    centre = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    low = 0.0 if n_correct == 0 else (centre - half) / scale
+    high = 1.0 if n_correct == n else (centre + half) / scale
+    return low, high
+
+
+def n_draws(n_weights: int) -> int:
+    """How many bootstrap draws of `n_weights` weights each are affordable: 1,000, and 200 where there are very many."""
+    return int(np.clip(MAX_WEIGHTS // max(1, n_weights), FEWEST_DRAWS, MOST_DRAWS))
+
+
+def shrink(n_rows: NDArray[Any]) -> NDArray[np.float64]:
+    """What an exponential weight's shape has to be for strata of so many rows: (n - 2) / n.
+
+    Shares drawn from a Dirichlet distribution of n rows vary as p(1 - p) / (n + 1). An unbiased estimate divides by
+    n - 1, which makes a difference where a label has five rows.
+    """
+    return np.asarray(np.maximum(n_rows - 2, 0.5) / np.maximum(n_rows, 1))
+
+
+def draw_weights(strata: NDArray[np.int64], draws: int, random: np.random.Generator) -> NDArray[np.float32]:
+    """Bootstrap weights [N, draws] of rows; those of a stratum (here: a true label) sum to its number of rows.
+
+    Strata of fewer than 5 rows are drawn together: a row by itself would always weigh 1.
+    """
+    ids = _pooled(strata)
+    order = np.argsort(ids, kind="stable")
+    _, starts, sizes = np.unique(ids[order], return_index=True, return_counts=True)
+    shapes = np.repeat(shrink(sizes), sizes).astype(np.float32)
+    weights = random.standard_gamma(shapes[:, None], (len(ids), draws), dtype=np.float32)
+    sums = np.add.reduceat(weights, starts, axis=0)
+    weights *= np.repeat((sizes[:, None] / np.maximum(sums, 1e-30)).astype(np.float32), sizes, axis=0)
+    found = np.empty_like(weights)
+    found[order] = weights
+    return found
+
+
+def _pooled(strata: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Strata as numbers from 0, those of few rows made one."""
+    ids, sizes = np.unique(strata, return_inverse=True, return_counts=True)[1:]
+    return np.where(sizes[ids] < FEWEST_IN_STRATUM, len(sizes), ids)
+
+
+def percentile_interval(drawn: NDArray[Any], value: float) -> Interval:
+    """The middle 95 % of the draws [draws] of a figure, widened to hold its `value` where it lies outside."""
+    return percentile_intervals(np.asarray(drawn)[:, None], np.array([value]))[0]
+
+
+def percentile_intervals(drawn: NDArray[Any], values: NDArray[np.float64]) -> list[Interval]:
+    """The same of K figures: draws [draws, K], values [K]."""
+    low, high = np.quantile(np.asarray(drawn, dtype=np.float64), (0.025, 0.975), axis=0)
+    return list(zip(np.minimum(low, values).tolist(), np.maximum(high, values).tolist(), strict=True))
+
+
+def mean_interval(
+    values: NDArray[np.float64], strata: NDArray[np.int64], seed: int, unseen: float | None = None
+) -> Interval:
+    """The interval of the mean of N values; rows of a stratum (a true label) are drawn among themselves.
+
+    `unseen` is what a row costs that is wrong. Half such a row is added in the draws (in the mean: its weight varies),
+    or rows that are all right would leave no doubt.
+    """
+    value = float(values.mean())
+    if len(values) > MAX_ROWS:
+        half = Z_95 * math.sqrt(variance_of_sum(values / len(values), strata))
+        return value - half, value + half
+    random = np.random.default_rng(seed)
+    drawn = np.asarray(values @ draw_weights(strata, n_draws(len(values)), random), dtype=np.float64)
+    added = random.standard_gamma(0.5, len(drawn)) if unseen is not None else np.zeros(len(drawn))
+    return percentile_interval((drawn + added * (unseen or 0.0)) / (len(values) + added), value)
+
+
+def logit_interval(value: float, influence: NDArray[np.float64], strata: NDArray[np.int64]) -> Interval:
+    """The interval of a figure between 0 and 1 from the influence of each row on it, normal on the logit scale."""
+    if not 0 < value < 1:
+        return value, value
+    centre = math.log(value / (1 - value))
+    half = Z_95 * math.sqrt(variance_of_sum(influence, strata)) / (value * (1 - value))
+    return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
+
+
+def variance_of_sum(values: NDArray[np.float64], strata: NDArray[np.int64]) -> float:
+    """The variance of the sum of N independent values, each spread about the mean of its stratum."""
+    ids = _pooled(strata)
+    sizes = np.bincount(ids)
+    apart = values - (np.bincount(ids, weights=values) / np.maximum(sizes, 1))[ids]
+    return float((apart**2 * (sizes / np.maximum(sizes - 1, 1))[ids]).sum())
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much more often A is right than B on the same rows, with a 95 % interval.
+
+    `n_only_a` rows only A got right, `n_only_b` only B. `p_value` is McNemar's, exact: how likely so uneven a pair of
+    counts, or a more uneven one, is when neither is better.
+    """
+
+    value: float
+    ci95: Interval
+    n_only_a: int
+    n_only_b: int
+    p_value: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers and lists only."""
+        return {
+            "value": self.value,
+            "ci95": list(self.ci95),
+            "n_only_a": self.n_only_a,
+            "n_only_b": self.n_only_b,
+            "p_value": self.p_value,
+        }
+
+
+def paired_difference(correct_a: ArrayLike, correct_b: ArrayLike, *, groups: ArrayLike | None = None) -> Difference:
+    """The difference of two accuracies on the same N rows.
+
+    The interval is the score interval of paired proportions: Tango, "Equivalence test and confidence interval for the
+    difference in proportions for the paired-sample design", Statistics in Medicine 17 (1998) 891-908. Rows of one
+    group (copies of a text) are no independent evidence. With `groups` the rows count for as many as their variance
+    between groups says (Rao and Scott, "A simple method for the analysis of clustered binary data", Biometrics 48
+    (1992) 577-585), and the exact test counts groups: for A, for B, or a draw.
+
+    Args:
+        correct_a, correct_b: [N] bool: was A right, was B?
+        groups: [N] int or str, which rows belong together; None: every row stands alone.
+
+    Raises:
+        ValueError: no rows, or lengths that do not fit each other.
+    """
+    a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
+    ids = np.arange(len(a)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if not len(a) or not a.shape == b.shape == ids.shape:
+        raise ValueError(f"two classifiers and their groups have {len(a)}, {len(b)} and {len(ids)} rows; give as many")
+    ahead = a.astype(np.int64) - b
+    n, n_only_a, n_only_b = len(a), int((ahead > 0).sum()), int((ahead < 0).sum())
+    effect = _design_effect(ahead, ids)
+    by_group = np.bincount(ids, weights=ahead)
+    return Difference(
+        value=(n_only_a - n_only_b) / n,
+        ci95=_tango(n_only_a / effect, n_only_b / effect, n / effect),
+        n_only_a=n_only_a,
+        n_only_b=n_only_b,
+        p_value=mcnemar_p(int((by_group > 0).sum()), int((by_group < 0).sum())),
+    )
+
+
+def mcnemar_p(n_only_a: int, n_only_b: int) -> float:
+    """The exact two-sided p-value of McNemar's test: of n_only_a + n_only_b fair coins, so uneven a result or more.
+
+    >>> mcnemar_p(8, 1)
+    0.0390625
+    """
+    n, few = n_only_a + n_only_b, min(n_only_a, n_only_b)
+    steps = np.log(np.arange(n, n - few, -1.0)) - np.log(np.arange(1.0, few + 1))
+    log_counts = np.concatenate(([0.0], np.cumsum(steps)))  # of the ways to get 0 … few of n
+    return min(1.0, 2 * float(np.exp(log_counts - n * math.log(2)).sum()))
+
+
+def _design_effect(ahead: NDArray[np.int64], ids: NDArray[np.int64]) -> float:
+    """How many rows count for one: the variance of the mean with groups, over the one without; at least 1."""
+    sizes = np.bincount(ids)
+    apart = ahead - ahead.mean()
+    alone = float((apart**2).sum())
+    if alone == 0:
+        return float((sizes**2).sum() / len(ids))
+    return max(1.0, float((np.bincount(ids, weights=apart) ** 2).sum()) / alone)
+
+
+def _tango(b: float, c: float, n: float) -> Interval:
+    """Where the score of the difference (b - c) / n is ±1.96, by bisection."""
+    value = (b - c) / n
+    low = _root(lambda delta: _score(b, c, n, delta) - Z_95, -1.0, value)
+    high = _root(lambda delta: _score(b, c, n, delta) + Z_95, value, 1.0)
+    return low, high
+
+
+def _score(b: float, c: float, n: float, delta: float) -> float:
+    """Tango's z of the hypothesis that the difference is delta; it falls as delta rises."""
+    half = (2 * n - b + c) * delta - b - c
+    q = (math.sqrt(max(0.0, half * half + 8 * n * c * delta * (1 - delta))) - half) / (4 * n)
+    variance = n * (2 * q + delta * (1 - delta))
+    apart = b - c - n * delta
+    return apart / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, apart) if apart else 0.0
+
+
+def _root(falling: Callable[[float], float], low: float, high: float) -> float:
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
+    return (low + high) / 2

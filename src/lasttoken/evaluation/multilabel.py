@@ -1,0 +1,246 @@
+"""How good predictions are where a text has any number of labels: every figure of a split, with its 95 % interval.
+
+    targets   [N, K]  1 0 1      micro-F1       over all N·K decisions
+    predicted [N, K]  1 0 0      macro-F1       the mean of the labels' F1
+                                 accuracy       rows that are right in every label
+                                 mAP            the mean average precision of the labels that occur
+
+Conventions are scikit-learn's: 0/0 is 0, and the macro average is over all K labels. Intervals: Wilson's for
+proportions of rows, the bootstrap of rows for all else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lasttoken.errors import DataError, DivergedError
+from lasttoken.evaluation.confusion import ratio
+from lasttoken.evaluation.intervals import (
+    Interval,
+    draw_weights,
+    mean_interval,
+    n_draws,
+    percentile_interval,
+    percentile_intervals,
+    wilson_interval,
+)
+from lasttoken.evaluation.metrics import SMALLEST_LOG_PROB, LabelMetrics, plain
+from lasttoken.evaluation.precision_recall import Ranking, area_interval
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+FEWEST_POSITIVES = 5  # for a threshold of its own
+
+
+@dataclass(frozen=True, eq=False)
+class MultiLabelMetrics:
+    """The figures of one split of N examples and K labels.
+
+    Attributes:
+        accuracy: subset accuracy, the share of rows that are right in every label.
+        hamming: the share of the N·K decisions that are wrong.
+        loss: mean binary cross-entropy of a decision, in nats.
+        mean_average_precision: of the labels that occur; `mAP` in the JSON. None when none does.
+        correct: [N] bool, the rows that are right in every label; for `paired_difference`. Not in the JSON.
+
+    loss and mean_average_precision are None without probabilities; the latter, and all intervals but the accuracy's,
+    also where `intervals` was not asked for.
+    """
+
+    n: int
+    accuracy: float
+    accuracy_ci95: Interval
+    micro_f1: float
+    macro_f1: float
+    hamming: float
+    per_label: list[LabelMetrics]
+    correct: Bools
+    labels: list[str]
+    loss: float | None = None
+    mean_average_precision: float | None = None
+    micro_f1_ci95: Interval | None = None
+    macro_f1_ci95: Interval | None = None
+    hamming_ci95: Interval | None = None
+    loss_ci95: Interval | None = None
+    mean_average_precision_ci95: Interval | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers, lists and dicts only; `<name>_ci95` beside each figure, or null."""
+        found: dict[str, Any] = {"n": self.n}
+        for name in ("accuracy", "loss", "micro_f1", "macro_f1", "hamming"):
+            found |= {name: getattr(self, name), f"{name}_ci95": plain(getattr(self, f"{name}_ci95"))}
+        return found | {
+            "subset_accuracy": self.accuracy,
+            "subset_accuracy_ci95": plain(self.accuracy_ci95),
+            "mAP": self.mean_average_precision,
+            "mAP_ci95": plain(self.mean_average_precision_ci95),
+            "per_label": {one.label: one.to_json() for one in self.per_label},
+            "labels": list(self.labels),
+        }
+
+
+def compute_multilabel_metrics(
+    targets: ArrayLike,
+    labels: Sequence[str],
+    *,
+    probs: ArrayLike | None = None,
+    predicted: ArrayLike | None = None,
+    thresholds: ArrayLike = 0.5,
+    intervals: bool = False,
+    seed: int = 0,
+) -> MultiLabelMetrics:
+    """The metrics of N sets of labels.
+
+    Args:
+        targets: [N, K] bool, the truth.
+        labels: the K names.
+        probs: [N, K] probabilities.
+        predicted: [N, K] bool; None: where a probability reaches its threshold.
+        thresholds: [K], or one number for all labels.
+        intervals: whether to compute all figures and all intervals; without, mAP and intervals are left out.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: no examples.
+        DivergedError: a probability that is not a number.
+        ValueError: shapes that do not fit each other, or neither `probs` nor `predicted`.
+    """
+    truth = np.asarray(targets, dtype=bool)
+    if not len(truth):
+        raise DataError("found no examples to compute metrics of; give at least one row with its labels")
+    scores = None if probs is None else np.asarray(probs, dtype=np.float64)
+    if scores is not None and np.isnan(scores).any():
+        raise DivergedError("a probability is not a number; the weights have diverged: use a smaller learning rate")
+    if predicted is None and scores is None:
+        raise ValueError("compute_multilabel_metrics needs probs or predicted")
+    found = np.asarray(scores >= np.asarray(thresholds) if predicted is None else predicted, dtype=bool)
+    for name, given in (("targets", truth), ("predicted", found), ("probs", found if scores is None else scores)):
+        if given.shape != (len(truth), len(labels)):
+            raise ValueError(f"{name} has shape {given.shape}; it must be [N, K] = {(len(truth), len(labels))}")
+    metrics = _counted(truth, found, labels)
+    if scores is not None:
+        metrics = replace(metrics, loss=float(_losses(truth, scores).mean()))
+    if intervals:
+        metrics = _with_counted_intervals(metrics, truth, found, seed)
+    if intervals and scores is not None:
+        metrics = _with_probabilities(metrics, truth, scores, seed)
+    return metrics
+
+
+def best_thresholds(targets: ArrayLike, probs: ArrayLike) -> Floats:
+    """The threshold [K] of each label that gives it the highest F1 on these rows.
+
+    It lies midway between two neighbouring probabilities; of equally good ones it is the highest. A label with fewer
+    than 5 rows gets the one threshold that is best for all labels together (micro-F1): so few rows choose by chance.
+
+    Args:
+        targets: [N, K] bool, of rows that are neither trained on nor reported on.
+        probs: [N, K].
+    """
+    truth, scores = np.asarray(targets, dtype=bool), np.asarray(probs, dtype=np.float64)
+    together = _best_threshold(truth.ravel(), scores.ravel())
+    return np.array(
+        [
+            _best_threshold(has, column) if has.sum() >= FEWEST_POSITIVES else together
+            for has, column in zip(truth.T, scores.T, strict=True)
+        ]
+    )
+
+
+def _best_threshold(has: Bools, scores: Floats) -> float:
+    if not has.any():
+        return 0.5
+    ranking = Ranking.of(has, scores)
+    hits, rows = ranking.counts()
+    best = int(np.argmax(2 * hits / (rows + hits[-1])))
+    falling = np.append(scores[ranking.order[ranking.ends]], 0.0)
+    middle = (falling[best] + falling[best + 1]) / 2
+    return float(middle if middle > falling[best + 1] else falling[best])
+
+
+def _counted(truth: Bools, found: Bools, labels: Sequence[str]) -> MultiLabelMetrics:
+    hits, n_true, n_predicted = ((a & b).sum(axis=0) for a, b in ((truth, found), (truth, truth), (found, found)))
+    columns = (n_true, ratio(hits, n_predicted), ratio(hits, n_true), ratio(2 * hits, n_true + n_predicted))
+    correct = (truth == found).all(axis=1)
+    return MultiLabelMetrics(
+        n=len(truth),
+        accuracy=float(correct.mean()),
+        accuracy_ci95=wilson_interval(int(correct.sum()), len(truth)),
+        micro_f1=float(ratio(2 * hits.sum(), (n_true + n_predicted).sum())),
+        macro_f1=float(columns[-1].mean()),
+        hamming=float((truth != found).mean()),
+        per_label=[LabelMetrics(*row) for row in zip(labels, *(column.tolist() for column in columns), strict=True)],
+        correct=correct,
+        labels=list(labels),
+    )
+
+
+def _with_counted_intervals(metrics: MultiLabelMetrics, truth: Bools, found: Bools, seed: int) -> MultiLabelMetrics:
+    hits, n_true, n_predicted = _drawn_counts(truth, found, seed)
+    f1 = ratio(2 * hits, n_true + n_predicted)
+    micro = ratio(2 * hits.sum(axis=1), (n_true + n_predicted).sum(axis=1))
+    by_label = percentile_intervals(f1, np.array([one.f1 for one in metrics.per_label]))
+    counts = zip((truth & found).sum(axis=0).tolist(), found.sum(axis=0).tolist(), strict=True)
+    return replace(
+        metrics,
+        micro_f1_ci95=percentile_interval(micro, metrics.micro_f1),
+        macro_f1_ci95=percentile_interval(f1.mean(axis=1), metrics.macro_f1),
+        hamming_ci95=mean_interval(
+            (truth != found).mean(axis=1), np.zeros(len(truth), dtype=np.int64), seed, 1 / truth.shape[1]
+        ),
+        per_label=[
+            replace(
+                one,
+                precision_ci95=wilson_interval(n_hits, n_found),
+                recall_ci95=wilson_interval(n_hits, one.n),
+                f1_ci95=interval,
+            )
+            for one, (n_hits, n_found), interval in zip(metrics.per_label, counts, by_label, strict=True)
+        ],
+    )
+
+
+def _drawn_counts(truth: Bools, found: Bools, seed: int) -> tuple[Floats, Floats, Floats]:
+    """Hits, true and predicted counts [draws, K] of bootstrap draws of the rows.
+
+    1 / K of a row that is missed is added to each label (in the mean), or all right would leave no doubt.
+    """
+    n, k = truth.shape
+    random = np.random.default_rng(seed)
+    weights = draw_weights(np.zeros(n, dtype=np.int64), n_draws(n), random).T
+    missed = random.standard_gamma(1 / max(2, k), (len(weights), k))
+    hits, n_true, n_predicted = (
+        np.asarray(weights @ counted.astype(np.float32), dtype=np.float64) for counted in (truth & found, truth, found)
+    )
+    return hits, n_true + missed * truth.any(axis=0), n_predicted
+
+
+def _with_probabilities(metrics: MultiLabelMetrics, truth: Bools, scores: Floats, seed: int) -> MultiLabelMetrics:
+    """Loss and average precisions, with their intervals."""
+    alike = np.zeros(len(truth), dtype=np.int64)
+    metrics = replace(metrics, loss_ci95=mean_interval(_losses(truth, scores), alike, seed))
+    occurring = np.flatnonzero(truth.any(axis=0)).tolist()
+    if not occurring:
+        return metrics
+    rankings = {i: Ranking.of(truth[:, i], scores[:, i]) for i in occurring}
+    areas = {i: ranking.average_precision() for i, ranking in rankings.items()}
+    value = float(np.mean(list(areas.values())))
+    return replace(
+        metrics,
+        mean_average_precision=value,
+        mean_average_precision_ci95=area_interval(list(rankings.values()), alike, value, seed),
+        per_label=[replace(one, average_precision=areas.get(i)) for i, one in enumerate(metrics.per_label)],
+    )
+
+
+def _losses(truth: Bools, scores: Floats) -> Floats:
+    """The mean binary cross-entropy of each row [N]."""
+    of_truth = np.where(truth, scores, 1 - scores)
+    with np.errstate(divide="ignore"):
+        return np.asarray(-np.maximum(np.log(of_truth), SMALLEST_LOG_PROB).mean(axis=1))
