@@ -7,7 +7,8 @@
     3 "c"    ─  a row alone                                                    rows alone fill every quota exactly
 
 What is nearly one text is told by likeness.py. Where keeping near-duplicates together leaves no fair split, because
-a few templates make up a label, only equal texts are kept together, and a note says so. Chapter 6's own way, which knows nothing of repeated texts, is in book.py.
+a few templates make up a label, only equal texts are kept together, and a note says so. Chapter 6's own way, which
+knows nothing of repeated texts, is in book.py.
 """
 
 from __future__ import annotations
