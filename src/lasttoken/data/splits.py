@@ -157,9 +157,9 @@ def _repeat_notes(likeness: Likeness, kept: str) -> tuple[str, ...]:
     if not n_near:
         return ()
     found = f"{n_exact:,} {'row repeats' if n_exact == 1 else 'rows repeat'} the text of another"
-    if n_near > n_exact:
-        found += f" and {n_near - n_exact:,} more nearly do"
-    return (f"{found}; {KEPT_TOGETHER[kept]}",)
+    if n_near == n_exact:
+        return (f"{found}; identical texts are kept in one split",)
+    return (f"{found} and {n_near - n_exact:,} more nearly do; {KEPT_TOGETHER[kept]}",)
 
 
 def _size_notes(parts: Sequence[Examples], fractions: Sequence[float]) -> list[str]:
@@ -179,14 +179,13 @@ def _cut(
 ) -> tuple[list[Examples], tuple[str, ...]]:
     """The splits, and notes: by the widest meaning of "one text" that leaves fair splits, else by equality."""
     labels, label_ids = number_labels(examples)
-    quotas = _quotas(np.bincount(label_ids), fractions)
     alike = likeness(examples.texts)
 
     def sides(kind: str) -> Indices:
         component = _components(alike.by_kind()[kind], examples.groups)
-        return _sides(examples, component, labels, label_ids, quotas, names, seed)
+        return _sides(examples, component, labels, label_ids, fractions, names, seed)
 
-    kind, side = _widest_fair(sides, lambda side: _unfairness(side, label_ids, quotas))
+    kind, side = _widest_fair(sides, lambda side: _unfairness(side, label_ids, fractions))
     parts = [examples.take(np.flatnonzero(side == s).tolist()) for s in range(len(names))]
     return parts, _repeat_notes(alike, kind)
 
@@ -204,8 +203,9 @@ def _widest_fair(sides: Callable[[str], Indices], unfairness: Callable[[Indices]
     return next((kind, side) for kind, side in found.items() if unfairness(side) <= limit)
 
 
-def _unfairness(side: Indices, label_ids: Indices, quotas: Indices) -> float:
+def _unfairness(side: Indices, label_ids: Indices, fractions: Sequence[float]) -> float:
     """By how many rows a label misses its quota in a split, at most, beyond one row and a tenth of its rows."""
+    quotas = _quotas(np.bincount(label_ids), fractions)
     n_rows = np.bincount(label_ids * quotas.shape[1] + side, minlength=quotas.size).reshape(quotas.shape)
     return float((abs(n_rows - quotas) - 1 - 0.1 * quotas.sum(axis=1, keepdims=True)).max())
 
@@ -215,7 +215,7 @@ def _sides(
     component: Indices,
     labels: list[str],
     label_ids: Indices,
-    quotas: Indices,
+    fractions: Sequence[float],
     names: Sequence[str],
     seed: int,
 ) -> Indices:
@@ -226,6 +226,7 @@ def _sides(
     """
     table = _ComponentTable.of(component, label_ids, len(labels))
     _refuse_rare(examples, labels, label_ids, table, names)
+    quotas = _quotas(np.bincount(label_ids), fractions)
     rng = np.random.default_rng(seed)
     for attempt in range(ATTEMPTS):
         side = _assign(component, label_ids, table, quotas, rng, disorder=attempt)
