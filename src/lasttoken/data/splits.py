@@ -262,22 +262,15 @@ def _components(text_ids: Indices, groups: list[str] | None) -> Indices:
 
     An empty group is no group.
     """
-    if groups is None:
-        return _numbered(text_ids)
-    firsts: dict[str, int] = {}
     parent = list(range(len(text_ids)))
-    for text_id, group in zip(text_ids.tolist(), groups, strict=True):
+    firsts: dict[str, int] = {}
+    for text_id, group in zip(text_ids.tolist(), groups or [], strict=groups is not None):
         if group:
             first = firsts.setdefault(group, text_id)  # the first text of a group stands for the group
             parent[root(parent, first)] = root(parent, text_id)
-    return _numbered(np.array([root(parent, text_id) for text_id in text_ids.tolist()], np.intp))
-
-
-def _numbered(ids: Indices) -> Indices:
-    """The same ids as numbers from 0, in the order in which they first occur."""
-    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
-    numbers: Indices = np.argsort(np.argsort(first))[inverse].astype(np.intp)
-    return numbers
+    roots = np.array([root(parent, text_id) for text_id in text_ids.tolist()], np.intp)
+    component: Indices = np.unique(roots, return_inverse=True)[1].astype(np.intp)
+    return component
 
 
 @dataclass(frozen=True)
