@@ -496,7 +496,7 @@ def read_splits(
         DataError: no train file, or one that cannot be read.
     """
     folder = Path(folder)
-    paths = {name: _split_file(folder, name) for name in SPLIT_NAMES}
+    paths = {name: split_file(folder, name) for name in SPLIT_NAMES}
     if paths["train"] is None:
         raise DataError(
             f"{folder} has no train.csv, nor one of {one_of(SPLIT_SUFFIXES[1:])}; add one{_folder_hint(folder)}"
@@ -510,7 +510,8 @@ def read_splits(
     return Splits(found["train"], found.get("validation"), found.get("test"), notes)
 
 
-def _split_file(folder: Path, name: str) -> Path | None:
+def split_file(folder: Path, name: str) -> Path | None:
+    """The file of a split in a folder, of the first format there is."""
     return next((path for suffix in SPLIT_SUFFIXES if (path := folder / f"{name}{suffix}").is_file()), None)
 
 
