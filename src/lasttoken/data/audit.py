@@ -29,12 +29,13 @@ from lasttoken.errors import DataError
 from lasttoken.tokenizer import Tokenizer
 
 CHUNK = 4096  # texts tokenized at a time
-MOST_COMPARED = 50  # texts of a component, to show the one that is most like a leaked text
+MOST_COMPARED = 10  # texts of a component, to show the one that is most like a leaked text
 KINDS = {
     "exact": "the same text",
     "normalised": "the same but for case, digits or punctuation",
     "near": "nearly the same",
 }
+MOST_WORDS = 3  # strong words told in sentences; all are in the JSON
 IMBALANCED = 10  # times as many rows of one label as of another
 
 
@@ -86,7 +87,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class SplitAudit:
-    """What one split is like. Rows are numbers from 1; `repeats` counts rows that repeat an earlier one of the split."""
+    """What one split is like. Rows are numbers from 1; `repeats` counts rows that repeat an earlier one in it."""
 
     n: int
     labels: dict[str, int]
@@ -119,7 +120,8 @@ class Audit:
     def notes(self) -> tuple[str, ...]:
         """Sentences about what is worth knowing and no mistake by itself."""
         weaker = [one.sentence() for one in self.shortcuts if one.is_strong and not one.is_decisive]
-        return tuple([*weaker, *(line for name, split in self.splits.items() for line in _remarks(name, split))])
+        remarks = (line for name, split in self.splits.items() for line in _remarks(name, split))
+        return (*_imbalance(*next(iter(self.splits.items()))), *weaker[:MOST_WORDS], *remarks)
 
     def sentences(self) -> tuple[str, ...]:
         """Findings, then notes."""
@@ -135,14 +137,36 @@ class Audit:
             for pair, kinds in sorted(counted.items(), key=lambda item: -item[1].total())
         }
 
+    def lists(self) -> dict[str, list[tuple[str, ...]]]:
+        """The rows behind the findings, by what they are: (place, label, text), and the place and text it repeats."""
+        leaks: dict[str, list[tuple[str, ...]]] = {
+            f"leaks: rows of {split} that are in {earlier}, {KINDS[kind]}": [
+                (place(leak.row), leak.row.text, place(leak.earlier), leak.earlier.text)
+                for leak in self.leaks
+                if (leak.row.split, leak.earlier.split, leak.kind) == (split, earlier, kind)
+            ]
+            for (split, earlier), kinds in self.n_leaks().items()
+            for kind in KINDS
+        }
+        conflicts: list[tuple[str, ...]] = [
+            (place(row), row.label, row.text) for conflict in self.conflicts for row in conflict.rows
+        ]
+        damaged: list[tuple[str, ...]] = [
+            (f"row {row} of {name}", damage)
+            for name, split in self.splits.items()
+            for row, damage in split.damaged.items()
+        ]
+        found: dict[str, list[tuple[str, ...]]] = {
+            **leaks,
+            "one text, different labels": conflicts,
+            "characters decoded wrongly": damaged,
+        }
+        return {title: rows for title, rows in found.items() if rows}
+
     def to_json(self) -> dict[str, Any]:
         """Everything, with every row, as plain JSON."""
-        leaks = [
-            {"split": split, "earlier": earlier, **kinds} for (split, earlier), kinds in self.n_leaks().items()
-        ]
-        shortcuts = [
-            {**asdict(one), "strong": one.is_strong, "decisive": one.is_decisive} for one in self.shortcuts
-        ]
+        leaks = [{"split": split, "earlier": earlier, **kinds} for (split, earlier), kinds in self.n_leaks().items()]
+        shortcuts = [{**asdict(one), "strong": one.is_strong, "decisive": one.is_decisive} for one in self.shortcuts]
         return {
             "findings": list(self.findings()),
             "notes": list(self.notes()),
@@ -187,6 +211,11 @@ class Audit:
         return found
 
 
+def place(row: Row) -> str:
+    """How a list names a row."""
+    return f"row {row.row} of {row.split}"
+
+
 def counted(n: int, one: str, many: str) -> str:
     """A number with its noun.
 
@@ -197,14 +226,23 @@ def counted(n: int, one: str, many: str) -> str:
 
 
 def rows_in_words(rows: Sequence[int], most: int = 10) -> str:
-    """Row numbers for a sentence, the first few of many.
+    """Row numbers for a sentence, the first few of many; without separators, as they stand in lists.
 
     >>> rows_in_words([3]), rows_in_words(range(1, 14), most=2)
     ('row 3', 'rows 1, 2 and 11 more')
     """
     rest = len(rows) - most
-    shown = ", ".join(f"{row:,}" for row in rows[:most])
+    shown = ", ".join(str(row) for row in rows[:most])
     return f"{'row' if len(rows) == 1 else 'rows'} {shown}" + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def _imbalance(name: str, split: SplitAudit) -> list[str]:
+    if not split.imbalance or split.imbalance < IMBALANCED:
+        return []
+    most, least = max(split.labels, key=split.labels.__getitem__), min(split.labels, key=split.labels.__getitem__)
+    return [
+        f"{name} has {split.imbalance:,.0f} times as many rows of {most!r} as of {least!r}: accuracy alone says little"
+    ]
 
 
 def _remarks(name: str, split: SplitAudit) -> list[str]:
@@ -220,16 +258,10 @@ def _remarks(name: str, split: SplitAudit) -> list[str]:
             f"{counted(exact, 'row', 'rows')} of {name} {'repeats' if exact == 1 else 'repeat'} an earlier row"
             + "".join(f", {part}" for part in more)
         )
-    if split.imbalance and split.imbalance >= IMBALANCED:
-        most, least = max(split.labels, key=split.labels.__getitem__), min(split.labels, key=split.labels.__getitem__)
-        found.append(
-            f"{name} has {split.imbalance:,.0f} times as many rows of {most!r} as of {least!r}: accuracy alone says"
-            " little"
-        )
     if split.cut and split.cut.n_texts:
         found.append(
-            f"{counted(split.cut.n_texts, 'text', 'texts')} of {name} {'is' if split.cut.n_texts == 1 else 'are'} longer"
-            f" than {split.cut.max_length:,} tokens and would be cut: {split.cut.n_tokens:,} tokens would not be read"
+            f"{counted(split.cut.n_texts, 'text', 'texts')} of {name} would be cut to {split.cut.max_length:,} tokens:"
+            f" {split.cut.n_tokens:,} tokens would not be read"
         )
     if split.hardly_text:
         n = len(split.hardly_text)
@@ -426,7 +458,9 @@ def read_for_audit(
 def _folder_files(folder: Path) -> dict[str, Path]:
     found = {name: path for name in SPLIT_NAMES if (path := split_file(folder, name))}
     if not found:
-        raise DataError(f"{folder} holds no train.csv, validation.csv or test.csv (or .tsv, .jsonl, .parquet); name files")
+        raise DataError(
+            f"{folder} holds no train.csv, validation.csv or test.csv (or .tsv, .jsonl, .parquet); name files"
+        )
     return found
 
 

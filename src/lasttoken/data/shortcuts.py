@@ -55,15 +55,19 @@ class Shortcut:
         """Whether it nearly is the label."""
         return self.skill >= DECISIVE
 
+    @property
+    def shown(self) -> str:
+        """The word as people read it."""
+        return "a number" if self.word == A_NUMBER else repr(self.word)
+
     def sentence(self) -> str:
         """What was found, in words."""
         judged = f"balanced accuracy {self.balanced_accuracy:.0%}, {self.chance:.0%} by chance"
         if self.word is None:
             return f"the length of a text alone tells its label with {judged}"
-        shown = "a number" if self.word == A_NUMBER else repr(self.word)
         return (
-            f"{shown} occurs in {self.share_with:.0%} of {self.label!r} and in {self.share_elsewhere:.0%} of all other"
-            f" rows: this one word tells {self.label!r} with {judged}"
+            f"{self.shown} occurs in {self.share_with:.0%} of {self.label!r} and in {self.share_elsewhere:.0%} of all"
+            f" other rows: this one word tells {self.label!r} with {judged}"
         )
 
 
@@ -83,20 +87,20 @@ def find_shortcuts(texts: Sequence[str], labels: Sequence[str], components: Indi
     chosen_on = (rng.random(len(ids)) < 0.5)[component]
     halves = (np.flatnonzero(chosen_on), np.flatnonzero(~chosen_on))
     counts = np.array([np.bincount(label_ids[half], minlength=len(names)) for half in halves])
-    enough = (counts >= LEAST_ROWS).all(axis=0) if len(names) else np.zeros(0, np.bool_)
+    enough: NDArray[np.bool_] = counts.min(axis=0, initial=LEAST_ROWS) >= LEAST_ROWS
     if enough.sum() < 2:
         return ()
     kept = [texts[row] for row in rows.tolist()]
     words = _best_words(kept, label_ids.astype(np.intp), [str(name) for name in names], enough, halves)
-    return (_by_length(kept, label_ids.astype(np.intp), halves), *sorted(words, key=lambda one: -one.skill))
+    frequent = (half[enough[label_ids[half]]] for half in halves)
+    return (_by_length(kept, label_ids.astype(np.intp), *frequent), *sorted(words, key=lambda one: -one.skill))
 
 
-def _by_length(texts: Sequence[str], label_ids: Indices, halves: tuple[Indices, Indices]) -> Shortcut:
+def _by_length(texts: Sequence[str], label_ids: Indices, chosen_on: Indices, judged_on: Indices) -> Shortcut:
     from sklearn.tree import DecisionTreeClassifier
 
     sizes = np.array([[len(text), text.count(" ")] for text in texts], np.float32)
     tree = DecisionTreeClassifier(max_depth=3, min_samples_leaf=5, class_weight="balanced", random_state=0)
-    chosen_on, judged_on = halves
     right = tree.fit(sizes[chosen_on], label_ids[chosen_on]).predict(sizes[judged_on]) == label_ids[judged_on]
     there = np.unique(label_ids[judged_on])
     recalls = [right[label_ids[judged_on] == label_id].mean() for label_id in there]
