@@ -139,7 +139,7 @@ def test_duplicates_leaks_and_conflicts() -> None:
     other = noise(4)
     train = Examples([LONG, other[0], LONG, "ok", other[3]], ["spam", "ham", "spam", "ham", "ham"])
     test = Examples(
-        [other[1], LONG.upper(), LONG, "ok", "OK", "", LONG.replace("guaranteed", "certain")],
+        [other[1], LONG.upper(), LONG, "ok", "OK", "", LONG.replace("guaranteed", "guarantee")],
         ["ham", "spam", "ham", "ham", "ham", "ham", "spam"],
     )
     splits = {"train": train, "test": test}

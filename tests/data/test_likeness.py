@@ -14,7 +14,39 @@ from lasttoken.data import likeness as module
 from lasttoken.data.likeness import ENOUGH_CHARACTERS, THRESHOLD, alike, likeness, normalise, similarity
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
-WORDS = "the cat sat on a mat while rain fell over old roofs and nobody came home before the lamp went out".split()
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "while",
+    "rain",
+    "fell",
+    "over",
+    "old",
+    "roofs",
+    "and",
+    "nobody",
+    "came",
+    "home",
+    "before",
+    "the",
+    "lamp",
+    "went",
+    "out",
+    "from",
+    "grey",
+    "hills",
+    "down",
+    "into",
+    "valleys",
+    "where",
+    "seven",
+    "rivers",
+    "meet",
+]
 
 
 def sentence(rng: random.Random, n_words: int = 14) -> str:
@@ -74,7 +106,7 @@ def test_three_meanings() -> None:
         "message 1",
         long.upper().replace("1000", "2000"),
         long,
-        long.replace("guaranteed", "certain"),
+        long.replace("guaranteed", "guarantee"),
         "message 2",
         "message 1",
         "something else entirely, which is long enough to be compared with others",

@@ -20,6 +20,7 @@ Indices = NDArray[np.intp]
 
 MOST_ROWS = 100_000  # a shortcut shows in a sample; time and memory stay bounded
 LEAST_ROWS = 20  # of a label in each half, to say anything about it
+LEAST_TEXTS = 5  # that have a word, for it to be looked at
 STRONG, DECISIVE = 0.5, 0.9  # of the way from chance to certainty: worth a note; nearly the label
 TOKEN = re.compile(r"\w+|[^\w\s]")
 NUMBER = re.compile(r"\b\d+\b")
@@ -116,6 +117,8 @@ def _best_words(
 ) -> list[Shortcut]:
     """The best word for each label, chosen on one half, judged on the other, counted on both."""
     has, words = _presence(texts)
+    if not words:
+        return []
     n_rows = np.array([np.bincount(label_ids[half], minlength=len(labels)) for half in halves])  # (2, K)
     n_with = np.array([_count_by_label(has[half], label_ids[half], len(labels)) for half in halves])  # (2, K, words)
     found = []
@@ -132,12 +135,13 @@ def _best_words(
 
 
 def _presence(texts: Sequence[str]) -> tuple[Any, list[str]]:
-    """Which text has which word, sparse (N, words), and the words: those of five texts or more."""
+    """Which text has which word, sparse (N, words), and the words: those of LEAST_TEXTS texts or more."""
     from sklearn.feature_extraction.text import CountVectorizer
 
-    counter = CountVectorizer(binary=True, min_df=min(5, len(texts)), analyzer=_tokens, dtype=np.int32)
+    counter = CountVectorizer(binary=True, analyzer=_tokens, dtype=np.int32)
     has = counter.fit_transform(texts)
-    return has, counter.get_feature_names_out().tolist()
+    common = np.flatnonzero(np.asarray(has.sum(axis=0)).ravel() >= LEAST_TEXTS)
+    return has[:, common], counter.get_feature_names_out()[common].tolist()
 
 
 def _tokens(text: str) -> list[str]:

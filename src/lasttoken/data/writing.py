@@ -36,7 +36,7 @@ _TRAIL = f"[{_read_wrongly(0x80, 0xBF)}]"
 _TYPOGRAPHIC = "‚„…‘’“”–—‹›•«»"  # what a writer may put after a capital: "IRMÃ…"
 DAMAGE = re.compile(
     "\ufffd"
-    f"|[ÂÃ](?![{_TYPOGRAPHIC}]){_TRAIL}"
+    f"|[ÂÃ](?![{_TYPOGRAPHIC}]){_TRAIL}|Â[«»]"
     f"|Ã[{_TYPOGRAPHIC}](?=[a-z])"
     f"|â[€‚„\x80\x82\x84]{_TRAIL}"
     f"|ð[Ÿ\x9f]{_TRAIL}{{2}}"
