@@ -68,15 +68,15 @@ def test_scripts_and_rows_that_are_hardly_text() -> None:
 
 def test_a_planted_word_is_named() -> None:
     texts, labels = noise(400), ["ab"[at % 2] for at in range(400)]
-    planted = [f"{text} zq17" if label == "b" else text for text, label in zip(texts, labels, strict=True)]
+    planted = ["zq17x" + text[5:] if label == "b" else text for text, label in zip(texts, labels, strict=True)]
     assert not any(one.is_strong for one in find_shortcuts(texts, labels, np.arange(400)))
     best = next(one for one in find_shortcuts(planted, labels, np.arange(400)) if one.word)
-    assert (best.word, best.label, best.share_with, best.share_elsewhere) == ("zq17", "b", 1.0, 0.0)
+    assert (best.word, best.label, best.share_with, best.share_elsewhere) == ("zq17x", "b", 1.0, 0.0)
     assert best.is_decisive
     found = found_in(planted, labels).findings()
     assert found == (
-        "'zq17' occurs in 100% of 'b' and in 0% of all other rows: this one word tells 'b' with balanced accuracy 100%,"
-        " 50% by chance",
+        "'zq17x' occurs in 100% of 'b' and in 0% of all other rows: this one word tells 'b' with balanced accuracy"
+        " 100%, 50% by chance",
     )
 
 

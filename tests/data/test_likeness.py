@@ -14,39 +14,9 @@ from lasttoken.data import likeness as module
 from lasttoken.data.likeness import ENOUGH_CHARACTERS, THRESHOLD, alike, likeness, normalise, similarity
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "while",
-    "rain",
-    "fell",
-    "over",
-    "old",
-    "roofs",
-    "and",
-    "nobody",
-    "came",
-    "home",
-    "before",
-    "the",
-    "lamp",
-    "went",
-    "out",
-    "from",
-    "grey",
-    "hills",
-    "down",
-    "into",
-    "valleys",
-    "where",
-    "seven",
-    "rivers",
-    "meet",
-]
+TALE = """the cat sat on a mat while rain fell over old roofs and nobody came home before the lamp went out from grey
+hills down into valleys where seven rivers meet"""
+WORDS = TALE.split()
 
 
 def sentence(rng: random.Random, n_words: int = 14) -> str:

@@ -65,13 +65,13 @@ _PLAIN = _Plain()
 
 
 def normalise(text: str) -> str:
-    """A text without case, digits, punctuation and more than single spaces; as it is, stripped, if nothing is left.
+    """A text without case, digits, punctuation and more than single spaces; only the last if nothing is left.
 
     >>> normalise("WIN  £1000, now!!"), normalise(" :-) ")
     ('win 0 now', ':-)')
     """
     plain = " ".join(text.casefold().translate(_PLAIN).split())
-    return DIGITS.sub("0", plain) or text.strip()
+    return DIGITS.sub("0", plain) or " ".join(text.split())
 
 
 def similarity(one: str, other: str) -> float:
