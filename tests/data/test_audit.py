@@ -20,6 +20,7 @@ from lasttoken.data.writing import damage_in, hardly_text, script_shares
 from lasttoken.errors import DataError
 
 LONG = "You have won a guaranteed prize of 1000 pounds, call the number below before the lines close"
+UNUSED = (0x81, 0x8D, 0x8F, 0x90, 0x9D)  # by cp1252
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -36,14 +37,15 @@ def found_in(texts: list[str], labels: list[str] | None = None) -> Audit:
 # Damage and scripts
 
 
+def read_wrongly(character: str, encoding: str) -> str:
+    """UTF-8 read as another encoding; bytes that cp1252 does not have stay control characters, as in browsers."""
+    return "".join(bytes([byte]).decode(encoding if byte not in UNUSED else "latin-1") for byte in character.encode())
+
+
 @pytest.mark.parametrize("character", [chr(code) for code in range(0xA0, 0x100)] + list("’“”—…€™😀"))
-@pytest.mark.parametrize("wrong", ["cp1252", "latin-1"])
-def test_utf8_read_wrongly_is_damage(character: str, wrong: str) -> None:
-    try:
-        text = f"wo{character.encode().decode(wrong)}rd"
-    except UnicodeDecodeError:
-        pytest.skip("bytes that this encoding does not have")
-    assert damage_in(text), text
+def test_utf8_read_wrongly_is_damage(character: str) -> None:
+    for encoding in ("cp1252", "latin-1"):
+        assert damage_in(f"wo{read_wrongly(character, encoding)}rd")
     assert damage_in(f"wo{character}rd") is None
 
 
@@ -75,7 +77,7 @@ def test_a_planted_word_is_named() -> None:
     assert best.is_decisive
     found = found_in(planted, labels).findings()
     assert found == (
-        "'zq17x' occurs in 100% of 'b' and in 0% of all other rows: this one word tells 'b' with balanced accuracy"
+        "'zq17x' occurs in 100% of 'b' and in 0% of all other rows: this alone tells 'b' with balanced accuracy"
         " 100%, 50% by chance",
     )
 

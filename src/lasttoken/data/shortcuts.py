@@ -68,7 +68,7 @@ class Shortcut:
             return f"the length of a text alone tells its label with {judged}"
         return (
             f"{self.shown} occurs in {self.share_with:.0%} of {self.label!r} and in {self.share_elsewhere:.0%} of all"
-            f" other rows: this one word tells {self.label!r} with {judged}"
+            f" other rows: this alone tells {self.label!r} with {judged}"
         )
 
 
