@@ -19,6 +19,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ ENOUGH_CHARACTERS = 20  # of a normalised text, to be compared by more than equa
 SHINGLE = 5  # characters
 N_BANDS, BAND_ROWS = 16, 5  # finds a pair of similarity 0.8 with 1 - (1 - 0.8^5)^16 = 99.8 %
 N_BEFORE = 3  # members of a bucket that each is compared with, and its first: linear in the rows, however alike
-LEAST_AGREEMENT = 0.55  # of the hash values, to count the similarity: five standard deviations below the threshold
+LEAST_AGREEMENT = 0.65  # of the hash values, to count the similarity; 0.8 agrees in fewer once in 2,500
 CHUNK_CHARACTERS = 1 << 18  # hashed at a time, so that the arrays stay in the processor's cache
 DIGITS = re.compile(r"0+")
 DROPPED = {"P", "Z", "C", "Sm", "Sc", "Sk"}  # Unicode categories that normalising makes a space
@@ -119,6 +120,7 @@ def _first_of(texts: Sequence[str]) -> Indices:
 # Nearly equal -----------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=16)
 def _shingles(text: str) -> set[str]:
     return {text[at : at + SHINGLE] for at in range(max(len(text) - SHINGLE + 1, 1))}
 
@@ -204,10 +206,12 @@ def _candidates(band: NDArray[np.uint16]) -> tuple[Indices, Indices]:
     is_first = np.concatenate(([True], ordered[1:] != ordered[:-1]))[: len(ordered)]
     first = np.maximum.accumulate(np.where(is_first, np.arange(len(ordered)), 0))
     place = np.arange(len(ordered)) - first  # in the bucket
-    near = [(at, at - back) for back in range(1, N_BEFORE + 1) for at in [np.flatnonzero(place >= back)]]
+    near = [np.flatnonzero(place >= back) for back in range(1, N_BEFORE + 1)]
     far = np.flatnonzero(place > N_BEFORE)
-    pairs = [*near, (far, first[far])]
-    return order[np.concatenate([one for one, _ in pairs])], order[np.concatenate([other for _, other in pairs])]
+    ones = np.concatenate([*near, far])
+    others = np.concatenate([*(at - back for back, at in enumerate(near, 1)), first[far]])
+    by_place = np.argsort(ones, kind="stable")  # neighbours one after the other, so that shingles are still at hand
+    return order[ones[by_place]], order[others[by_place]]
 
 
 def _agreement(signatures: NDArray[np.uint16], ones: Indices, others: Indices) -> NDArray[np.float32]:
