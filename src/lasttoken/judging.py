@@ -1,7 +1,7 @@
 """A finished training, judged: calibrated, scored on every split, held against the baselines, and looked through.
 
-    features ─► logits ─► temperature, fitted on validation ─► probabilities ─► answers ─► metrics with intervals
-                                                                                └► verdict, warnings, slices, errors
+features ─► logits ─► temperature, fitted on validation ─► probabilities ─► answers ─► metrics with intervals
+                                                                            └► verdict, warnings, slices, errors
 """
 
 from __future__ import annotations
@@ -146,9 +146,7 @@ def _seconds_per_text(prepared: Prepared, split: str) -> float:
     return (time.perf_counter() - started) / len(texts)
 
 
-def _calibration(
-    prepared: Prepared, told: Scored, logits: NDArray[np.float32], split: str
-) -> dict[str, Any] | None:
+def _calibration(prepared: Prepared, told: Scored, logits: NDArray[np.float32], split: str) -> dict[str, Any] | None:
     """What the temperature did on rows that it was not fitted on (on validation it was, where there is no test)."""
     temperature = prepared.classifier.config.temperature
     raw = log_softmax(logits)
@@ -187,9 +185,7 @@ def _without(rows: NDArray[np.bool_], scored: Scored) -> dict[str, Any]:
     }
 
 
-def _keys(
-    prepared: Prepared, told: Scored, split: str, leaked: NDArray[np.bool_] | None
-) -> dict[str, Sequence[str]]:
+def _keys(prepared: Prepared, told: Scored, split: str, leaked: NDArray[np.bool_] | None) -> dict[str, Sequence[str]]:
     examples = prepared.splits.named()[split]
     keys: dict[str, Sequence[str]] = {
         "label": [prepared.labels[label_id] for label_id in told.label_ids],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from lasttoken.data import splits as module
 from lasttoken.data.files import Examples, read_examples
+from lasttoken.data.likeness import normalise
 from lasttoken.data.splits import (
     Splits,
     check_splits,
@@ -30,6 +32,10 @@ from lasttoken.errors import DataError, SettingsError, StorageError
 def made(labels: str, texts: list[str] | None = None, groups: list[str] | None = None) -> Examples:
     """One example for each letter, its label; every text different unless given."""
     return Examples(texts or [f"text {at}" for at in range(len(labels))], list(labels), groups=groups, source="a.csv")
+
+
+NAMES = ["anna", "boris", "clara", "dmitri", "elena", "felix", "gerda", "hector", "irina", "jonas"]
+NAMES += ["katya", "lukas", "maria", "nestor", "olga", "pablo", "quentin", "rosa", "stefan", "tamara"]
 
 
 def parts_of(splits: Splits) -> list[Examples]:
@@ -158,6 +164,65 @@ def test_notes_tell_of_repeats_and_of_missed_fractions() -> None:
     assert splits.notes[0] == "89 rows repeat the text of another; identical texts are kept in one split"
     assert splits.notes[1].startswith("train has 9")
     assert "of 100 rows instead of 70%, because rows that share a text or a group" in splits.notes[1]
+
+
+def noted(n_exact: int, n_near: int, kept: str) -> str:
+    return f"{n_exact} rows repeat the text of another and {n_near} more nearly do; {kept}"
+
+
+def test_nearly_equal_texts_are_kept_together() -> None:
+    """Pairs that differ in a letter, in case or in a number are on one side, for every seed."""
+    stories = [f"{word} went to the market to buy bread, salt and a new lamp, {word}" for word in NAMES]
+    texts = [*stories, *(story.replace("salt", "malt") for story in stories), *(story.upper() for story in stories)]
+    examples = made("ab" * (len(texts) // 2), texts)
+    for seed in range(10):
+        splits = split_examples(examples, 0.6, 0.2, seed)
+        for part in parts_of(splits):
+            assert set(Counter(normalise(text).split()[0] for text in part.texts).values()) == {3}
+        kept = "texts that are nearly equal are kept in one split"
+        assert splits.notes[0] == noted(0, 2 * len(stories), kept)
+
+
+def test_templates_that_leave_no_fair_split_are_cut_by_equality() -> None:
+    """All of label b is one template: its rows cannot be kept together, and a note says so."""
+    template = "Your parcel number {} waits for you at the post office, please come and pick it up"
+    other = [" ".join([name] * 8) for name in NAMES]
+    texts = [*other, *(template.format(at) for at in range(len(NAMES))), other[0], other[0]]
+    splits = split_examples(made("a" * len(NAMES) + "b" * len(NAMES) + "aa", texts), 0.6, 0.2, seed=1)
+    assert all(label_counts(part).keys() == {"a", "b"} for part in parts_of(splits))
+    assert splits.notes[0].startswith(noted(2, len(NAMES) - 1, "only identical texts are kept in one split, for"))
+    assert splits.notes[0].endswith("the figures may flatter")
+    assert sum(other[0] in part.texts for part in parts_of(splits)) == 1
+
+
+def test_a_chain_of_nearly_equal_texts_is_cut_by_what_normalising_makes_equal() -> None:
+    """Each text of label b is nearly the next one, and half of its rows differ from another in case only."""
+    words = [f"{name}wards" for name in NAMES for _ in range(4)]
+    chain = [" ".join(words[at : at + 30]) for at in range(20)]
+    other = [" ".join([name] * 8) for name in NAMES]
+    texts = [*other, *chain, *(text.upper() for text in chain)]
+    splits = split_examples(made("a" * len(other) + "b" * 40, texts), 0.6, 0.2, seed=1)
+    assert "texts that differ by case, digits or punctuation are kept in one split, but not all" in splits.notes[0]
+    for one, other_part in combinations(parts_of(splits), 2):
+        assert not set(map(normalise, one.texts)) & set(map(normalise, other_part.texts))
+
+
+def test_groups_that_are_unfair_anyway_do_not_part_nearly_equal_texts() -> None:
+    """One group holds nine tenths of the rows, so no meaning of "one text" is fair: the widest is kept."""
+    texts = [" ".join([name] * 8) for name in NAMES for _ in range(10)]
+    texts = [text.upper() if at % 10 == 9 else text for at, text in enumerate(texts)]
+    groups = ["big" if at < 0.9 * len(texts) else "" for at in range(len(texts))]
+    labels = "".join("ab"[at // 10 % 2] for at in range(len(texts)))
+    few = made(labels + "ab" * 10, [*texts, *(f"text {at}" for at in range(20))], [*groups, *[""] * 20])
+    splits = split_examples(few, 0.6, 0.2, seed=1)
+    assert splits.notes[0].endswith("texts that are nearly equal are kept in one split")
+
+
+def test_validation_is_cut_by_the_same_rules_and_train_says_so() -> None:
+    texts = [" ".join([name] * 8) for name in NAMES]
+    train, validation = cut_validation(made("ab" * len(texts), [*texts, *map(str.upper, texts)]), 0.2, seed=1)
+    assert not set(map(normalise, train.texts)) & set(map(normalise, validation.texts))
+    assert train.notes == (noted(0, len(texts), "texts that are nearly equal are kept in one split"),)
 
 
 def test_cut_validation() -> None:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from lasttoken.cli import training, using
+from lasttoken.cli import audit, training, using
 from lasttoken.errors import LastTokenError
 from lasttoken.storage import cache_dir, write_text
 
@@ -32,6 +32,7 @@ app = typer.Typer(
     help="Turn a pretrained GPT into a text classifier you can trust, in about a minute on a laptop.",
 )
 training.add_commands(app)
+audit.add_commands(app)
 using.add_commands(app)
 
 # The parent of BadParameter, raised for an unknown flag or command too; typer exports its children only.

@@ -101,11 +101,13 @@ def read_examples(
     slice_by: str | None = None,
     encoding: str = "utf-8",
     labelled: bool = True,
+    keep_blank: bool = False,
 ) -> Examples:
     """Read a file of examples: .csv, .tsv, .txt or no suffix (tab-separated), .jsonl, each also .gz, and .parquet.
 
     Columns that are not named are guessed when obvious, and `notes` says so. Several text columns are joined by a
-    blank line. With `labelled=False` labels are not read and texts may be empty.
+    blank line. With `labelled=False` labels are not read and texts may be empty; with `keep_blank=True` both are read
+    and may be empty.
 
     Raises:
         DataError: a file, a column or a row that cannot be used; names it and says what to do.
@@ -115,7 +117,7 @@ def read_examples(
         columns = choose_columns(
             table, text=text, label=label, id=id, group=group, slice_by=slice_by, labelled=labelled
         )
-        return _collect(table, columns, labelled)
+        return _collect(table, columns, filled=labelled and not keep_blank)
 
 
 def from_frame(
@@ -143,7 +145,7 @@ def from_frame(
 
     table = Table("the frame", checked_header(header, "the frame"), read)
     columns = choose_columns(table, text=text, label=label, id=id, group=group, slice_by=slice_by, labelled=labelled)
-    return _collect(table, columns, labelled)
+    return _collect(table, columns, filled=labelled)
 
 
 def from_lists(
@@ -298,25 +300,24 @@ def _require(table: Table, name: str) -> None:
 # Rows to examples -------------------------------------------------------------------------------------------------
 
 
-def _collect(table: Table, columns: Columns, labelled: bool) -> Examples:
+def _collect(table: Table, columns: Columns, filled: bool) -> Examples:
+    """All rows; with `filled`, none may lack its text or its label."""
     texts: list[str] = []
     labels: list[str] = []
     ids: list[str] = []
     groups: list[str] = []
     slices: list[str] = []
-    one_object: dict[
-        str, str
-    ] = {}  # equal labels, and slices, share one string: 1,000,000 rows, two labels, two objects
+    one_object: dict[str, str] = {}  # equal labels share one string: 1,000,000 rows, two labels, two objects
     for row in table.rows(columns.names):
         text = columns.text_of(table, row)
-        if labelled and not text.strip():
+        if filled and not text.strip():
             raise DataError(
                 f"{table.place(row)} has no text in column {shown(columns.text)}; fill it in or remove the row"
             )
         texts.append(text)
         if columns.label is not None:
             label = table.cell(row, columns.label) or ""
-            if not label.strip():
+            if filled and not label.strip():
                 raise DataError(
                     f"{table.place(row)} has no label in column {columns.label!r}; fill it in or remove the row"
                 )

@@ -41,7 +41,7 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
     splits = _as_given(data, settings, say)
     if splits.validation is None:
         train, validation = cut_validation(splits.train, settings.validation_fraction, settings.seed)
-        splits = replace(splits, train=train, validation=validation)
+        splits = replace(splits, train=train, validation=validation, notes=(*splits.notes, *train.notes))
         say(
             f"validation: {len(validation):,} rows cut from train (--validation-fraction "
             f"{settings.validation_fraction:g})"

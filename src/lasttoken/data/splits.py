@@ -1,21 +1,23 @@
-"""Splits that share nothing: stratified by label, with identical texts and rows of one group on one side.
+"""Splits that share nothing: stratified by label, with texts that are alike and rows of one group on one side.
 
     rows        components                       quotas of each label          sides
     0 "a" g1 ┐
-    1 "a" g2 ┤  same text or same group,         70 % / 10 % / 20 % of its     large components first, each where
+    1 "a" g2 ┤  nearly one text or one group,    70 % / 10 % / 20 % of its     large components first, each where
     2 "b" g2 ┘  directly or through others       rows, at least one each       its labels still have room, then the
     3 "c"    ─  a row alone                                                    rows alone fill every quota exactly
 
-Chapter 6's own way, which knows nothing of repeated texts, is in book.py.
+What is nearly one text is told by likeness.py. Where keeping near-duplicates together leaves no fair split, because
+a few templates make up a label, only equal texts are kept together, and a note says so. Chapter 6's own way, which
+knows nothing of repeated texts, is in book.py.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TextIO
@@ -24,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.data.files import Examples, read_examples
+from lasttoken.data.likeness import Likeness, likeness, root
 from lasttoken.errors import DataError, SettingsError, one_of
 from lasttoken.storage import new_file
 
@@ -31,6 +34,14 @@ Indices = NDArray[np.intp]
 
 SPLIT_NAMES = ("train", "validation", "test")
 ATTEMPTS = 20  # at getting every label into every split; few groups with several labels each may need more than one
+WIDEST_FIRST = ("near", "normalised", "exact")  # meanings of "one text", of likeness.py
+KEPT_TOGETHER = {
+    "near": "texts that are nearly equal are kept in one split",
+    "normalised": "texts that differ by case, digits or punctuation are kept in one split, but not all that are nearly"
+    " equal, for that would leave no fair split: the figures may flatter",
+    "exact": "only identical texts are kept in one split, for to keep together all that are nearly equal would leave no"
+    " fair split: the figures may flatter",
+}
 NEEDS_QUOTES = re.compile(r'[",\r\n]')  # by its text, re.search took a third of the time of writing a split
 SPLIT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 
@@ -109,6 +120,7 @@ def split_examples(examples: Examples, train_fraction: float, validation_fractio
     """Cut examples into train, validation and test (the rest), rows in the file's order.
 
     Each label is spread by the fractions to within a row, as far as components allow, and is in every split.
+    `notes` say how many rows repeat another's text, and by which meaning texts were kept together.
     The same examples and seed give the same splits.
 
     Raises:
@@ -121,28 +133,34 @@ def split_examples(examples: Examples, train_fraction: float, validation_fractio
             f"--train-fraction {train_fraction} and --validation-fraction {validation_fraction} leave nothing for one"
             " of train, validation and test; use fractions such as 0.7 and 0.1"
         )
-    train, validation, test = parts = _cut(examples, fractions, SPLIT_NAMES, seed)
-    return Splits(train, validation, test, (*_repeat_notes(examples), *_size_notes(parts, fractions)))
+    (train, validation, test), notes = _cut(examples, fractions, SPLIT_NAMES, seed)
+    return Splits(train, validation, test, (*notes, *_size_notes((train, validation, test), fractions)))
 
 
 def cut_validation(train: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
     """Cut a validation split of this fraction from train, by the rules of `split_examples`: (train, validation).
+
+    Train's `notes` gain what was found about repeated texts.
 
     Raises:
         DataError, SettingsError: as `split_examples`.
     """
     if not 0 < fraction < 1:
         raise SettingsError(f"--validation-fraction is {fraction}; it must be above 0 and below 1")
-    kept, validation = _cut(train, (1 - fraction, fraction), SPLIT_NAMES[:2], seed)
-    return kept, validation
+    (kept, validation), notes = _cut(train, (1 - fraction, fraction), SPLIT_NAMES[:2], seed)
+    return replace(kept, notes=(*kept.notes, *notes)), validation
 
 
-def _repeat_notes(examples: Examples) -> tuple[str, ...]:
-    n_repeats = len(examples) - len(set(examples.texts))
-    if not n_repeats:
+def _repeat_notes(likeness: Likeness, kept: str) -> tuple[str, ...]:
+    """How many rows repeat an earlier one, and which of them were kept on one side."""
+    rows = np.arange(len(likeness.exact))
+    n_exact, n_near = (int((ids != rows).sum()) for ids in (likeness.exact, likeness.near))
+    if not n_near:
         return ()
-    verb = "row repeats" if n_repeats == 1 else "rows repeat"
-    return (f"{n_repeats:,} {verb} the text of another; identical texts are kept in one split",)
+    found = f"{n_exact:,} {'row repeats' if n_exact == 1 else 'rows repeat'} the text of another"
+    if n_near == n_exact:
+        return (f"{found}; identical texts are kept in one split",)
+    return (f"{found} and {n_near - n_exact:,} more nearly do; {KEPT_TOGETHER[kept]}",)
 
 
 def _size_notes(parts: Sequence[Examples], fractions: Sequence[float]) -> list[str]:
@@ -167,30 +185,78 @@ def cut_folds(examples: Examples, n_folds: int, seed: int) -> list[Indices]:
     if n_folds < 2:
         raise SettingsError(f"--folds is {n_folds}; it must be at least 2")
     names = [f"fold {fold}" for fold in range(1, n_folds + 1)]
-    return cut_rows(examples, [1 / n_folds] * n_folds, names, seed)
+    return cut_rows(examples, [1 / n_folds] * n_folds, names, seed)[0]
 
 
-def _cut(examples: Examples, fractions: Sequence[float], names: Sequence[str], seed: int) -> list[Examples]:
-    return [examples.take(rows.tolist()) for rows in cut_rows(examples, fractions, names, seed)]
+def _cut(
+    examples: Examples, fractions: Sequence[float], names: Sequence[str], seed: int
+) -> tuple[list[Examples], tuple[str, ...]]:
+    parts, notes = cut_rows(examples, fractions, names, seed)
+    return [examples.take(rows.tolist()) for rows in parts], notes
 
 
-def cut_rows(examples: Examples, fractions: Sequence[float], names: Sequence[str], seed: int) -> list[Indices]:
-    """The rows of each side, in the file's order, by the rules of `split_examples`.
+def cut_rows(
+    examples: Examples, fractions: Sequence[float], names: Sequence[str], seed: int
+) -> tuple[list[Indices], tuple[str, ...]]:
+    """The rows of each side, and notes: by the widest meaning of "one text" that leaves fair splits, else by equality.
 
     Raises:
         DataError: one label only, or one with too few rows or too few independent groups for the sides.
     """
     labels, label_ids = number_labels(examples)
-    component = _components(examples)
+    alike = likeness(examples.texts)
+
+    def sides(kind: str) -> Indices:
+        component = _components(alike.by_kind()[kind], examples.groups)
+        return _sides(examples, component, labels, label_ids, fractions, names, seed)
+
+    kind, side = _widest_fair(sides, lambda side: _unfairness(side, label_ids, fractions))
+    return [np.flatnonzero(side == s) for s in range(len(names))], _repeat_notes(alike, kind)
+
+
+def _widest_fair(sides: Callable[[str], Indices], unfairness: Callable[[Indices], float]) -> tuple[str, Indices]:
+    """The widest meaning of "one text" whose splits are fair, or no less so than those of equality; and the splits."""
+    found: dict[str, Indices] = {}
+    for kind in WIDEST_FIRST[:-1]:
+        with suppress(DataError):
+            found[kind] = sides(kind)
+            if unfairness(found[kind]) <= 0:
+                return kind, found[kind]
+    found[WIDEST_FIRST[-1]] = sides(WIDEST_FIRST[-1])
+    limit = unfairness(found[WIDEST_FIRST[-1]])
+    return next((kind, side) for kind, side in found.items() if unfairness(side) <= limit)
+
+
+def _unfairness(side: Indices, label_ids: Indices, fractions: Sequence[float]) -> float:
+    """By how many rows a label misses its quota in a split, at most, beyond one row and a tenth of its rows."""
+    quotas = _quotas(np.bincount(label_ids), fractions)
+    n_rows = np.bincount(label_ids * quotas.shape[1] + side, minlength=quotas.size).reshape(quotas.shape)
+    return float((abs(n_rows - quotas) - 1 - 0.1 * quotas.sum(axis=1, keepdims=True)).max())
+
+
+def _sides(
+    examples: Examples,
+    component: Indices,
+    labels: list[str],
+    label_ids: Indices,
+    fractions: Sequence[float],
+    names: Sequence[str],
+    seed: int,
+) -> Indices:
+    """The split of each row, (N,), with every label in each.
+
+    Raises:
+        DataError: a label that has too few components, or that could not be put everywhere.
+    """
     table = _ComponentTable.of(component, label_ids, len(labels))
     _refuse_rare(examples, labels, label_ids, table, names)
-    rng = np.random.default_rng(seed)
     quotas = _quotas(np.bincount(label_ids), fractions)
+    rng = np.random.default_rng(seed)
     for attempt in range(ATTEMPTS):
         side = _assign(component, label_ids, table, quotas, rng, disorder=attempt)
         n_rows = np.bincount(label_ids * len(names) + side, minlength=quotas.size)
         if n_rows.all():
-            return [np.flatnonzero(side == s) for s in range(len(names))]
+            return side
     label_id, at = divmod(int(n_rows.argmin()), len(names))
     raise DataError(
         f"label {labels[label_id]!r} of {examples.source or 'the data'} could not be put in the {names[at]} split,"
@@ -215,36 +281,20 @@ def _assign(
     return side
 
 
-def _components(examples: Examples) -> Indices:
-    """The component of each row, of shape (N,): rows that share a text or a group, directly or through others.
+def _components(text_ids: Indices, groups: list[str] | None) -> Indices:
+    """The component of each row, (N,): rows that share a text or a group, directly or through others.
 
     An empty group is no group.
     """
-    seen: dict[str, int] = {}
-    text_ids = [seen.setdefault(text, len(seen)) for text in examples.texts]
-    if examples.groups is None:
-        return np.array(text_ids, np.intp)
-    n_texts = len(seen)
-    groups: dict[str, int] = {}
-    parent = list(range(n_texts))
-    for text_id, group in zip(text_ids, examples.groups, strict=True):
+    parent = list(range(len(text_ids)))
+    firsts: dict[str, int] = {}
+    for text_id, group in zip(text_ids.tolist(), groups or [], strict=groups is not None):
         if group:
-            first = groups.setdefault(group, text_id)  # the first text of a group stands for the group
-            _unite(parent, first, text_id)
-    roots = np.array([_root(parent, text_id) for text_id in range(n_texts)], np.intp)
+            first = firsts.setdefault(group, text_id)  # the first text of a group stands for the group
+            parent[root(parent, first)] = root(parent, text_id)
+    roots = np.array([root(parent, text_id) for text_id in text_ids.tolist()], np.intp)
     component: Indices = np.unique(roots, return_inverse=True)[1].astype(np.intp)
-    return component[np.array(text_ids, np.intp)]
-
-
-def _root(parent: list[int], node: int) -> int:
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]  # halves the path, so that later look-ups are short
-        node = parent[node]
-    return node
-
-
-def _unite(parent: list[int], one: int, other: int) -> None:
-    parent[_root(parent, one)] = _root(parent, other)
+    return component
 
 
 @dataclass(frozen=True)
@@ -472,7 +522,7 @@ def read_splits(
         DataError: no train file, or one that cannot be read.
     """
     folder = Path(folder)
-    paths = {name: _split_file(folder, name) for name in SPLIT_NAMES}
+    paths = {name: split_file(folder, name) for name in SPLIT_NAMES}
     if paths["train"] is None:
         raise DataError(
             f"{folder} has no train.csv, nor one of {one_of(SPLIT_SUFFIXES[1:])}; add one{_folder_hint(folder)}"
@@ -486,7 +536,8 @@ def read_splits(
     return Splits(found["train"], found.get("validation"), found.get("test"), notes)
 
 
-def _split_file(folder: Path, name: str) -> Path | None:
+def split_file(folder: Path, name: str) -> Path | None:
+    """The file of a split in a folder, of the first format there is."""
     return next((path for suffix in SPLIT_SUFFIXES if (path := folder / f"{name}{suffix}").is_file()), None)
 
 

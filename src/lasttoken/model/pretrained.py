@@ -67,8 +67,7 @@ def load_backbone(name: str, offline: bool = False) -> Backbone:
         NetworkError: it would have to be fetched and cannot be.
     """
     folder = locate_backbone(name, offline)
-    is_openai = (folder / "hparams.json").is_file() and not (folder / "config.json").is_file()
-    config, tensors = _read_openai(folder) if is_openai else _read_hugging_face(folder)
+    config, tensors = _read_openai(folder) if _is_openai(folder) else _read_hugging_face(folder)
     gpt = build_gpt(config, tensors, folder)
     tokenizer = Tokenizer.load(folder)
     tokenizer.check_fits(config.vocab_size, folder)
@@ -77,9 +76,27 @@ def load_backbone(name: str, offline: bool = False) -> Backbone:
         raise BackboneError(
             f"the tokenizer in {folder} has no <|endoftext|> token; only GPT-2 style tokenizers can be used"
         )
+    return Backbone(name, gpt, tokenizer, _max_length(name, config), end_of_text_id)
+
+
+def load_tokenizer(name: str, offline: bool = False) -> tuple[Tokenizer, int]:
+    """A backbone's tokenizer and the longest text it was trained for, in tokens; its weights are not read.
+
+    Raises:
+        BackboneError, NetworkError: as `load_backbone`.
+    """
+    folder = locate_backbone(name, offline)
+    config = _openai_shape(folder) if _is_openai(folder) else read_gpt_config(folder / "config.json")[0]
+    return Tokenizer.load(folder), _max_length(name, config)
+
+
+def _max_length(name: str, config: GPTConfig) -> int:
     known = BACKBONES.get(name)
-    max_length = min(known.max_length, config.n_positions) if known else config.n_positions
-    return Backbone(name, gpt, tokenizer, max_length, end_of_text_id)
+    return min(known.max_length, config.n_positions) if known else config.n_positions
+
+
+def _is_openai(folder: Path) -> bool:
+    return (folder / "hparams.json").is_file() and not (folder / "config.json").is_file()
 
 
 def _read_hugging_face(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
@@ -90,6 +107,10 @@ def _read_hugging_face(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
 def _read_openai(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     from lasttoken.model.openai import read_openai_tensors
 
+    return _openai_shape(folder), from_published(read_openai_tensors(folder))
+
+
+def _openai_shape(folder: Path) -> GPTConfig:
     path = folder / "hparams.json"
     try:
         hparams = json.loads(path.read_text("utf-8"))
@@ -97,4 +118,4 @@ def _read_openai(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
         raise BackboneError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(hparams, dict):
         raise BackboneError(f"{path} is not a JSON object with the shape of a GPT; fetch it again")
-    return shape_of(hparams, path), from_published(read_openai_tensors(folder))
+    return shape_of(hparams, path)

@@ -186,7 +186,7 @@ class Repeater:
         for fold, test in enumerate(parts):
             rest = np.sort(np.concatenate([part for at, part in enumerate(parts) if at != fold]))
             share = validation_fraction / (1 - 1 / n_folds)
-            train, validation = cut_rows(self.examples.take(rest.tolist()), (1 - share, share), names, seed)
+            (train, validation), _ = cut_rows(self.examples.take(rest.tolist()), (1 - share, share), names, seed)
             found.append({"train": rest[train], "validation": rest[validation], "test": test})
         return found
 

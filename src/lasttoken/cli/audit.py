@@ -1,0 +1,142 @@
+"""The command audit: look before you train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lasttoken.cli.flags import Encoding, Json, LabelColumn, Offline, Quiet, TextColumns
+from lasttoken.cli.show import print_json, terminal
+from lasttoken.errors import UserError
+
+if TYPE_CHECKING:
+    from lasttoken.data.audit import Audit
+
+MOST_SHOWN = 10  # rows of each list; all are in --json and the first thousand in --html
+MOST_CHARACTERS = 70  # of a text in a list
+Say = Callable[[str], None]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Put this file's command on the program."""
+    app.command()(audit)
+
+
+def audit(
+    data: Annotated[list[Path], typer.Argument(help="Labelled files, one for each split, or a folder of splits.")],
+    text: TextColumns = None,
+    label: LabelColumn = None,
+    encoding: Encoding = "utf-8",
+    backbone: Annotated[str, typer.Option("--backbone", help="Whose tokens to count.")] = "pocket",
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page for people there.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when there are findings, not mere notes.")] = False,
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Look at labelled data before training: duplicates, leaks, conflicting labels, damage, shortcuts."""
+    from lasttoken.data.audit import audit as look
+    from lasttoken.data.audit import read_for_audit
+    from lasttoken.model.pretrained import load_tokenizer
+    from lasttoken.storage import write_text
+
+    talk = terminal(quiet)
+    if html and (html.is_dir() or not html.parent.is_dir()):
+        raise UserError(
+            f"--html {html} {'is a folder' if html.is_dir() else 'is in no folder'}; name a file in a folder"
+        )
+    tokenizer, max_length = load_tokenizer(backbone, offline)
+    splits = read_for_audit(data, text=text or [], label=label, encoding=encoding)
+    for note in dict.fromkeys(note for examples in splits.values() for note in examples.notes):
+        talk.say(note)
+    found = look(splits, tokenizer=tokenizer, max_length=max_length)
+    if html:
+        from lasttoken.report.audit_page import render_audit
+
+        write_text(html, render_audit(found, data[0].name if len(data) == 1 else ", ".join(splits)))
+        talk.say(f"page: {html}")
+    if as_json:
+        print_json({"backbone": backbone, **found.to_json()})
+    else:
+        print_audit(found, max_length)
+    if strict and found.findings():
+        raise typer.Exit(1)
+
+
+def print_audit(found: Audit, max_length: int) -> None:
+    """The tables, then sentences, then the first rows of each list, on stdout."""
+    console = Console(width=110)
+    console.print(_split_table(found, max_length))
+    console.print(_label_table(found))
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+    _print_list(say, "findings: figures measured on these splits may be wrong", found.findings())
+    _print_list(say, "notes", found.notes())
+    if not found.sentences():
+        say("\nnothing was found")
+    for title, rows in found.lists().items():
+        _print_list(say, title, ("   ".join(_short(cell) for cell in cells) for cells in rows), MOST_SHOWN)
+
+
+def _split_table(found: Audit, max_length: int) -> Table:
+    table = Table(box=None, pad_edge=False)
+    heads = ("split", "rows", "labels", "repeats", "+ case…", "+ nearly", "tokens: median", "95%", "most")
+    for head in (*heads, f"over {max_length:,}", "scripts"):
+        table.add_column(head, justify="left" if head in ("split", "scripts") else "right", overflow="fold")
+    for name, split in found.splits.items():
+        tokens = split.tokens or split.characters
+        cut = split.cut.n_texts if split.cut else 0
+        counts = (split.n, len(split.labels), *split.repeats.values(), tokens.p50, tokens.p95, tokens.longest, cut)
+        scripts = ", ".join(f"{script} {share:.1%}" for script, share in list(split.scripts.items())[:3])
+        table.add_row(_plain(name), *(f"{n:,}" for n in counts), scripts)
+    return table
+
+
+def _label_table(found: Audit) -> Table:
+    from lasttoken.data.splits import natural_order
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("\nlabel", overflow="fold")
+    for name in found.splits:
+        table.add_column(f"\n{_plain(name)}", justify="right")
+    labels = natural_order(label for split in found.splits.values() for label in split.labels)
+    for label in labels[: 2 * MOST_SHOWN]:
+        table.add_row(_plain(label), *(_share(split.labels.get(label, 0), split.n) for split in found.splits.values()))
+    if len(labels) > 2 * MOST_SHOWN:
+        table.add_row(f"and {len(labels) - 2 * MOST_SHOWN:,} more")
+    return table
+
+
+def _share(n: int, total: int) -> str:
+    return f"{n:,} ({n / total:.1%})" if total else "0"
+
+
+def _plain(name: str) -> str:
+    """A name that rich takes as it is."""
+    from rich.markup import escape
+
+    return escape(_short(name))
+
+
+def _short(text: str) -> str:
+    """One line of a text, no longer than a line should be."""
+    line = " ".join(text.split())
+    return line if len(line) <= MOST_CHARACTERS else line[: MOST_CHARACTERS - 1] + "…"
+
+
+def _print_list(say: Say, title: str, lines: Iterable[str], most: int | None = None) -> None:
+    found = list(lines)
+    if not found:
+        return
+    say(f"\n{title}")
+    for line in found[:most]:
+        say(f"  {line}")
+    if most and len(found) > most:
+        say(f"  and {len(found) - most:,} more (--json has them all)")
