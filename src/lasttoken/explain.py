@@ -90,8 +90,10 @@ def explain(
     label_id = int(log_probs.argmax()) if label is None else labels.index(label)
     pieces = [found.span() for found in WORD.finditer(text)]
     owners = _owners(predictor, text, pieces)
-    ways = {GRADIENTS: _by_gradients, OCCLUSION: _by_occlusion}
-    values, total, base, n = ways[method](predictor, text, label_id, pieces, owners, steps)
+    if method == GRADIENTS:
+        values, total, base, n = _by_gradients(predictor, text, label_id, len(pieces), owners, steps)
+    else:
+        values, total, base, n = _by_occlusion(predictor, text, label_id, pieces, owners)
     read = set(owners.tolist())
     words = tuple(
         Word(text[start:end], start, end, float(values[at]), at in read) for at, (start, end) in enumerate(pieces)
@@ -130,7 +132,7 @@ def log_odds(logits: Tensor, label_id: int) -> Tensor:
 
 
 def _by_gradients(
-    predictor: Predictor, text: str, label_id: int, pieces: Sequence[object], owners: NDArray[np.int64], steps: int
+    predictor: Predictor, text: str, label_id: int, n_pieces: int, owners: NDArray[np.int64], steps: int
 ) -> tuple[NDArray[np.float64], float, float, int]:
     token_ids = torch.from_numpy(predictor.encode([text]).token_ids).to(predictor.machine.device)
     path = _Path(predictor, token_ids, len(owners), label_id)
@@ -140,7 +142,7 @@ def _by_gradients(
         of_tokens = path.integrate(n)
         gap = abs(float(of_tokens.sum()) - (total - base))
         if gap <= SMALL_GAP * max(abs(total - base), 0.5) or n >= steps:
-            return np.bincount(owners, of_tokens, len(pieces)), total, base, n
+            return np.bincount(owners, of_tokens, n_pieces), total, base, n
         n = min(2 * n, steps)
 
 
@@ -167,9 +169,7 @@ class _Path:
     def _log_odds(self, embedded: Tensor) -> Tensor:
         """[B, T, C] -> [B]."""
         n, length, _ = embedded.shape
-        logits = self.predictor.classifier.read_embedded(
-            embedded.flatten(0, 1), Packing([length] * n, embedded.device)
-        )
+        logits = self.predictor.classifier.read_embedded(embedded.flatten(0, 1), Packing([length] * n, embedded.device))
         return log_odds(logits, self.label_id)
 
     def integrate(self, n: int) -> NDArray[np.float64]:
@@ -194,7 +194,6 @@ def _by_occlusion(
     label_id: int,
     pieces: Sequence[tuple[int, int]],
     owners: NDArray[np.int64],
-    steps: int,
 ) -> tuple[NDArray[np.float64], float, float, int]:
     values = np.zeros(len(pieces))
     read = np.unique(owners)

@@ -20,7 +20,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from lasttoken.cli import training, using
+from lasttoken.cli import explaining, training, using
 from lasttoken.errors import LastTokenError
 from lasttoken.storage import cache_dir, write_text
 
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 training.add_commands(app)
 using.add_commands(app)
+explaining.add_commands(app)
 
 # The parent of BadParameter, raised for an unknown flag or command too; typer exports its children only.
 UsageError = typer.BadParameter.__mro__[1]
