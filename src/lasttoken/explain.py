@@ -142,7 +142,7 @@ def _by_gradients(
         of_tokens = path.integrate(n)
         gap = abs(float(of_tokens.sum()) - (total - base))
         if gap <= SMALL_GAP * max(abs(total - base), 0.5) or n >= steps:
-            return np.bincount(owners, of_tokens, n_pieces), total, base, n
+            return np.bincount(owners, of_tokens, n_pieces).astype(np.float64), total, base, n
         n = min(2 * n, steps)
 
 
