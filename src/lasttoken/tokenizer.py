@@ -74,6 +74,10 @@ class Tokenizer:
         clean = [text if text.isascii() else _encodable(text) for text in texts]
         return [found.ids for found in self._encoder.encode_batch_fast(clean, add_special_tokens=False)]
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of `encode` starts and ends in the text, in characters; halves of one character share it."""
+        return self._encoder.encode(_encodable(text), add_special_tokens=False).offsets
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids; bytes that are no UTF-8 read as U+FFFD."""
         return self._encoder.decode(list(token_ids), skip_special_tokens=False)

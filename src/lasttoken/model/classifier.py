@@ -135,6 +135,10 @@ class Classifier(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             return self.head(features.to(self.head.weight.dtype))  # type: ignore[no-any-return]
 
+    def read_embedded(self, x: Tensor, packing: Packing) -> Tensor:
+        """Input embeddings [n, C] -> logits [B, K], for those who ask for the gradient of x."""
+        return self.head(self._finish(x, packing, first=0))  # type: ignore[no-any-return]
+
     def _finish(self, x: Tensor, packing: Packing, first: int) -> Tensor:
         """The blocks from `first` on, ln_f, and the reading: [n, C] -> [B, C]."""
         causal = self.config.causal_mask
