@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -97,7 +98,10 @@ def write_figure(name: str, draw: Callable[[], Figure], folder: Path) -> str:
     Raises:
         StorageError: no permission to write, or a full disk.
     """
-    with style.context(["default", LOOK, {"svg.hashsalt": f"lasttoken {name}"}]):
+    with style.context(["default", LOOK, {"svg.hashsalt": f"lasttoken {name}"}]), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", r"Glyph .* missing from font"
+        )  # in the SVG, text finds its font in the browser
         figure = draw()
         with new_file(folder / f"{name}.pdf") as path:
             figure.savefig(path, format="pdf", metadata={"CreationDate": None})

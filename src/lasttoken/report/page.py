@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from lasttoken.report.sections import capped, example, headline_columns, shorten, worst_labels
+from lasttoken.report.sections import capped, complete, example, headline_columns, pr_caption, shorten, worst_labels
 
 MAX_MATRIX_LABELS = 20  # above, the confusion matrix gives way to its most confused pairs
 MAX_PAIRS = 20
@@ -125,8 +125,11 @@ def setting(value: Any) -> str:
 
 
 def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
-    split, metrics = facts["headline"]["split"], facts["headline"]["metrics"]
-    baselines: Mapping[str, Mapping[str, Any]] = facts.get("baselines") or {}
+    split, metrics = facts["headline"]["split"], complete(facts["headline"]["metrics"])
+    baselines: Mapping[str, Mapping[str, Any]] = {
+        name: {split: complete(found) for split, found in by_split.items()}
+        for name, by_split in (facts.get("baselines") or {}).items()
+    }
     ours = _rival("this classifier", metrics)
     rivals = [_rival(name, by_split[split]) for name, by_split in baselines.items() if split in by_split]
     confusion = metrics.get("confusion")
@@ -142,6 +145,8 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "ours": ours,
         "rivals": [ours, *sorted(rivals, key=lambda one: -one.accuracy)],
         "verdict": (facts.get("verdict") or {}).get("sentences") or _verdict(ours, rivals),
+        "best": _best(rivals, (facts.get("verdict") or {}).get("baseline")),
+        "pr_caption": pr_caption(facts.get("pr_curve") or {}),
         "accuracy_name": "Subset accuracy" if facts.get("multi_label") else "Accuracy",
         "columns": headline_columns(metrics, bool(facts.get("multi_label"))),
         "unleaked": _unleaked(facts, split),
@@ -154,7 +159,7 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "counts": _counts(data.get("counts") or {}),
         "data_sentences": _data_sentences(data),
         "curves": {name: Markup(svg) for name, svg in (facts.get("curves") or {}).items()},
-        "splits": facts.get("splits") or {},
+        "splits": {name: complete(found) for name, found in (facts.get("splits") or {}).items()},
         "baselines": baselines,
         "baseline_notes": facts.get("baseline_notes") or [],
         "confusion": _matrix(metrics) if confusion and len(metrics["labels"]) <= MAX_MATRIX_LABELS else None,
@@ -168,6 +173,12 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _rival(name: str, metrics: Mapping[str, Any]) -> Rival:
     low, high = metrics.get("accuracy_ci95") or (metrics["accuracy"], metrics["accuracy"])
     return Rival(name, metrics["accuracy"], low, high, metrics)
+
+
+def _best(rivals: Sequence[Rival], name: str | None) -> Rival | None:
+    """The baseline that the verdict speaks of, else the most accurate one."""
+    named = [one for one in rivals if one.name == name]
+    return max(named or rivals, key=lambda one: one.accuracy, default=None)
 
 
 def _unleaked(facts: Mapping[str, Any], split: str) -> Mapping[str, Any] | None:

@@ -13,10 +13,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from lasttoken.report.curves import write_figure
+from lasttoken.report.sections import drawn_labels
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#808080"
 COLORS = (BLUE, ORANGE, "#009E73", "#B8608F")  # each twice: a full and a dashed line
-MAX_LINES = 8
 MAX_NAME = 24
 
 
@@ -34,13 +34,6 @@ def draw_plots(facts: Mapping[str, Any], folder: Path) -> dict[str, str]:
         for name, (key, draw) in PLOTS.items()
         if facts.get(key)
     }
-
-
-def drawn_labels(curves: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The labels whose curves are drawn: of too many those with the lowest average precision, the rarest first."""
-    if len(curves) <= MAX_LINES:
-        return list(curves)
-    return sorted(curves, key=lambda label: (curves[label]["average_precision"] or 0.0, curves[label]["n"]))[:MAX_LINES]
 
 
 def _figure(x: str, y: str) -> tuple[Figure, Axes]:
@@ -80,7 +73,7 @@ def _precision_recall(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
 def _learning(curve: Mapping[str, Any]) -> Figure:
     figure, axes = _figure("Train examples", "Accuracy")
     points = curve["points"]
-    baseline = str(curve.get("baseline") or "baseline")
+    baseline = _name(str(curve.get("baseline") or "baseline"))
     _points(axes, points, ("n_train", "baseline_accuracy", "baseline_ci95"), baseline, ORANGE, "s", line="--")
     _points(axes, points, ("n_train", "accuracy", "accuracy_ci95"), "this classifier", BLUE, "o", line="-")
     axes.set_xscale("log")

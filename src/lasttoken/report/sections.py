@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_LABEL_ROWS = 50
+MAX_LINES = 8  # labels in the figure of precision and recall
 MAX_TEXT = 600  # characters of one example
 UNEVEN = 1.5  # largest label over smallest, above which accuracy alone misleads
+WEAK = 0.1  # share of an example's strongest word below which a word is not marked
 STRONG = 0.5  # share of an example's strongest word from which a word counts as strong
 FAIR = {
     "balanced_accuracy": "Balanced accuracy",
@@ -34,6 +36,32 @@ class Word:
     text: str
     side: str
     strong: bool
+
+
+def complete(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics with what every table needs: of several labels an example, accuracy is that of the whole set."""
+    accuracy = metrics.get("accuracy")
+    accuracy = metrics["subset_accuracy"] if accuracy is None else accuracy
+    bounds = metrics.get("accuracy_ci95") or metrics.get("subset_accuracy_ci95") or [accuracy, accuracy]
+    per_label = metrics.get("per_label") or {}
+    labels = metrics.get("labels") or list(per_label)
+    return {**metrics, "accuracy": accuracy, "accuracy_ci95": bounds, "per_label": per_label, "labels": labels}
+
+
+def drawn_labels(curves: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The labels whose curves are drawn: of too many those with the lowest average precision, the rarest first."""
+    if len(curves) <= MAX_LINES:
+        return list(curves)
+    return sorted(curves, key=lambda label: (curves[label]["average_precision"] or 0.0, curves[label]["n"]))[:MAX_LINES]
+
+
+def pr_caption(curves: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which labels the figure shows, and their average precision."""
+    drawn = drawn_labels(curves)
+    of = f"The {len(drawn)} of {len(curves):,} labels with the lowest a" if len(drawn) < len(curves) else "A"
+    return f"{of}verage precision: " + ", ".join(
+        f"{label} {curves[label]['average_precision'] or 0.0:.3f} ({curves[label]['n']:,} examples)" for label in drawn
+    )
 
 
 def headline_columns(metrics: Mapping[str, Any], multi_label: bool) -> dict[str, str]:
@@ -80,15 +108,14 @@ def example(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _words(words: Sequence[tuple[str, float]]) -> list[Word]:
+    """The words that fit into MAX_TEXT characters; the last of them may be cut."""
     strongest = max((abs(value) for _, value in words), default=0.0)
     found, room = [], MAX_TEXT
     for text, value in words:
         share = value / strongest if strongest else 0.0
-        side = "" if abs(share) < 0.1 else "for" if share > 0 else "against"
-        found.append(Word(shorten(text, room), side, abs(share) >= STRONG))
+        side = "" if abs(share) < WEAK else "for" if share > 0 else "against"
+        found.append(Word(text[:room], side, abs(share) >= STRONG))
+        if len(text) > room:
+            return [*found, Word("…", "", False)]
         room -= len(text)
-        if room < 0:
-            break
-        if room == 0:
-            return [*found, Word("…", "", False)] if len(found) < len(words) else found
     return found
