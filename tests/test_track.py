@@ -51,6 +51,7 @@ def test_tensorboard_s_events_hold_the_lines_and_the_final_figures(tmp_path: Pat
 
 def test_mlflow_s_store_holds_settings_lines_and_final_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow", reason="the mlflow extra is not installed")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow.tracking import MlflowClient
 
     store = (tmp_path / "store").as_uri()

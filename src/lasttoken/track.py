@@ -122,6 +122,7 @@ class _MLflow:
             os.environ.setdefault(
                 "MLFLOW_ALLOW_FILE_STORE", "true"
             )  # since 3.x MLflow asks for it: a database is faster
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # its usage reports; the store is told all the same
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)

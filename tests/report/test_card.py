@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 
 from lasttoken.report.card import escape, render_card
 
@@ -29,8 +29,14 @@ def facts(**more: Any) -> dict[str, Any]:
     }
 
 
+def read(card: str) -> ModelCardData:
+    data = ModelCard(card).data
+    assert isinstance(data, ModelCardData)
+    return data
+
+
 def test_the_metadata_is_what_the_hub_reads() -> None:
-    data = ModelCard(render_card(facts())).data
+    data = read(render_card(facts()))
     assert (data.library_name, data.pipeline_tag, data.base_model) == ("lasttoken", "text-classification", "gpt2")
     assert [(one.metric_type, one.metric_value) for one in data.eval_results or []] == [
         ("accuracy", 0.95),
@@ -41,7 +47,7 @@ def test_the_metadata_is_what_the_hub_reads() -> None:
 
 @pytest.mark.parametrize("backbone", ["./gpt2-here/x", "/models/gpt2", "C:\\gpt2", ""])
 def test_a_backbone_that_is_no_hub_id_is_no_base_model(backbone: str) -> None:
-    assert ModelCard(render_card(facts(run={"backbone": backbone, "data": "m.csv"}))).data.base_model is None
+    assert read(render_card(facts(run={"backbone": backbone, "data": "m.csv"}))).base_model is None
 
 
 def test_what_users_wrote_stays_text() -> None:
@@ -58,10 +64,10 @@ def test_what_users_wrote_stays_text() -> None:
             decision={"sentence": NASTY},
         )
     )
-    parsed = ModelCard(card)
-    assert parsed.data.model_name == NASTY
-    assert {one.dataset_name for one in parsed.data.eval_results or []} == {NASTY}
-    body = parsed.text
+    parsed = read(card)
+    assert parsed.model_name == NASTY
+    assert {one.dataset_name for one in parsed.eval_results or []} == {NASTY}
+    body = ModelCard(card).text
     assert "<script" not in body
     assert "\n---\n" not in body
     assert len({line.replace("\\|", "").count("|") for line in body.splitlines() if line.startswith("|")}) == 1

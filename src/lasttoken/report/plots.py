@@ -60,10 +60,9 @@ def _reliability(calibration: Mapping[str, Any]) -> Figure:
 def _precision_recall(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
     figure, axes = _figure("Recall", "Precision")
     for i, label in enumerate(drawn_labels(curves)):
-        look = {"color": COLORS[i % len(COLORS)], "linestyle": "-" if i < len(COLORS) else "--"}
-        axes.plot(
-            curves[label]["recall"], curves[label]["precision"], label=_name(label), drawstyle="steps-post", **look
-        )
+        color, dashes = COLORS[i % len(COLORS)], "-" if i < len(COLORS) else "--"
+        recall, precision = curves[label]["recall"], curves[label]["precision"]
+        axes.plot(recall, precision, label=_name(label), drawstyle="steps-post", color=color, linestyle=dashes)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
