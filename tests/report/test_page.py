@@ -13,6 +13,8 @@ import pytest
 from lasttoken.evaluation.metrics import compute_metrics
 from lasttoken.report.curves import draw_curves
 from lasttoken.report.page import most_confused, render_report
+from lasttoken.report.plots import draw_plots
+from lasttoken.report.sections import MAX_TEXT, example
 
 NASTY = '<script>alert("1")</script>'
 VOID = {"meta", "br", "hr", "img", "input", "link", "path", "line", "use"}
@@ -219,3 +221,139 @@ def test_the_least_facts_make_a_page() -> None:
     assert Page(source).open == []
     for section in ("Data", "Curves", "Baselines", "Settings", "Timing"):
         assert f">{section}</h2>" not in source
+
+
+def all_facts(text: str = "Free entry", labels: list[str] | None = None) -> dict[str, Any]:
+    """Every optional key, with `text` wherever a user's text can stand."""
+    bins = [{"n": 20, "confidence": 0.9, "accuracy": 0.8, "accuracy_ci95": [0.6, 0.9]}]
+    point = {"n_train": 100, "accuracy": 0.9, "accuracy_ci95": [0.8, 0.95], "baseline_accuracy": None}
+    found = {"row": 17, "text": text, "label": text, "predicted": f"not {text}", "score": 0.98, "words": [[text, 0.3]]}
+    return facts(
+        labels,
+        verdict={"sentences": [f"Better than {text}.", "Slower."], "baseline": "majority"},
+        warnings=[f"Collapse on {text}"],
+        audit={
+            "sentences": [f"Audited {text}"],
+            "lists": [
+                {"title": text, "sentence": text, "rows": [{"where": text, "text": text, "label": text}], "n": 23}
+            ],
+        },
+        unleaked={"test": {"n": 263, "accuracy": 0.957, "accuracy_ci95": [0.925, 0.976]}},
+        calibration={
+            "temperature": 1.7,
+            "split": "test",
+            "before": {"ece": 0.1},
+            "after": {"ece": 0.02},
+            "bins_before": bins,
+            "bins_after": bins,
+        },
+        pr_curve={text: {"precision": [1.0, 0.5], "recall": [0.0, 1.0], "average_precision": 0.75, "n": 150}},
+        decision={"sentence": f"{text} from 0.90"},
+        slices=[{"by": text, "value": text, "n": 9, "accuracy": 0.5, "accuracy_ci95": [0.2, 0.8]}],
+        errors=[found],
+        unsure=[{**found, "words": None}],
+        learning_curve={"points": [point], "baseline": text, "sentence": text},
+        repeats={
+            "kind": "seeds",
+            "runs": [{"name": text, "accuracy": 0.9}],
+            "mean": {"accuracy": 0.9},
+            "sd": {"accuracy": 0.1},
+        },
+        command=f"lasttoken train {text}",
+    )
+
+
+OPTIONAL_SECTIONS = ("calibration", "pr", "slices", "errors", "learning", "repeats")
+
+
+@pytest.mark.parametrize("text", ["Free entry", NASTY, "$x_{", "_hidden", "half \ud83d", "\N{BELL}\n|", ""])
+def test_every_optional_part_is_shown_and_escaped(text: str, tmp_path: Path) -> None:
+    given = all_facts(text)
+    source = render_report({**given, "curves": draw_plots(given, tmp_path)})
+    page = Page(source)
+    assert page.open == []
+    assert "<script" not in source
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert set(OPTIONAL_SECTIONS) <= set(ids)
+    figures = [attributes for _, attributes in page.tags if attributes.get("role") == "img"]
+    assert len(figures) == 3
+    assert all(attributes["aria-label"] for attributes in figures)
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert all(after - before <= 1 for before, after in zip([0, *levels], levels, strict=False))
+    assert not {"script", "link", "iframe", "object", "img", "base"} & {tag for tag, _ in page.tags}
+
+
+def test_the_first_screen_says_the_verdict_beside_number_and_baseline() -> None:
+    text = Page(render_report(all_facts())).words
+    first = text[: text.index("On test")]
+    for wanted in ("98.3", "majority, the best baseline", "Better than Free entry.", "263 examples", "Collapse on"):
+        assert wanted in first
+
+
+def test_what_is_absent_leaves_its_section_out() -> None:
+    ids = {attributes.get("id") for _, attributes in Page(render_report(facts())).tags}
+    assert not ids & set(OPTIONAL_SECTIONS)
+
+
+def test_uneven_labels_bring_their_own_figures_with_intervals() -> None:
+    uneven = metrics(["ham", "spam"], 295, 300) | {"balanced_accuracy": 0.912, "balanced_accuracy_ci95": [0.87, 0.95]}
+    uneven["per_label"]["ham"]["n"] = 400
+    source = render_report(facts(headline={"split": "test", "metrics": uneven}))
+    assert "Balanced accuracy" in source
+    assert "0.870 – 0.950" in source
+    assert "Balanced accuracy" not in render_report(facts())
+
+
+def test_several_labels_an_example_have_no_confusion() -> None:
+    per_label = {"a": {"n": 9, "precision": 0.5, "recall": 0.5, "f1": 0.5}}
+    many = {"n": 10, "subset_accuracy": 0.7, "micro_f1": 0.8, "macro_f1": 0.75, "map": 0.9, "per_label": per_label}
+    source = render_report({"title": "T", "multi_label": True, "headline": {"split": "test", "metrics": many}})
+    for wanted in ("Subset accuracy on test", "Micro F1", "mAP"):
+        assert wanted in source
+    assert 'id="confusion"' not in source
+
+
+def test_ten_thousand_labels_stay_a_small_page() -> None:
+    labels = [f"label {i}" for i in range(10_000)]
+    one = {"n": 1, "precision": 0.5, "recall": 0.5, "f1": 0.5}
+    many = {
+        "n": 10_000,
+        "accuracy": 0.5,
+        "accuracy_ci95": [0.4, 0.6],
+        "labels": labels,
+        "per_label": dict.fromkeys(labels, one),
+        "confusion": None,
+        "confused": [[0, 1, 1]],
+    }
+    counts = {"train": dict.fromkeys(labels, 1)}
+    source = render_report({"title": "T", "headline": {"split": "test", "metrics": many}, "data": {"counts": counts}})
+    assert "9,950 more" in source
+    assert len(source) < 100_000
+
+
+@pytest.mark.parametrize("size", [1, 7, 599, 601])
+def test_long_texts_and_their_words_are_shortened_alike(size: int) -> None:
+    text = "a" * 2000
+    words = [[text[at : at + size], 0.1] for at in range(0, len(text), size)]
+    shown = example({"row": 1, "text": text, "words": words})
+    assert "".join(word.text for word in shown["words"]) == shown["text"] == "a" * MAX_TEXT + "…"
+
+
+@pytest.mark.parametrize("theme", [0, 1, 2])
+def test_text_stands_out_from_its_ground(theme: int) -> None:
+    """WCAG 2.2, 1.4.3: 4.5 to 1."""
+    colors = [
+        dict(re.findall(r"--([\w-]+): (#\w{6})", block))
+        for block in re.findall(r":root \{(.*?)\}", render_report(facts()), re.DOTALL)
+    ][theme]
+    for ground, inks in {"paper": ("ink", "soft", "ours", "rival"), "panel": ("ink", "soft"), "warn": ("ink",)}.items():
+        for ink in inks:
+            light, dark = sorted((luminance(colors[ink]), luminance(colors[ground])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)
+
+
+def luminance(color: str) -> float:
+    parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

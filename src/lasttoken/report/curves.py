@@ -15,8 +15,10 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +88,26 @@ def draw_curves(history: Sequence[Mapping[str, Any]], folder: Path, n_train: int
     Raises:
         StorageError: no permission to write, or a full disk.
     """
-    return {chart.key: _write(chart, history, folder, _examples_per_epoch(history, n_train)) for chart in CHARTS}
+    per_epoch = _examples_per_epoch(history, n_train)
+    return {chart.key: write_figure(chart.key, partial(_draw, chart, history, per_epoch), folder) for chart in CHARTS}
 
 
-def _write(chart: _Chart, history: Sequence[Mapping[str, Any]], folder: Path, per_epoch: float | None) -> str:
-    with style.context(["default", LOOK, {"svg.hashsalt": f"lasttoken {chart.key}"}]):
-        figure = _draw(chart, history, per_epoch)
-        with new_file(folder / f"{chart.key}.pdf") as path:
+def write_figure(name: str, draw: Callable[[], Figure], folder: Path) -> str:
+    """Draw a figure in the report's look, write `name`.pdf and `name`.svg, and give the SVG element for a page.
+
+    Raises:
+        StorageError: no permission to write, or a full disk.
+    """
+    with style.context(["default", LOOK, {"svg.hashsalt": f"lasttoken {name}"}]), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", r"Glyph .* missing from font"
+        )  # in the SVG, text finds its font in the browser
+        figure = draw()
+        with new_file(folder / f"{name}.pdf") as path:
             figure.savefig(path, format="pdf", metadata={"CreationDate": None})
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    write_text(folder / f"{chart.key}.svg", buffer.getvalue())
+    write_text(folder / f"{name}.svg", buffer.getvalue())
     return _inline(buffer.getvalue())
 
 

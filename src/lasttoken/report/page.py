@@ -17,9 +17,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from lasttoken.report.sections import capped, complete, example, headline_columns, pr_caption, shorten, worst_labels
+
 MAX_MATRIX_LABELS = 20  # above, the confusion matrix gives way to its most confused pairs
 MAX_PAIRS = 20
+MAX_EXAMPLES = 50  # errors, and unsure examples, that are shown
 N_SHADES = 5
+OPTIONAL = ("warnings", "audit", "calibration", "decision", "learning_curve", "repeats", "command", "multi_label")
 BYLINE = {"backbone": "backbone ", "data": "data ", "created": "", "lasttoken": "lasttoken "}
 STOPPED = {
     "interrupted": "The training was interrupted. The figures are those of the weights that were kept until then.",
@@ -35,6 +39,7 @@ class Rival:
     accuracy: float
     low: float
     high: float
+    more: Mapping[str, Any]  # all of its metrics, for the columns beside accuracy
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,13 @@ def render_report(facts: Mapping[str, Any]) -> str:
         KeyError: title or headline is absent.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "number": number, "seconds": seconds, "setting": setting}
+    environment.filters |= {
+        "percent": percent,
+        "number": number,
+        "seconds": seconds,
+        "setting": setting,
+        "shorten": shorten,
+    }
     source = files("lasttoken.report").joinpath("report.html.jinja").read_text("utf-8")
     page = environment.from_string(source).render(_view(facts))
     return page.encode("utf-8", "replace").decode("utf-8")  # half an emoji, which JSON can carry, cannot be written
@@ -114,10 +125,14 @@ def setting(value: Any) -> str:
 
 
 def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
-    split, metrics = facts["headline"]["split"], facts["headline"]["metrics"]
-    baselines: Mapping[str, Mapping[str, Any]] = facts.get("baselines") or {}
+    split, metrics = facts["headline"]["split"], complete(facts["headline"]["metrics"])
+    baselines: Mapping[str, Mapping[str, Any]] = {
+        name: {split: complete(found) for split, found in by_split.items()}
+        for name, by_split in (facts.get("baselines") or {}).items()
+    }
     ours = _rival("this classifier", metrics)
     rivals = [_rival(name, by_split[split]) for name, by_split in baselines.items() if split in by_split]
+    confusion = metrics.get("confusion")
     run = facts.get("run") or {}
     data = facts.get("data") or {}
     return {
@@ -129,15 +144,25 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "ours": ours,
         "rivals": [ours, *sorted(rivals, key=lambda one: -one.accuracy)],
-        "verdict": _verdict(ours, rivals),
+        "verdict": (facts.get("verdict") or {}).get("sentences") or _verdict(ours, rivals),
+        "best": _best(rivals, (facts.get("verdict") or {}).get("baseline")),
+        "pr_caption": pr_caption(facts.get("pr_curve") or {}),
+        "accuracy_name": "Subset accuracy" if facts.get("multi_label") else "Accuracy",
+        "columns": headline_columns(metrics, bool(facts.get("multi_label"))),
+        "unleaked": _unleaked(facts, split),
+        "per_label": worst_labels(metrics),
+        "errors": capped([example(one) for one in (facts.get("errors") or [])[:MAX_EXAMPLES]]).rows,
+        "unsure": capped([example(one) for one in (facts.get("unsure") or [])[:MAX_EXAMPLES]]).rows,
+        "slices": capped(facts.get("slices") or []),
         "data": data,
+        **{key: facts.get(key) for key in OPTIONAL},
         "counts": _counts(data.get("counts") or {}),
         "data_sentences": _data_sentences(data),
         "curves": {name: Markup(svg) for name, svg in (facts.get("curves") or {}).items()},
-        "splits": facts.get("splits") or {},
+        "splits": {name: complete(found) for name, found in (facts.get("splits") or {}).items()},
         "baselines": baselines,
         "baseline_notes": facts.get("baseline_notes") or [],
-        "confusion": _matrix(metrics) if len(metrics["labels"]) <= MAX_MATRIX_LABELS else None,
+        "confusion": _matrix(metrics) if confusion and len(metrics["labels"]) <= MAX_MATRIX_LABELS else None,
         "pairs": most_confused(metrics),
         "settings": facts.get("settings") or {},
         "versions": facts.get("versions") or {},
@@ -146,8 +171,20 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rival(name: str, metrics: Mapping[str, Any]) -> Rival:
-    low, high = metrics["accuracy_ci95"]
-    return Rival(name, metrics["accuracy"], low, high)
+    low, high = metrics.get("accuracy_ci95") or (metrics["accuracy"], metrics["accuracy"])
+    return Rival(name, metrics["accuracy"], low, high, metrics)
+
+
+def _best(rivals: Sequence[Rival], name: str | None) -> Rival | None:
+    """The baseline that the verdict speaks of, else the most accurate one."""
+    named = [one for one in rivals if one.name == name]
+    return max(named or rivals, key=lambda one: one.accuracy, default=None)
+
+
+def _unleaked(facts: Mapping[str, Any], split: str) -> Mapping[str, Any] | None:
+    """The figures without the examples that have a copy in train, when there are such examples."""
+    found: Mapping[str, Any] | None = (facts.get("unleaked") or {}).get(split)
+    return found if found and found["n"] != facts["headline"]["metrics"]["n"] else None
 
 
 def _verdict(ours: Rival, baselines: Sequence[Rival]) -> list[str]:
@@ -217,11 +254,10 @@ def _matrix(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def most_confused(metrics: Mapping[str, Any], limit: int = MAX_PAIRS) -> list[ConfusedPair]:
     """The pairs of labels with the most errors, most first; of equals, the one that is more of its label first."""
-    labels, confusion = metrics["labels"], metrics["confusion"]
-    pairs = [
-        ConfusedPair(labels[i], labels[j], n, n / sum(counts))
-        for i, counts in enumerate(confusion)
-        for j, n in enumerate(counts)
-        if i != j and n
+    labels, confusion = metrics["labels"], metrics.get("confusion")
+    cells = metrics.get("confused") or [
+        (i, j, n) for i, counts in enumerate(confusion or []) for j, n in enumerate(counts) if i != j and n
     ]
+    of = [metrics["per_label"][label]["n"] for label in labels] if not confusion else [sum(row) for row in confusion]
+    pairs = [ConfusedPair(labels[i], labels[j], n, n / of[i]) for i, j, n in cells]
     return sorted(pairs, key=lambda pair: (-pair.n, -pair.share))[:limit]

@@ -1,0 +1,179 @@
+"""The model card of a run: README.md with Hugging Face metadata, from the same facts as the page.
+
+Whatever users wrote (labels, file names, notes) is escaped for Markdown and quoted for YAML, which is written as JSON
+values: every JSON string, number and list is YAML too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+METRICS = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "micro_f1": "Micro F1",
+    "macro_f1": "Macro F1",
+    "mcc": "MCC",
+    "pr_auc": "PR-AUC",
+    "map": "mAP",
+    "ece": "Expected calibration error",
+    "brier": "Brier score",
+    "loss": "Loss (nats)",
+}
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*|(?:distil)?gpt2(?:-medium|-large|-xl)?")
+MARKDOWN = re.compile(r"([\\`*_\[\]|~$]|^[#+=-])")
+MAX_LABELS = 50
+USE = """```console
+lasttoken predict RUN "a text"
+```
+
+```python
+from lasttoken import TextClassifier
+
+classifier = TextClassifier.load("RUN")
+print(classifier.predict("a text")[0].label)
+```"""
+
+
+def render_card(facts: Mapping[str, Any]) -> str:
+    """README.md as one string; `facts` as `render_report` takes them. What is absent leaves its part out.
+
+    Raises:
+        KeyError: title or headline is absent.
+    """
+    parts = [_metadata(facts), f"# {escape(facts['title'])}", _use(facts), _limits(facts), _data(facts)]
+    parts += [_figures(facts), _calibration(facts), _decision(facts), _again(facts)]
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    return text.encode("utf-8", "replace").decode("utf-8")  # half an emoji cannot be written
+
+
+def escape(text: object) -> str:
+    """A text on one line that Markdown and HTML show as it is.
+
+    >>> print(escape("a_b <script>"))
+    a\\_b &lt;script&gt;
+    """
+    line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return MARKDOWN.sub(r"\\\1", line)
+
+
+def _metadata(facts: Mapping[str, Any]) -> str:
+    run = facts.get("run") or {}
+    backbone = str(run.get("backbone") or "")
+    fields: dict[str, Any] = {"library_name": "lasttoken", "pipeline_tag": "text-classification"}
+    if HUB_ID.fullmatch(backbone):
+        fields["base_model"] = backbone
+    fields["tags"] = ["text-classification", "lasttoken"]
+    fields["model-index"] = [{"name": facts["title"], "results": [_result(facts)]}]
+    return "\n".join(["---", *(f"{key}: {_yaml(value)}" for key, value in fields.items()), "---"])
+
+
+def _yaml(value: Any) -> str:
+    """JSON with every sign above ASCII and DEL escaped, which YAML 1.1 reads as the same value."""
+    text = json.dumps(value).replace("\x7f", "\\u007f")
+    return re.sub(r"\\ud[89ab]..\\ud[c-f]..", lambda pair: _wide(pair[0]), text)
+
+
+def _wide(pair: str) -> str:
+    """YAML has no surrogates: an escaped pair of them becomes one escape of eight digits."""
+    sign = json.loads('"' + pair + '"')
+    return f"\\U{ord(sign):08x}"
+
+
+def _result(facts: Mapping[str, Any]) -> dict[str, Any]:
+    split, metrics = facts["headline"]["split"], facts["headline"]["metrics"]
+    data = str((facts.get("run") or {}).get("data") or facts["title"])
+    return {
+        "task": {"type": "text-classification"},
+        "dataset": {"name": data, "type": "other", "split": split},
+        "metrics": [
+            {"type": key, "name": name, "value": metrics[key]}
+            for key, name in METRICS.items()
+            if metrics.get(key) is not None
+        ],
+    }
+
+
+def _use(facts: Mapping[str, Any]) -> str:
+    run = facts.get("run") or {}
+    labels = facts["headline"]["metrics"].get("labels") or list(facts["headline"]["metrics"]["per_label"])
+    shown = ", ".join(escape(label) for label in labels[:MAX_LABELS])
+    more = f" and {len(labels) - MAX_LABELS:,} more" if len(labels) > MAX_LABELS else ""
+    of = f" It was trained on {escape(run['data'])}" if run.get("data") else ""
+    of += f" from the backbone {escape(run['backbone'])}" if of and run.get("backbone") else ""
+    several = "any number" if facts.get("multi_label") else "one"
+    what = f"A text classifier that gives each text {several} of {len(labels):,} labels: {shown}{more}."
+    return f"{what}{of + '.' if of else ''}\n\n{USE}"
+
+
+def _limits(facts: Mapping[str, Any]) -> str:
+    split = facts["headline"]["split"]
+    lines = [
+        "## Intended use and limits",
+        f"For texts like those it was trained on. The figures below are of the {escape(split)} split and say "
+        "nothing of texts of another source, time or language. Do not let it decide alone about people.",
+    ]
+    return "\n\n".join([*lines, *_items(facts.get("warnings"))])
+
+
+def _data(facts: Mapping[str, Any]) -> str:
+    data, audit = facts.get("data") or {}, facts.get("audit") or {}
+    lines = [f"{name}: {sum(counts.values()):,} examples" for name, counts in (data.get("counts") or {}).items()]
+    lines += [f"sha256 of {name}: {digest}" for name, digest in (data.get("hashes") or {}).items()]
+    lines += [*(data.get("notes") or []), *(audit.get("sentences") or [])]
+    return "\n\n".join(["## Data", *_items(lines)]) if lines else ""
+
+
+def _figures(facts: Mapping[str, Any]) -> str:
+    split, metrics = facts["headline"]["split"], facts["headline"]["metrics"]
+    columns = {"this classifier": metrics}
+    columns |= {name: by[split] for name, by in (facts.get("baselines") or {}).items() if split in by}
+    rows = [
+        f"| {title} | " + " | ".join(_figure(found, key) for found in columns.values()) + " |"
+        for key, title in METRICS.items()
+        if metrics.get(key) is not None
+    ]
+    head = "| Figure | " + " | ".join(escape(name) for name in columns) + " |"
+    table = "\n".join([head, "|---" * (1 + len(columns)) + "|", *rows])
+    verdict = [escape(sentence) for sentence in (facts.get("verdict") or {}).get("sentences") or []]
+    about = f"Of {metrics['n']:,} examples of {escape(split)}; 95 % intervals in parentheses."
+    return "\n\n".join(["## Figures", *([" ".join(verdict)] if verdict else []), about, table])
+
+
+def _figure(found: Mapping[str, Any], key: str) -> str:
+    if found.get(key) is None:
+        return "–"
+    low_high = found.get(f"{key}_ci95")
+    return f"{found[key]:.3f}" + (f" ({low_high[0]:.3f} to {low_high[1]:.3f})" if low_high else "")
+
+
+def _calibration(facts: Mapping[str, Any]) -> str:
+    found = facts.get("calibration") or {}
+    if not found:
+        return ""
+    lines = [f"Logits are divided by a temperature of {found['temperature']:.3g} before they are given."]
+    if found.get("before") and found.get("after"):
+        before, after = _figure(found["before"], "ece"), _figure(found["after"], "ece")
+        lines.append(f"Expected calibration error on {escape(found['split'])}: {before} before, {after} after.")
+    return "\n\n".join(["## Calibration", " ".join(lines)])
+
+
+def _decision(facts: Mapping[str, Any]) -> str:
+    found = facts.get("decision")
+    return f"## Decision rule\n\n{escape(found['sentence'])}." if found else ""
+
+
+def _again(facts: Mapping[str, Any]) -> str:
+    command = facts.get("command")
+    if not command:
+        return ""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
+    return f"## To train it again\n\n{fence}console\n{command}\n{fence}"
+
+
+def _items(sentences: Sequence[str] | None) -> Iterator[str]:
+    if sentences:
+        yield "\n".join(f"- {escape(sentence)}" for sentence in sentences)

@@ -1,0 +1,121 @@
+"""The parts of the page that a run may lack: facts in, what the template prints out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_LABEL_ROWS = 50
+MAX_LINES = 8  # labels in the figure of precision and recall
+MAX_TEXT = 600  # characters of one example
+UNEVEN = 1.5  # largest label over smallest, above which accuracy alone misleads
+WEAK = 0.1  # share of an example's strongest word below which a word is not marked
+STRONG = 0.5  # share of an example's strongest word from which a word counts as strong
+FAIR = {
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "mcc": "MCC",
+    "pr_auc": "PR-AUC",
+}
+MANY = {"micro_f1": "Micro F1", "macro_f1": "Macro F1", "map": "mAP"}
+
+
+@dataclass(frozen=True)
+class Capped:
+    """The first of many rows, and how many more there are."""
+
+    rows: list[Any]
+    more: int
+
+
+@dataclass(frozen=True)
+class Word:
+    """A piece of a text and whether it spoke "for" or "against" the predicted label, or neither; `strong` is 0 or 1."""
+
+    text: str
+    side: str
+    strong: bool
+
+
+def complete(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics with what every table needs: of several labels an example, accuracy is that of the whole set."""
+    accuracy = metrics.get("accuracy")
+    accuracy = metrics["subset_accuracy"] if accuracy is None else accuracy
+    bounds = metrics.get("accuracy_ci95") or metrics.get("subset_accuracy_ci95") or [accuracy, accuracy]
+    per_label = metrics.get("per_label") or {}
+    labels = metrics.get("labels") or list(per_label)
+    return {**metrics, "accuracy": accuracy, "accuracy_ci95": bounds, "per_label": per_label, "labels": labels}
+
+
+def drawn_labels(curves: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The labels whose curves are drawn: of too many those with the lowest average precision, the rarest first."""
+    if len(curves) <= MAX_LINES:
+        return list(curves)
+    return sorted(curves, key=lambda label: (curves[label]["average_precision"] or 0.0, curves[label]["n"]))[:MAX_LINES]
+
+
+def pr_caption(curves: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which labels the figure shows, and their average precision."""
+    drawn = drawn_labels(curves)
+    of = f"The {len(drawn)} of {len(curves):,} labels with the lowest a" if len(drawn) < len(curves) else "A"
+    return f"{of}verage precision: " + ", ".join(
+        f"{label} {curves[label]['average_precision'] or 0.0:.3f} ({curves[label]['n']:,} examples)" for label in drawn
+    )
+
+
+def headline_columns(metrics: Mapping[str, Any], multi_label: bool) -> dict[str, str]:
+    """The figures that stand beside accuracy, by their key: none when labels are about even."""
+    if multi_label:
+        return {key: name for key, name in MANY.items() if metrics.get(key) is not None}
+    sizes = [one["n"] for one in metrics["per_label"].values() if one["n"]]
+    if not sizes or max(sizes) <= UNEVEN * min(sizes):
+        return {}
+    return {key: name for key, name in FAIR.items() if metrics.get(key) is not None}
+
+
+def worst_labels(metrics: Mapping[str, Any]) -> Capped:
+    """Labels with their figures, all in their own order, or of too many those with the lowest F1."""
+    rows = list(metrics["per_label"].items())
+    if len(rows) > MAX_LABEL_ROWS:
+        rows.sort(key=lambda row: (row[1]["f1"] if row[1]["n"] else 2.0, row[0]))
+    return capped(rows)
+
+
+def capped(rows: Sequence[Any], limit: int = MAX_LABEL_ROWS) -> Capped:
+    """At most `limit` rows.
+
+    >>> capped([1, 2, 3], 2)
+    Capped(rows=[1, 2], more=1)
+    """
+    return Capped(list(rows[:limit]), max(0, len(rows) - limit))
+
+
+def shorten(text: str, limit: int = MAX_TEXT) -> str:
+    """The beginning of a text that is too long for the page.
+
+    >>> shorten("a b c d", 4)
+    'a b…'
+    """
+    return text if len(text) <= limit else text[:limit].rstrip() + "…"
+
+
+def example(found: Mapping[str, Any]) -> dict[str, Any]:
+    """An error or an unsure example, shortened, with its words as spans where they were measured."""
+    words = found.get("words")
+    text = shorten(found["text"])
+    return {**found, "text": text, "words": _words(words) if words else [Word(text, "", False)]}
+
+
+def _words(words: Sequence[tuple[str, float]]) -> list[Word]:
+    """The words that fit into MAX_TEXT characters; the last of them may be cut."""
+    strongest = max((abs(value) for _, value in words), default=0.0)
+    found, room = [], MAX_TEXT
+    for text, value in words:
+        share = value / strongest if strongest else 0.0
+        side = "" if abs(share) < WEAK else "for" if share > 0 else "against"
+        found.append(Word(text[:room], side, abs(share) >= STRONG))
+        if len(text) > room:
+            return [*found, Word("…", "", False)]
+        room -= len(text)
+    return found
