@@ -29,12 +29,12 @@ import torch.nn.functional as F
 
 from lasttoken.config import resolve
 from lasttoken.data.book import book_splits
+from lasttoken.judging import measure_baselines
 from lasttoken.model.linear import has_onednn
 from lasttoken.model.pretrained import load_backbone
 from lasttoken.predict import Predictor
 from lasttoken.run import train_run
 from lasttoken.runtime import CPU, quicken_cpu
-from lasttoken.summary import measure_baselines
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Split, Trainer
 from lasttoken.training.order import batches

@@ -142,6 +142,7 @@ def test_predict_takes_one_text_or_many(trained: TextClassifier) -> None:
     assert [found.label for found in many] == LABELS[:3]
     assert one.label == many[0].label
     assert one.probs == pytest.approx(many[0].probs, abs=1e-5)
+    assert one.label is not None
     assert one.score == max(one.probs.values()) == one.probs[one.label]
     assert list(one.probs) == list(trained.labels) == ["ham", "spam"]
     assert trained.predict(tuple(TEXTS[:3])) == many

@@ -14,9 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lasttoken.ask import ask, parse_answers
 from lasttoken.config import Settings
+from lasttoken.data.audit import Audit, audit, leaked_rows, likeness_of
+from lasttoken.data.files import Examples
+from lasttoken.data.likeness import Likeness
 from lasttoken.data.splits import labels_of
 from lasttoken.decision import AUTO, best_threshold, parse_decision
+from lasttoken.errors import SettingsError, one_of
 from lasttoken.evaluation.baselines import Baseline, run_baselines
 from lasttoken.evaluation.calibration import fit_temperature, reliability_bins
 from lasttoken.evaluation.diagnosis import diagnose
@@ -24,6 +29,7 @@ from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.evaluation.metrics import Metrics, compute_metrics
 from lasttoken.evaluation.slices import Slice, length_quarters, slice_accuracy
 from lasttoken.evaluation.verdict import Verdict, judge
+from lasttoken.model.pretrained import load_backbone
 from lasttoken.predict import log_softmax
 from lasttoken.training.loop import Outcome, Split, tail_logits
 from lasttoken.training.prepare import Prepared
@@ -47,7 +53,7 @@ class Scored:
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Which rows [N] are right."""
-        return self.predicted == self.label_ids
+        return np.asarray(self.predicted == self.label_ids)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,12 @@ class Judged:
     unleaked: dict[str, dict[str, Any]]  # accuracy on the rows that have no text like them in train
     slices: list[Slice]
     warnings: list[str]
+    audit: Audit
+
+    @property
+    def told(self) -> Scored:
+        """The classifier on the headline split."""
+        return self.scored[self.headline]
 
 
 def settle(prepared: Prepared, features: Mapping[str, Split], settings: Settings) -> Logits:
@@ -85,12 +97,12 @@ def judge_training(
     logits: Logits,
     outcome: Outcome,
     baselines: Mapping[str, Baseline],
-    leaked: Mapping[str, NDArray[np.bool_]],
+    slice_by: str | None = None,
 ) -> Judged:
-    """Everything that is told of a training.
-
-    `leaked`: for each split but train, which rows [N] have a text like them in train.
-    """
+    """Everything that is told of a training. `slice_by` names the column that the examples' slices come from."""
+    named = prepared.splits.named()
+    alike = likeness_of(named)
+    leaked = leaked_rows(named, alike)
     scored = {name: _score(prepared, split.label_ids, logits[name], name) for name, split in features.items()}
     headline = "test" if "test" in scored else "validation"
     told = scored[headline]
@@ -99,10 +111,10 @@ def judge_training(
         headline,
         scored,
         dict(baselines),
-        _verdict(prepared, told, baselines, headline),
+        _verdict(prepared, told, baselines, headline, _groups(alike, named, headline)),
         _calibration(prepared, told, logits[headline], headline),
         {name: _without(rows, scored[name]) for name, rows in leaked.items()},
-        slice_accuracy(told.correct, _keys(prepared, told, headline, leaked.get(headline))),
+        slice_accuracy(told.correct, _keys(prepared, told, headline, leaked.get(headline), slice_by)),
         diagnose(
             {name: one.metrics for name, one in scored.items()},
             headline,
@@ -110,7 +122,18 @@ def judge_training(
             outcome.history,
             majority.accuracy if majority else None,
         ),
+        audit(named, alike=alike),
     )
+
+
+def _groups(alike: Likeness, named: Mapping[str, Examples], split: str) -> NDArray[np.intp]:
+    """For each row [N] of a split, the group of texts like it: they do not count as independent rows."""
+    start = 0
+    for name, examples in named.items():
+        if name == split:
+            return alike.near[start : start + len(examples)]
+        start += len(examples)
+    raise KeyError(split)
 
 
 def _score(prepared: Prepared, label_ids: NDArray[np.int64], logits: NDArray[np.float32], split: str) -> Scored:
@@ -123,6 +146,36 @@ def _score(prepared: Prepared, label_ids: NDArray[np.int64], logits: NDArray[np.
     return Scored(label_ids, log_probs, predicted, config.decision.answers(log_probs), metrics)
 
 
+def check_judging(settings: Settings, labels: Sequence[str]) -> None:
+    """Refuse, before anything is trained, rules and answers that do not fit the labels.
+
+    Raises:
+        SettingsError: see `parse_decision` and `parse_answers`; or answers of other labels.
+    """
+    parse_decision(settings.threshold, settings.cost, labels)
+    if settings.answers is not None and set(parse_answers(settings.answers)) != set(labels):
+        raise SettingsError(
+            f"--answers is {settings.answers!r}; give one answer for each of {one_of(labels)}, and no other"
+        )
+
+
+def ask_baseline(prepared: Prepared, settings: Settings, offline: bool) -> dict[str, Baseline]:
+    """The untrained backbone's zero-shot answers as a baseline, where they are asked for (`settings.answers`)."""
+    if settings.answers is None:
+        return {}
+    named = prepared.splits.named()
+    split = "test" if "test" in named else "validation"
+    backbone = load_backbone(settings.backbone, offline)
+    answers = parse_answers(settings.answers)
+    started = time.perf_counter()
+    found = ask(backbone, named[split], {label: answers[label] for label in prepared.labels}, write=False)
+    seconds = time.perf_counter() - started
+    ids = {label: label_id for label_id, label in enumerate(prepared.labels)}
+    predicted = np.array([ids[label] for label in found.predicted], dtype=np.int64)
+    note = "ask: the bare backbone's answer of the larger probability to chapter 6's question, without any training"
+    return {"ask": Baseline({split: found.scored}, {split: predicted}, 0.0, seconds, note)}
+
+
 def measure_baselines(prepared: Prepared, seed: int) -> dict[str, Baseline]:
     """The baselines, trained on the same train rows and measured on the other splits."""
     named = prepared.splits.named()
@@ -130,13 +183,14 @@ def measure_baselines(prepared: Prepared, seed: int) -> dict[str, Baseline]:
     return run_baselines(named["train"].texts, labels_of(named["train"]), rows, list(prepared.labels), seed)
 
 
-def _verdict(prepared: Prepared, told: Scored, baselines: Mapping[str, Baseline], headline: str) -> Verdict | None:
+def _verdict(
+    prepared: Prepared, told: Scored, baselines: Mapping[str, Baseline], headline: str, groups: NDArray[np.intp]
+) -> Verdict | None:
     there = {name: one for name, one in baselines.items() if headline in one.predicted}
-    n_predicted = sum(len(rows) for one in there.values() for rows in one.predicted.values()) / max(1, len(there))
-    seconds = {name: one.predict_s / n_predicted for name, one in there.items() if n_predicted}
+    seconds = {name: one.predict_s / sum(map(len, one.predicted.values())) for name, one in there.items()}
     seconds["ours"] = _seconds_per_text(prepared, headline)
     predicted = {name: one.predicted[headline] for name, one in there.items()}
-    return judge(told.label_ids, told.predicted, predicted, seconds_per_row=seconds)
+    return judge(told.label_ids, told.predicted, predicted, seconds_per_row=seconds, groups=groups)
 
 
 def _seconds_per_text(prepared: Prepared, split: str) -> float:
@@ -151,7 +205,7 @@ def _calibration(prepared: Prepared, told: Scored, logits: NDArray[np.float32], 
     temperature = prepared.classifier.config.temperature
     raw = log_softmax(logits)
     before = compute_metrics(
-        told.label_ids, prepared.labels, log_probs=raw, predicted_ids=told.predicted, intervals=True
+        told.label_ids, prepared.labels, log_probs=raw, predicted_ids=raw.argmax(1), intervals=True
     )
     return {
         "temperature": temperature,
@@ -185,7 +239,9 @@ def _without(rows: NDArray[np.bool_], scored: Scored) -> dict[str, Any]:
     }
 
 
-def _keys(prepared: Prepared, told: Scored, split: str, leaked: NDArray[np.bool_] | None) -> dict[str, Sequence[str]]:
+def _keys(
+    prepared: Prepared, told: Scored, split: str, leaked: NDArray[np.bool_] | None, slice_by: str | None
+) -> dict[str, Sequence[str]]:
     examples = prepared.splits.named()[split]
     keys: dict[str, Sequence[str]] = {
         "label": [prepared.labels[label_id] for label_id in told.label_ids],
@@ -194,5 +250,5 @@ def _keys(prepared: Prepared, told: Scored, split: str, leaked: NDArray[np.bool_
     if leaked is not None and leaked.any():
         keys["near train"] = ["a text like it is in train" if one else "no text like it is in train" for one in leaked]
     if examples.slices is not None:
-        keys["column"] = examples.slices
+        keys[slice_by or "slice"] = examples.slices
     return keys

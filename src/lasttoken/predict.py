@@ -140,7 +140,8 @@ class Predictor:
         log_probs = self.log_probs(encoded, progress)
         probs, decision = np.exp(log_probs), self.classifier.config.decision
         answered = decision.answers(log_probs)
-        given = np.where(answered, decision.decide(log_probs), log_probs.argmax(1)) if len(probs) else []
+        best = log_probs.argmax(1) if len(probs) else np.empty(0, np.int64)
+        given = np.where(answered, decision.decide(log_probs), best) if len(probs) else best
         return [
             Prediction(
                 label=self.labels[label_id] if answers else None,

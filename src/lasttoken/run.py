@@ -10,12 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lasttoken.checkpoint import save_classifier
 from lasttoken.config import Settings
@@ -23,18 +25,25 @@ from lasttoken.data.files import Examples
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.splits import Splits, read_splits, write_splits
 from lasttoken.errors import RunError, SettingsError
+from lasttoken.judging import Judged, ask_baseline, check_judging, judge_training, measure_baselines, settle
 from lasttoken.model.pretrained import load_backbone
 from lasttoken.predict import Predictor
+from lasttoken.predictions import write_predictions
+from lasttoken.repeats import SIZES, run_folds, run_learning_curve, run_seeds
+from lasttoken.report.card import render_card
 from lasttoken.report.curves import draw_curves
 from lasttoken.report.page import render_report
+from lasttoken.report.plots import draw_plots
 from lasttoken.rundir import RunDir
 from lasttoken.runtime import Machine, pick_machine, quicken_cpu, stop_on_signal
 from lasttoken.storage import write_text
-from lasttoken.summary import measure, measure_baselines, metrics_json, report_facts, versions
+from lasttoken.summary import metrics_json, report_facts, versions
 from lasttoken.talk import Talk
+from lasttoken.track import Tracker, open_tracker
 from lasttoken.training.features import FeatureCache, TrunkPass
 from lasttoken.training.loop import Hooks, Line, Outcome, Split, State, Trainer
 from lasttoken.training.prepare import Prepared, fingerprint, prepare
+from lasttoken.training.repeat import Repeater
 from lasttoken.training.resume import restore_training, save_training
 
 CHECKPOINT_EVERY_S = 30.0
@@ -102,7 +111,7 @@ def train_run(
     machine = pick_machine(settings.device, settings.precision)
     with clock.part("data"):
         if run_dir and resuming:
-            splits = read_splits(run_dir.splits, text=("text",), label="label")
+            splits = _read_splits(run_dir, settings)
         else:
             splits = _gather(data, validation, test, settings, talk)
     with clock.part("load"):
@@ -110,6 +119,8 @@ def train_run(
     settings = settings.with_rate_for(backbone.config.n_embd)
     with clock.part("encode"):
         prepared = prepare(splits, backbone, settings, machine, talk.say)
+    check_judging(settings, prepared.labels)
+    tracker = open_tracker(settings.track, out or Path()) if settings.track else None
     cache = None if settings.no_cache else FeatureCache(settings.cache_limit_bytes)
     with clock.part("trunk"):
         trunk = TrunkPass(prepared.classifier, machine, cache=cache, say=talk.say)
@@ -121,7 +132,8 @@ def train_run(
             )
         run_dir.clear()
         write_splits(splits, run_dir.splits)
-        run_dir.write_toml(_run_toml(data, settings, machine, trunk.hash, belongs_to))
+        counts = {"label_counts": splits.label_counts} if splits.label_counts else {}
+        run_dir.write_toml({**_run_toml(data, settings, machine, trunk.hash, belongs_to), **counts})
     if run_dir and resuming and run_dir.read_toml().get("fingerprint") != belongs_to:
         raise RunError(
             f"{run_dir.path} was started with other data, settings or weights than these; "
@@ -129,13 +141,35 @@ def train_run(
         )
     with clock.part("trunk"):
         features = _features(prepared, trunk, talk)
-    trainer = Trainer(prepared.classifier, features, settings, machine, checkpoint_every_s=checkpoint_every_s)
+    again = settings.seeds > 1 or settings.folds or settings.learning_curve
+    repeater = Repeater(prepared, features) if again else None
+    trainer = Trainer(
+        prepared.classifier,
+        features,
+        settings,
+        machine,
+        checkpoint_every_s=checkpoint_every_s,
+        label_counts=label_counts_of(prepared),
+    )
+    if tracker:
+        tracker.start(settings.to_toml(), out.name if out else _name_of(data))
     with clock.part("tail"):
-        outcome = _train(trainer, belongs_to, run_dir, resuming, talk)
+        outcome = _train(trainer, belongs_to, run_dir, resuming, tracker, talk)
     del trainer  # AdamW's moments; what comes now needs the room
     if outcome.stopped:
         talk.say(f"{STOPPED[outcome.stopped]} (step {outcome.kept_step:,})")
-    metrics = _finish(prepared, features, settings, outcome, run_dir, _name_of(data), clock)
+    judged = _judge(prepared, features, settings, outcome, offline, clock)
+    for sentence in judged.warnings:
+        talk.say(sentence)
+    more = {}
+    if repeater and outcome.stopped != "interrupted":
+        with clock.part("repeats"):
+            more = _repeat(repeater, prepared, settings, judged, talk)
+    metrics = metrics_json(prepared, outcome, judged, clock.seconds, more)
+    if run_dir:
+        _write(run_dir, prepared, settings, outcome, judged, metrics, _name_of(data))
+    if tracker:
+        tracker.finish(metrics, run_dir.path / "report.html" if run_dir else None)
     return TrainedRun(prepared.predictor, metrics, outcome.history, out)
 
 
@@ -150,6 +184,13 @@ def _can_resume(run_dir: RunDir | None, resume: bool, talk: Talk) -> bool:
         return True
     talk.say(f"nothing to resume in {run_dir.path}: training starts from the beginning")
     return False
+
+
+def _read_splits(run_dir: RunDir, settings: Settings) -> Splits:
+    """The splits of a run that goes on, and what is not in their files."""
+    slice_by = "slice" if settings.slice_by else None
+    splits = read_splits(run_dir.splits, text=("text",), label="label", slice_by=slice_by)
+    return replace(splits, label_counts=run_dir.read_toml().get("label_counts"))
 
 
 def _gather(
@@ -199,7 +240,15 @@ def _features(prepared: Prepared, trunk: TrunkPass, talk: Talk) -> dict[str, Spl
         }
 
 
-def _train(trainer: Trainer, belongs_to: str, run_dir: RunDir | None, resuming: bool, talk: Talk) -> Outcome:
+def label_counts_of(prepared: Prepared) -> NDArray[np.int64] | None:
+    """Rows of each label [K] in train before it was thinned; None where it was not."""
+    counts = prepared.splits.label_counts
+    return None if counts is None else np.array([counts[label] for label in prepared.labels], dtype=np.int64)
+
+
+def _train(
+    trainer: Trainer, belongs_to: str, run_dir: RunDir | None, resuming: bool, tracker: Tracker | None, talk: Talk
+) -> Outcome:
     """Run the loop, from the beginning or from the run's last state."""
     if run_dir and resuming and run_dir.resume_file.is_file():
         restore_training(trainer, run_dir.resume_file, belongs_to)
@@ -213,7 +262,7 @@ def _train(trainer: Trainer, belongs_to: str, run_dir: RunDir | None, resuming: 
     remaining = trainer.total_steps - trainer.state.step
     with stop_on_signal() as should_stop, talk.bar("training", remaining) as advance:
         trainer.hooks = Hooks(
-            on_line=_tell_lines(run_dir, talk),
+            on_line=_tell_lines(run_dir, tracker, talk),
             on_step=lambda state: advance(1, _beside_bar(state)),
             should_stop=should_stop,
             save=(lambda at: save_training(at, run_dir.resume_file, belongs_to)) if run_dir else None,
@@ -221,37 +270,78 @@ def _train(trainer: Trainer, belongs_to: str, run_dir: RunDir | None, resuming: 
         return trainer.run()
 
 
-def _finish(
+def _judge(
+    prepared: Prepared, features: dict[str, Split], settings: Settings, outcome: Outcome, offline: bool, clock: Clock
+) -> Judged:
+    """Calibrate the kept weights and hold them against the baselines."""
+    prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
+    with clock.part("evaluate"):
+        logits = settle(prepared, features, settings)
+    with clock.part("baselines"):
+        baselines = measure_baselines(prepared, settings.seed) | ask_baseline(prepared, settings, offline)
+    with clock.part("judge"):
+        return judge_training(prepared, features, logits, outcome, baselines, settings.slice_by)
+
+
+def _repeat(repeater: Repeater, prepared: Prepared, settings: Settings, judged: Judged, talk: Talk) -> dict[str, Any]:
+    """The trainings beside the run's own: seeds or folds, and sizes of train."""
+    labels, headline = prepared.labels, judged.headline
+    found: dict[str, Any] = {}
+    n_trainings = settings.seeds - 1 + settings.folds + len(SIZES) * settings.learning_curve
+    with stop_on_signal() as should_stop, talk.bar("training again", n_trainings) as advance:
+
+        def done(n: int) -> None:
+            if should_stop():
+                raise KeyboardInterrupt
+            advance(n, "")
+
+        try:
+            if settings.seeds > 1:
+                first = judged.told.metrics
+                found["repeats"] = run_seeds(repeater, settings, headline, labels, first, done, should_stop)
+            if settings.folds:
+                found["folds"] = run_folds(repeater, settings, labels, done, should_stop)
+                found.setdefault("repeats", found["folds"])
+            if settings.learning_curve:
+                baseline = judged.verdict.baseline if judged.verdict else "tfidf-logreg"
+                baseline = baseline if baseline != "ask" else "tfidf-logreg"
+                found["learning_curve"] = run_learning_curve(
+                    repeater, settings, headline, labels, baseline, done, should_stop
+                )
+        except KeyboardInterrupt:
+            talk.say("interrupted: the run is complete, without the trainings beside it")
+    return found
+
+
+def _write(
+    run_dir: RunDir,
     prepared: Prepared,
-    features: dict[str, Split],
     settings: Settings,
     outcome: Outcome,
-    run_dir: RunDir | None,
+    judged: Judged,
+    metrics: dict[str, Any],
     source: str,
-    clock: Clock,
-) -> dict[str, Any]:
-    """Evaluate the kept weights, run the baselines, write everything that is left to write: metrics.json last."""
-    prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
-    if run_dir:
-        save_classifier(run_dir.path, prepared.classifier, prepared.predictor.tokenizer)
-    with clock.part("evaluate"):
-        measured = measure(prepared, features)
-    with clock.part("baselines"):
-        baselines = measure_baselines(prepared, settings.seed)
-    metrics = metrics_json(prepared, outcome, measured, baselines, clock.seconds)
-    if run_dir:
-        run_dir.write_history(outcome.history)
-        curves = draw_curves(outcome.history, run_dir.path / "curves", len(prepared.splits.train))
-        facts = report_facts(prepared, settings, outcome, metrics, baselines, curves, source)
-        write_text(run_dir.path / "report.html", render_report(facts))
-        run_dir.write_metrics(metrics)
-    return metrics
+) -> None:
+    """Write everything that is left to write: metrics.json last."""
+    save_classifier(run_dir.path, prepared.classifier, prepared.predictor.tokenizer)
+    run_dir.write_history(outcome.history)
+    for name, scored in judged.scored.items():
+        if name != "train":
+            write_predictions(run_dir.predictions / f"{name}.csv", prepared.labels, scored, judged.baselines, name)
+    curves = draw_curves(outcome.history, run_dir.path / "curves", len(prepared.splits.train))
+    facts = report_facts(prepared, settings, outcome, judged, metrics, curves, source)
+    facts["curves"] |= draw_plots(facts, run_dir.path / "curves")
+    write_text(run_dir.path / "report.html", render_report(facts))
+    write_text(run_dir.path / "README.md", render_card(facts))
+    run_dir.write_metrics(metrics)
 
 
-def _tell_lines(run_dir: RunDir | None, talk: Talk) -> Callable[[Line], None]:
+def _tell_lines(run_dir: RunDir | None, tracker: Tracker | None, talk: Talk) -> Callable[[Line], None]:
     def tell(line: Line) -> None:
         if run_dir:
             run_dir.append_history(line)
+        if tracker:
+            tracker.line(line)
         talk.say(line_in_words(line))
 
     return tell

@@ -1,7 +1,7 @@
 """The folder that a run leaves. It is finished when metrics.json exists, which is written last.
 
 run.toml  splits/  history.jsonl  resume.safetensors (while it trains)
-config.json  model.safetensors  tokenizer.json  curves/  report.html  metrics.json
+config.json  model.safetensors  tokenizer.json  predictions/  curves/  report.html  README.md  metrics.json
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ FILES = (
     "model.safetensors",
     "tokenizer.json",
     "report.html",
+    "README.md",
 )
-FOLDERS = ("splits", "curves")
+FOLDERS = ("splits", "curves", "predictions")
 FINAL = "metrics.json"
 
 
@@ -43,6 +44,11 @@ class RunDir:
     def splits(self) -> Path:
         """train.csv, validation.csv, test.csv."""
         return self.path / "splits"
+
+    @property
+    def predictions(self) -> Path:
+        """validation.csv, test.csv: what was answered for each row of those splits, in their order."""
+        return self.path / "predictions"
 
     @property
     def resume_file(self) -> Path:

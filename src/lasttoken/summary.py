@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import islice
 from platform import python_version
 from typing import Any
 
-from lasttoken.config import METRICS, Settings
+import numpy as np
+
+from lasttoken.config import METRICS, RECIPES, Settings, flag_of
+from lasttoken.data.files import Examples
 from lasttoken.data.gather import shared_with_train
 from lasttoken.data.splits import label_counts, labels_of
-from lasttoken.evaluation.baselines import Baseline, run_baselines
-from lasttoken.evaluation.metrics import Metrics, compute_metrics
-from lasttoken.predict import log_softmax
-from lasttoken.training.loop import Outcome, Split, tail_logits
+from lasttoken.evaluation.intervals import wilson_interval
+from lasttoken.evaluation.precision_recall import precision_recall_curve
+from lasttoken.explain import explain
+from lasttoken.judging import Judged, Scored
+from lasttoken.training.loop import Outcome
 from lasttoken.training.prepare import Prepared
 
 VERSIONS_OF = ("lasttoken", "torch", "numpy", "tokenizers", "safetensors", "scikit-learn")
+N_ERRORS, N_UNSURE, N_EXPLAINED = 20, 10, 10  # examples in the report
+LONGEST_EXPLAINED = 2000  # characters
+N_LISTED = 20  # rows of each of the audit's lists
+MAX_CURVES = 20  # labels with a curve of precision and recall
 
 
 def versions() -> dict[str, str]:
@@ -25,41 +37,26 @@ def versions() -> dict[str, str]:
     return {"python": python_version()} | {name: version(name) for name in VERSIONS_OF}
 
 
-def measure(prepared: Prepared, splits: Mapping[str, Split]) -> dict[str, Metrics]:
-    """The classifier's metrics on each split, from its features."""
-    machine = prepared.predictor.machine
-    return {
-        name: compute_metrics(
-            split.label_ids,
-            prepared.labels,
-            log_probs=log_softmax(tail_logits(prepared.classifier, split.source, machine)),
-            intervals=True,
-        )
-        for name, split in splits.items()
-    }
-
-
-def measure_baselines(prepared: Prepared, seed: int) -> dict[str, Baseline]:
-    """The baselines, trained on the same train rows and measured on the other splits."""
-    named = prepared.splits.named()
-    rows = {name: (examples.texts, labels_of(examples)) for name, examples in named.items() if name != "train"}
-    return run_baselines(named["train"].texts, labels_of(named["train"]), rows, list(prepared.labels), seed)
-
-
 def metrics_json(
-    prepared: Prepared,
-    outcome: Outcome,
-    measured: Mapping[str, Metrics],
-    baselines: Mapping[str, Baseline],
-    timing_s: Mapping[str, float],
+    prepared: Prepared, outcome: Outcome, judged: Judged, timing_s: Mapping[str, float], more: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The content of metrics.json, which other programs rely on."""
+    """The content of metrics.json, which other programs rely on. `more`: repeats and learning curve, if any."""
+    calibration = judged.calibration or {}
     return {
-        "splits": {name: metrics.to_json() for name, metrics in measured.items()},
+        "splits": {name: scored.metrics.to_json() for name, scored in judged.scored.items()},
         "baselines": {
             name: {split: metrics.to_json() for split, metrics in baseline.metrics.items()}
-            for name, baseline in baselines.items()
+            for name, baseline in judged.baselines.items()
         },
+        "verdict": judged.verdict.to_json() if judged.verdict else None,
+        "warnings": judged.warnings,
+        "unleaked": judged.unleaked,
+        "calibration": {name: value for name, value in calibration.items() if not name.startswith("bins")},
+        "decision": prepared.classifier.config.decision.in_words(prepared.labels),
+        "answered": _answered(judged.told),
+        "slices": [one.to_json() for one in judged.slices],
+        "audit": {"findings": list(judged.audit.findings()), "notes": list(judged.audit.notes())},
+        **more,
         "timing_s": {name: round(seconds, 3) for name, seconds in timing_s.items()},
         "examples": {name: len(examples) for name, examples in prepared.splits.named().items()},
         "shared_with_train": shared_with_train(prepared.splits),
@@ -69,18 +66,32 @@ def metrics_json(
     }
 
 
+def _answered(told: Scored) -> dict[str, Any]:
+    """The rows of the headline split that the classifier is sure enough of to answer."""
+    correct = told.correct[told.answered]
+    n, n_correct = len(correct), int(correct.sum())
+    return {
+        "n": n,
+        "share": n / len(told.answered),
+        "accuracy": n_correct / n if n else None,
+        "accuracy_ci95": list(wilson_interval(n_correct, n)),
+    }
+
+
 def report_facts(
     prepared: Prepared,
     settings: Settings,
     outcome: Outcome,
+    judged: Judged,
     metrics: Mapping[str, Any],
-    baselines: Mapping[str, Baseline],
     curves: Mapping[str, str],
     source: str,
 ) -> dict[str, Any]:
     """The facts of report.html, see `render_report`. `source` names the data."""
-    headline = "test" if "test" in metrics["splits"] else "validation"
+    headline = judged.headline
     best = f"{'lowest' if METRICS[settings.metric] == 'min' else 'highest'} validation {settings.metric}"
+    named = prepared.splits.named()
+    rule = prepared.classifier.config.decision
     return {
         "title": f"{source} with {settings.backbone}",
         "run": {
@@ -92,21 +103,143 @@ def report_facts(
             "kept": f"the weights of step {outcome.kept_step:,} ({best if settings.keep == 'best' else 'the last'})",
         },
         "headline": {"split": headline, "metrics": metrics["splits"][headline]},
+        "verdict": metrics["verdict"],
+        "warnings": judged.warnings,
+        "unleaked": judged.unleaked,
+        "decision": None if rule.is_default else {"sentence": _decision_in_words(prepared, metrics)},
         "splits": metrics["splits"],
         "baselines": metrics["baselines"],
-        "baseline_notes": [baseline.note for baseline in baselines.values() if baseline.note],
+        "baseline_notes": [baseline.note for baseline in judged.baselines.values() if baseline.note],
+        "audit": _audit_facts(judged),
+        "calibration": judged.calibration,
+        "pr_curve": _pr_curves(prepared, judged.told),
+        "slices": metrics["slices"],
+        **_example_facts(prepared, judged),
         "data": {
-            "counts": {name: label_counts(examples) for name, examples in prepared.splits.named().items()},
+            "counts": {name: label_counts(examples) for name, examples in named.items()},
             "notes": [*prepared.splits.notes, *prepared.notes],
             "shared_with_train": metrics["shared_with_train"],
+            "hashes": {name: hash_of(examples) for name, examples in named.items()},
             "tokens": {
                 "longest_train": prepared.encoded["train"].longest,
                 "cut_texts": int(sum(encoded.cut.sum() for encoded in prepared.encoded.values())),
                 "cut_tokens": sum(encoded.n_cut_tokens for encoded in prepared.encoded.values()),
             },
         },
+        "repeats": metrics.get("repeats"),
+        "learning_curve": metrics.get("learning_curve"),
+        "command": _command(settings, source, prepared.classifier.gpt.config.n_embd),
         "settings": settings.to_toml(),
         "versions": versions(),
         "timing_s": metrics["timing_s"],
         "curves": dict(curves),
     }
+
+
+def _decision_in_words(prepared: Prepared, metrics: Mapping[str, Any]) -> str:
+    sentence = prepared.classifier.config.decision.in_words(prepared.labels)
+    answered = metrics["answered"]
+    if not prepared.classifier.config.decision.abstain_below:
+        return sentence
+    if not answered["n"]:
+        return f"{sentence}: no text is answered"
+    return f"{sentence}: {answered['share']:.1%} are answered, {answered['accuracy']:.1%} of them right"
+
+
+def hash_of(examples: Examples) -> str:
+    """sha256 of the rows' texts and labels, in their order: two runs with the same were measured on the same rows."""
+    digest = hashlib.sha256()
+    for text, label in zip(examples.texts, labels_of(examples), strict=True):
+        for part in (text, label):
+            content = part.encode("utf-8", "surrogatepass")
+            digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()
+
+
+def _audit_facts(judged: Judged) -> dict[str, Any]:
+    lists = []
+    for title, rows in judged.audit.lists().items():
+        shown = [_listed(row) for row in islice(rows, N_LISTED)]
+        lists.append({"title": title[:1].upper() + title[1:], "sentence": "", "n": len(rows), "rows": shown})
+    return {"sentences": list(judged.audit.sentences()), "lists": lists}
+
+
+def _listed(row: Sequence[str]) -> dict[str, str]:
+    """A row of an audit's list, see Audit.lists: a leak's has the row that it repeats."""
+    if len(row) == 4:
+        return {"where": f"{row[0]}, like {row[2]}", "text": row[1], "label": ""}
+    if len(row) == 3:
+        return {"where": row[0], "text": row[2], "label": row[1]}
+    return {"where": row[0], "text": row[1], "label": ""}
+
+
+def _pr_curves(prepared: Prepared, told: Scored) -> dict[str, Any]:
+    """Of each label that occurs; of the rarest ones where there are many."""
+    n_rows = np.bincount(told.label_ids, minlength=len(prepared.labels))
+    occurring = [label_id for label_id in np.argsort(n_rows, kind="stable").tolist() if n_rows[label_id]]
+    per_label = {one.label: one for one in told.metrics.per_label}
+    found = {}
+    for label_id in sorted(occurring[:MAX_CURVES]):
+        label = prepared.labels[label_id]
+        curve = precision_recall_curve(told.label_ids == label_id, told.log_probs[:, label_id])
+        found[label] = {
+            "precision": curve.precision,
+            "recall": curve.recall,
+            "average_precision": per_label[label].average_precision,
+            "n": int(n_rows[label_id]),
+        }
+    return found
+
+
+def _example_facts(prepared: Prepared, judged: Judged) -> dict[str, Any]:
+    """The surest errors and the least sure answers of the headline split, the first of them with their words."""
+    told, labels = judged.told, prepared.labels
+    texts = prepared.splits.named()[judged.headline].texts
+    rows = np.arange(len(texts))
+    score = np.exp(told.log_probs[rows, told.predicted])
+    wrong = rows[~told.correct]
+    ordered = np.sort(told.log_probs, axis=1)
+    margin = ordered[:, -1] - ordered[:, -2]
+
+    def facts(row: int, explained: bool) -> dict[str, Any]:
+        return {
+            "row": int(row) + 1,
+            "text": texts[row],
+            "label": labels[told.label_ids[row]],
+            "predicted": labels[told.predicted[row]],
+            "score": float(score[row]),
+            "words": _words(prepared, texts[row], labels[told.predicted[row]]) if explained else None,
+        }
+
+    errors = wrong[np.argsort(-score[wrong], kind="stable")][:N_ERRORS]
+    unsure = np.argsort(margin, kind="stable")[:N_UNSURE]
+    return {
+        "errors": [facts(row, at < N_EXPLAINED) for at, row in enumerate(errors.tolist())],
+        "unsure": [facts(row, False) for row in unsure.tolist()],
+    }
+
+
+def _words(prepared: Prepared, text: str, label: str) -> list[list[Any]] | None:
+    if len(text) > LONGEST_EXPLAINED:
+        return None
+    return [[word.text, word.value] for word in explain(prepared.predictor, text, label=label).words]
+
+
+def _command(settings: Settings, source: str, n_embd: int) -> str:
+    """The command that trains this again: what differs from the recipe, as flags."""
+    usual = {item.name: item.default for item in fields(Settings)} | RECIPES[settings.recipe]
+    if usual["learning_rate"] is None:
+        usual["learning_rate"] = replace(settings, learning_rate=None).with_rate_for(n_embd).learning_rate
+    parts = ["lasttoken", "train", source]
+    parts += ["--recipe", settings.recipe] if settings.recipe != "default" else []
+    for name, value in settings.to_toml().items():
+        if name == "recipe" or (tuple(value) if isinstance(value, list) else value) == usual[name]:
+            continue
+        if isinstance(value, bool):
+            flag = next(item.metadata["flag"] for item in fields(Settings) if item.name == name) or flag_of(name)
+            on, _, off = flag.partition("/")
+            parts.append(on if value or not off else off)
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            parts += [flag_of(name), str(one)]
+    return shlex.join(parts)

@@ -288,7 +288,7 @@ def test_shared_texts_of_given_splits_are_said(backbone: Path, tmp_path: Path) -
     with files["test"].open("a", encoding="utf-8") as file:
         file.write(files["train"].read_text("utf-8").splitlines()[1] + "\n")
     answer = train(tmp_path / "mine", backbone, tmp_path / "run")
-    assert "1 of the 11 test texts are also in train" in answer.err
+    assert "1 row of test is in train too" in answer.err
     assert read_metrics(tmp_path / "run")["shared_with_train"] == {"validation": 0, "test": 1}
 
 

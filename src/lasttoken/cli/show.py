@@ -54,5 +54,12 @@ def print_metrics(metrics: dict[str, Any], out: Path | None, talk: Talk) -> None
         if last in splits:
             table.add_row(last, name, *accuracy_cells(splits[last]))
     Console(width=100).print(table)
+    if verdict := metrics.get("verdict"):
+        print(verdict["sentences"][0])
+    if repeats := metrics.get("repeats"):
+        mean, sd = percent(repeats["mean"]["accuracy"]), percent(repeats["sd"]["accuracy"])
+        print(f"over {len(repeats['runs'])} {repeats['kind']}: accuracy {mean} ± {sd} (mean ± standard deviation)")
+    if curve := metrics.get("learning_curve"):
+        print(curve["sentence"])
     if out:
         talk.say(f"run: {out}")

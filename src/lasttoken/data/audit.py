@@ -181,6 +181,7 @@ class Audit:
         return [
             f"{counted(sum(kinds.values()), f'row of {split} is', f'rows of {split} are')} in {earlier} too: "
             + ", ".join(f"{n:,} {KINDS[kind]}" for kind, n in kinds.items() if n)
+            + f"; the figures of {split} flatter"
             for (split, earlier), kinds in self.n_leaks().items()
         ]
 

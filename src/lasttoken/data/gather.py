@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lasttoken.config import Settings
+from lasttoken.data.audit import audit
 from lasttoken.data.book import book_splits, split_as_chapter
 from lasttoken.data.files import Examples, read_examples, warn_about_labels
 from lasttoken.data.splits import (
@@ -55,11 +56,8 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
         [*splits.notes, *warn_about_labels(label for e in splits.named().values() for label in e.labels or [])]
     ):
         say(sentence)
-    for name, n in shared_with_train(splits).items():
-        if n:
-            say(
-                f"{n:,} of the {len(splits.named()[name]):,} {name} texts are also in train: the {name} figures flatter"
-            )
+    for sentence in audit(splits.named()).findings():
+        say(sentence)
     return splits
 
 
@@ -93,7 +91,8 @@ def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> S
     for name in ("validation", "test"):
         if path := getattr(settings, name):
             examples = read_examples(Path(path), **columns)
-            splits = replace(splits, notes=(*splits.notes, *examples.notes), **{name: examples})
+            splits = replace(splits, notes=(*splits.notes, *examples.notes))
+            splits = replace(splits, validation=examples) if name == "validation" else replace(splits, test=examples)
     return splits
 
 

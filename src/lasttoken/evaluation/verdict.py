@@ -90,8 +90,8 @@ def _sentence(verdict: Verdict) -> str:
 def _behind(found: Difference, n: int) -> str:
     return (
         f"Of the {n:,} rows, {found.n_only_a:,} are right only with the GPT and {found.n_only_b:,} only with the "
-        f"baseline (95 % interval of the paired difference; exact McNemar p = {found.p_value:.2g}). The best baseline was "
-        "chosen on these same rows, which favours it."
+        f"baseline (95 % interval of the paired difference; exact McNemar p = {found.p_value:.2g}). The best baseline "
+        "was chosen on these same rows, which favours it."
     )
 
 

@@ -53,4 +53,4 @@ def prior_shift(n_rows: NDArray[np.int64]) -> NDArray[np.float32]:
     >>> [f"{shift:.3f}" for shift in prior_shift(np.array([3, 1]))]
     ['0.405', '-0.693']
     """
-    return np.log(len(n_rows) * n_rows / n_rows.sum()).astype(np.float32)
+    return np.asarray(np.log(len(n_rows) * n_rows / n_rows.sum()), dtype=np.float32)

@@ -274,7 +274,7 @@ class Trainer:
     def logits(self, source: FeatureSource, rows: list[int] | None = None) -> NDArray[np.float32]:
         """Logits [N, K] of some rows of a split, or of all, in their order."""
         found = tail_logits(self.classifier, source, self.machine, rows)
-        return found if self.shift is None else found + self.shift
+        return found if self.shift is None else np.asarray(found + self.shift, dtype=np.float32)
 
     def _follow_best(self, line: Line) -> None:
         metric = self.settings.metric
