@@ -105,7 +105,7 @@ def report_facts(
         "headline": {"split": headline, "metrics": metrics["splits"][headline]},
         "verdict": metrics["verdict"],
         "warnings": judged.warnings,
-        "unleaked": judged.unleaked,
+        "unleaked": {name: one for name, one in judged.unleaked.items() if one["n"]},
         "decision": None if rule.is_default else {"sentence": _decision_in_words(prepared, metrics)},
         "splits": metrics["splits"],
         "baselines": metrics["baselines"],

@@ -235,8 +235,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_rate(
     losses: list[Tensor] = []
     cross_entropy = F.cross_entropy
 
-    def broken(logits: Tensor, label_ids: Tensor) -> Tensor:
-        losses.append(cross_entropy(logits, label_ids))
+    def broken(logits: Tensor, label_ids: Tensor, weight: Tensor | None = None) -> Tensor:
+        losses.append(cross_entropy(logits, label_ids, weight))
         return losses[-1] * value if len(losses) == 8 else losses[-1]
 
     monkeypatch.setattr(F, "cross_entropy", broken)
