@@ -69,7 +69,19 @@ def test_help_names_every_command_and_exits_with_0() -> None:
     assert done.returncode == 0
     assert done.stderr == b""
     commands = [line.split()[0] for line in done.stdout.decode().split("Commands:")[1].splitlines() if line.strip()]
-    assert commands == ["demo", "fetch", "split", "train", "audit", "predict", "evaluate", "info", "generate", "ask", "explain"]
+    assert commands == [
+        "demo",
+        "fetch",
+        "split",
+        "train",
+        "audit",
+        "predict",
+        "evaluate",
+        "info",
+        "generate",
+        "ask",
+        "explain",
+    ]
 
 
 def test_no_arguments_is_a_usage_error_that_shows_the_help() -> None:

@@ -41,7 +41,7 @@ def test_the_chapter_s_split_is_easy_for_cheap_models(shared_dir: Path) -> None:
     folder = shared_dir / "data" / "sms-spam" / "book-split"
     train, test = (read(folder / f"{name}.csv", "Text", "Label") for name in ("train", "test"))
     found = run_baselines(*train, {"test": test}, ["0", "1"], seed=123)
-    assert list(found) == ["majority", "tfidf-logreg", "char-ngrams"]
+    assert list(found) == ["majority", "length-only", "tfidf-logreg", "char-ngrams"]
     accuracy = {name: one.metrics["test"].accuracy for name, one in found.items()}
     assert 0.45 < accuracy["majority"] < 0.55
     assert accuracy["tfidf-logreg"] >= 0.96
@@ -78,9 +78,9 @@ def test_texts_without_words_skip_the_words_only() -> None:
     assert found["majority"].metrics["test"].accuracy == 0.5
 
 
-def test_blank_texts_skip_all_but_the_majority() -> None:
+def test_blank_texts_have_nothing_but_a_length() -> None:
     found = run(both(["", " "], ["\n", ""]))
-    assert [name for name, one in found.items() if one.metrics] == ["majority"]
+    assert [name for name, one in found.items() if one.metrics] == ["majority", "length-only"]
 
 
 def test_one_train_label_skips_all_but_the_majority() -> None:

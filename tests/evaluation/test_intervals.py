@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from coverage import wilson_coverage
@@ -94,7 +96,9 @@ def test_the_mean_s_interval_is_student_s_and_the_same_for_the_same_seed() -> No
     assert found == mean_interval(values, strata, 0) != mean_interval(values, strata, 1)
     many = np.tile(values, 60)
     half = 1.96 * many.std(ddof=1) / len(many) ** 0.5
-    assert mean_interval(many, np.zeros(len(many), np.int64), 0) == pytest.approx((many.mean() - half, many.mean() + half))
+    assert mean_interval(many, np.zeros(len(many), np.int64), 0) == pytest.approx(
+        (many.mean() - half, many.mean() + half)
+    )
 
 
 def test_what_was_never_wrong_may_still_be() -> None:
@@ -121,13 +125,19 @@ def rows_of(both: int, only_a: int, only_b: int, neither: int) -> tuple[list[boo
     return a, b
 
 
-@pytest.mark.parametrize(
-    ("counts", "low", "high"),
-    [((43, 0, 1, 0), -0.1185, 0.0592), ((59, 0, 0, 2), -0.0593, 0.0593)],
-)
-def test_tango_s_interval_is_a_root_of_its_score(counts: tuple[int, int, int, int], low: float, high: float) -> None:
-    found = paired_difference(*rows_of(*counts))
-    assert found.ci95 == pytest.approx((low, high), abs=2e-4)
+def tango_score(b: int, c: int, n: int, delta: float) -> float:
+    """(b - c - nΔ) / its standard deviation where the difference is Δ, with q from Tango's quadratic equation."""
+    p, q, r = 2 * n, -b - c + (2 * n - b + c) * delta, -c * delta * (1 - delta)
+    share = (math.sqrt(q * q - 4 * p * r) - q) / (2 * p)
+    return float((b - c - n * delta) / math.sqrt(n * (2 * share + delta * (1 - delta))))
+
+
+@pytest.mark.parametrize("counts", [(43, 0, 1, 0), (59, 0, 0, 2), (80, 12, 5, 3), (10, 30, 2, 8)])
+def test_tango_s_interval_is_a_root_of_its_score(counts: tuple[int, int, int, int]) -> None:
+    low, high = paired_difference(*rows_of(*counts)).ci95
+    n = sum(counts)
+    assert tango_score(counts[1], counts[2], n, low) == pytest.approx(1.959964, abs=1e-3)
+    assert tango_score(counts[1], counts[2], n, high) == pytest.approx(-1.959964, abs=1e-3)
 
 
 @given(st.integers(0, 400), st.integers(0, 400))

@@ -60,7 +60,8 @@ class Calibration:
 def bin_starts(n: int, n_bins: int = N_BINS) -> NDArray[np.int64]:
     """Where each bin of equally many of n rows starts; the first are larger by one where it does not divide."""
     n_bins = max(1, min(n_bins, n // FEWEST_IN_BIN))
-    return np.array([-(-i * n // n_bins) for i in range(n_bins)], dtype=np.int64)
+    size, larger = divmod(n, n_bins)
+    return np.array([i * size + min(i, larger) for i in range(n_bins)], dtype=np.int64)
 
 
 def top_label(log_probs: ArrayLike, label_ids: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
