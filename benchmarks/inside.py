@@ -29,7 +29,7 @@ import torch.nn.functional as F
 
 from lasttoken.config import resolve
 from lasttoken.data.book import book_splits
-from lasttoken.judging import measure_baselines
+from lasttoken.evaluation.baselines import baselines_of
 from lasttoken.model.linear import has_onednn
 from lasttoken.model.pretrained import load_backbone
 from lasttoken.predict import Predictor
@@ -150,12 +150,12 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
 
     def note(*given: Any) -> Any:
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-        return measure_baselines(*given)
+        return baselines_of(*given)
 
     settings = resolve("book", {"read": "last", "backbone": str(arguments.backbone), "device": "cpu"})
     with tempfile.TemporaryDirectory(prefix="lasttoken-bench-") as folder:
         os.environ["LASTTOKEN_CACHE"] = folder
-        with mock.patch("lasttoken.run.measure_baselines", note):
+        with mock.patch("lasttoken.run.baselines_of", note):
             train_run(arguments.data, settings, out=Path(folder) / "run")
     return {"peak_bytes": peaks[0]}
 

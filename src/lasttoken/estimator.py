@@ -18,6 +18,7 @@ from lasttoken.config import resolve
 from lasttoken.data.files import Examples, from_frame, from_lists
 from lasttoken.errors import DataError
 from lasttoken.evaluation.evaluate import evaluate
+from lasttoken.explain import Explanation, explain
 from lasttoken.predict import Prediction, Predictor
 from lasttoken.run import train_run
 from lasttoken.rundir import RunDir
@@ -120,6 +121,14 @@ class TextClassifier:
             DataError: something that is not a string.
         """
         return np.exp(self._predictor.log_probs(self._predictor.encode(_checked(texts))))
+
+    def explain(self, text: str, *, label: str | None = None, method: str | None = None) -> Explanation:
+        """Which words moved the decision for a text, see `lasttoken.explain.explain`.
+
+        Raises:
+            SettingsError: a label or method that is not known.
+        """
+        return explain(self._predictor, text, label=label, method=method)
 
     def evaluate(
         self,

@@ -19,10 +19,9 @@ from lasttoken.config import Settings
 from lasttoken.data.audit import Audit, audit, leaked_rows, likeness_of
 from lasttoken.data.files import Examples
 from lasttoken.data.likeness import Likeness
-from lasttoken.data.splits import labels_of
 from lasttoken.decision import AUTO, best_threshold, parse_decision
 from lasttoken.errors import SettingsError, one_of
-from lasttoken.evaluation.baselines import Baseline, run_baselines
+from lasttoken.evaluation.baselines import Baseline
 from lasttoken.evaluation.calibration import fit_temperature, reliability_bins
 from lasttoken.evaluation.diagnosis import diagnose
 from lasttoken.evaluation.intervals import wilson_interval
@@ -174,13 +173,6 @@ def ask_baseline(prepared: Prepared, settings: Settings, offline: bool) -> dict[
     predicted = np.array([ids[label] for label in found.predicted], dtype=np.int64)
     note = "ask: the bare backbone's answer of the larger probability to chapter 6's question, without any training"
     return {"ask": Baseline({split: found.scored}, {split: predicted}, 0.0, seconds, note)}
-
-
-def measure_baselines(prepared: Prepared, seed: int) -> dict[str, Baseline]:
-    """The baselines, trained on the same train rows and measured on the other splits."""
-    named = prepared.splits.named()
-    rows = {name: (examples.texts, labels_of(examples)) for name, examples in named.items() if name != "train"}
-    return run_baselines(named["train"].texts, labels_of(named["train"]), rows, list(prepared.labels), seed)
 
 
 def _verdict(

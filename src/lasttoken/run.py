@@ -25,7 +25,8 @@ from lasttoken.data.files import Examples
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.splits import Splits, read_splits, write_splits
 from lasttoken.errors import RunError, SettingsError
-from lasttoken.judging import Judged, ask_baseline, check_judging, judge_training, measure_baselines, settle
+from lasttoken.evaluation.baselines import baselines_of
+from lasttoken.judging import Judged, ask_baseline, check_judging, judge_training, settle
 from lasttoken.model.pretrained import load_backbone
 from lasttoken.predict import Predictor
 from lasttoken.predictions import write_predictions
@@ -210,13 +211,6 @@ def _name_of(data: Path | Examples | None) -> str:
     return name or "a table"
 
 
-def read_settings(run_dir: RunDir) -> dict[str, Any]:
-    """The settings that a run was started with."""
-    found = dict(run_dir.read_toml().get("settings", {}))
-    found.pop("data", None)
-    return found
-
-
 def _run_toml(
     data: Path | Examples | None, settings: Settings, machine: Machine, trunk: str | None, belongs_to: str
 ) -> dict[str, Any]:
@@ -278,7 +272,7 @@ def _judge(
     with clock.part("evaluate"):
         logits = settle(prepared, features, settings)
     with clock.part("baselines"):
-        baselines = measure_baselines(prepared, settings.seed) | ask_baseline(prepared, settings, offline)
+        baselines = baselines_of(prepared.splits, settings.seed) | ask_baseline(prepared, settings, offline)
     with clock.part("judge"):
         return judge_training(prepared, features, logits, outcome, baselines, settings.slice_by)
 

@@ -149,5 +149,12 @@ class RunDir:
             os.fsync(file.fileno())
 
 
+def read_settings(run_dir: RunDir) -> dict[str, Any]:
+    """The settings that a run was started with."""
+    found = dict(run_dir.read_toml().get("settings", {}))
+    found.pop("data", None)
+    return found
+
+
 def _json_line(line: Mapping[str, Any]) -> str:
     return json.dumps(line, ensure_ascii=False) + "\n"

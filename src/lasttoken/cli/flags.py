@@ -27,6 +27,11 @@ Precision = Annotated[
         "--precision", help="Number format; auto: int8 if trained so, else bfloat16 on CUDA, float32 elsewhere."
     ),
 ]
+Threshold = Annotated[
+    str | None,
+    typer.Option("--threshold", help="Answer by another rule: spam=0.9, or 0.9 to abstain below it."),
+]
+Cost = Annotated[str | None, typer.Option("--cost", help="Answer by least expected cost, such as spam:ham=5.")]
 TextColumns = Annotated[
     list[str] | None, typer.Option("--text", help="Column of the text; may be given several times.")
 ]

@@ -42,14 +42,14 @@ def accuracy_cells(metrics: dict[str, Any]) -> list[str]:
     ]
 
 
-def print_metrics(metrics: dict[str, Any], out: Path | None, talk: Talk) -> None:
+def print_metrics(metrics: dict[str, Any], out: Path | None, talk: Talk, split: str | None = None) -> None:
     """The classifier's figures with the baselines' below, for the split that counts and the others."""
     table = Table(box=None, pad_edge=False)
     for column in ("split", "classifier", "accuracy", "95% interval", "macro-F1", "n"):
         table.add_column(column, justify="left" if column in ("split", "classifier") else "right")
-    for name, split in metrics["splits"].items():
-        table.add_row(name, "GPT", *accuracy_cells(split))
-    last = list(metrics["splits"])[-1]
+    for name, found in metrics["splits"].items():
+        table.add_row(name, "GPT", *accuracy_cells(found))
+    last = split or list(metrics["splits"])[-1]
     for name, splits in metrics["baselines"].items():
         if last in splits:
             table.add_row(last, name, *accuracy_cells(splits[last]))

@@ -10,7 +10,7 @@ import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
 from lasttoken.cli.show import print_json, print_metrics, terminal
-from lasttoken.config import read_config, resolve
+from lasttoken.config import Settings, read_config, resolve
 from lasttoken.errors import SettingsError, UserError, nearest, one_of
 from lasttoken.talk import Talk
 
@@ -41,14 +41,16 @@ def train(
     checkpoint_every: Annotated[
         float, typer.Option("--checkpoint-every", help="Seconds between states that --resume goes on from.")
     ] = 30.0,
+    only_baselines: Annotated[
+        bool, typer.Option("--only-baselines", help="Measure the cheap models only, in seconds; leaves nothing.")
+    ] = False,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
     **flags: Any,
 ) -> None:
     """Train a classifier and leave a run directory: weights, figures, curves, a report."""
-    from lasttoken.run import read_settings, train_run
-    from lasttoken.rundir import RunDir
+    from lasttoken.rundir import RunDir, read_settings
 
     layers = read_config(config) if config else {}
     recorded = layers.pop("data", None)
@@ -61,6 +63,11 @@ def train(
     recipe = flags.get("recipe") or layers.get("recipe") or earlier.get("recipe") or "default"
     settings = resolve(recipe, earlier, layers, flags)
     talk = terminal(quiet)
+    if only_baselines:
+        _only_baselines(data, settings, as_json, talk)
+        return
+    from lasttoken.run import train_run
+
     run = train_run(
         data,
         settings,
@@ -75,6 +82,24 @@ def train(
         print_json({**run.metrics, "run": str(run.out)})
     else:
         print_metrics(run.metrics, run.out, talk)
+
+
+def _only_baselines(data: Path | None, settings: Settings, as_json: bool, talk: Talk) -> None:
+    from lasttoken.data.gather import gather_splits
+    from lasttoken.evaluation.baselines import baselines_of
+
+    if data is None:
+        raise SettingsError("--only-baselines needs data; name a file or a folder of splits")
+    found = baselines_of(gather_splits(data, settings, talk.say), settings.seed)
+    for baseline in found.values():
+        if baseline.note:
+            talk.say(baseline.note)
+    splits = {name: {split: one.to_json() for split, one in found[name].metrics.items()} for name in found}
+    if as_json:
+        print_json({"baselines": splits})
+        return
+    last = [split for by_split in splits.values() for split in by_split][-1]
+    print_metrics({"splits": {}, "baselines": splits}, None, talk, last)
 
 
 @with_settings(SPLIT_SETTINGS)

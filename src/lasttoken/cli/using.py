@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -13,17 +13,29 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from lasttoken.cli.flags import Device, Encoding, Json, LabelColumn, Offline, Precision, Quiet, TextColumns
+from lasttoken.cli.flags import (
+    Cost,
+    Device,
+    Encoding,
+    Json,
+    LabelColumn,
+    Offline,
+    Precision,
+    Quiet,
+    TextColumns,
+    Threshold,
+)
 from lasttoken.cli.show import accuracy_cells, percent, print_json, terminal
 from lasttoken.errors import DataError, SettingsError
 from lasttoken.talk import Talk
 
 if TYPE_CHECKING:
-    from lasttoken.predict import Prediction
+    from lasttoken.predict import Prediction, Predictor
 
 WINDOW = 4096  # rows of a file read, classified and written at a time
 OUTPUT_SUFFIXES = (".csv", ".jsonl", "")
 ADDED = ("predicted_label", "predicted_score", "truncated", "probs")  # columns of predictions; probs in JSON only
+ABSTAINED = "-"  # printed in place of a label where the classifier is not sure enough to answer
 RUN = Annotated[Path, typer.Argument(help="A run directory.")]
 BACKBONE = Annotated[str, typer.Argument(help="pocket, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder or a hub id.")]
 
@@ -48,26 +60,34 @@ def predict(
     encoding: Encoding = "utf-8",
     device: Device = "auto",
     precision: Precision = "auto",
+    threshold: Threshold = None,
+    cost: Cost = None,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Classify texts, a file, or stdin: label, score, and with --json all probabilities."""
-    from lasttoken.predict import Predictor
-
     if bool(texts) == (input is not None):
         raise SettingsError("give either texts, such as lasttoken predict RUN 'some text', or --input FILE (-: stdin)")
     _check_file_flags(input, {"--output": output, "--text": text, "--id": id})
     talk = terminal(quiet)
-    if texts is not None and texts:
+
+    def load() -> Predictor:
+        from lasttoken.predict import Predictor
+
         predictor = Predictor.load(run, device, precision)
+        predictor.answer_by(threshold, cost)
+        return predictor
+
+    if texts is not None and texts:
+        predictor = load()
         _print_predictions(texts, predictor.predict(texts), as_json, talk)
     elif input == "-":
-        predictor = Predictor.load(run, device, precision)
+        predictor = load()
         for lines in _windows(_stdin_lines(encoding), 1 if sys.stdin.isatty() else WINDOW):
             _print_predictions(lines, predictor.predict(lines), as_json, talk)
     else:
-        _predict_file(run, Path(str(input)), output, text or [], id, encoding, device, precision, as_json, talk)
+        _predict_file(load, Path(str(input)), output, text or [], id, encoding, as_json, talk)
 
 
 def _check_file_flags(input: str | None, flags: dict[str, Any]) -> None:
@@ -114,7 +134,10 @@ def _print_predictions(texts: Sequence[str], predictions: Sequence[Prediction], 
             probs = ", ".join(
                 f"{label} {p:.3f}" for label, p in sorted(found.probs.items(), key=lambda item: -item[1])[:5]
             )
-            print(f"{found.label}\t{found.score:.3f}\t{probs}\t{_one_line(text)}", flush=True)
+            print(
+                f"{ABSTAINED if found.label is None else found.label}\t{found.score:.3f}\t{probs}\t{_one_line(text)}",
+                flush=True,
+            )
 
 
 def _one_line(text: str) -> str:
@@ -128,18 +151,17 @@ def _windows(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _predict_file(
-    run: Path, path: Path, output: Path | None, text: Sequence[str], id: str | None, encoding: str,
-    device: str, precision: str, as_json: bool, talk: Talk,
+    load: Callable[[], Predictor], path: Path, output: Path | None, text: Sequence[str], id: str | None,
+    encoding: str, as_json: bool, talk: Talk,
 ) -> None:  # fmt: skip
     from lasttoken.data.files import choose_columns
     from lasttoken.data.tables import open_table
-    from lasttoken.predict import Predictor
 
     with open_table(path, encoding=encoding, asked=[*text, *([id] if id else [])]) as table:
         columns = choose_columns(table, text=text, id=id, labelled=False)
         for note in (*table.notes, *columns.notes):
             talk.say(note)
-        predictor = Predictor.load(run, device, precision)
+        predictor = load()
         kept = [id] if id else table.header
         with (
             _writer(output, kept, as_json or (output is not None and output.suffix == ".jsonl")) as write,
@@ -188,7 +210,7 @@ def _row_writer(file: TextIO, kept: Sequence[str], as_json: bool) -> Any:
 
     write(*kept, label, score, truncated)
     return lambda row, p: write(
-        *(cell or "" for cell in row.values()), p.label, f"{p.score:.6f}", str(p.truncated).lower()
+        *(cell or "" for cell in row.values()), p.label or "", f"{p.score:.6f}", str(p.truncated).lower()
     )
 
 
@@ -206,6 +228,8 @@ def evaluate(
     encoding: Encoding = "utf-8",
     device: Device = "auto",
     precision: Precision = "auto",
+    threshold: Threshold = None,
+    cost: Cost = None,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -222,6 +246,7 @@ def evaluate(
     for note in examples.notes:
         talk.say(note)
     predictor = Predictor.load(run, device, precision)
+    predictor.answer_by(threshold, cost)
     trained_on = RunDir(run).splits / "train.csv"
     if trained_on.is_file():
         shared = count_shared_texts(read_examples(trained_on, text=["text"], label="label"), examples)

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from lasttoken.data.splits import Splits, labels_of, natural_order
 from lasttoken.errors import DataError, one_of
 from lasttoken.evaluation.calibration import fit_temperature
 from lasttoken.evaluation.metrics import Metrics, compute_metrics
@@ -129,6 +130,14 @@ class _Lengths:
 
 class _CannotFitError(Exception):
     """A baseline that these rows do not allow; its text is the reason."""
+
+
+def baselines_of(splits: Splits, seed: int) -> dict[str, Baseline]:
+    """The baselines, trained on the train rows and measured on the other splits; see `run_baselines`."""
+    named = splits.named()
+    rows = {name: (examples.texts, labels_of(examples)) for name, examples in named.items() if name != "train"}
+    train_labels = labels_of(splits.train)
+    return run_baselines(splits.train.texts, train_labels, rows, natural_order(train_labels), seed)
 
 
 def run_baselines(

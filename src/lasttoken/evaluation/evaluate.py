@@ -28,7 +28,10 @@ def evaluate(
     """
     label_ids = match_labels(examples, predictor.labels, say or (lambda sentence: None))
     log_probs = predictor.log_probs(predictor.encode(examples.texts), progress)
-    return compute_metrics(label_ids, predictor.labels, log_probs=log_probs, intervals=True)
+    predicted_ids = predictor.classifier.config.decision.decide(log_probs)
+    return compute_metrics(
+        label_ids, predictor.labels, log_probs=log_probs, predicted_ids=predicted_ids, intervals=True
+    )
 
 
 def match_labels(examples: Examples, labels: Sequence[str], say: Say) -> NDArray[np.int64]:

@@ -196,8 +196,8 @@ def paired_difference(correct_a: ArrayLike, correct_b: ArrayLike, *, groups: Arr
 def mcnemar_p(n_only_a: int, n_only_b: int) -> float:
     """The exact two-sided p-value of McNemar's test: of n_only_a + n_only_b fair coins, so uneven a result or more.
 
-    >>> round(mcnemar_p(8, 1), 6)
-    0.039063
+    >>> f"{mcnemar_p(8, 1):.4f}"
+    '0.0391'
     """
     n, few = n_only_a + n_only_b, min(n_only_a, n_only_b)
     steps = np.log(np.arange(n, n - few, -1.0)) - np.log(np.arange(1.0, few + 1))

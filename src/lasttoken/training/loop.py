@@ -155,8 +155,9 @@ class Trainer:
     def _take_in_shift(self) -> None:
         """Let the head's bias correct the probabilities, see balance.py."""
         if self.shift is not None:
+            bias = self.classifier.head.bias
             with torch.no_grad():
-                self.classifier.head.bias += torch.from_numpy(self.shift).to(self.classifier.head.bias)
+                bias.add_(torch.from_numpy(self.shift).to(bias))
         self.shift = None
 
     def _steps(self) -> str | None:
