@@ -81,6 +81,7 @@ def test_help_names_every_command_and_exits_with_0() -> None:
         "generate",
         "ask",
         "explain",
+        "suspects",
     ]
 
 

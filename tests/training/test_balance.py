@@ -13,7 +13,7 @@ LABEL_IDS = st.lists(st.integers(0, 3), min_size=1, max_size=60).map(np.array)
 
 
 @given(LABEL_IDS, st.integers(0, 9))
-def test_oversampling_keeps_every_row_and_makes_labels_even(label_ids: np.ndarray, seed: int) -> None:  # type: ignore[type-arg]
+def test_oversampling_keeps_every_row_and_makes_labels_even(label_ids: np.ndarray, seed: int) -> None:
     rows = epoch_rows(label_ids, "oversample", seed)
     assert set(rows.tolist()) == set(range(len(label_ids)))
     n_rows = np.bincount(label_ids[rows])
@@ -21,7 +21,7 @@ def test_oversampling_keeps_every_row_and_makes_labels_even(label_ids: np.ndarra
 
 
 @given(LABEL_IDS, st.integers(0, 9))
-def test_undersampling_repeats_nothing_and_makes_labels_even(label_ids: np.ndarray, seed: int) -> None:  # type: ignore[type-arg]
+def test_undersampling_repeats_nothing_and_makes_labels_even(label_ids: np.ndarray, seed: int) -> None:
     rows = epoch_rows(label_ids, "undersample", seed)
     assert len(set(rows.tolist())) == len(rows)
     counts = np.bincount(label_ids)
@@ -35,7 +35,7 @@ def test_otherwise_an_epoch_is_all_rows_in_their_order(balance: str) -> None:
 
 
 @given(LABEL_IDS)
-def test_weights_give_every_label_the_same_say(label_ids: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_weights_give_every_label_the_same_say(label_ids: np.ndarray) -> None:
     weights = label_weights(label_ids, 4)
     say = np.bincount(label_ids, weights=weights[label_ids], minlength=4)
     assert say[say > 0] == pytest.approx(len(label_ids) / 4, rel=1e-5)

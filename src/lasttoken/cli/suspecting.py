@@ -1,0 +1,63 @@
+"""The command suspects: which labels look wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
+from lasttoken.cli.show import print_json, terminal
+from lasttoken.config import resolve
+from lasttoken.errors import SettingsError
+
+SETTINGS = [
+    "recipe", "text", "label", "group", "encoding", "balance", "validation_fraction", "backbone", "train_blocks",
+    "read", "max_length", "truncate", "epochs", "batch_size", "learning_rate", "seed", "folds", "device", "precision",
+    "cache_limit", "no_cache",
+]  # fmt: skip
+FOLDS = 5
+SHOWN = 10
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Put this file's command on the program."""
+    app.command()(suspects)
+
+
+@with_settings(SETTINGS)
+def suspects(
+    data: Annotated[
+        Path, typer.Argument(help="A labelled file, or a folder of splits, whose train split is looked at.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="CSV file to write, all rows, the most suspect first.")] = Path(
+        "suspects.csv"
+    ),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    **flags: Any,
+) -> None:
+    """Rank the rows of a labelled file by how wrong their labels look."""
+    from lasttoken.suspects import find_suspects, write_suspects
+
+    if out.exists() and not overwrite:
+        raise SettingsError(f"--out {out} is there already; pass --overwrite to replace it, or another --out")
+    chosen = given(flags)
+    n_folds = chosen.pop("folds", 0) or FOLDS
+    settings = resolve(chosen.get("recipe", "default"), chosen)
+    talk = terminal(quiet)
+    found, n_estimated = find_suspects(data, settings, n_folds, offline, talk)
+    write_suspects(out, found)
+    shown = found[: max(1, min(n_estimated, SHOWN))]
+    if as_json:
+        print_json(
+            {"out": str(out), "rows": len(found), "estimated": n_estimated, "first": [one.to_json() for one in shown]}
+        )
+        return
+    print(f"about {n_estimated:,} of {len(found):,} labels look wrong; all rows, the most suspect first, are in {out}")
+    for one in shown:
+        text = " ".join(one.text.split())[:100]
+        print(f"row {one.row}\t{one.label}\tsuggested {one.suggested}\t{one.margin:+.3f}\t{text}")
