@@ -27,7 +27,8 @@ from lasttoken.config import Settings
 from lasttoken.data.book import book_splits
 from lasttoken.data.encoding import Encoded, encode_texts
 from lasttoken.data.files import Examples, read_examples
-from lasttoken.data.splits import cut_validation, labels_of, natural_order, read_splits, split_examples
+from lasttoken.data.folders import read_splits
+from lasttoken.data.splits import cut_validation, labels_of, natural_order, split_examples
 from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.packing import Packing
 from lasttoken.model.pretrained import load_backbone

@@ -85,5 +85,5 @@ def test_a_missing_library_is_one_sentence(
 
 
 def test_an_unknown_tracker_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="tensorboard, mlflow, wandb"):
+    with pytest.raises(SettingsError, match=r"--track is .aim.; use one of 'tensorboard', 'mlflow', 'wandb'"):
         open_tracker("aim", tmp_path)

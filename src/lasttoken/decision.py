@@ -180,4 +180,4 @@ def best_threshold(log_probs: ArrayLike, label_ids: NDArray[np.int64]) -> Decisi
     score = np.where(usable, f1_rare + f1_other, -1.0)
     tied = np.flatnonzero(score >= score.max() - 1e-12)
     best = tied[np.abs(cuts[tied] - 0.5).argmin()]
-    return Decision(thresholds=((rare, float(round(cuts[best], 6))),)) if score[best] >= 0 else Decision()
+    return Decision(thresholds=((rare, float(cuts[best])),)) if score[best] >= 0 else Decision()

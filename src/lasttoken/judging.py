@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 
 from lasttoken.ask import ask, parse_answers
 from lasttoken.config import Settings
-from lasttoken.data.audit import Audit, audit, leaked_rows, likeness_of
-from lasttoken.data.files import Examples
-from lasttoken.data.likeness import Likeness
+from lasttoken.data.audit import Audit
 from lasttoken.decision import AUTO, best_threshold, parse_decision
 from lasttoken.errors import SettingsError, one_of
 from lasttoken.evaluation.baselines import Baseline
 from lasttoken.evaluation.calibration import fit_temperature, reliability_bins
 from lasttoken.evaluation.diagnosis import diagnose
-from lasttoken.evaluation.intervals import wilson_interval
+from lasttoken.evaluation.intervals import share_right
 from lasttoken.evaluation.metrics import Metrics, compute_metrics
 from lasttoken.evaluation.slices import Slice, length_quarters, slice_accuracy
 from lasttoken.evaluation.verdict import Verdict, judge
@@ -52,7 +50,7 @@ class Scored:
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Which rows [N] are right."""
-        return np.asarray(self.predicted == self.label_ids)
+        return self.metrics.correct
 
 
 @dataclass(frozen=True)
@@ -96,12 +94,14 @@ def judge_training(
     logits: Logits,
     outcome: Outcome,
     baselines: Mapping[str, Baseline],
+    looked: Audit,
     slice_by: str | None = None,
 ) -> Judged:
-    """Everything that is told of a training. `slice_by` names the column that the examples' slices come from."""
-    named = prepared.splits.named()
-    alike = likeness_of(named)
-    leaked = leaked_rows(named, alike)
+    """Everything that is told of a training.
+
+    `looked` is the audit of its splits; `slice_by` names the column that the examples' slices come from.
+    """
+    leaked = looked.leaked_rows()
     scored = {name: _score(prepared, split.label_ids, logits[name], name) for name, split in features.items()}
     headline = "test" if "test" in scored else "validation"
     told = scored[headline]
@@ -110,9 +110,9 @@ def judge_training(
         headline,
         scored,
         dict(baselines),
-        _verdict(prepared, told, baselines, headline, _groups(alike, named, headline)),
+        _verdict(prepared, told, baselines, headline, looked.split_rows()[headline]),
         _calibration(prepared, told, logits[headline], headline),
-        {name: _without(rows, scored[name]) for name, rows in leaked.items()},
+        {name: share_right(scored[name].correct[~rows]) for name, rows in leaked.items()},
         slice_accuracy(told.correct, _keys(prepared, told, headline, leaked.get(headline), slice_by)),
         diagnose(
             {name: one.metrics for name, one in scored.items()},
@@ -121,18 +121,8 @@ def judge_training(
             outcome.history,
             majority.accuracy if majority else None,
         ),
-        audit(named, alike=alike),
+        looked,
     )
-
-
-def _groups(alike: Likeness, named: Mapping[str, Examples], split: str) -> NDArray[np.intp]:
-    """For each row [N] of a split, the group of texts like it: they do not count as independent rows."""
-    start = 0
-    for name, examples in named.items():
-        if name == split:
-            return alike.near[start : start + len(examples)]
-        start += len(examples)
-    raise KeyError(split)
 
 
 def _score(prepared: Prepared, label_ids: NDArray[np.int64], logits: NDArray[np.float32], split: str) -> Scored:
@@ -204,8 +194,8 @@ def _calibration(prepared: Prepared, told: Scored, logits: NDArray[np.float32], 
         "split": split,
         "before": _probability_figures(before),
         "after": _probability_figures(told.metrics),
-        "bins_before": [_bin(one) for one in reliability_bins(raw, told.label_ids)],
-        "bins_after": [_bin(one) for one in reliability_bins(told.log_probs, told.label_ids)],
+        "bins_before": [one.to_json() for one in reliability_bins(raw, told.label_ids)],
+        "bins_after": [one.to_json() for one in reliability_bins(told.log_probs, told.label_ids)],
     }
 
 
@@ -213,22 +203,6 @@ def _probability_figures(metrics: Metrics) -> dict[str, Any]:
     content = metrics.to_json()
     names = [name for figure in CALIBRATED for name in (figure, f"{figure}_ci95")]
     return {name: content[name] for name in names if name in content}
-
-
-def _bin(one: Any) -> dict[str, Any]:
-    content: dict[str, Any] = one.to_json()
-    return {**content, "accuracy_ci95": content.pop("ci95")} if "ci95" in content else content
-
-
-def _without(rows: NDArray[np.bool_], scored: Scored) -> dict[str, Any]:
-    """The accuracy on the rows of a split that are not among these."""
-    correct = scored.correct[~rows]
-    n, n_correct = len(correct), int(correct.sum())
-    return {
-        "n": n,
-        "accuracy": n_correct / n if n else None,
-        "accuracy_ci95": list(wilson_interval(n_correct, n)),
-    }
 
 
 def _keys(

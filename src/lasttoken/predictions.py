@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lasttoken.data.splits import quoted
+from lasttoken.data.folders import csv_line
 from lasttoken.evaluation.baselines import Baseline
 from lasttoken.judging import Scored
 from lasttoken.storage import write_text
@@ -35,4 +35,4 @@ def write_predictions(
         if split in baseline.predicted:
             columns[f"baseline {name}"] = [labels[label_id] for label_id in baseline.predicted[split]]
     lines = [tuple(columns), *zip(*columns.values(), strict=True)]
-    write_text(path, "".join(",".join(map(quoted, line)) + "\n" for line in lines))
+    write_text(path, "".join(map(csv_line, lines)))

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from lasttoken.config import Settings
 from lasttoken.data.splits import labels_of
 from lasttoken.evaluation.baselines import run_baselines
-from lasttoken.evaluation.intervals import paired_difference, wilson_interval
+from lasttoken.evaluation.intervals import Difference, paired_difference, share_right
 from lasttoken.evaluation.metrics import Metrics, compute_metrics
+from lasttoken.evaluation.verdict import signed_points
 from lasttoken.training.repeat import Repeater, Rows
 
-SIZES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of train
+SIZES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of train; the run itself is the last point of the curve
 FIGURES = ("accuracy", "macro_f1", "balanced_accuracy", "loss", "ece")
 FOLD_BASELINES = ("tfidf-logreg", "char-ngrams")
 
@@ -38,7 +39,7 @@ def run_seeds(
     with repeater.borrowed():
         for seed in range(settings.seed + 1, settings.seed + settings.seeds):
             fitted = repeater.fit(repeater.rows, replace(settings, seed=seed), (headline,), stop)
-            metrics = compute_metrics(truth, labels, log_probs=fitted.log_probs[headline], intervals=True)
+            metrics = compute_metrics(truth, labels, log_probs=fitted[headline], intervals=True)
             runs.append({"name": f"seed {seed}", **_figures(metrics)})
             done(1)
     return {"kind": "seeds", "split": headline, **_spread(runs)}
@@ -53,9 +54,9 @@ def run_folds(repeater: Repeater, settings: Settings, labels: Sequence[str], don
         for fold, rows in enumerate(repeater.folds(settings.folds, settings.validation_fraction, settings.seed), 1):
             fitted = repeater.fit(rows, settings, ("test",), stop)
             metrics = compute_metrics(
-                repeater.label_ids[rows["test"]], labels, log_probs=fitted.log_probs["test"], intervals=True
+                repeater.label_ids[rows["test"]], labels, log_probs=fitted["test"], intervals=True
             )
-            predicted[rows["test"]] = fitted.log_probs["test"].argmax(1)
+            predicted[rows["test"]] = fitted["test"].argmax(1)
             run = {"name": f"fold {fold}", **_figures(metrics)}
             parts = {name: ([texts[row] for row in at], [names[row] for row in at]) for name, at in rows.items()}
             found = run_baselines(*parts.pop("train"), parts, labels, settings.seed, FOLD_BASELINES, intervals=False)
@@ -73,17 +74,12 @@ def _all_rows(
 ) -> dict[str, Any]:
     """Each row's answer by the classifier that had not seen it: accuracy, and the difference to the cheap models."""
     correct = predicted == truth
-    n_correct = int(correct.sum())
-    against = {}
-    for name, theirs in cheap.items():
-        if all(f"{name} accuracy" in run for run in runs):
-            found = paired_difference(correct, theirs == truth)
-            against[name] = {"difference": found.value, "difference_ci95": list(found.ci95), "p_value": found.p_value}
-    interval = list(wilson_interval(n_correct, len(truth)))
-    return {
-        "all_rows": {"n": len(truth), "accuracy": n_correct / len(truth), "accuracy_ci95": interval},
-        "against": against,
+    against = {
+        name: paired_difference(correct, theirs == truth).to_json()
+        for name, theirs in cheap.items()
+        if all(f"{name} accuracy" in run for run in runs)
     }
+    return {"all_rows": share_right(correct), "against": against}
 
 
 def _figures(metrics: Metrics) -> dict[str, float]:
@@ -117,44 +113,54 @@ def nested_parts(label_ids: NDArray[np.int64], sizes: Sequence[float], seed: int
 
 
 def run_learning_curve(
-    repeater: Repeater, settings: Settings, headline: str, labels: Sequence[str], baseline: str, done: Done, stop: Stop
+    repeater: Repeater,
+    settings: Settings,
+    headline: str,
+    labels: Sequence[str],
+    baseline: str,
+    whole: tuple[NDArray[np.bool_], NDArray[np.bool_] | None],
+    done: Done,
+    stop: Stop,
 ) -> dict[str, Any]:
-    """Accuracy of the classifier and of a baseline on the headline split, trained on `SIZES` of train."""
-    rows = repeater.rows
+    """Accuracy of the classifier and of a baseline on the headline split, trained on parts of train and on all of it.
+
+    `whole`: which rows [N] of that split the run's own classifier and the baseline got right; None: it was not fitted.
+    """
+    rows, train_ids = repeater.rows, repeater.label_ids[repeater.rows["train"]]
     texts, names = repeater.examples.texts, labels_of(repeater.examples)
-    truth, points, correct = repeater.label_ids[rows[headline]], [], []
+    truth = repeater.label_ids[rows[headline]]
+    right = []  # of each size: which rows the classifier got right, and which the baseline
 
     def part(at: Rows) -> tuple[list[str], list[str]]:
         return [texts[row] for row in at], [names[row] for row in at]
 
+    parts = [rows["train"][at] for at in nested_parts(train_ids, SIZES, settings.seed)]
     with repeater.borrowed():
-        for part_rows in nested_parts(repeater.label_ids[rows["train"]], SIZES, settings.seed):
-            train = rows["train"][part_rows]
+        for train in parts:
             fitted = repeater.fit({**rows, "train": train}, settings, (headline,), stop)
-            correct.append(fitted.log_probs[headline].argmax(1) == truth)
             held_out = {name: part(rows[name]) for name in {"validation", headline}}
             cheap = run_baselines(*part(train), held_out, labels, settings.seed, (baseline,), intervals=False)[baseline]
             theirs = cheap.predicted[headline] == truth if headline in cheap.predicted else None
-            points.append({"n_train": len(train), **_point("", correct[-1]), **_point("baseline_", theirs)})
+            right.append((fitted[headline].argmax(1) == truth, theirs))
             done(1)
-    return {"points": points, "baseline": baseline, "split": headline, "sentence": _would_help(points, correct)}
+    right.append(whole)
+    sizes = [*map(len, parts), len(rows["train"])]
+    points = [_point(n_train, *found) for n_train, found in zip(sizes, right, strict=True)]
+    sentence = _would_help(sizes[-2:], paired_difference(right[-1][0], right[-2][0]))
+    return {"points": points, "baseline": baseline, "split": headline, "sentence": sentence}
 
 
-def _point(prefix: str, correct: NDArray[np.bool_] | None) -> dict[str, Any]:
-    if correct is None:
-        return {}
-    n_correct = int(correct.sum())
-    interval = list(wilson_interval(n_correct, len(correct)))
-    return {f"{prefix}accuracy": n_correct / len(correct), f"{prefix}{'' if prefix else 'accuracy_'}ci95": interval}
+def _point(n_train: int, ours: NDArray[np.bool_], theirs: NDArray[np.bool_] | None) -> dict[str, Any]:
+    point = {"n_train": n_train, **share_right(ours)}
+    if theirs is not None:
+        found = share_right(theirs)
+        point |= {"baseline_accuracy": found["accuracy"], "baseline_ci95": found["accuracy_ci95"]}
+    return point
 
 
-def _would_help(points: Sequence[Mapping[str, Any]], correct: Sequence[NDArray[np.bool_]]) -> str:
-    found = paired_difference(correct[-1], correct[-2])
-    low, high = (f"{bound * 100:+.1f}".replace("-", "−") for bound in found.ci95)
-    gain = f"{found.value * 100:+.1f}".replace("-", "−")
-    doubled = (
-        f"From {points[-2]['n_train']:,} to {points[-1]['n_train']:,} train rows accuracy changed by {gain} points"
-    )
+def _would_help(sizes: Sequence[int], found: Difference) -> str:
+    low, high = map(signed_points, found.ci95)
+    gain = f"From {sizes[0]:,} to {sizes[1]:,} train rows accuracy changed by {signed_points(found.value)} points"
     if found.ci95[0] > 0:
-        return f"{doubled} ({low} to {high}): more labels would probably help."
-    return f"{doubled} ({low} to {high}): no evidence that twice as many labels would help much."
+        return f"{gain} ({low} to {high}): more labels would probably help."
+    return f"{gain} ({low} to {high}): no evidence that twice as many labels would help much."

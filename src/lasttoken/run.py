@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from lasttoken.checkpoint import save_classifier
 from lasttoken.config import Settings
+from lasttoken.data.audit import Audit, audit
 from lasttoken.data.files import Examples
+from lasttoken.data.folders import read_splits, write_splits
 from lasttoken.data.gather import gather_splits
-from lasttoken.data.splits import Splits, read_splits, write_splits
+from lasttoken.data.splits import Splits
 from lasttoken.errors import RunError, SettingsError
-from lasttoken.evaluation.baselines import baselines_of
+from lasttoken.evaluation.baselines import NAMES, baselines_of
 from lasttoken.judging import Judged, ask_baseline, check_judging, judge_training, settle
 from lasttoken.model.pretrained import load_backbone
 from lasttoken.predict import Predictor
@@ -43,11 +45,12 @@ from lasttoken.talk import Talk
 from lasttoken.track import Tracker, open_tracker
 from lasttoken.training.features import FeatureCache, TrunkPass
 from lasttoken.training.loop import Hooks, Line, Outcome, Split, State, Trainer
-from lasttoken.training.prepare import Prepared, fingerprint, prepare
+from lasttoken.training.prepare import Prepared, features_of, fingerprint, prepare
 from lasttoken.training.repeat import Repeater
 from lasttoken.training.resume import restore_training, save_training
 
 CHECKPOINT_EVERY_S = 30.0
+FALLBACK_BASELINE = "tfidf-logreg"  # of the learning curve, where the best one is not trained on rows
 STOPPED = {
     "interrupted": "interrupted by a signal; evaluated and complete with what was best so far",
     "early": "stopped early: validation had not improved for --patience evaluations",
@@ -115,6 +118,9 @@ def train_run(
             splits = _read_splits(run_dir, settings)
         else:
             splits = _gather(data, validation, test, settings, talk)
+        looked = audit(splits.named())
+        for finding in looked.findings():
+            talk.say(finding)
     with clock.part("load"):
         backbone = load_backbone(settings.backbone, offline)
     settings = settings.with_rate_for(backbone.config.n_embd)
@@ -141,7 +147,7 @@ def train_run(
             "resume with those it was started with, or train into another --out"
         )
     with clock.part("trunk"):
-        features = _features(prepared, trunk, talk)
+        features = features_of(prepared, trunk, talk)
     again = settings.seeds > 1 or settings.folds or settings.learning_curve
     repeater = Repeater(prepared, features) if again else None
     trainer = Trainer(
@@ -150,7 +156,7 @@ def train_run(
         settings,
         machine,
         checkpoint_every_s=checkpoint_every_s,
-        label_counts=label_counts_of(prepared),
+        label_counts=prepared.label_counts,
     )
     if tracker:
         tracker.start(settings.to_toml(), out.name if out else _name_of(data))
@@ -159,7 +165,7 @@ def train_run(
     del trainer  # AdamW's moments; what comes now needs the room
     if outcome.stopped:
         talk.say(f"{STOPPED[outcome.stopped]} (step {outcome.kept_step:,})")
-    judged = _judge(prepared, features, settings, outcome, offline, clock)
+    judged = _judge(prepared, features, settings, outcome, looked, offline, clock)
     for sentence in judged.warnings:
         talk.say(sentence)
     more = {}
@@ -225,21 +231,6 @@ def _run_toml(
     }
 
 
-def _features(prepared: Prepared, trunk: TrunkPass, talk: Talk) -> dict[str, Split]:
-    n_tokens = sum(encoded.n_tokens for encoded in prepared.encoded.values())
-    with talk.bar("trunk", n_tokens) as advance:
-        return {
-            name: Split(trunk.source(encoded, name, lambda done: advance(done, "")), prepared.label_ids[name])
-            for name, encoded in prepared.encoded.items()
-        }
-
-
-def label_counts_of(prepared: Prepared) -> NDArray[np.int64] | None:
-    """Rows of each label [K] in train before it was thinned; None where it was not."""
-    counts = prepared.splits.label_counts
-    return None if counts is None else np.array([counts[label] for label in prepared.labels], dtype=np.int64)
-
-
 def _train(
     trainer: Trainer, belongs_to: str, run_dir: RunDir | None, resuming: bool, tracker: Tracker | None, talk: Talk
 ) -> Outcome:
@@ -265,7 +256,13 @@ def _train(
 
 
 def _judge(
-    prepared: Prepared, features: dict[str, Split], settings: Settings, outcome: Outcome, offline: bool, clock: Clock
+    prepared: Prepared,
+    features: dict[str, Split],
+    settings: Settings,
+    outcome: Outcome,
+    looked: Audit,
+    offline: bool,
+    clock: Clock,
 ) -> Judged:
     """Calibrate the kept weights and hold them against the baselines."""
     prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
@@ -274,7 +271,7 @@ def _judge(
     with clock.part("baselines"):
         baselines = baselines_of(prepared.splits, settings.seed) | ask_baseline(prepared, settings, offline)
     with clock.part("judge"):
-        return judge_training(prepared, features, logits, outcome, baselines, settings.slice_by)
+        return judge_training(prepared, features, logits, outcome, baselines, looked, settings.slice_by)
 
 
 def _repeat(repeater: Repeater, prepared: Prepared, settings: Settings, judged: Judged, talk: Talk) -> dict[str, Any]:
@@ -292,19 +289,30 @@ def _repeat(repeater: Repeater, prepared: Prepared, settings: Settings, judged: 
         try:
             if settings.seeds > 1:
                 first = judged.told.metrics
-                found["repeats"] = run_seeds(repeater, settings, headline, labels, first, done, should_stop)
+                found["seeds"] = run_seeds(repeater, settings, headline, labels, first, done, should_stop)
             if settings.folds:
                 found["folds"] = run_folds(repeater, settings, labels, done, should_stop)
-                found.setdefault("repeats", found["folds"])
             if settings.learning_curve:
-                baseline = judged.verdict.baseline if judged.verdict else "tfidf-logreg"
-                baseline = baseline if baseline != "ask" else "tfidf-logreg"
+                name, whole = _whole_train(judged)
                 found["learning_curve"] = run_learning_curve(
-                    repeater, settings, headline, labels, baseline, done, should_stop
+                    repeater, settings, headline, labels, name, whole, done, should_stop
                 )
         except KeyboardInterrupt:
             talk.say("interrupted: the run is complete, without the trainings beside it")
     return found
+
+
+def _whole_train(judged: Judged) -> tuple[str, tuple[NDArray[np.bool_], NDArray[np.bool_] | None]]:
+    """The baseline of the learning curve, and which rows the run's classifier and that baseline got right.
+
+    By the most probable label, as all points of the curve, whatever the decision rule.
+    """
+    told = judged.told
+    name = judged.verdict.baseline if judged.verdict else FALLBACK_BASELINE
+    name = name if name in NAMES else FALLBACK_BASELINE
+    theirs = judged.baselines[name].predicted.get(judged.headline)
+    ours = np.asarray(told.log_probs.argmax(1) == told.label_ids)
+    return name, (ours, None if theirs is None else np.asarray(theirs == told.label_ids))
 
 
 def _write(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import islice
 from platform import python_version
 from typing import Any
 
@@ -18,7 +17,8 @@ from lasttoken.config import METRICS, RECIPES, Settings, flag_of
 from lasttoken.data.files import Examples
 from lasttoken.data.gather import shared_with_train
 from lasttoken.data.splits import label_counts, labels_of
-from lasttoken.evaluation.intervals import wilson_interval
+from lasttoken.evaluation.baselines import metrics_of
+from lasttoken.evaluation.intervals import share_right
 from lasttoken.evaluation.precision_recall import precision_recall_curve
 from lasttoken.explain import explain
 from lasttoken.judging import Judged, Scored
@@ -44,10 +44,7 @@ def metrics_json(
     calibration = judged.calibration or {}
     return {
         "splits": {name: scored.metrics.to_json() for name, scored in judged.scored.items()},
-        "baselines": {
-            name: {split: metrics.to_json() for split, metrics in baseline.metrics.items()}
-            for name, baseline in judged.baselines.items()
-        },
+        "baselines": metrics_of(judged.baselines),
         "verdict": judged.verdict.to_json() if judged.verdict else None,
         "warnings": judged.warnings,
         "unleaked": judged.unleaked,
@@ -68,14 +65,8 @@ def metrics_json(
 
 def _answered(told: Scored) -> dict[str, Any]:
     """The rows of the headline split that the classifier is sure enough of to answer."""
-    correct = told.correct[told.answered]
-    n, n_correct = len(correct), int(correct.sum())
-    return {
-        "n": n,
-        "share": n / len(told.answered),
-        "accuracy": n_correct / n if n else None,
-        "accuracy_ci95": list(wilson_interval(n_correct, n)),
-    }
+    found = share_right(told.correct[told.answered])
+    return {**found, "share": found["n"] / len(told.answered)}
 
 
 def report_facts(
@@ -126,7 +117,7 @@ def report_facts(
                 "cut_tokens": sum(encoded.n_cut_tokens for encoded in prepared.encoded.values()),
             },
         },
-        "repeats": metrics.get("repeats"),
+        "repeats": metrics.get("folds") or metrics.get("seeds"),
         "learning_curve": metrics.get("learning_curve"),
         "command": _command(settings, source, prepared.classifier.gpt.config.n_embd),
         "settings": settings.to_toml(),
@@ -157,20 +148,18 @@ def hash_of(examples: Examples) -> str:
 
 
 def _audit_facts(judged: Judged) -> dict[str, Any]:
-    lists = []
-    for title, rows in judged.audit.lists().items():
-        shown = [_listed(row) for row in islice(rows, N_LISTED)]
-        lists.append({"title": title[:1].upper() + title[1:], "sentence": "", "n": len(rows), "rows": shown})
+    lists = [
+        {
+            "title": title[:1].upper() + title[1:],
+            "n": len(rows),
+            "rows": [
+                {**vars(row), "where": f"{row.where}, like {row.like}" if row.like else row.where} for row in shown
+            ],
+        }
+        for title, rows in judged.audit.lists().items()
+        for shown in [rows[:N_LISTED]]
+    ]
     return {"sentences": list(judged.audit.sentences()), "lists": lists}
-
-
-def _listed(row: Sequence[str]) -> dict[str, str]:
-    """A row of an audit's list, see Audit.lists: a leak's has the row that it repeats."""
-    if len(row) == 4:
-        return {"where": f"{row[0]}, like {row[2]}", "text": row[1], "label": ""}
-    if len(row) == 3:
-        return {"where": row[0], "text": row[2], "label": row[1]}
-    return {"where": row[0], "text": row[1], "label": ""}
 
 
 def _pr_curves(prepared: Prepared, told: Scored) -> dict[str, Any]:
@@ -183,8 +172,7 @@ def _pr_curves(prepared: Prepared, told: Scored) -> dict[str, Any]:
         label = prepared.labels[label_id]
         curve = precision_recall_curve(told.label_ids == label_id, told.log_probs[:, label_id])
         found[label] = {
-            "precision": curve.precision,
-            "recall": curve.recall,
+            **curve.to_json(),
             "average_precision": per_label[label].average_precision,
             "n": int(n_rows[label_id]),
         }

@@ -9,19 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lasttoken.config import Settings
 from lasttoken.data.files import Examples, read_examples
-from lasttoken.data.splits import Splits, labels_of, quoted, read_splits
+from lasttoken.data.folders import csv_line, read_splits
+from lasttoken.data.splits import Splits, labels_of
 from lasttoken.evaluation.suspects import Suspects, rank_suspects
 from lasttoken.model.pretrained import load_backbone
 from lasttoken.runtime import pick_machine, quicken_cpu
 from lasttoken.storage import write_text
 from lasttoken.talk import Talk
 from lasttoken.training.features import FeatureCache, TrunkPass
-from lasttoken.training.loop import Split
-from lasttoken.training.prepare import prepare
+from lasttoken.training.prepare import features_of, prepare
 from lasttoken.training.repeat import Repeater, out_of_fold
 
 
@@ -34,10 +32,6 @@ class Suspect:
     label: str
     suggested: str
     margin: float  # probability of the given label less that of the likeliest other, -1 to 1
-
-    def to_json(self) -> dict[str, Any]:
-        """Strings and numbers only."""
-        return dict(vars(self))
 
 
 def find_suspects(data: Path, settings: Settings, n_folds: int, offline: bool, talk: Talk) -> tuple[list[Suspect], int]:
@@ -56,9 +50,7 @@ def find_suspects(data: Path, settings: Settings, n_folds: int, offline: bool, t
     prepared = prepare(Splits(examples, None, None), backbone, settings, machine, talk.say)
     cache = None if settings.no_cache else FeatureCache(settings.cache_limit_bytes)
     trunk = TrunkPass(prepared.classifier, machine, cache=cache, say=talk.say)
-    with talk.bar("trunk", prepared.encoded["train"].n_tokens) as advance:
-        source = trunk.source(prepared.encoded["train"], "train", lambda done: advance(done, ""))
-    repeater = Repeater(prepared, {"train": Split(source, prepared.label_ids["train"])})
+    repeater = Repeater(prepared, features_of(prepared, trunk, talk))
     with talk.bar("folds", n_folds) as advance:
         log_probs = out_of_fold(repeater, settings, n_folds, lambda done: advance(done, ""))
     found = rank_suspects(log_probs, repeater.label_ids)
@@ -74,7 +66,7 @@ def _ranked(examples: Examples, labels: tuple[str, ...], found: Suspects) -> lis
     given = labels_of(examples)
     return [
         Suspect(row + 1, examples.texts[row], given[row], labels[found.suggested[row]], float(found.margins[row]))
-        for row in np.asarray(found.order).tolist()
+        for row in found.order.tolist()
     ]
 
 
@@ -84,9 +76,9 @@ def write_suspects(path: Path, suspects: list[Suspect]) -> None:
     Raises:
         StorageError: no permission, or a full disk.
     """
-    lines = ["rank,row,label,suggested,margin,text\n"]
+    lines = [("rank", "row", "label", "suggested", "margin", "text")]
     lines += [
-        f"{rank},{one.row},{quoted(one.label)},{quoted(one.suggested)},{one.margin:.4f},{quoted(one.text)}\n"
+        (str(rank), str(one.row), one.label, one.suggested, f"{one.margin:.4f}", one.text)
         for rank, one in enumerate(suspects, 1)
     ]
-    write_text(path, "".join(lines))
+    write_text(path, "".join(map(csv_line, lines)))

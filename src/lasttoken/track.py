@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from lasttoken.errors import SettingsError
+from lasttoken.errors import SettingsError, one_of
 
 PROJECT = "lasttoken"
 MAX_PARAM = 500  # characters of one setting, which every store takes
@@ -43,12 +43,12 @@ def open_tracker(name: str, out: Path) -> Tracker:
         SettingsError: no such tracker, or its library is not installed.
     """
     if name not in TRACKERS:
-        raise SettingsError(f"track is {name!r}; it must be one of: {', '.join(TRACKERS)}")
+        raise SettingsError(f"--track is {name!r}; use one of {one_of(TRACKERS)}")
     try:
         return TRACKERS[name](out)
     except ImportError as error:
         raise SettingsError(
-            f"track is {name!r}, but its library is not installed ({error}); pip install 'lasttoken[{name}]'"
+            f"--track is {name!r}, but its library is not installed ({error}); pip install 'lasttoken[{name}]'"
         ) from None
 
 

@@ -81,7 +81,11 @@ def test_rows_without_text_or_label_are_reported_not_refused(tmp_path: Path) -> 
         ("text,label\nhello,a\n", ["--label", "kind"], "some.csv has no column 'kind'"),
         ("text,label\nhello,a\n", ["--encoding", "klingon"], "--encoding is 'klingon'"),
         ("text,label\nhello,a\n", ["--backbone", "pocked"], "there is no backbone 'pocked'"),
-        ("text,label\nhello,a\n", ["--html", "nowhere/page.html"], "--html nowhere/page.html is in no folder"),
+        (
+            "text,label\nhello,a\n",
+            ["--html", "nowhere/page.html"],
+            "--html nowhere/page.html: there is no folder nowhere",
+        ),
         ("text,label\nhello,a\n", ["--html", "."], "--html . is a folder"),
     ],
 )

@@ -51,3 +51,10 @@ def test_one_fold_is_no_cross_validation(tmp_path: Path) -> None:
     answer = run_cli("suspects", rows_file(tmp_path), "--folds", 1, "--out", tmp_path / "found.csv")
     assert answer.code == 2
     assert "--folds is 1; it must be at least 2" in answer.err
+
+
+def test_a_file_that_could_not_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    answer = run_cli("suspects", rows_file(tmp_path), "--out", tmp_path / "none" / "found.csv")
+    assert answer.code == 2
+    assert "there is no folder" in answer.err
+    assert not (tmp_path / "none").exists()

@@ -438,3 +438,56 @@ def test_evaluate_says_which_rows_it_was_trained_on(run_dir: Path) -> None:
     answer = run_cli("evaluate", run_dir, run_dir / "splits/train.csv")
     assert f"{n} of the {n} texts are among those it was trained on" in answer.err
     assert "trained on" not in run_cli("evaluate", run_dir, run_dir / "splits/test.csv").err
+
+
+def test_seeds_folds_and_the_learning_curve_stand_beside_the_run(data: Path, backbone: Path, tmp_path: Path) -> None:
+    train(data, backbone, tmp_path / "plain")
+    answer = train(data, backbone, tmp_path / "run", "--seeds", 2, "--folds", 2, "--learning-curve")
+    assert "over 2 seeds: accuracy" in answer.out
+    assert "over 2 folds: accuracy" in answer.out
+    metrics = read_metrics(tmp_path / "run")
+    assert metrics["splits"] == read_metrics(tmp_path / "plain")["splits"]  # the run itself is the same
+    first, second = metrics["seeds"]["runs"]
+    assert first["accuracy"] == metrics["splits"]["test"]["accuracy"]
+    assert second["name"] == "seed 124"
+    assert metrics["seeds"]["mean"]["loss"] == pytest.approx((first["loss"] + second["loss"]) / 2)
+    assert metrics["folds"]["all_rows"]["n"] == sum(metrics["examples"].values())
+    points = metrics["learning_curve"]["points"]
+    assert [point["n_train"] for point in points] == sorted(point["n_train"] for point in points)
+    assert points[-1]["n_train"] == metrics["examples"]["train"]
+    assert points[-1]["accuracy"] == metrics["splits"]["test"]["accuracy"]
+    assert (tmp_path / "run/curves/learning-curve.svg").is_file()
+
+
+def test_predictions_are_those_of_the_figures_row_by_row(run_dir: Path) -> None:
+    metrics = read_metrics(run_dir)
+    for split in ("validation", "test"):
+        rows, given = rows_of(run_dir / f"predictions/{split}.csv"), rows_of(run_dir / f"splits/{split}.csv")
+        assert [row["label"] for row in rows] == [row["label"] for row in given]
+        right = sum(row["label"] == row["predicted"] for row in rows)
+        assert right / len(rows) == metrics["splits"][split]["accuracy"]
+        cheap = sum(row["label"] == row["baseline tfidf-logreg"] for row in rows)
+        assert cheap / len(rows) == metrics["baselines"]["tfidf-logreg"][split]["accuracy"]
+
+
+def test_a_thinned_train_split_remembers_the_real_frequencies(data: Path, backbone: Path, tmp_path: Path) -> None:
+    train(data, backbone, tmp_path / "run", "--balance", "undersample")
+    recorded = tomllib.loads((tmp_path / "run/run.toml").read_text("utf-8"))
+    assert sum(recorded["label_counts"].values()) >= read_metrics(tmp_path / "run")["examples"]["train"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--threshold", "spma=0.9"), "'spma', which is not one of 'ham', 'spam'"),
+        (("--answers", "spam=yes,eggs=no"), "give one answer for each of 'ham', 'spam', and no other"),
+        (("--slice-by", "shop"), "no column 'shop'"),
+    ],
+)
+def test_what_is_judged_by_is_checked_before_anything_is_written(
+    flags: tuple[str, str], says: str, data: Path, backbone: Path, tmp_path: Path
+) -> None:
+    answer = run_cli("train", data, "--backbone", backbone, "--out", tmp_path / "run", *flags)
+    assert answer.code == 2
+    assert says in answer.err
+    assert not (tmp_path / "run").exists()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from miniature import small_tokenizer
 
-from lasttoken.data.audit import Audit, audit, leaked_rows, likeness_of, read_for_audit, rows_in_words
+from lasttoken.data.audit import Audit, audit, read_for_audit, rows_in_words
 from lasttoken.data.book import book_splits
 from lasttoken.data.files import Examples
 from lasttoken.data.likeness import alike
@@ -168,8 +168,8 @@ def test_duplicates_leaks_and_conflicts() -> None:
         " same; the figures of test flatter",
         "1 text has different labels in different rows (4 rows)",
     )
-    assert leaked_rows(splits)["test"].tolist() == [False, True, True, True, False, False, True]
-    assert leaked_rows(splits, likeness_of(splits), kind="exact")["test"].tolist() == [0, 0, 1, 1, 0, 0, 0]
+    assert found.leaked_rows()["test"].tolist() == [False, True, True, True, False, False, True]
+    assert found.leaked_rows("exact")["test"].tolist() == [0, 0, 1, 1, 0, 0, 0]
 
 
 def test_blank_rows_are_no_leaks() -> None:
@@ -211,7 +211,7 @@ def test_json_is_json_and_whole() -> None:
 
 def test_no_rows_at_all() -> None:
     assert audit({"train": Examples([], [])}).sentences() == ()
-    assert leaked_rows({"train": Examples([], []), "test": Examples([], [])})["test"].tolist() == []
+    assert audit({"train": Examples([], []), "test": Examples([], [])}).leaked_rows()["test"].tolist() == []
 
 
 # Reading

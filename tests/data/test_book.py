@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from lasttoken.data.book import book_splits, read_as_chapter
 from lasttoken.data.files import Examples
-from lasttoken.data.splits import SPLIT_NAMES, Splits, count_shared_texts, write_splits
+from lasttoken.data.folders import write_splits
+from lasttoken.data.splits import SPLIT_NAMES, Splits, count_shared_texts
 from lasttoken.errors import DataError
 
 

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lasttoken.data import folders
 from lasttoken.data import splits as module
 from lasttoken.data.files import Examples, read_examples
+from lasttoken.data.folders import read_splits, write_splits
 from lasttoken.data.likeness import normalise
 from lasttoken.data.splits import (
     Splits,
@@ -21,10 +23,8 @@ from lasttoken.data.splits import (
     cut_validation,
     label_counts,
     natural_order,
-    read_splits,
     split_examples,
     undersample,
-    write_splits,
 )
 from lasttoken.errors import DataError, SettingsError, StorageError
 
@@ -337,7 +337,7 @@ def test_quoting_is_that_of_pandas(tmp_path: Path) -> None:
 
 def test_all_files_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "train.csv").write_text("what was there")
-    write = module._write_csv
+    write = folders._write_csv
     n_written = 0
 
     def full_disk(*args: object) -> None:
@@ -347,7 +347,7 @@ def test_all_files_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             raise OSError(28, "No space left on device")
         write(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "_write_csv", full_disk)
+    monkeypatch.setattr(folders, "_write_csv", full_disk)
     examples = made("ab")
     with pytest.raises(StorageError, match=r"the disk is full: could not write .*test.csv"):
         write_splits(Splits(examples, examples, examples), tmp_path)

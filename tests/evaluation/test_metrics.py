@@ -10,37 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from lasttoken.errors import DataError, DivergedError
 from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.evaluation.metrics import compute_metrics
-
-
-@pytest.mark.parametrize(
-    ("n_correct", "n", "low", "high"),
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilson_gives_the_published_intervals(n_correct: int, n: int, low: float, high: float) -> None:
-    """Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3."""
-    assert wilson_interval(n_correct, n) == pytest.approx((low, high), abs=5e-5)
-
-
-@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-@settings(max_examples=60, deadline=None)
-def test_wilson_equals_scipy(counts: tuple[int, int]) -> None:
-    n_correct, n = counts
-    theirs = binomtest(n_correct, n).proportion_ci(method="wilson")
-    assert wilson_interval(n_correct, n) == pytest.approx((theirs.low, theirs.high), abs=1e-7)
-
-
-def test_wilson_at_the_edges() -> None:
-    assert wilson_interval(0, 0) == (0.0, 1.0)
-    assert wilson_interval(0, 7)[0] == 0.0
-    assert wilson_interval(7, 7)[1] == 1.0
-    with pytest.raises(ValueError, match="between 0 and n = 7"):
-        wilson_interval(8, 7)
 
 
 @st.composite

@@ -39,11 +39,27 @@ def test_a_fit_is_the_training_that_would_have_been_run_alone(blocks: str, tmp_p
     prepared, features = prepared_run(tmp_path / "a", replace(settings, seed=1))
     repeater = Repeater(prepared, features)
     with repeater.borrowed():
-        found = repeater.fit(repeater.rows, settings).log_probs["test"]
+        found = repeater.fit(repeater.rows, settings)["test"]
     alone, features = prepared_run(tmp_path / "b", settings)
     Trainer(alone.classifier, features, settings, CPU).run()
     expected = torch.log_softmax(torch.from_numpy(tail_logits(alone.classifier, features["test"].source, CPU)), 1)
     assert found == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def test_the_head_takes_in_the_real_frequencies_and_evaluations_had_them_before(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, balance="weights", keep="last")
+    prepared, features = prepared_run(tmp_path, settings)
+    counts = np.array([900, 100])
+    trainer = Trainer(prepared.classifier, features, settings, CPU, label_counts=counts)
+    before = tail_logits(prepared.classifier, features["test"].source, CPU)
+    shift = np.log(2 * counts / 1000)
+    assert trainer.logits(features["test"].source) - before == pytest.approx(np.tile(shift, (len(before), 1)), abs=1e-5)
+    line = trainer.run().history[-1]
+    after = tail_logits(prepared.classifier, features["validation"].source, CPU)
+    truth = torch.from_numpy(features["validation"].label_ids)
+    assert float(torch.nn.functional.cross_entropy(torch.from_numpy(after), truth)) == pytest.approx(
+        line["validation_loss"], abs=1e-5
+    )
 
 
 def test_the_classifier_is_given_back_as_it_was(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lasttoken.cli.flags import Encoding, Json, LabelColumn, Offline, Quiet, TextColumns
-from lasttoken.cli.show import print_json, terminal
-from lasttoken.errors import UserError
+from lasttoken.cli.show import check_output, print_json, terminal
 
 if TYPE_CHECKING:
     from lasttoken.data.audit import Audit
@@ -46,10 +45,8 @@ def audit(
     from lasttoken.storage import write_text
 
     talk = terminal(quiet)
-    if html and (html.is_dir() or not html.parent.is_dir()):
-        raise UserError(
-            f"--html {html} {'is a folder' if html.is_dir() else 'is in no folder'}; name a file in a folder"
-        )
+    if html:
+        check_output("--html", html)
     tokenizer, max_length = load_tokenizer(backbone, offline)
     splits = read_for_audit(data, text=text or [], label=label, encoding=encoding)
     for note in dict.fromkeys(note for examples in splits.values() for note in examples.notes):
@@ -82,7 +79,7 @@ def print_audit(found: Audit, max_length: int) -> None:
     if not found.sentences():
         say("\nnothing was found")
     for title, rows in found.lists().items():
-        _print_list(say, title, ("   ".join(_short(cell) for cell in cells) for cells in rows), MOST_SHOWN)
+        _print_list(say, title, ("   ".join(map(_short, row.cells)) for row in rows), MOST_SHOWN)
 
 
 def _split_table(found: Audit, max_length: int) -> Table:

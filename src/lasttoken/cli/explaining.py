@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lasttoken.cli.flags import Device, Json, Precision, Quiet
-from lasttoken.cli.show import print_json, terminal
+from lasttoken.cli.show import check_output, print_json, terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,6 +51,8 @@ def explain(
     from lasttoken.storage import write_text
 
     talk = terminal(quiet)
+    if html:
+        check_output("--html", html)
     found = explaining.explain(Predictor.load(run, device, precision), text, label=label, method=method, say=talk.say)
     if html:
         write_text(html, as_page(found))

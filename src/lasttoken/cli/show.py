@@ -9,12 +9,25 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lasttoken.errors import SettingsError
 from lasttoken.talk import Talk, TerminalTalk
 
 
 def terminal(quiet: bool) -> Talk:
     """Talk to the terminal, or to nobody."""
     return Talk() if quiet else TerminalTalk(Console(stderr=True))
+
+
+def check_output(flag: str, path: Path) -> None:
+    """Refuse, before any work, a file that could not be written after it.
+
+    Raises:
+        SettingsError: its folder is not there, or it is no file.
+    """
+    if not path.parent.is_dir():
+        raise SettingsError(f"{flag} {path}: there is no folder {path.parent}; make it first")
+    if path.exists() and not path.is_file():
+        raise SettingsError(f"{flag} {path} is a folder or a device; give a file")
 
 
 def print_json(content: Any) -> None:
@@ -42,21 +55,21 @@ def accuracy_cells(metrics: dict[str, Any]) -> list[str]:
     ]
 
 
-def print_metrics(metrics: dict[str, Any], out: Path | None, talk: Talk, split: str | None = None) -> None:
+def print_metrics(metrics: dict[str, Any], out: Path | None, talk: Talk) -> None:
     """The classifier's figures with the baselines' below, for the split that counts and the others."""
     table = Table(box=None, pad_edge=False)
     for column in ("split", "classifier", "accuracy", "95% interval", "macro-F1", "n"):
         table.add_column(column, justify="left" if column in ("split", "classifier") else "right")
-    for name, found in metrics["splits"].items():
-        table.add_row(name, "GPT", *accuracy_cells(found))
-    last = split or list(metrics["splits"])[-1]
+    for name, split in metrics["splits"].items():
+        table.add_row(name, "GPT", *accuracy_cells(split))
+    last = list(metrics["baselines"]["majority"])[-1]
     for name, splits in metrics["baselines"].items():
         if last in splits:
             table.add_row(last, name, *accuracy_cells(splits[last]))
     Console(width=100).print(table)
     if verdict := metrics.get("verdict"):
         print(verdict["sentences"][0])
-    if repeats := metrics.get("repeats"):
+    for repeats in filter(None, (metrics.get("seeds"), metrics.get("folds"))):
         mean, sd = percent(repeats["mean"]["accuracy"]), percent(repeats["sd"]["accuracy"])
         print(f"over {len(repeats['runs'])} {repeats['kind']}: accuracy {mean} ± {sd} (mean ± standard deviation)")
     if curve := metrics.get("learning_curve"):

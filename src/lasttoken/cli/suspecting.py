@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
-from lasttoken.cli.show import print_json, terminal
+from lasttoken.cli.show import check_output, print_json, terminal
 from lasttoken.config import resolve
 from lasttoken.errors import SettingsError
 
@@ -45,6 +45,7 @@ def suspects(
 
     if out.exists() and not overwrite:
         raise SettingsError(f"--out {out} is there already; pass --overwrite to replace it, or another --out")
+    check_output("--out", out)
     chosen = given(flags)
     n_folds = chosen.pop("folds", 0) or FOLDS
     settings = resolve(chosen.get("recipe", "default"), chosen)
@@ -54,7 +55,7 @@ def suspects(
     shown = found[: max(1, min(n_estimated, SHOWN))]
     if as_json:
         print_json(
-            {"out": str(out), "rows": len(found), "estimated": n_estimated, "first": [one.to_json() for one in shown]}
+            {"out": str(out), "rows": len(found), "estimated": n_estimated, "first": [vars(one) for one in shown]}
         )
         return
     print(f"about {n_estimated:,} of {len(found):,} labels look wrong; all rows, the most suspect first, are in {out}")

@@ -85,21 +85,21 @@ def train(
 
 
 def _only_baselines(data: Path | None, settings: Settings, as_json: bool, talk: Talk) -> None:
+    from lasttoken.data.audit import audit
     from lasttoken.data.gather import gather_splits
-    from lasttoken.evaluation.baselines import baselines_of
+    from lasttoken.evaluation.baselines import baselines_of, metrics_of
 
     if data is None:
         raise SettingsError("--only-baselines needs data; name a file or a folder of splits")
-    found = baselines_of(gather_splits(data, settings, talk.say), settings.seed)
+    splits = gather_splits(data, settings, talk.say)
+    for finding in audit(splits.named()).findings():
+        talk.say(finding)
+    found = baselines_of(splits, settings.seed)
     for baseline in found.values():
         if baseline.note:
             talk.say(baseline.note)
-    splits = {name: {split: one.to_json() for split, one in found[name].metrics.items()} for name in found}
-    if as_json:
-        print_json({"baselines": splits})
-        return
-    last = [split for by_split in splits.values() for split in by_split][-1]
-    print_metrics({"splits": {}, "baselines": splits}, None, talk, last)
+    metrics: dict[str, Any] = {"splits": {}, "baselines": metrics_of(found)}
+    print_json(metrics) if as_json else print_metrics(metrics, None, talk)
 
 
 @with_settings(SPLIT_SETTINGS)
@@ -116,8 +116,10 @@ def split(
     **flags: Any,
 ) -> None:
     """Balance and split a labelled file into train, validation and test."""
+    from lasttoken.data.audit import audit
+    from lasttoken.data.folders import write_splits
     from lasttoken.data.gather import gather_splits
-    from lasttoken.data.splits import SPLIT_NAMES, label_counts, write_splits
+    from lasttoken.data.splits import SPLIT_NAMES, label_counts
 
     if out.is_file():
         raise UserError(f"--out {out} is a file; give a folder")
@@ -130,6 +132,8 @@ def split(
     settings = resolve(flags.get("recipe") or layers.get("recipe") or "default", layers, flags)
     talk = terminal(quiet)
     splits = gather_splits(data, settings, talk.say)
+    for finding in audit(splits.named()).findings():
+        talk.say(finding)
     write_splits(splits, out, book=settings.recipe == "book")
     counts = {name: label_counts(examples) for name, examples in splits.named().items()}
     if as_json:

@@ -25,7 +25,7 @@ from lasttoken.cli.flags import (
     TextColumns,
     Threshold,
 )
-from lasttoken.cli.show import accuracy_cells, percent, print_json, terminal
+from lasttoken.cli.show import accuracy_cells, check_output, percent, print_json, terminal
 from lasttoken.errors import DataError, SettingsError
 from lasttoken.talk import Talk
 
@@ -98,12 +98,9 @@ def _check_file_flags(input: str | None, flags: dict[str, Any]) -> None:
     output = flags["--output"]
     if output is None:
         return
-    if not output.parent.is_dir():
-        raise SettingsError(f"--output {output}: there is no folder {output.parent}; make it first")
+    check_output("--output", output)
     if output.exists() and input is not None and output.samefile(input):
         raise SettingsError(f"--output {output} is the file that --input reads; give another")
-    if output.exists() and not output.is_file():
-        raise SettingsError(f"--output {output} is a folder or a device; give a file")
     if output.suffix not in OUTPUT_SUFFIXES:
         raise SettingsError(f"--output {output} ends in {output.suffix}; only .csv and .jsonl are written")
 
@@ -193,7 +190,7 @@ def _writer(output: Path | None, kept: Sequence[str], as_json: bool) -> Iterator
 
 
 def _row_writer(file: TextIO, kept: Sequence[str], as_json: bool) -> Any:
-    from lasttoken.data.splits import quoted
+    from lasttoken.data.folders import csv_line
 
     label, score, truncated, probs = (_free_name(name, kept) for name in ADDED)
     if as_json:
@@ -206,7 +203,7 @@ def _row_writer(file: TextIO, kept: Sequence[str], as_json: bool) -> Any:
         )
 
     def write(*cells: str) -> None:
-        file.write(",".join(map(quoted, cells)) + "\n")
+        file.write(csv_line(cells))
 
     write(*kept, label, score, truncated)
     return lambda row, p: write(

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.data.files import Examples, read_examples
+from lasttoken.data.folders import split_file
 from lasttoken.data.likeness import Indices, Likeness, likeness, normalise, similarity
 from lasttoken.data.shortcuts import Shortcut, find_shortcuts
-from lasttoken.data.splits import SPLIT_NAMES, natural_order, split_file
+from lasttoken.data.splits import SPLIT_NAMES, natural_order
 from lasttoken.data.writing import damage_in, hardly_text, script_shares
 from lasttoken.errors import DataError
 from lasttoken.tokenizer import Tokenizer
@@ -64,6 +65,22 @@ class Leak:
     kind: str
     row: Row
     earlier: Row
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A row behind a finding; of a leak with the row of an earlier split that it is like."""
+
+    where: str
+    text: str
+    label: str = ""
+    like: str = ""
+    like_text: str = ""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What there is of it, for a table."""
+        return tuple(filter(None, (self.where, self.label, self.text, self.like, self.like_text)))
 
 
 @dataclass(frozen=True)
@@ -112,6 +129,7 @@ class Audit:
     conflicts: tuple[Conflict, ...]
     leaks: tuple[Leak, ...]
     shortcuts: tuple[Shortcut, ...]
+    alike: Likeness  # of all rows, end to end in the order of the splits
 
     def findings(self) -> tuple[str, ...]:
         """Sentences about what makes figures untrustworthy, worst first."""
@@ -137,26 +155,37 @@ class Audit:
             for pair, kinds in sorted(counted.items(), key=lambda item: -item[1].total())
         }
 
-    def lists(self) -> dict[str, list[tuple[str, ...]]]:
-        """The rows behind the findings, by what they are: (place, label, text), and the place and text it repeats."""
-        leaks: dict[str, list[tuple[str, ...]]] = {
+    def split_rows(self, kind: str = "near") -> dict[str, Indices]:
+        """For each split, the component of each of its rows (N of the split,): rows of one component are one text."""
+        ends = np.cumsum([split.n for split in self.splits.values()])
+        return dict(zip(self.splits, np.split(self.alike.by_kind()[kind], ends[:-1]), strict=True))
+
+    def leaked_rows(self, kind: str = "near") -> dict[str, NDArray[np.bool_]]:
+        """For each split but the first (train): which of its rows are also in the first.
+
+        `kind` is "exact", "normalised" or "near"; each holds the stricter ones too.
+        """
+        (_, first), *others = self.split_rows(kind).items()
+        return {name: np.isin(part, first) for name, part in others}
+
+    def lists(self) -> dict[str, list[Listed]]:
+        """The rows behind the findings, by what they are."""
+        leaks = {
             f"leaks: rows of {split} that are in {earlier}, {KINDS[kind]}": [
-                (place(leak.row), leak.row.text, place(leak.earlier), leak.earlier.text)
+                Listed(place(leak.row), leak.row.text, like=place(leak.earlier), like_text=leak.earlier.text)
                 for leak in self.leaks
                 if (leak.row.split, leak.earlier.split, leak.kind) == (split, earlier, kind)
             ]
             for (split, earlier), kinds in self.n_leaks().items()
             for kind in KINDS
         }
-        conflicts: list[tuple[str, ...]] = [
-            (place(row), row.label, row.text) for conflict in self.conflicts for row in conflict.rows
-        ]
-        damaged: list[tuple[str, ...]] = [
-            (f"row {row} of {name}", damage)
+        conflicts = [Listed(place(row), row.text, row.label) for conflict in self.conflicts for row in conflict.rows]
+        damaged = [
+            Listed(f"row {row} of {name}", damage)
             for name, split in self.splits.items()
             for row, damage in split.damaged.items()
         ]
-        found: dict[str, list[tuple[str, ...]]] = {
+        found = {
             **leaks,
             "one text, different labels": conflicts,
             "characters decoded wrongly": damaged,
@@ -300,26 +329,19 @@ class _Rows:
         return Row(self.names[split], at - int(self.starts[split]) + 1, self.texts[at], self.labels[at])
 
 
-def likeness_of(splits: Mapping[str, Examples]) -> Likeness:
-    """The likeness of all rows of all splits, end to end in their order. `audit` and `leaked_rows` can share it."""
-    return likeness(_Rows.of(splits).texts)
-
-
 def audit(
     splits: Mapping[str, Examples],
     *,
     tokenizer: Tokenizer | None = None,
     max_length: int | None = None,
-    alike: Likeness | None = None,
 ) -> Audit:
     """Look at splits; shortcuts are looked for in the first. Rows without a label, or with "", are reported.
 
     Args:
         tokenizer, max_length: to tell lengths in tokens, and what a backbone would cut.
-        alike: `likeness_of(splits)`, where it is known already.
     """
     rows = _Rows.of(splits)
-    alike = alike or likeness(rows.texts)
+    alike = likeness(rows.texts)
     found = {
         name: _look(examples, {kind: ids[a:b] for kind, ids in alike.by_kind().items()}, tokenizer, max_length)
         for (name, examples), a, b in zip(splits.items(), rows.starts[:-1], rows.starts[1:], strict=True)
@@ -327,21 +349,7 @@ def audit(
     filled = np.fromiter(map(bool, map(str.strip, rows.texts)), np.bool_, len(rows.texts))
     first = slice(0, int(rows.starts[1]))
     shortcuts = find_shortcuts(rows.texts[first], rows.labels[first], alike.near[first])
-    return Audit(found, _conflicts(rows, alike, filled), _leaks(rows, alike, filled), shortcuts)
-
-
-def leaked_rows(
-    splits: Mapping[str, Examples], alike: Likeness | None = None, *, kind: str = "near"
-) -> dict[str, NDArray[np.bool_]]:
-    """For each split but the first (train): which rows are also in the first, (N of the split,).
-
-    Args:
-        alike: `likeness_of(splits)`, where it is known already.
-        kind: "exact", "normalised" or "near"; each holds the stricter ones too.
-    """
-    ids = (alike or likeness_of(splits)).by_kind()[kind]
-    parts = np.split(ids, np.cumsum([len(examples) for examples in splits.values()])[:-1])
-    return {name: np.isin(part, parts[0]) for name, part in zip(list(splits)[1:], parts[1:], strict=True)}
+    return Audit(found, _conflicts(rows, alike, filled), _leaks(rows, alike, filled), shortcuts, alike)
 
 
 def _look(

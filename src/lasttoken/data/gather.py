@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from lasttoken.config import Settings
-from lasttoken.data.audit import audit
 from lasttoken.data.book import book_splits, split_as_chapter
 from lasttoken.data.files import Examples, read_examples, warn_about_labels
+from lasttoken.data.folders import read_splits
 from lasttoken.data.splits import (
     Splits,
     check_splits,
     count_shared_texts,
     cut_validation,
     label_counts,
-    read_splits,
     split_examples,
     undersample,
 )
@@ -55,8 +54,6 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
     for sentence in dict.fromkeys(
         [*splits.notes, *warn_about_labels(label for e in splits.named().values() for label in e.labels or [])]
     ):
-        say(sentence)
-    for sentence in audit(splits.named()).findings():
         say(sentence)
     return splits
 

@@ -140,6 +140,14 @@ def baselines_of(splits: Splits, seed: int) -> dict[str, Baseline]:
     return run_baselines(splits.train.texts, train_labels, rows, natural_order(train_labels), seed)
 
 
+def metrics_of(baselines: Mapping[str, Baseline]) -> dict[str, dict[str, Any]]:
+    """The metrics of each baseline on each split, as metrics.json holds them."""
+    return {
+        name: {split: metrics.to_json() for split, metrics in baseline.metrics.items()}
+        for name, baseline in baselines.items()
+    }
+
+
 def run_baselines(
     train_texts: Sequence[str],
     train_labels: Sequence[str],

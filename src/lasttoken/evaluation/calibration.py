@@ -37,24 +37,11 @@ class Bin:
     n: int
     confidence: float
     accuracy: float
-    ci95: Interval
+    accuracy_ci95: Interval
 
     def to_json(self) -> dict[str, Any]:
         """Numbers and lists only."""
-        return asdict(self) | {"ci95": list(self.ci95)}
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A temperature, and what it does: {"ece", "brier", "loss"} before and after, on rows it was not fitted on."""
-
-    temperature: float
-    before: dict[str, float]
-    after: dict[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        """Numbers and dicts only."""
-        return asdict(self)
+        return asdict(self) | {"accuracy_ci95": list(self.accuracy_ci95)}
 
 
 def bin_starts(n: int, n_bins: int = N_BINS) -> NDArray[np.int64]:

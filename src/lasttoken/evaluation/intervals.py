@@ -52,6 +52,20 @@ def wilson_interval(n_correct: float, n: float, z: float = Z_95) -> Interval:
     return low, high
 
 
+def share_right(correct: NDArray[np.bool_]) -> dict[str, Any]:
+    """The accuracy of N rows, right or wrong, as JSON has it: n, accuracy (None of no rows), and its interval.
+
+    >>> share_right(np.array([True, False]))["accuracy"]
+    0.5
+    """
+    n, n_correct = len(correct), int(correct.sum())
+    return {
+        "n": n,
+        "accuracy": n_correct / n if n else None,
+        "accuracy_ci95": list(wilson_interval(n_correct, n)),
+    }
+
+
 def n_draws(n_weights: int) -> int:
     """How many bootstrap draws of `n_weights` weights each are affordable: 1,000, and 200 where there are very many."""
     return int(np.clip(MAX_WEIGHTS // max(1, n_weights), FEWEST_DRAWS, MOST_DRAWS))

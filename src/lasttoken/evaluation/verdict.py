@@ -83,7 +83,7 @@ def _sentence(verdict: Verdict) -> str:
             f"The GPT is worse than {rival} by {_points(-verdict.difference, -high, -low)}: use the baseline, which is "
             f"cheaper{speed}."
         )
-    interval = f"{_signed(verdict.difference)} points ({_signed(low)} to {_signed(high)})"
+    interval = f"{signed_points(verdict.difference)} points ({signed_points(low)} to {signed_points(high)})"
     return f"No evidence that the GPT is better: {rival} does as well{speed}. The difference is {interval}."
 
 
@@ -104,7 +104,12 @@ def _points(value: float, low: float, high: float) -> str:
     return f"{value * 100:.1f} points ({low * 100:.1f} to {high * 100:.1f})"
 
 
-def _signed(value: float) -> str:
+def signed_points(value: float) -> str:
+    """A difference of accuracies in points, with its sign.
+
+    >>> signed_points(-0.0172), signed_points(0.004)
+    ('−1.7', '+0.4')
+    """
     return f"{value * 100:+.1f}".replace("-", "−")
 
 

@@ -18,7 +18,7 @@ METRICS = {
     "macro_f1": "Macro F1",
     "mcc": "MCC",
     "pr_auc": "PR-AUC",
-    "map": "mAP",
+    "mAP": "mAP",
     "ece": "Expected calibration error",
     "brier": "Brier score",
     "loss": "Loss (nats)",

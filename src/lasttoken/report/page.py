@@ -25,6 +25,7 @@ MAX_EXAMPLES = 50  # errors, and unsure examples, that are shown
 N_SHADES = 5
 OPTIONAL = ("warnings", "audit", "calibration", "decision", "learning_curve", "repeats", "command", "multi_label")
 BYLINE = {"backbone": "backbone ", "data": "data ", "created": "", "lasttoken": "lasttoken "}
+UNRIVALLED = "No baseline was measured on these examples, so there is nothing here to hold the accuracy against."
 STOPPED = {
     "interrupted": "The training was interrupted. The figures are those of the weights that were kept until then.",
     "early": "The training stopped early: validation had not improved for as long as the settings allow.",
@@ -144,7 +145,7 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "ours": ours,
         "rivals": [ours, *sorted(rivals, key=lambda one: -one.accuracy)],
-        "verdict": (facts.get("verdict") or {}).get("sentences") or _verdict(ours, rivals),
+        "verdict": (facts.get("verdict") or {}).get("sentences") or ([] if rivals else [UNRIVALLED]),
         "best": _best(rivals, (facts.get("verdict") or {}).get("baseline")),
         "pr_caption": pr_caption(facts.get("pr_curve") or {}),
         "accuracy_name": "Subset accuracy" if facts.get("multi_label") else "Accuracy",
@@ -187,33 +188,6 @@ def _unleaked(facts: Mapping[str, Any], split: str) -> Mapping[str, Any] | None:
     return found if found and found["n"] != facts["headline"]["metrics"]["n"] else None
 
 
-def _verdict(ours: Rival, baselines: Sequence[Rival]) -> list[str]:
-    """What the reader may conclude from the intervals, and what not."""
-    if not baselines:
-        return ["No baseline was measured on these examples, so there is nothing here to hold the accuracy against."]
-    best = max(baselines, key=lambda one: one.accuracy)
-    overlap = ours.low <= best.high and best.low <= ours.high
-    found = [f"The best baseline, {best.name}, gets {percent(best.accuracy)} ({_between(best)}) on the same examples."]
-    if best.accuracy >= ours.accuracy:
-        found.append(
-            "It is far cheaper to train and at least as accurate here: unless something else speaks for the larger "
-            "model, use the cheap one."
-        )
-    if overlap:
-        found.append("The intervals overlap: these examples alone do not show that one of the two is better.")
-    else:
-        found.append("The intervals do not overlap: so large a difference is unlikely to be chance.")
-    found.append(
-        "Comparing intervals is not a paired test. That one looks only at the examples on which the two differ, and "
-        "can find a difference where the intervals overlap."
-    )
-    return found
-
-
-def _between(rival: Rival) -> str:
-    return f"95 % interval {percent(rival.low)} to {percent(rival.high)}"
-
-
 def _counts(counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """Rows of labels, columns of splits, in the order in which they first come."""
     labels = list(dict.fromkeys(label for by_label in counts.values() for label in by_label))
@@ -232,7 +206,9 @@ def _data_sentences(data: Mapping[str, Any]) -> list[str]:
     if tokens.get("longest_train") is not None:
         found.append(f"The longest train text has {tokens['longest_train']:,} tokens.")
     if tokens.get("cut_texts"):
-        found.append(f"{tokens['cut_texts']:,} texts were too long and lost {tokens['cut_tokens']:,} tokens together.")
+        found.append(
+            f"Texts that were too long: {tokens['cut_texts']:,}; {tokens['cut_tokens']:,} tokens were not read."
+        )
     elif "cut_texts" in tokens:
         found.append("No text was cut.")
     return found

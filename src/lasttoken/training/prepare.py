@@ -21,6 +21,9 @@ from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.pretrained import Backbone
 from lasttoken.predict import Predictor
 from lasttoken.runtime import Machine
+from lasttoken.talk import Talk
+from lasttoken.training.features import TrunkPass
+from lasttoken.training.loop import Split
 
 Say = Callable[[str], None]
 
@@ -45,6 +48,12 @@ class Prepared:
     def classifier(self) -> Classifier:
         """The classifier, on its device."""
         return self.predictor.classifier
+
+    @property
+    def label_counts(self) -> NDArray[np.int64] | None:
+        """Rows of each label [K] in train before it was thinned; None where it was not."""
+        counts = self.splits.label_counts
+        return None if counts is None else np.array([counts[label] for label in self.labels], dtype=np.int64)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -127,6 +136,16 @@ def _cuts(encoded: dict[str, Encoded], config: ClassifierConfig) -> list[str]:
         for name, split in encoded.items()
         if (n := int(split.cut.sum()))
     ]
+
+
+def features_of(prepared: Prepared, trunk: TrunkPass, talk: Talk) -> dict[str, Split]:
+    """The trunk's features of every split, computed or from the cache, with the label_ids: what the loop trains on."""
+    n_tokens = sum(encoded.n_tokens for encoded in prepared.encoded.values())
+    with talk.bar("trunk", n_tokens) as advance:
+        return {
+            name: Split(trunk.source(encoded, name, lambda done: advance(done, "")), prepared.label_ids[name])
+            for name, encoded in prepared.encoded.items()
+        }
 
 
 def fingerprint(prepared: Prepared, settings: Settings, trunk: str | None) -> str:

@@ -9,7 +9,6 @@ weights that it had before.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -80,16 +79,6 @@ class Pool:
         return torch.cat(pieces), Packing(sizes, pieces[0].device)
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """What one more training gave."""
-
-    log_probs: dict[str, NDArray[np.float32]]  # [N, K] of each part of rows that was asked for, calibrated
-    temperature: float
-    kept_step: int
-    seconds: float
-
-
 class Repeater:
     """Trains a run's classifier again and again. Make it before the classifier is trained for the first time."""
 
@@ -103,8 +92,7 @@ class Repeater:
         ends = np.cumsum([len(split) for split in features.values()])
         parts = np.split(np.arange(len(self.label_ids), dtype=np.int64), ends[:-1])
         self.rows: dict[str, Rows] = dict(zip(features, parts, strict=True))  # of each split, in the pool
-        counts = prepared.splits.label_counts  # of train before it was thinned
-        self.label_counts = None if counts is None else np.array([counts[label] for label in prepared.labels])
+        self.label_counts = prepared.label_counts
         self._parameters = self.classifier.trained()
         self._start = self._weights()
 
@@ -146,15 +134,14 @@ class Repeater:
         settings: Settings,
         score: Sequence[str] = ("test",),
         should_stop: Callable[[], bool] = lambda: False,
-    ) -> Fitted:
-        """Train on the pool's rows of "train", choose by those of "validation", and score those named by `score`.
+    ) -> dict[str, NDArray[np.float32]]:
+        """Train on the pool's rows of "train", choose by those of "validation"; log-probabilities [N, K] of `score`.
 
         Only inside `borrowed`. `settings.seed` draws the head and the order.
 
         Raises:
             DivergedError: a loss that is not finite.
         """
-        started = time.perf_counter()
         self._start_again(settings.seed)
         splits = {name: Split(self.pool.take(at), self.label_ids[at]) for name, at in rows.items()}
         trainer = Trainer(
@@ -165,12 +152,11 @@ class Repeater:
             Hooks(should_stop=should_stop),
             label_counts=self.label_counts,
         )
-        outcome = trainer.run()
+        trainer.run()
         temperature = 1.0
         if settings.calibrate:
             temperature = fit_temperature(self._logits(splits["validation"]), splits["validation"].label_ids)
-        log_probs = {name: log_softmax(self._logits(splits[name]), temperature) for name in score}
-        return Fitted(log_probs, temperature, outcome.kept_step, time.perf_counter() - started)
+        return {name: log_softmax(self._logits(splits[name]), temperature) for name in score}
 
     def _logits(self, split: Split) -> NDArray[np.float32]:
         return tail_logits(self.classifier, split.source, self.machine)
@@ -207,7 +193,6 @@ def out_of_fold(
     settings: Settings,
     n_folds: int,
     progress: Callable[[int], None] = lambda done: None,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> NDArray[np.float32]:
     """Log-probabilities [N, K] of all rows of the pool, each by a classifier that was trained without it.
 
@@ -217,6 +202,6 @@ def out_of_fold(
     found = np.empty((len(repeater.label_ids), repeater.classifier.head.out_features), dtype=np.float32)
     with repeater.borrowed():
         for rows in repeater.folds(n_folds, settings.validation_fraction, settings.seed):
-            found[rows["test"]] = repeater.fit(rows, settings, should_stop=should_stop).log_probs["test"]
+            found[rows["test"]] = repeater.fit(rows, settings)["test"]
             progress(1)
     return found
