@@ -61,7 +61,7 @@ def trainer_of(arguments: argparse.Namespace, train_blocks: str) -> tuple[Traine
     trunk = TrunkPass(prepared.classifier, CPU, cache=None, say=lambda sentence: None)
     started = time.perf_counter()
     features = {
-        name: Split(trunk.source(encoded, name), prepared.label_ids[name]) for name, encoded in prepared.encoded.items()
+        name: Split(trunk.source(encoded, name), prepared.truth[name]) for name, encoded in prepared.encoded.items()
     }
     trunk_s = time.perf_counter() - started
     width, frozen = prepared.classifier.gpt.config.n_embd, prepared.classifier.n_frozen or 0
@@ -72,7 +72,7 @@ def trainer_of(arguments: argparse.Namespace, train_blocks: str) -> tuple[Traine
 def kernels(arguments: argparse.Namespace) -> dict[str, Any]:
     """The tail's step and its floor; the trunk's rate and that of a plain product."""
     trainer, prepared, trunk_flops = trainer_of(arguments, "1")
-    rows = batches(list(range(len(prepared.label_ids["train"]))), 8, drop_last=True)
+    rows = batches(list(range(len(prepared.truth["train"]))), 8, drop_last=True)
     for some in rows[:10]:
         trainer._step(some)
     times = []
@@ -133,7 +133,7 @@ def floor_of_products(width: int, n_head: int, n_tokens: int) -> float:
 def whole_network(arguments: argparse.Namespace) -> dict[str, Any]:
     """Steps with every block trained, on the peer's batches in the peer's order."""
     trainer, prepared, _ = trainer_of(arguments, "all")
-    n = len(prepared.label_ids["train"])
+    n = len(prepared.truth["train"])
     order = torch.randperm(n, generator=torch.Generator().manual_seed(123)).tolist()
     rows = batches(order, 8, drop_last=True)
     for some in rows[:3]:

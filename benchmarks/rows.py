@@ -28,7 +28,8 @@ from lasttoken.data.book import book_splits
 from lasttoken.data.encoding import Encoded, encode_texts
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import read_splits
-from lasttoken.data.splits import cut_validation, labels_of, natural_order, split_examples
+from lasttoken.data.labels import natural_order
+from lasttoken.data.splits import cut_validation, labels_of, split_examples
 from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.packing import Packing
 from lasttoken.model.pretrained import load_backbone
@@ -141,7 +142,7 @@ class Bench:
         started = time.perf_counter()
         outcome = Trainer(classifier, splits, settings, self.machine).run()
         logits = tail_logits(classifier, splits["test"].source, self.machine)
-        correct = logits.argmax(1) == splits["test"].label_ids
+        correct = logits.argmax(1) == splits["test"].truth
         return {
             "accuracy": float(correct.mean()),
             "kept_step": outcome.kept_step,

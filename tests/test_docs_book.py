@@ -29,7 +29,8 @@ from lasttoken.data.book import BOOK_SHUFFLES, book_splits, read_as_chapter
 from lasttoken.data.encoding import Encoded, encode_texts
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.gather import gather_splits
-from lasttoken.data.splits import Splits, count_shared_texts, label_counts, natural_order, split_examples
+from lasttoken.data.labels import natural_order
+from lasttoken.data.splits import Splits, count_shared_texts, label_counts, split_examples
 from lasttoken.evaluation.baselines import run_baselines
 from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.model.classifier import Classifier, ClassifierConfig

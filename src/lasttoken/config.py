@@ -27,6 +27,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 SCHEDULES = ("constant", "cosine")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 KEEPS = ("best", "last")
+ONE_LABEL_ONLY = ("balance", "cost", "folds", "learning_curve", "answers")  # settings that --multi-label refuses
 METRICS = {"loss": "min", "accuracy": "max", "macro_f1": "max"}  # what `keep=best` can follow, and its direction
 
 
@@ -44,6 +45,10 @@ class Settings:
     # data
     text: tuple[str, ...] = _setting((), "Column of the text; may be given several times (joined by a blank line).")
     label: str | None = _setting(None, "Column of the label.")
+    multi_label: bool = _setting(
+        False, "A text may have any number of labels, parted by a separator or as a JSON list.", flag="--multi-label"
+    )
+    label_separator: str = _setting("|", "What parts the labels of a text, with --multi-label.")
     id: str | None = _setting(None, "Column passed through to splits and predictions.")
     group: str | None = _setting(None, "Column whose equal values are never on two sides of the split.")
     encoding: str = _setting("utf-8", "Encoding of the text files.")
@@ -89,7 +94,9 @@ class Settings:
         flag="--calibrate/--no-calibrate",
     )
     threshold: str | None = _setting(
-        None, "When a label is given: spam=0.9, auto (two labels; fitted on validation), or 0.9 to abstain below it."
+        None,
+        "When a label is given: spam=0.9, auto (two labels; fitted on validation), or 0.9 to abstain below it. With "
+        "--multi-label auto is the default, and 0.5 gives every label that reaches it.",
     )
     cost: str | None = _setting(
         None,
@@ -121,6 +128,11 @@ class Settings:
     def train_balance(self) -> str:
         """`balance` of the rows that are trained on; the book balances its rows before they are split."""
         return "none" if self.recipe == "book" else self.balance
+
+    @property
+    def separator(self) -> str | None:
+        """Between the labels of a text; None: every text has one label."""
+        return self.label_separator if self.multi_label else None
 
     @property
     def cache_limit_bytes(self) -> int | None:
@@ -157,6 +169,8 @@ class Settings:
         if not 0 <= self.warmup_fraction < 1:
             raise SettingsError(f"--warmup-fraction is {self.warmup_fraction}; it must be at least 0 and below 1")
         self._check_fractions()
+        if self.multi_label:
+            self._check_multi_label()
         if self.train_blocks not in ("head", "all") and not (
             self.train_blocks.isdecimal() and int(self.train_blocks) > 0
         ):
@@ -171,6 +185,14 @@ class Settings:
             _ = self.cache_limit_bytes
         except ValueError as error:
             raise SettingsError(f"--cache-limit: {error}") from error
+
+    def _check_multi_label(self) -> None:
+        if not self.label_separator or self.label_separator.startswith("["):
+            raise SettingsError(f"--label-separator is {self.label_separator!r}; give a sign, such as '|' or ';'")
+        usual = {item.name: item.default for item in fields(self)}
+        for name in ("recipe", *ONE_LABEL_ONLY):
+            if getattr(self, name) != usual[name]:
+                raise SettingsError(f"{flag_of(name)} is for texts of one label; leave it out, or --multi-label")
 
     def _check_fractions(self) -> None:
         train, validation = self.train_fraction, self.validation_fraction

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from lasttoken.errors import SettingsError, nearest, one_of
 
 AUTO = "auto"
+MOST_NAMED = 8  # thresholds in a sentence
 EXAMPLE = "write a probability to abstain below, such as 0.9, label=probability such as spam=0.9, or auto"
 
 
@@ -54,6 +55,21 @@ class Decision:
             reached[:, label_id] = np.where(at_least, 1 + probs[:, label_id], -1 + probs[:, label_id])
         return np.asarray(reached.argmax(1), dtype=np.int64)
 
+    def decide_each(self, log_probs: ArrayLike) -> NDArray[np.bool_]:
+        """Which labels each row of log-probabilities [N, K] is given, where it may have any number: [N, K].
+
+        A label is given from its threshold on; without one, from 0.5.
+        """
+        probs = np.exp(np.asarray(log_probs, dtype=np.float64))
+        least = np.full(probs.shape[1], 0.5)
+        for label_id, threshold in self.thresholds:
+            least[label_id] = threshold
+        return np.asarray(probs >= least)
+
+    def over(self, other: Decision) -> Decision:
+        """This rule's thresholds, and the other's for the labels that it does not name."""
+        return replace(self, thresholds=tuple(sorted({**dict(other.thresholds), **dict(self.thresholds)}.items())))
+
     def answers(self, log_probs: ArrayLike) -> NDArray[np.bool_]:
         """Which rows [N] get an answer."""
         return np.asarray(np.exp(np.asarray(log_probs, dtype=np.float64)).max(1, initial=0.0) >= self.abstain_below)
@@ -65,12 +81,20 @@ class Decision:
             matrix[true, answered] = cost
         return matrix
 
-    def in_words(self, labels: Sequence[str]) -> str:
+    def in_words(self, labels: Sequence[str], multi_label: bool = False) -> str:
         """The rule as a sentence.
 
         >>> Decision(thresholds=((1, 0.9),)).in_words(["ham", "spam"])
         'spam only when its probability is at least 0.9'
         """
+        if multi_label:
+            named = ", ".join(f"{labels[at]} {least:.2f}" for at, least in self.thresholds[:MOST_NAMED])
+            more = f" and {len(self.thresholds) - MOST_NAMED} more" if len(self.thresholds) > MOST_NAMED else ""
+            return (
+                f"every label whose probability reaches its threshold: {named}{more}"
+                if named
+                else "every label above 0.5"
+            )
         parts = [f"{labels[at]} only when its probability is at least {least:g}" for at, least in self.thresholds]
         if self.costs:
             named = ", ".join(f"{labels[true]} called {labels[said]} costs {cost:g}" for true, said, cost in self.costs)
@@ -96,15 +120,21 @@ class Decision:
 MOST_PROBABLE = Decision()
 
 
-def parse_decision(threshold: str | None, cost: str | None, labels: Sequence[str]) -> Decision:
+def parse_decision(
+    threshold: str | None, cost: str | None, labels: Sequence[str], multi_label: bool = False
+) -> Decision:
     """The rule of `--threshold` and `--cost`; `auto` is left to whoever has rows to fit it on (`best_threshold`).
 
     >>> parse_decision("spam=0.9", None, ["ham", "spam"])
     Decision(thresholds=((1, 0.9),), costs=(), abstain_below=0.0)
 
+    With `multi_label` a probability without a label is the threshold of all labels that are not named.
+
     Raises:
         SettingsError: not of these forms, a label that is not known, or thresholds and costs at once.
     """
+    if multi_label and cost:
+        raise SettingsError("--cost is for classifiers of one label a text; use --threshold label=probability")
     decision = Decision(costs=_parse_costs(cost, labels) if cost else ())
     for part in (threshold or "").split(",") if threshold and threshold != AUTO else []:
         label, sign, value = part.rpartition("=")
@@ -114,11 +144,13 @@ def parse_decision(threshold: str | None, cost: str | None, labels: Sequence[str
         if sign:
             at = _label_id(label, labels, "--threshold")
             decision = replace(decision, thresholds=(*decision.thresholds, (at, least)))
+        elif multi_label:
+            decision = decision.over(Decision(thresholds=tuple((at, least) for at in range(len(labels)))))
         else:
             decision = replace(decision, abstain_below=least)
     if decision.costs and (decision.thresholds or threshold == AUTO):
         raise SettingsError("--cost and a --threshold for a label both say which label is given; use one of them")
-    if threshold == AUTO and len(labels) != 2:
+    if threshold == AUTO and len(labels) != 2 and not multi_label:
         raise SettingsError(
             f"--threshold auto is for two labels, and there are {len(labels)}; {EXAMPLE.removesuffix(', or auto')}"
         )

@@ -24,6 +24,7 @@ from lasttoken.run import train_run
 from lasttoken.rundir import RunDir
 from lasttoken.talk import Talk
 
+Labels = Sequence[str] | Sequence[int] | Sequence[Sequence[str]]  # lists of labels with multi_label=True
 Texts = Sequence[str] | Any  # a list of texts, a table with columns, or (train only) a path
 
 
@@ -39,7 +40,7 @@ class TextClassifier:
     def train(
         cls,
         texts: Texts,
-        labels: Sequence[str] | Sequence[int] | None = None,
+        labels: Labels | None = None,
         *,
         validation: tuple[Sequence[str], Sequence[str]] | Any = None,
         test: tuple[Sequence[str], Sequence[str]] | Any = None,
@@ -67,7 +68,7 @@ class TextClassifier:
         files = {"validation": validation, "test": test}
         files = {name: str(value) for name, value in files.items() if isinstance(value, str | Path)}
         resolved = resolve(recipe, settings, files)
-        columns = {name: getattr(resolved, name) for name in ("text", "label", "id", "group", "slice_by")}
+        columns = {name: getattr(resolved, name) for name in ("text", "label", "id", "group", "slice_by", "separator")}
         data: Path | Examples
         if isinstance(texts, str | Path):
             if labels is not None:
@@ -133,7 +134,7 @@ class TextClassifier:
     def evaluate(
         self,
         texts: Texts,
-        labels: Sequence[str] | Sequence[int] | None = None,
+        labels: Labels | None = None,
         *,
         text: Sequence[str] = (),
         label: str | None = None,
@@ -143,7 +144,8 @@ class TextClassifier:
         Raises:
             DataError: a label that the classifier does not know.
         """
-        return evaluate(self._predictor, _examples(texts, labels, {"text": text, "label": label})).to_json()
+        columns = {"text": text, "label": label, "separator": self._predictor.classifier.config.separator}
+        return evaluate(self._predictor, _examples(texts, labels, columns)).to_json()
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that `load` reads: the classifier and its metrics.
@@ -167,7 +169,9 @@ def _examples(texts: Any, labels: Any, columns: dict[str, Any]) -> Examples:
             if is_frame
             else "there are texts but no labels; give a list of labels beside them, one for each text"
         )
-    return from_frame(texts, **columns) if is_frame else from_lists(texts, labels)
+    if is_frame:
+        return from_frame(texts, **columns)
+    return from_lists(texts, labels, separator=columns["separator"])
 
 
 def _given_split(value: Any, columns: dict[str, Any]) -> Examples | None:

@@ -1,6 +1,6 @@
 """Which words moved a decision: a value for each word, and how far the values are from adding up.
 
-    f(text) = log p(label) - log(1 - p(label))        the log-odds of one label against all others, in nats
+    f(text) = log p(label) - log(1 - p(label))        the log-odds of one label, in nats (against all others together)
 
     integrated gradients   value of token t = (x_t - b_t) · ∫₀¹ ∂f/∂x_t (b + α(x - b)) dα    x: input embeddings of the
                            text, b: the embedding of <|endoftext|> at every position; positions and padding stay
@@ -125,8 +125,10 @@ def _owners(predictor: Predictor, text: str, pieces: Sequence[tuple[int, int]]) 
     return np.searchsorted([start for start, _ in pieces], last, side="right") - 1
 
 
-def log_odds(logits: Tensor, label_id: int) -> Tensor:
-    """Logits [B, K] -> log p - log(1 - p) of one label, [B]."""
+def log_odds(logits: Tensor, label_id: int, multi_label: bool = False) -> Tensor:
+    """Logits [B, K] -> log p - log(1 - p) of one label, [B]; with `multi_label` a logit is that already."""
+    if multi_label:
+        return logits[:, label_id]
     others = torch.cat((logits[:, :label_id], logits[:, label_id + 1 :]), 1)
     return logits[:, label_id] - others.logsumexp(1)
 
@@ -170,7 +172,7 @@ class _Path:
         """[B, T, C] -> [B]."""
         n, length, _ = embedded.shape
         logits = self.predictor.classifier.read_embedded(embedded.flatten(0, 1), Packing([length] * n, embedded.device))
-        return log_odds(logits, self.label_id)
+        return log_odds(logits, self.label_id, self.predictor.classifier.config.multi_label)
 
     def integrate(self, n: int) -> NDArray[np.float64]:
         """The integral by n points of Gauss and Legendre: a value for each token of the text, [n_own]."""
@@ -201,7 +203,8 @@ def _by_occlusion(
     first, last = (pieces[read[0]][0], pieces[read[-1]][1]) if len(read) else (0, 0)
     variants = [text[first : pieces[group[0]][0]] + text[pieces[group[-1]][1] : last] for group in groups]
     logits = predictor.logits(predictor.encode([text, "", *variants]))
-    total, base, *without = log_odds(torch.from_numpy(logits).double(), label_id).tolist()
+    several = predictor.classifier.config.multi_label
+    total, base, *without = log_odds(torch.from_numpy(logits).double(), label_id, several).tolist()
     for group, found in zip(groups, without, strict=True):
         values[group] = (total - found) / len(group)
     return values, total, base, len(variants)

@@ -46,6 +46,8 @@ def describe_run(run_dir: RunDir) -> dict[str, Any]:
         "run": str(run_dir.path),
         "labels": list(config.labels),
         "backbone": config.backbone,
+        "multi_label": config.multi_label,
+        "decision": config.decision.in_words(config.labels, config.multi_label),
         "reads": config.read,
         "max_length": config.max_length,
         "int8_trunk": config.int8_trunk,

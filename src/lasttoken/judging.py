@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 from lasttoken.ask import ask, parse_answers
 from lasttoken.config import Settings
 from lasttoken.data.audit import Audit
-from lasttoken.decision import AUTO, best_threshold, parse_decision
+from lasttoken.decision import AUTO, Decision, best_threshold, parse_decision
 from lasttoken.errors import SettingsError, one_of
 from lasttoken.evaluation.baselines import Baseline
-from lasttoken.evaluation.calibration import fit_temperature, reliability_bins
+from lasttoken.evaluation.calibration import expected_calibration_error, reliability_bins, top_label
 from lasttoken.evaluation.diagnosis import diagnose
+from lasttoken.evaluation.figures import Figures, Truth, figures, fitted_temperature, is_several
 from lasttoken.evaluation.intervals import share_right
-from lasttoken.evaluation.metrics import Metrics, compute_metrics
+from lasttoken.evaluation.multilabel import best_thresholds
 from lasttoken.evaluation.slices import Slice, length_quarters, slice_accuracy
 from lasttoken.evaluation.verdict import Verdict, judge
 from lasttoken.model.pretrained import load_backbone
-from lasttoken.predict import log_softmax
+from lasttoken.predict import log_probabilities
 from lasttoken.training.loop import Outcome, Split, tail_logits
 from lasttoken.training.prepare import Prepared
 
@@ -41,16 +42,21 @@ Logits = dict[str, NDArray[np.float32]]  # [N, K] by split
 class Scored:
     """The classifier on one split."""
 
-    label_ids: NDArray[np.int64]  # [N], the truth
+    truth: Truth
     log_probs: NDArray[np.float32]  # [N, K], calibrated
-    predicted: NDArray[np.int64]  # [N], by the classifier's decision rule
+    predicted: Truth  # by the classifier's decision rule
     answered: NDArray[np.bool_]  # [N], whether it is sure enough to answer
-    metrics: Metrics
+    metrics: Figures
 
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Which rows [N] are right."""
         return self.metrics.correct
+
+    def answer_probs(self) -> NDArray[np.float64]:
+        """The probability [N] of each answer; where a text has any number of labels, that of its likeliest."""
+        at = self.log_probs.argmax(axis=1) if is_several(self.predicted) else self.predicted
+        return np.asarray(np.exp(self.log_probs[np.arange(len(at)), at]), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -79,12 +85,18 @@ def settle(prepared: Prepared, features: Mapping[str, Split], settings: Settings
     logits = {
         name: tail_logits(classifier, split.source, prepared.predictor.machine) for name, split in features.items()
     }
-    held_out, truth = logits["validation"], features["validation"].label_ids
-    temperature = fit_temperature(held_out, truth) if settings.calibrate else 1.0
-    decision = parse_decision(settings.threshold, settings.cost, prepared.labels)
-    if settings.threshold == AUTO:
-        decision = best_threshold(log_softmax(held_out, temperature), truth)
-    classifier.config = replace(classifier.config, temperature=temperature, decision=decision)
+    held_out, truth = logits["validation"], features["validation"].truth
+    config = classifier.config
+    temperature = fitted_temperature(held_out, truth) if settings.calibrate else 1.0
+    config = replace(config, temperature=temperature)
+    decision = parse_decision(settings.threshold, settings.cost, prepared.labels, config.multi_label)
+    log_probs = log_probabilities(held_out, config)
+    if is_several(truth):
+        fitted = best_thresholds(truth, np.exp(log_probs.astype(np.float64))).tolist()
+        decision = decision.over(Decision(thresholds=tuple(enumerate(fitted))))
+    elif settings.threshold == AUTO:
+        decision = best_threshold(log_probs, np.asarray(truth, dtype=np.int64))
+    classifier.config = replace(config, decision=decision)
     return logits
 
 
@@ -102,7 +114,7 @@ def judge_training(
     `looked` is the audit of its splits; `slice_by` names the column that the examples' slices come from.
     """
     leaked = looked.leaked_rows()
-    scored = {name: _score(prepared, split.label_ids, logits[name], name) for name, split in features.items()}
+    scored = {name: _score(prepared, split.truth, logits[name], name) for name, split in features.items()}
     headline = "test" if "test" in scored else "validation"
     told = scored[headline]
     majority = baselines["majority"].metrics.get(headline) if "majority" in baselines else None
@@ -117,7 +129,7 @@ def judge_training(
         diagnose(
             {name: one.metrics for name, one in scored.items()},
             headline,
-            len(np.unique(told.predicted)),
+            _n_given(told.predicted),
             outcome.history,
             majority.accuracy if majority else None,
         ),
@@ -125,14 +137,19 @@ def judge_training(
     )
 
 
-def _score(prepared: Prepared, label_ids: NDArray[np.int64], logits: NDArray[np.float32], split: str) -> Scored:
+def _n_given(predicted: Truth) -> int:
+    """How many labels are given to any text."""
+    return int(predicted.any(axis=0).sum()) if is_several(predicted) else len(np.unique(predicted))
+
+
+def _score(prepared: Prepared, truth: Truth, logits: NDArray[np.float32], split: str) -> Scored:
     config = prepared.classifier.config
-    log_probs = log_softmax(logits, config.temperature)
-    predicted = config.decision.decide(log_probs)
-    metrics = compute_metrics(
-        label_ids, prepared.labels, log_probs=log_probs, predicted_ids=predicted, intervals=split != "train"
-    )
-    return Scored(label_ids, log_probs, predicted, config.decision.answers(log_probs), metrics)
+    log_probs = log_probabilities(logits, config)
+    decision, several = config.decision, config.multi_label
+    predicted = decision.decide_each(log_probs) if several else decision.decide(log_probs)
+    answered = np.ones(len(truth), dtype=np.bool_) if several else decision.answers(log_probs)
+    metrics = figures(truth, prepared.labels, log_probs=log_probs, predicted=predicted, intervals=split != "train")
+    return Scored(truth, log_probs, predicted, answered, metrics)
 
 
 def check_judging(settings: Settings, labels: Sequence[str]) -> None:
@@ -141,7 +158,7 @@ def check_judging(settings: Settings, labels: Sequence[str]) -> None:
     Raises:
         SettingsError: see `parse_decision` and `parse_answers`; or answers of other labels.
     """
-    parse_decision(settings.threshold, settings.cost, labels)
+    parse_decision(settings.threshold, settings.cost, labels, settings.multi_label)
     if settings.answers is not None and set(parse_answers(settings.answers)) != set(labels):
         raise SettingsError(
             f"--answers is {settings.answers!r}; give one answer for each of {one_of(labels)}, and no other"
@@ -172,7 +189,7 @@ def _verdict(
     seconds = {name: one.predict_s / sum(map(len, one.predicted.values())) for name, one in there.items()}
     seconds["ours"] = _seconds_per_text(prepared, headline)
     predicted = {name: one.predicted[headline] for name, one in there.items()}
-    return judge(told.label_ids, told.predicted, predicted, seconds_per_row=seconds, groups=groups)
+    return judge(told.truth, told.predicted, predicted, seconds_per_row=seconds, groups=groups)
 
 
 def _seconds_per_text(prepared: Prepared, split: str) -> float:
@@ -184,23 +201,30 @@ def _seconds_per_text(prepared: Prepared, split: str) -> float:
 
 def _calibration(prepared: Prepared, told: Scored, logits: NDArray[np.float32], split: str) -> dict[str, Any] | None:
     """What the temperature did on rows that it was not fitted on (on validation it was, where there is no test)."""
-    temperature = prepared.classifier.config.temperature
-    raw = log_softmax(logits)
-    before = compute_metrics(
-        told.label_ids, prepared.labels, log_probs=raw, predicted_ids=raw.argmax(1), intervals=True
-    )
+    config = prepared.classifier.config
+    raw = log_probabilities(logits, replace(config, temperature=1.0))
+    before = figures(told.truth, prepared.labels, log_probs=raw, intervals=True)
+    pairs = {"before": (raw, before), "after": (told.log_probs, told.metrics)}
+    binary = {name: _decisions(log_probs, told.truth) for name, (log_probs, _) in pairs.items()}
     return {
-        "temperature": temperature,
+        "temperature": config.temperature,
         "split": split,
-        "before": _probability_figures(before),
-        "after": _probability_figures(told.metrics),
-        "bins_before": [one.to_json() for one in reliability_bins(raw, told.label_ids)],
-        "bins_after": [one.to_json() for one in reliability_bins(told.log_probs, told.label_ids)],
+        **{name: _probability_figures(metrics, *binary[name]) for name, (_, metrics) in pairs.items()},
+        **{f"bins_{name}": [one.to_json() for one in reliability_bins(*found)] for name, found in binary.items()},
     }
 
 
-def _probability_figures(metrics: Metrics) -> dict[str, Any]:
-    content = metrics.to_json()
+def _decisions(log_probs: NDArray[np.float32], truth: Truth) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    """What reliability is told of: the rows [N, K] of one label, or all N·K yes-or-no decisions as rows [N·K, 2]."""
+    if not is_several(truth):
+        return log_probs, np.asarray(truth, dtype=np.int64)
+    yes = log_probs.ravel().astype(np.float64)
+    no = np.log(np.maximum(-np.expm1(yes), np.finfo(np.float64).tiny))
+    return np.stack((no, yes), axis=1), truth.ravel().astype(np.int64)
+
+
+def _probability_figures(metrics: Figures, log_probs: NDArray[np.floating], truth: NDArray[np.int64]) -> dict[str, Any]:
+    content = {"ece": expected_calibration_error(*top_label(log_probs, truth)), **metrics.to_json()}
     names = [name for figure in CALIBRATED for name in (figure, f"{figure}_ci95")]
     return {name: content[name] for name in names if name in content}
 
@@ -210,7 +234,7 @@ def _keys(
 ) -> dict[str, Sequence[str]]:
     examples = prepared.splits.named()[split]
     keys: dict[str, Sequence[str]] = {
-        "label": [prepared.labels[label_id] for label_id in told.label_ids],
+        **_label_keys(prepared, told.truth),
         "length": length_quarters(examples.texts),
     }
     if leaked is not None and leaked.any():
@@ -218,3 +242,9 @@ def _keys(
     if examples.slices is not None:
         keys[slice_by or "slice"] = examples.slices
     return keys
+
+
+def _label_keys(prepared: Prepared, truth: Truth) -> dict[str, Sequence[str]]:
+    if is_several(truth):
+        return {"labels": [f"{n} {'label' if n == 1 else 'labels'}" for n in truth.sum(axis=1).tolist()]}
+    return {"label": [prepared.labels[label_id] for label_id in truth]}

@@ -17,7 +17,7 @@ from lasttoken.checkpoint import load_classifier
 from lasttoken.data.encoding import Encoded, batches_by_length, encode_texts
 from lasttoken.decision import AUTO, parse_decision
 from lasttoken.errors import SettingsError
-from lasttoken.model.classifier import Classifier
+from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.packing import Packing
 from lasttoken.rundir import RunDir
 from lasttoken.runtime import CPU, Machine, compare_logits, pick_machine, quicken_cpu
@@ -39,7 +39,8 @@ SELF_CHECK_TEXTS = (
 class Prediction:
     """The answer for one text."""
 
-    label: str | None  # None: no label is probable enough to answer, see `--threshold`
+    label: str | None  # None: no label is probable enough to answer, see `--threshold`; of several the likeliest
+    labels: tuple[str, ...]  # the label, if any; or all labels that the text has, the likeliest first
     score: float  # probability of the label; without one, of the most probable
     probs: dict[str, float]  # of every label
     n_tokens: int  # tokens read
@@ -119,7 +120,7 @@ class Predictor:
 
     def log_probs(self, encoded: Encoded, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
         """Log-probabilities [N, K], at the classifier's temperature."""
-        return log_softmax(self.logits(encoded, progress), self.classifier.config.temperature)
+        return log_probabilities(self.logits(encoded, progress), self.classifier.config)
 
     def answer_by(self, threshold: str | None, cost: str | None) -> None:
         """Answer by another rule than the classifier was saved with; both None: leave it.
@@ -131,29 +132,53 @@ class Predictor:
             return
         if threshold == AUTO:
             raise SettingsError(f"--threshold {AUTO} is fitted while training; give a probability, such as 0.9")
-        decision = parse_decision(threshold, cost, self.labels)
-        self.classifier.config = replace(self.classifier.config, decision=decision)
+        config = self.classifier.config
+        decision = parse_decision(threshold, cost, self.labels, config.multi_label)
+        if config.multi_label:
+            decision = decision.over(config.decision)
+        self.classifier.config = replace(config, decision=decision)
 
     def predict(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> list[Prediction]:
         """One answer for each text, in order."""
         encoded = self.encode(texts)
         log_probs = self.log_probs(encoded, progress)
-        probs, decision = np.exp(log_probs), self.classifier.config.decision
-        answered = decision.answers(log_probs)
+        probs, given = np.exp(log_probs), given_labels(log_probs, self.classifier.config)
         best = log_probs.argmax(1) if len(probs) else np.empty(0, np.int64)
-        given = np.where(answered, decision.decide(log_probs), best) if len(probs) else best
         return [
             Prediction(
-                label=self.labels[label_id] if answers else None,
-                score=float(row[label_id]),
+                label=self.labels[label_ids[0]] if label_ids else None,
+                labels=tuple(self.labels[label_id] for label_id in label_ids),
+                score=float(row[label_ids[0] if label_ids else likeliest]),
                 probs={label: float(p) for label, p in zip(self.labels, row, strict=True)},
                 n_tokens=int(length),
                 truncated=bool(cut),
             )
-            for label_id, answers, row, length, cut in zip(
-                given, answered, probs, encoded.lengths, encoded.cut, strict=True
+            for label_ids, likeliest, row, length, cut in zip(
+                given, best, probs, encoded.lengths, encoded.cut, strict=True
             )
         ]
+
+
+def given_labels(log_probs: NDArray[np.float32], config: ClassifierConfig) -> list[list[int]]:
+    """The label_ids that each row of log_probs [N, K] is given by the classifier's rule, the likeliest first."""
+    decision = config.decision
+    if config.multi_label:
+        return [
+            sorted(np.flatnonzero(has).tolist(), key=lambda label_id, row=row: -row[label_id])  # type: ignore[misc]
+            for has, row in zip(decision.decide_each(log_probs), log_probs, strict=True)
+        ]
+    if not len(log_probs):
+        return []
+    pairs = zip(decision.decide(log_probs).tolist(), decision.answers(log_probs).tolist(), strict=True)
+    return [[label_id] if answered else [] for label_id, answered in pairs]
+
+
+def log_probabilities(logits: NDArray[np.float32], config: ClassifierConfig) -> NDArray[np.float32]:
+    """Log-probabilities [N, K] at the classifier's temperature: over the labels, or of each label by itself."""
+    if config.multi_label:
+        scores = logits / np.float32(config.temperature)
+        return np.asarray(-np.logaddexp(np.float32(0), -scores), dtype=np.float32)
+    return log_softmax(logits, config.temperature)
 
 
 def log_softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from lasttoken.config import Settings
 from lasttoken.data.splits import labels_of
 from lasttoken.evaluation.baselines import run_baselines
+from lasttoken.evaluation.figures import Figures, figures
 from lasttoken.evaluation.intervals import Difference, paired_difference, share_right
-from lasttoken.evaluation.metrics import Metrics, compute_metrics
 from lasttoken.evaluation.verdict import signed_points
 from lasttoken.training.repeat import Repeater, Rows
 
 SIZES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of train; the run itself is the last point of the curve
-FIGURES = ("accuracy", "macro_f1", "balanced_accuracy", "loss", "ece")
+FIGURES = ("accuracy", "micro_f1", "macro_f1", "balanced_accuracy", "loss", "ece")
 FOLD_BASELINES = ("tfidf-logreg", "char-ngrams")
 
 Done = Callable[[int], None]  # told of trainings done
@@ -31,15 +31,15 @@ Stop = Callable[[], bool]
 
 
 def run_seeds(
-    repeater: Repeater, settings: Settings, headline: str, labels: Sequence[str], first: Metrics, done: Done, stop: Stop
+    repeater: Repeater, settings: Settings, headline: str, labels: Sequence[str], first: Figures, done: Done, stop: Stop
 ) -> dict[str, Any]:
     """`settings.seeds` trainings, the first of which is the run's own, with these metrics on the headline split."""
     runs = [{"name": f"seed {settings.seed}", **_figures(first)}]
-    truth = repeater.label_ids[repeater.rows[headline]]
+    truth = repeater.truth[repeater.rows[headline]]
     with repeater.borrowed():
         for seed in range(settings.seed + 1, settings.seed + settings.seeds):
             fitted = repeater.fit(repeater.rows, replace(settings, seed=seed), (headline,), stop)
-            metrics = compute_metrics(truth, labels, log_probs=fitted[headline], intervals=True)
+            metrics = figures(truth, labels, log_probs=fitted[headline], intervals=True)
             runs.append({"name": f"seed {seed}", **_figures(metrics)})
             done(1)
     return {"kind": "seeds", "split": headline, **_spread(runs)}
@@ -47,15 +47,13 @@ def run_seeds(
 
 def run_folds(repeater: Repeater, settings: Settings, labels: Sequence[str], done: Done, stop: Stop) -> dict[str, Any]:
     """`settings.folds` trainings, in which each row is tested once; and the cheap models on the same folds."""
-    runs, predicted = [], np.empty(len(repeater.label_ids), dtype=np.int64)
+    runs, predicted = [], np.empty(len(repeater.truth), dtype=np.int64)
     cheap = {name: predicted.copy() for name in FOLD_BASELINES}
     texts, names = repeater.examples.texts, labels_of(repeater.examples)
     with repeater.borrowed():
         for fold, rows in enumerate(repeater.folds(settings.folds, settings.validation_fraction, settings.seed), 1):
             fitted = repeater.fit(rows, settings, ("test",), stop)
-            metrics = compute_metrics(
-                repeater.label_ids[rows["test"]], labels, log_probs=fitted["test"], intervals=True
-            )
+            metrics = figures(repeater.truth[rows["test"]], labels, log_probs=fitted["test"], intervals=True)
             predicted[rows["test"]] = fitted["test"].argmax(1)
             run = {"name": f"fold {fold}", **_figures(metrics)}
             parts = {name: ([texts[row] for row in at], [names[row] for row in at]) for name, at in rows.items()}
@@ -66,7 +64,7 @@ def run_folds(repeater: Repeater, settings: Settings, labels: Sequence[str], don
                     run[f"{name} accuracy"] = baseline.metrics["test"].accuracy
             runs.append(run)
             done(1)
-    return {"kind": "folds", **_spread(runs), **_all_rows(repeater.label_ids, predicted, cheap, runs)}
+    return {"kind": "folds", **_spread(runs), **_all_rows(repeater.truth, predicted, cheap, runs)}
 
 
 def _all_rows(
@@ -82,8 +80,8 @@ def _all_rows(
     return {"all_rows": share_right(correct), "against": against}
 
 
-def _figures(metrics: Metrics) -> dict[str, float]:
-    found = {name: getattr(metrics, name) for name in FIGURES}
+def _figures(metrics: Figures) -> dict[str, float]:
+    found = {name: getattr(metrics, name, None) for name in FIGURES}
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
@@ -126,9 +124,9 @@ def run_learning_curve(
 
     `whole`: which rows [N] of that split the run's own classifier and the baseline got right; None: it was not fitted.
     """
-    rows, train_ids = repeater.rows, repeater.label_ids[repeater.rows["train"]]
+    rows, train_ids = repeater.rows, repeater.truth[repeater.rows["train"]]
     texts, names = repeater.examples.texts, labels_of(repeater.examples)
-    truth = repeater.label_ids[rows[headline]]
+    truth = repeater.truth[rows[headline]]
     right = []  # of each size: which rows the classifier got right, and which the baseline
 
     def part(at: Rows) -> tuple[list[str], list[str]]:

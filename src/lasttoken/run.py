@@ -27,7 +27,8 @@ from lasttoken.data.folders import read_splits, write_splits
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.splits import Splits
 from lasttoken.errors import RunError, SettingsError
-from lasttoken.evaluation.baselines import NAMES, baselines_of
+from lasttoken.evaluation.baselines import NAMES
+from lasttoken.evaluation.onevsrest import baselines_for
 from lasttoken.judging import Judged, ask_baseline, check_judging, judge_training, settle
 from lasttoken.model.pretrained import load_backbone
 from lasttoken.predict import Predictor
@@ -196,7 +197,7 @@ def _can_resume(run_dir: RunDir | None, resume: bool, talk: Talk) -> bool:
 def _read_splits(run_dir: RunDir, settings: Settings) -> Splits:
     """The splits of a run that goes on, and what is not in their files."""
     slice_by = "slice" if settings.slice_by else None
-    splits = read_splits(run_dir.splits, text=("text",), label="label", slice_by=slice_by)
+    splits = read_splits(run_dir.splits, text=("text",), label="label", slice_by=slice_by, separator=settings.separator)
     return replace(splits, label_counts=run_dir.read_toml().get("label_counts"))
 
 
@@ -269,7 +270,7 @@ def _judge(
     with clock.part("evaluate"):
         logits = settle(prepared, features, settings)
     with clock.part("baselines"):
-        baselines = baselines_of(prepared.splits, settings.seed) | ask_baseline(prepared, settings, offline)
+        baselines = baselines_for(prepared.splits, settings.seed) | ask_baseline(prepared, settings, offline)
     with clock.part("judge"):
         return judge_training(prepared, features, logits, outcome, baselines, looked, settings.slice_by)
 
@@ -311,8 +312,8 @@ def _whole_train(judged: Judged) -> tuple[str, tuple[NDArray[np.bool_], NDArray[
     name = judged.verdict.baseline if judged.verdict else FALLBACK_BASELINE
     name = name if name in NAMES else FALLBACK_BASELINE
     theirs = judged.baselines[name].predicted.get(judged.headline)
-    ours = np.asarray(told.log_probs.argmax(1) == told.label_ids)
-    return name, (ours, None if theirs is None else np.asarray(theirs == told.label_ids))
+    ours = np.asarray(told.log_probs.argmax(1) == told.truth)
+    return name, (ours, None if theirs is None else np.asarray(theirs == told.truth))
 
 
 def _write(
@@ -329,7 +330,8 @@ def _write(
     run_dir.write_history(outcome.history)
     for name, scored in judged.scored.items():
         if name != "train":
-            write_predictions(run_dir.predictions / f"{name}.csv", prepared.labels, scored, judged.baselines, name)
+            path = run_dir.predictions / f"{name}.csv"
+            write_predictions(path, prepared.labels, scored, judged.baselines, name, settings.separator)
     curves = draw_curves(outcome.history, run_dir.path / "curves", len(prepared.splits.train))
     facts = report_facts(prepared, settings, outcome, judged, metrics, curves, source)
     facts["curves"] |= draw_plots(facts, run_dir.path / "curves")

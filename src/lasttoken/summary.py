@@ -12,12 +12,14 @@ from platform import python_version
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lasttoken.config import METRICS, RECIPES, Settings, flag_of
 from lasttoken.data.files import Examples
 from lasttoken.data.gather import shared_with_train
 from lasttoken.data.splits import label_counts, labels_of
 from lasttoken.evaluation.baselines import metrics_of
+from lasttoken.evaluation.figures import in_words, is_several
 from lasttoken.evaluation.intervals import share_right
 from lasttoken.evaluation.precision_recall import precision_recall_curve
 from lasttoken.explain import explain
@@ -28,6 +30,7 @@ from lasttoken.training.prepare import Prepared
 VERSIONS_OF = ("lasttoken", "torch", "numpy", "tokenizers", "safetensors", "scikit-learn")
 N_ERRORS, N_UNSURE, N_EXPLAINED = 20, 10, 10  # examples in the report
 LONGEST_EXPLAINED = 2000  # characters
+NO_LABEL = "(none)"  # in the report, where a text has no label
 N_LISTED = 20  # rows of each of the audit's lists
 MAX_CURVES = 20  # labels with a curve of precision and recall
 
@@ -49,7 +52,7 @@ def metrics_json(
         "warnings": judged.warnings,
         "unleaked": judged.unleaked,
         "calibration": {name: value for name, value in calibration.items() if not name.startswith("bins")},
-        "decision": prepared.classifier.config.decision.in_words(prepared.labels),
+        "decision": _rule_in_words(prepared),
         "answered": _answered(judged.told),
         "slices": [one.to_json() for one in judged.slices],
         "audit": {"findings": list(judged.audit.findings()), "notes": list(judged.audit.notes())},
@@ -58,6 +61,7 @@ def metrics_json(
         "examples": {name: len(examples) for name, examples in prepared.splits.named().items()},
         "shared_with_train": shared_with_train(prepared.splits),
         "labels": list(prepared.labels),
+        "multi_label": prepared.classifier.config.multi_label,
         "kept_step": outcome.kept_step,
         "stopped": outcome.stopped,
     }
@@ -97,7 +101,9 @@ def report_facts(
         "verdict": metrics["verdict"],
         "warnings": judged.warnings,
         "unleaked": {name: one for name, one in judged.unleaked.items() if one["n"]},
-        "decision": None if rule.is_default else {"sentence": _decision_in_words(prepared, metrics)},
+        "decision": None
+        if rule.is_default and not metrics["multi_label"]
+        else {"sentence": _decision_in_words(prepared, metrics)},
         "splits": metrics["splits"],
         "baselines": metrics["baselines"],
         "baseline_notes": [baseline.note for baseline in judged.baselines.values() if baseline.note],
@@ -105,6 +111,7 @@ def report_facts(
         "calibration": judged.calibration,
         "pr_curve": _pr_curves(prepared, judged.told),
         "slices": metrics["slices"],
+        "multi_label": prepared.classifier.config.multi_label,
         **_example_facts(prepared, judged),
         "data": {
             "counts": {name: label_counts(examples) for name, examples in named.items()},
@@ -127,8 +134,13 @@ def report_facts(
     }
 
 
+def _rule_in_words(prepared: Prepared) -> str:
+    config = prepared.classifier.config
+    return config.decision.in_words(prepared.labels, config.multi_label)
+
+
 def _decision_in_words(prepared: Prepared, metrics: Mapping[str, Any]) -> str:
-    sentence = prepared.classifier.config.decision.in_words(prepared.labels)
+    sentence = _rule_in_words(prepared)
     answered = metrics["answered"]
     if not prepared.classifier.config.decision.abstain_below:
         return sentence
@@ -164,13 +176,14 @@ def _audit_facts(judged: Judged) -> dict[str, Any]:
 
 def _pr_curves(prepared: Prepared, told: Scored) -> dict[str, Any]:
     """Of each label that occurs; of the rarest ones where there are many."""
-    n_rows = np.bincount(told.label_ids, minlength=len(prepared.labels))
+    has = told.truth if is_several(told.truth) else told.truth[:, None] == np.arange(len(prepared.labels))
+    n_rows = has.sum(axis=0)
     occurring = [label_id for label_id in np.argsort(n_rows, kind="stable").tolist() if n_rows[label_id]]
     per_label = {one.label: one for one in told.metrics.per_label}
     found = {}
     for label_id in sorted(occurring[:MAX_CURVES]):
         label = prepared.labels[label_id]
-        curve = precision_recall_curve(told.label_ids == label_id, told.log_probs[:, label_id])
+        curve = precision_recall_curve(has[:, label_id], told.log_probs[:, label_id])
         found[label] = {
             **curve.to_json(),
             "average_precision": per_label[label].average_precision,
@@ -181,22 +194,24 @@ def _pr_curves(prepared: Prepared, told: Scored) -> dict[str, Any]:
 
 def _example_facts(prepared: Prepared, judged: Judged) -> dict[str, Any]:
     """The surest errors and the least sure answers of the headline split, the first of them with their words."""
-    told, labels = judged.told, prepared.labels
+    told, labels, separator = judged.told, prepared.labels, prepared.classifier.config.separator
     texts = prepared.splits.named()[judged.headline].texts
-    rows = np.arange(len(texts))
-    score = np.exp(told.log_probs[rows, told.predicted])
-    wrong = rows[~told.correct]
-    ordered = np.sort(told.log_probs, axis=1)
-    margin = ordered[:, -1] - ordered[:, -2]
+    score, likeliest = told.answer_probs(), told.log_probs.argmax(axis=1)
+    truth, predicted = (in_words(answers, labels, separator) for answers in (told.truth, told.predicted))
+    wrong = np.flatnonzero(~told.correct)
+    if is_several(told.truth):
+        wrong = wrong[~told.truth[wrong, likeliest[wrong]]]  # what it is surest of, and the text has not
+    margin = _margins(told)
+    of_words = likeliest if is_several(told.truth) else told.predicted
 
     def facts(row: int, explained: bool) -> dict[str, Any]:
         return {
             "row": int(row) + 1,
             "text": texts[row],
-            "label": labels[told.label_ids[row]],
-            "predicted": labels[told.predicted[row]],
+            "label": truth[row] or NO_LABEL,
+            "predicted": predicted[row] or NO_LABEL,
             "score": float(score[row]),
-            "words": _words(prepared, texts[row], labels[told.predicted[row]]) if explained else None,
+            "words": _words(prepared, texts[row], labels[of_words[row]]) if explained else None,
         }
 
     errors = wrong[np.argsort(-score[wrong], kind="stable")][:N_ERRORS]
@@ -205,6 +220,14 @@ def _example_facts(prepared: Prepared, judged: Judged) -> dict[str, Any]:
         "errors": [facts(row, at < N_EXPLAINED) for at, row in enumerate(errors.tolist())],
         "unsure": [facts(row, False) for row in unsure.tolist()],
     }
+
+
+def _margins(told: Scored) -> NDArray[np.float32]:
+    """How sure each answer is [N]: by how much the likeliest label leads, or is away from even odds."""
+    if is_several(told.truth):
+        return np.asarray(np.abs(told.log_probs - np.log(0.5)).min(axis=1))
+    ordered = np.sort(told.log_probs, axis=1)
+    return np.asarray(ordered[:, -1] - ordered[:, -2])
 
 
 def _words(prepared: Prepared, text: str, label: str) -> list[list[Any]] | None:

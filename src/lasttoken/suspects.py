@@ -53,7 +53,7 @@ def find_suspects(data: Path, settings: Settings, n_folds: int, offline: bool, t
     repeater = Repeater(prepared, features_of(prepared, trunk, talk))
     with talk.bar("folds", n_folds) as advance:
         log_probs = out_of_fold(repeater, settings, n_folds, lambda done: advance(done, ""))
-    found = rank_suspects(log_probs, repeater.label_ids)
+    found = rank_suspects(log_probs, repeater.truth)
     return _ranked(examples, prepared.labels, found), found.n_estimated
 
 

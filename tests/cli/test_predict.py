@@ -59,7 +59,7 @@ def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
 
 def test_a_text_answers_with_label_score_and_all_probabilities(run_dir: Path) -> None:
     (found,) = predict_json(run_dir, "Win a prize now!")
-    assert found.keys() == {"text", "label", "score", "probs", "n_tokens", "truncated"}
+    assert found.keys() == {"text", "label", "labels", "score", "probs", "n_tokens", "truncated"}
     assert found["text"] == "Win a prize now!"
     assert found["probs"].keys() == {"ham", "spam"}
     assert sum(found["probs"].values()) == pytest.approx(1, abs=1e-6)

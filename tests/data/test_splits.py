@@ -15,6 +15,7 @@ from lasttoken.data import folders
 from lasttoken.data import splits as module
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import read_splits, write_splits
+from lasttoken.data.labels import natural_order
 from lasttoken.data.likeness import normalise
 from lasttoken.data.splits import (
     Splits,
@@ -22,7 +23,6 @@ from lasttoken.data.splits import (
     count_shared_texts,
     cut_validation,
     label_counts,
-    natural_order,
     split_examples,
     undersample,
 )

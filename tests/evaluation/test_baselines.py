@@ -106,7 +106,7 @@ def test_long_texts_are_cut_to_the_budget_and_it_is_said(monkeypatch: pytest.Mon
 def test_the_cut_is_the_largest_within_the_budget(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
     monkeypatch.setattr(baselines, "MAX_CHARACTERS", budget)
     lengths = [0, 3, 3, 8, 40, 46]
-    longest = baselines._longest_affordable(["x" * n for n in lengths])
+    longest = baselines.longest_affordable(["x" * n for n in lengths])
     assert longest is not None
     assert sum(min(n, longest) for n in lengths) <= budget or longest == 1
     assert sum(min(n, longest + 1) for n in lengths) > budget

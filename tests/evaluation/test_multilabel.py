@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from lasttoken.errors import DataError
-from lasttoken.evaluation.multilabel import best_thresholds, compute_multilabel_metrics
+from lasttoken.evaluation.multilabel import best_thresholds, compute_multilabel_metrics, micro_f1_difference
 
 LABELS = ["joy", "fear", "anger"]
 
@@ -48,13 +48,52 @@ def test_every_figure_is_scikit_learn_s(seed: int, n: int) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_a_label_s_threshold_is_as_good_as_any(seed: int) -> None:
+def test_thresholds_of_their_own_cost_micro_f1_nothing(seed: int) -> None:
     truth, probs = drawn(seed, 60)
     found = best_thresholds(truth, probs)
-    for i in range(2):
-        best = sk.f1_score(truth[:, i], probs[:, i] >= found[i])
-        tried = [sk.f1_score(truth[:, i], probs[:, i] >= t, zero_division=0) for t in np.linspace(0, 1, 41)]
-        assert best >= max(tried) - 1e-9
+    micro = sk.f1_score(truth, probs >= found, average="micro", zero_division=0)
+    tried = [sk.f1_score(truth, probs >= t, average="micro", zero_division=0) for t in np.linspace(0, 1, 41)]
+    assert micro >= max(tried) - 1e-9
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_one_label_s_threshold_is_as_good_as_any(seed: int) -> None:
+    truth, probs = (column[:, :1] for column in drawn(seed, 60))
+    best = sk.f1_score(truth, probs >= best_thresholds(truth, probs))
+    tried = [sk.f1_score(truth, probs >= t, zero_division=0) for t in np.linspace(0, 1, 41)]
+    assert best >= max(tried) - 1e-9
+
+
+def test_a_label_that_cannot_be_told_is_not_given_to_every_text() -> None:
+    random = np.random.default_rng(3)
+    truth = np.stack([np.arange(400) % 2 == 0, random.random(400) < 0.05], axis=1)
+    probs = np.stack([np.where(truth[:, 0], 0.9, 0.1), random.uniform(0.04, 0.06, 400)], axis=1)
+    given_to = probs >= best_thresholds(truth, probs)
+    assert (given_to[:, 0] == truth[:, 0]).all()
+    assert given_to[:, 1].sum() < 100
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_difference_of_micro_f1_is_that_of_the_two(seed: int) -> None:
+    truth, probs = drawn(seed, 50)
+    a, b = probs >= 0.4, probs >= 0.7
+    value, (low, high) = micro_f1_difference(truth, a, b)
+    one, other = (sk.f1_score(truth, found, average="micro", zero_division=0) for found in (a, b))
+    assert value == pytest.approx(one - other)
+    assert low <= value <= high
+    assert micro_f1_difference(truth, b, a)[0] == pytest.approx(-value)
+    assert micro_f1_difference(truth, a, a) == (0.0, (0.0, 0.0))
+
+
+def test_copies_of_a_text_widen_the_interval_of_a_difference() -> None:
+    truth, probs = drawn(5, 40)
+    truth, probs = np.tile(truth, (5, 1)), np.tile(probs, (5, 1))
+    a, b = probs >= 0.4, probs >= 0.7
+    _, (low, high) = micro_f1_difference(truth, a, b)
+    _, (wide_low, wide_high) = micro_f1_difference(truth, a, b, groups=np.tile(np.arange(40), 5))
+    assert wide_high - wide_low > 1.5 * (high - low)
 
 
 def test_a_rare_label_shares_its_threshold_and_no_rows_are_refused() -> None:

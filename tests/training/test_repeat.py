@@ -29,7 +29,7 @@ def prepared_run(folder: Path, settings: Settings) -> tuple[Prepared, dict[str, 
     prepared = prepare(splits, load_backbone(str(write_backbone(folder))), settings, CPU, lambda sentence: None)
     trunk = TrunkPass(prepared.classifier, CPU, cache=None, say=lambda sentence: None)
     return prepared, {
-        name: Split(trunk.source(encoded, name), prepared.label_ids[name]) for name, encoded in prepared.encoded.items()
+        name: Split(trunk.source(encoded, name), prepared.truth[name]) for name, encoded in prepared.encoded.items()
     }
 
 
@@ -56,7 +56,7 @@ def test_the_head_takes_in_the_real_frequencies_and_evaluations_had_them_before(
     assert trainer.logits(features["test"].source) - before == pytest.approx(np.tile(shift, (len(before), 1)), abs=1e-5)
     line = trainer.run().history[-1]
     after = tail_logits(prepared.classifier, features["validation"].source, CPU)
-    truth = torch.from_numpy(features["validation"].label_ids)
+    truth = torch.from_numpy(features["validation"].truth)
     assert float(torch.nn.functional.cross_entropy(torch.from_numpy(after), truth)) == pytest.approx(
         line["validation_loss"], abs=1e-5
     )

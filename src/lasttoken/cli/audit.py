@@ -30,6 +30,8 @@ def audit(
     data: Annotated[list[Path], typer.Argument(help="Labelled files, one for each split, or a folder of splits.")],
     text: TextColumns = None,
     label: LabelColumn = None,
+    multi_label: Annotated[bool, typer.Option("--multi-label", help="A text may have any number of labels.")] = False,
+    label_separator: Annotated[str, typer.Option("--label-separator", help="What parts them.")] = "|",
     encoding: Encoding = "utf-8",
     backbone: Annotated[str, typer.Option("--backbone", help="Whose tokens to count.")] = "pocket",
     html: Annotated[Path | None, typer.Option("--html", help="Write a page for people there.")] = None,
@@ -48,7 +50,8 @@ def audit(
     if html:
         check_output("--html", html)
     tokenizer, max_length = load_tokenizer(backbone, offline)
-    splits = read_for_audit(data, text=text or [], label=label, encoding=encoding)
+    separator = label_separator if multi_label else None
+    splits = read_for_audit(data, text=text or [], label=label, encoding=encoding, separator=separator)
     for note in dict.fromkeys(note for examples in splits.values() for note in examples.notes):
         talk.say(note)
     found = look(splits, tokenizer=tokenizer, max_length=max_length)
@@ -97,7 +100,7 @@ def _split_table(found: Audit, max_length: int) -> Table:
 
 
 def _label_table(found: Audit) -> Table:
-    from lasttoken.data.splits import natural_order
+    from lasttoken.data.labels import natural_order
 
     table = Table(box=None, pad_edge=False)
     table.add_column("\nlabel", overflow="fold")

@@ -15,7 +15,7 @@ from lasttoken.errors import SettingsError, UserError, nearest, one_of
 from lasttoken.talk import Talk
 
 SPLIT_SETTINGS = [
-    "recipe", "text", "label", "id", "group", "encoding", "validation", "test",
+    "recipe", "text", "label", "multi_label", "label_separator", "id", "group", "encoding", "validation", "test",
     "balance", "train_fraction", "validation_fraction", "seed",
 ]  # fmt: skip
 DEMO_OUT = Path("runs/demo")
@@ -87,14 +87,15 @@ def train(
 def _only_baselines(data: Path | None, settings: Settings, as_json: bool, talk: Talk) -> None:
     from lasttoken.data.audit import audit
     from lasttoken.data.gather import gather_splits
-    from lasttoken.evaluation.baselines import baselines_of, metrics_of
+    from lasttoken.evaluation.baselines import metrics_of
+    from lasttoken.evaluation.onevsrest import baselines_for
 
     if data is None:
         raise SettingsError("--only-baselines needs data; name a file or a folder of splits")
     splits = gather_splits(data, settings, talk.say)
     for finding in audit(splits.named()).findings():
         talk.say(finding)
-    found = baselines_of(splits, settings.seed)
+    found = baselines_for(splits, settings.seed)
     for baseline in found.values():
         if baseline.note:
             talk.say(baseline.note)

@@ -81,11 +81,11 @@ def predict(
 
     if texts is not None and texts:
         predictor = load()
-        _print_predictions(texts, predictor.predict(texts), as_json, talk)
+        _print_predictions(texts, predictor, as_json, talk)
     elif input == "-":
         predictor = load()
         for lines in _windows(_stdin_lines(encoding), 1 if sys.stdin.isatty() else WINDOW):
-            _print_predictions(lines, predictor.predict(lines), as_json, talk)
+            _print_predictions(lines, predictor, as_json, talk)
     else:
         _predict_file(load, Path(str(input)), output, text or [], id, encoding, as_json, talk)
 
@@ -119,8 +119,8 @@ def _stdin_lines(encoding: str) -> Iterator[str]:
         ) from error
 
 
-def _print_predictions(texts: Sequence[str], predictions: Sequence[Prediction], as_json: bool, talk: Talk) -> None:
-    for text, found in zip(texts, predictions, strict=True):
+def _print_predictions(texts: Sequence[str], predictor: Predictor, as_json: bool, talk: Talk) -> None:
+    for text, found in zip(texts, predictor.predict(texts), strict=True):
         if found.truncated:
             talk.say(f"a text was cut to {found.n_tokens} tokens")
         if not text:
@@ -132,9 +132,14 @@ def _print_predictions(texts: Sequence[str], predictions: Sequence[Prediction], 
                 f"{label} {p:.3f}" for label, p in sorted(found.probs.items(), key=lambda item: -item[1])[:5]
             )
             print(
-                f"{ABSTAINED if found.label is None else found.label}\t{found.score:.3f}\t{probs}\t{_one_line(text)}",
+                f"{joined(found, predictor) or ABSTAINED}\t{found.score:.3f}\t{probs}\t{_one_line(text)}",
                 flush=True,
             )
+
+
+def joined(found: Prediction, predictor: Predictor) -> str:
+    """The label of a text, or all that it has as the data writes them; "" for none."""
+    return (predictor.classifier.config.separator or "").join(found.labels)
 
 
 def _one_line(text: str) -> str:
@@ -168,7 +173,7 @@ def _predict_file(
             for rows in _windows(table.rows(), WINDOW):
                 found = predictor.predict([columns.text_of(table, row) for row in rows])
                 for row, prediction in zip(rows, found, strict=True):
-                    write({name: table.cell(row, name) for name in kept}, prediction)
+                    write({name: table.cell(row, name) for name in kept}, prediction, joined(prediction, predictor))
                 n_rows, n_cut = n_rows + len(rows), n_cut + sum(prediction.truncated for prediction in found)
                 advance(0, f"{n_rows:,} rows")
     talk.say(
@@ -194,9 +199,9 @@ def _row_writer(file: TextIO, kept: Sequence[str], as_json: bool) -> Any:
 
     label, score, truncated, probs = (_free_name(name, kept) for name in ADDED)
     if as_json:
-        return lambda row, p: file.write(
+        return lambda row, p, given: file.write(
             json.dumps(
-                {**row, label: p.label, score: p.score, probs: p.probs, truncated: p.truncated},
+                {**row, label: given or None, score: p.score, probs: p.probs, truncated: p.truncated},
                 ensure_ascii=False,
             )
             + "\n"
@@ -206,8 +211,8 @@ def _row_writer(file: TextIO, kept: Sequence[str], as_json: bool) -> Any:
         file.write(csv_line(cells))
 
     write(*kept, label, score, truncated)
-    return lambda row, p: write(
-        *(cell or "" for cell in row.values()), p.label or "", f"{p.score:.6f}", str(p.truncated).lower()
+    return lambda row, p, given: write(
+        *(cell or "" for cell in row.values()), given, f"{p.score:.6f}", str(p.truncated).lower()
     )
 
 
@@ -239,14 +244,16 @@ def evaluate(
     from lasttoken.rundir import RunDir
 
     talk = terminal(quiet)
-    examples = read_examples(data, text=text or [], label=label, encoding=encoding)
-    for note in examples.notes:
-        talk.say(note)
     predictor = Predictor.load(run, device, precision)
     predictor.answer_by(threshold, cost)
+    separator = predictor.classifier.config.separator
+    examples = read_examples(data, text=text or [], label=label, encoding=encoding, separator=separator)
+    for note in examples.notes:
+        talk.say(note)
     trained_on = RunDir(run).splits / "train.csv"
     if trained_on.is_file():
-        shared = count_shared_texts(read_examples(trained_on, text=["text"], label="label"), examples)
+        trained = read_examples(trained_on, text=["text"], label="label", separator=separator)
+        shared = count_shared_texts(trained, examples)
         if shared:
             talk.say(
                 f"{shared:,} of the {len(examples):,} texts are among those it was trained on: the figures flatter"

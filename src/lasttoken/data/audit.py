@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import split_file
+from lasttoken.data.labels import natural_order
 from lasttoken.data.likeness import Indices, Likeness, likeness, normalise, similarity
 from lasttoken.data.shortcuts import Shortcut, find_shortcuts
-from lasttoken.data.splits import SPLIT_NAMES, natural_order
+from lasttoken.data.splits import SPLIT_NAMES, label_sets
 from lasttoken.data.writing import damage_in, hardly_text, script_shares
 from lasttoken.errors import DataError
 from lasttoken.tokenizer import Tokenizer
@@ -335,7 +336,9 @@ def audit(
     tokenizer: Tokenizer | None = None,
     max_length: int | None = None,
 ) -> Audit:
-    """Look at splits; shortcuts are looked for in the first. Rows without a label, or with "", are reported.
+    """Look at splits; shortcuts are looked for in the first, but not where a text has any number of labels.
+
+    Rows without a label, or with "", are reported.
 
     Args:
         tokenizer, max_length: to tell lengths in tokens, and what a backbone would cut.
@@ -348,7 +351,8 @@ def audit(
     }
     filled = np.fromiter(map(bool, map(str.strip, rows.texts)), np.bool_, len(rows.texts))
     first = slice(0, int(rows.starts[1]))
-    shortcuts = find_shortcuts(rows.texts[first], rows.labels[first], alike.near[first])
+    several = any(examples.separator is not None for examples in splits.values())
+    shortcuts = () if several else find_shortcuts(rows.texts[first], rows.labels[first], alike.near[first])
     return Audit(found, _conflicts(rows, alike, filled), _leaks(rows, alike, filled), shortcuts, alike)
 
 
@@ -356,7 +360,8 @@ def _look(
     examples: Examples, ids: Mapping[str, Indices], tokenizer: Tokenizer | None, max_length: int | None
 ) -> SplitAudit:
     texts, labels = examples.texts, examples.labels or [""] * len(examples)
-    counts = Counter(label for label in labels if label.strip())
+    sets = label_sets(examples) if examples.labels is not None else []
+    counts = Counter(label for of_row in sets for label in of_row if label.strip())
     n_tokens = _token_counts(texts, tokenizer) if tokenizer else None
     return SplitAudit(
         n=len(texts),
@@ -368,7 +373,7 @@ def _look(
         scripts=script_shares(texts),
         empty=_where(texts, lambda text: not text),
         blank=_where(texts, lambda text: bool(text) and not text.strip()),
-        unlabelled=_where(labels, lambda label: not label.strip()),
+        unlabelled=_where(labels, lambda label: not label.strip()) if examples.separator is None else (),
         hardly_text=tuple((np.flatnonzero(hardly_text(texts)) + 1).tolist()),
         damaged={row: damage for row, text in enumerate(texts, 1) if (damage := damage_in(text))},
         repeats={kind: len(texts) - len(np.unique(of_kind)) for kind, of_kind in ids.items()},
@@ -448,7 +453,12 @@ def _most_like(text: str, members: list[int], texts: list[str], kind: str) -> in
 
 
 def read_for_audit(
-    paths: Sequence[Path], *, text: Sequence[str] = (), label: str | None = None, encoding: str = "utf-8"
+    paths: Sequence[Path],
+    *,
+    text: Sequence[str] = (),
+    label: str | None = None,
+    encoding: str = "utf-8",
+    separator: str | None = None,
 ) -> dict[str, Examples]:
     """Files as splits by name, train first: one folder of splits, or files; rows may lack their text or label.
 
@@ -460,7 +470,10 @@ def read_for_audit(
     named = _folder_files(paths[0]) if len(paths) == 1 and paths[0].is_dir() else _named(paths)
     order = sorted(named, key=lambda name: SPLIT_NAMES.index(name) if name in SPLIT_NAMES else len(SPLIT_NAMES))
     return {
-        name: read_examples(named[name], text=text, label=label, encoding=encoding, keep_blank=True) for name in order
+        name: read_examples(
+            named[name], text=text, label=label, encoding=encoding, keep_blank=True, separator=separator
+        )
+        for name in order
     }
 
 

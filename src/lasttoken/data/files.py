@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from lasttoken.data.labels import join_labels
 from lasttoken.data.tables import (
     LABEL_NAMES,
     TEXT_NAMES,
@@ -46,6 +47,7 @@ class Examples:
     source: str = ""
     notes: tuple[str, ...] = ()
     slices: list[str] | None = None  # the value of the column that errors are broken down by
+    separator: str | None = None  # between the labels of a text, see labels.py; None: every text has one label
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -102,12 +104,13 @@ def read_examples(
     encoding: str = "utf-8",
     labelled: bool = True,
     keep_blank: bool = False,
+    separator: str | None = None,
 ) -> Examples:
     """Read a file of examples: .csv, .tsv, .txt or no suffix (tab-separated), .jsonl, each also .gz, and .parquet.
 
     Columns that are not named are guessed when obvious, and `notes` says so. Several text columns are joined by a
     blank line. With `labelled=False` labels are not read and texts may be empty; with `keep_blank=True` both are read
-    and may be empty.
+    and may be empty. With a `separator` a text has any number of labels, see labels.py.
 
     Raises:
         DataError: a file, a column or a row that cannot be used; names it and says what to do.
@@ -117,7 +120,7 @@ def read_examples(
         columns = choose_columns(
             table, text=text, label=label, id=id, group=group, slice_by=slice_by, labelled=labelled
         )
-        return _collect(table, columns, filled=labelled and not keep_blank)
+        return _collect(table, columns, filled=labelled and not keep_blank, separator=separator)
 
 
 def from_frame(
@@ -129,6 +132,7 @@ def from_frame(
     group: str | None = None,
     slice_by: str | None = None,
     labelled: bool = True,
+    separator: str | None = None,
 ) -> Examples:
     """Examples of anything with `.columns` and `[name].tolist()`, such as a pandas frame; NaN counts as missing.
 
@@ -145,29 +149,48 @@ def from_frame(
 
     table = Table("the frame", checked_header(header, "the frame"), read)
     columns = choose_columns(table, text=text, label=label, id=id, group=group, slice_by=slice_by, labelled=labelled)
-    return _collect(table, columns, filled=labelled)
+    return _collect(table, columns, filled=labelled, separator=separator)
 
 
 def from_lists(
-    texts: Iterable[str], labels: Iterable[str | int] | None = None, ids: Iterable[str | int] | None = None
+    texts: Iterable[str],
+    labels: Iterable[Any] | None = None,
+    ids: Iterable[str | int] | None = None,
+    separator: str | None = None,
 ) -> Examples:
     """Examples of lists of equal length; integer labels and ids become strings.
+
+    With a `separator` each of `labels` is a list of labels, or a string of them, see labels.py.
 
     Raises:
         DataError: lengths that differ, or a value that is no string (names its index).
     """
     made = Examples(
         _strings(texts, "texts", (str,)),
-        None if labels is None else _strings(labels, "labels", (str, int)),
+        None if labels is None else _labels(labels, separator),
         None if ids is None else _strings(ids, "ids", (str, int)),
         source="the lists given",
+        separator=separator if labels is not None else None,
     )
     for name, values in (("labels", made.labels), ("ids", made.ids)):
         if values is not None and len(values) != len(made):
             raise DataError(f"there are {len(made)} texts and {len(values)} {name}; give one of each for every example")
     if made.labels is not None:
-        for name, values in (("texts", made.texts), ("labels", made.labels)):
-            _refuse_blank(values, name)
+        _refuse_blank(made.texts, "texts")
+        if separator is None:
+            _refuse_blank(made.labels, "labels")
+    return made
+
+
+def _labels(values: Iterable[Any], separator: str | None) -> list[str]:
+    if separator is None or isinstance(values, str) or not isinstance(values, Iterable):
+        return _strings(values, "labels", (str, int))
+    made = []
+    for index, value in enumerate(values):
+        try:
+            made.append(join_labels(value, separator))
+        except (TypeError, UnicodeError) as error:
+            raise DataError(f"labels[{index}] has {error}; give a list of labels") from error
     return made
 
 
@@ -300,8 +323,8 @@ def _require(table: Table, name: str) -> None:
 # Rows to examples -------------------------------------------------------------------------------------------------
 
 
-def _collect(table: Table, columns: Columns, filled: bool) -> Examples:
-    """All rows; with `filled`, none may lack its text or its label."""
+def _collect(table: Table, columns: Columns, filled: bool, separator: str | None) -> Examples:
+    """All rows; with `filled`, none may lack its text or its label (with a separator: it may have none)."""
     texts: list[str] = []
     labels: list[str] = []
     ids: list[str] = []
@@ -316,8 +339,8 @@ def _collect(table: Table, columns: Columns, filled: bool) -> Examples:
             )
         texts.append(text)
         if columns.label is not None:
-            label = table.cell(row, columns.label) or ""
-            if filled and not label.strip():
+            label = _label_of(table, row, columns.label, separator)
+            if filled and separator is None and not label.strip():
                 raise DataError(
                     f"{table.place(row)} has no label in column {columns.label!r}; fill it in or remove the row"
                 )
@@ -337,4 +360,14 @@ def _collect(table: Table, columns: Columns, filled: bool) -> Examples:
         table.source,
         columns.notes,
         slices if columns.slice_by is not None else None,
+        separator if columns.label is not None else None,
     )
+
+
+def _label_of(table: Table, row: Row, column: str, separator: str | None) -> str:
+    if separator is None:
+        return table.cell(row, column) or ""
+    try:
+        return join_labels(row.values.get(column), separator)
+    except (TypeError, UnicodeError) as error:
+        raise DataError(f"{table.place(row)} has {error} in column {column!r}; labels are needed there") from error

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TextIO
 
 from lasttoken.data.files import Examples, read_examples
-from lasttoken.data.splits import SPLIT_NAMES, Splits, labels_of, natural_order
+from lasttoken.data.labels import natural_order
+from lasttoken.data.splits import SPLIT_NAMES, Splits, labels_of
 from lasttoken.errors import DataError, one_of
 from lasttoken.storage import new_file
 
@@ -76,6 +77,7 @@ def read_splits(
     group: str | None = None,
     slice_by: str | None = None,
     encoding: str = "utf-8",
+    separator: str | None = None,
 ) -> Splits:
     """Read train.csv and, where they are there, validation.csv and test.csv (or .tsv, .jsonl, .parquet, .gz).
 
@@ -89,7 +91,9 @@ def read_splits(
             f"{folder} has no train.csv, nor one of {one_of(SPLIT_SUFFIXES[1:])}; add one{_folder_hint(folder)}"
         )
     found = {
-        name: read_examples(path, text=text, label=label, id=id, group=group, slice_by=slice_by, encoding=encoding)
+        name: read_examples(
+            path, text=text, label=label, id=id, group=group, slice_by=slice_by, encoding=encoding, separator=separator
+        )
         for name, path in paths.items()
         if path is not None
     }

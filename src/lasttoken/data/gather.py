@@ -7,10 +7,12 @@ a folder of splits     ──► used as given
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lasttoken.config import Settings
 from lasttoken.data.book import book_splits, split_as_chapter
@@ -22,6 +24,7 @@ from lasttoken.data.splits import (
     count_shared_texts,
     cut_validation,
     label_counts,
+    label_sets,
     split_examples,
     undersample,
 )
@@ -51,16 +54,31 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
         before, thinned = label_counts(splits.train), undersample(splits.train, settings.seed)
         splits = replace(splits, train=thinned, label_counts=before)
         say(f"train was thinned from {counts_in_words(before)} to {counts_in_words(label_counts(thinned))}")
-    for sentence in dict.fromkeys(
-        [*splits.notes, *warn_about_labels(label for e in splits.named().values() for label in e.labels or [])]
-    ):
+    for sentence in dict.fromkeys([*splits.notes, *_about_sets(splits), *warn_about_labels(_all_labels(splits))]):
         say(sentence)
     return splits
 
 
+def _all_labels(splits: Splits) -> Iterator[str]:
+    return (label for examples in splits.named().values() for labels in label_sets(examples) for label in labels)
+
+
+def _about_sets(splits: Splits) -> list[str]:
+    """How many labels the texts of train have, where they may have any number."""
+    separator = splits.train.separator
+    if separator is None:
+        return []
+    sizes = np.bincount([len(labels) for labels in label_sets(splits.train)])
+    found = ", ".join(f"{n:,} with {size}" for size, n in enumerate(sizes.tolist()) if n)
+    counted = f"train rows by their number of labels: {found}"
+    if len(sizes) > 2:
+        return [counted]
+    return [f"{counted}; no row has two: are labels parted by another sign than {separator!r} (--label-separator)?"]
+
+
 def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> Splits:
     columns: dict[str, Any] = {
-        name: getattr(settings, name) for name in ("text", "label", "id", "group", "slice_by", "encoding")
+        name: getattr(settings, name) for name in ("text", "label", "id", "group", "slice_by", "encoding", "separator")
     }
     fractions = {name: getattr(settings, name) for name in ("train_fraction", "validation_fraction", "seed")}
     if isinstance(data, Splits):
@@ -75,6 +93,7 @@ def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> S
         if isinstance(data, Examples):
             splits, counts = split_as_chapter(data, balance=balance, **fractions)
         else:
+            del columns["separator"]
             splits, counts = book_splits(data, balance=balance, **columns, **fractions)
         after = f"balanced to {counts_in_words(counts.balanced)}" if balance else "not balanced"
         say(f"the book's recipe: {counts.n_rows:,} rows ({counts_in_words(counts.labels)}), {after}")

@@ -13,9 +13,8 @@ knows nothing of repeated texts, is in book.py.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.data.files import Examples
+from lasttoken.data.labels import natural_order, part_labels
 from lasttoken.data.likeness import Likeness, likeness, root
 from lasttoken.errors import DataError, SettingsError, one_of
 
@@ -59,24 +59,6 @@ class Splits:
 # Labels -----------------------------------------------------------------------------------------------------------
 
 
-def natural_order(labels: Iterable[str]) -> list[str]:
-    """The distinct labels as a person would order them: numbers by value, digits inside words too.
-
-    >>> natural_order(["10", "2", "-1", "class 10", "class 2", "2"])
-    ['-1', '2', '10', 'class 2', 'class 10']
-    """
-    return sorted(set(labels), key=_natural_key)
-
-
-def _natural_key(label: str) -> tuple[object, ...]:
-    """Numbers first, then words; the label itself last, so that no two labels are equal."""
-    if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", label):
-        return (0, float(label), label)
-    parts = re.split(r"([0-9]+)", label.casefold())  # words at even places, digits at odd ones
-    digits = [(len(part.lstrip("0")), part.lstrip("0")) for part in parts[1::2]]
-    return (1, [*zip(parts[::2], [*digits, (0, "")], strict=True)], label)
-
-
 def labels_of(examples: Examples) -> list[str]:
     """The labels of labelled examples.
 
@@ -88,23 +70,70 @@ def labels_of(examples: Examples) -> list[str]:
     return examples.labels
 
 
+def label_sets(examples: Examples) -> list[tuple[str, ...]]:
+    """The labels of each example; one each unless `examples.separator` says that there may be any number.
+
+    Raises:
+        DataError: there are none.
+    """
+    return [part_labels(label, examples.separator) for label in labels_of(examples)]
+
+
 def label_counts(examples: Examples) -> dict[str, int]:
     """Rows of each label, in natural order."""
-    counts = Counter(labels_of(examples))
+    counts = Counter(label for labels in label_sets(examples) for label in labels)
     return {label: counts[label] for label in natural_order(counts)}
 
 
-def number_labels(examples: Examples) -> tuple[list[str], Indices]:
-    """The labels in natural order, and each example's index among them, of shape (N,)."""
-    labels = labels_of(examples)
-    names = natural_order(labels)
-    if len(names) < 2:
-        found = f"only one label, {names[0]!r}" if names else "no examples"
+def label_names(examples: Examples) -> list[str]:
+    """The labels in natural order.
+
+    Raises:
+        DataError: fewer than two; one is enough where a text may have none.
+    """
+    names = list(label_counts(examples))
+    if len(names) < (2 if examples.separator is None else 1):
+        found = f"only one label, {names[0]!r}" if names else "no examples" if not len(examples) else "no label at all"
         raise DataError(
             f"{examples.source or 'the data'} has {found}; a classifier needs examples of at least two labels"
         )
+    return names
+
+
+def truth_of(examples: Examples, labels: Sequence[str]) -> NDArray[np.int64] | NDArray[np.bool_]:
+    """The label_id of each example [N]; where a text has any number of labels, whether it has each: [N, K] bool.
+
+    Raises:
+        KeyError: a label that is not one of the K.
+    """
+    ids = {label: label_id for label_id, label in enumerate(labels)}
+    if examples.separator is None:
+        return np.array([ids[label] for label in labels_of(examples)], dtype=np.int64)
+    targets = np.zeros((len(examples), len(labels)), dtype=np.bool_)
+    for row, found in enumerate(label_sets(examples)):
+        targets[row, [ids[label] for label in found]] = True
+    return targets
+
+
+def number_labels(examples: Examples) -> tuple[list[str], Indices]:
+    """The labels in natural order, and the index among them by which an example is stratified, of shape (N,).
+
+    Of several labels that is the rarest, and without one the commonest: so the rare ones are spread most evenly.
+    """
+    names = label_names(examples)
+    if examples.separator is not None:
+        return _rarest_labels(examples)
     at = {name: label_id for label_id, name in enumerate(names)}
-    return names, np.fromiter((at[label] for label in labels), np.intp, len(labels))
+    return names, np.fromiter((at[label] for label in labels_of(examples)), np.intp, len(examples))
+
+
+def _rarest_labels(examples: Examples) -> tuple[list[str], Indices]:
+    counts = label_counts(examples)
+    commonest = max(counts, key=counts.__getitem__)
+    rarest = [min(labels, key=counts.__getitem__, default=commonest) for labels in label_sets(examples)]
+    names = natural_order(rarest)
+    at = {name: label_id for label_id, name in enumerate(names)}
+    return names, np.array([at[label] for label in rarest], dtype=np.intp)
 
 
 # Splitting --------------------------------------------------------------------------------------------------------
@@ -335,7 +364,7 @@ def _advice_for_rare(labels: list[str], rare: list[int]) -> str:
         return "add examples of it, or remove or merge the label"
     mark = next((mark for mark in ("|", ";", ",") if sum(mark in labels[at] for at in rare) * 2 > len(rare)), None)
     if mark:
-        return f"the column seems to hold several labels a row, parted by {mark!r}; keep one label a row"
+        return f"if a row has several labels, parted by {mark!r}, pass --multi-label (--label-separator {mark!r})"
     return "add examples of it, or remove or merge the label; is it the label column (--label)?"
 
 
@@ -462,11 +491,11 @@ def check_splits(splits: Splits) -> None:
     Raises:
         DataError: names the label, the split and a row.
     """
-    known, _ = number_labels(splits.train)
+    known = label_names(splits.train)
     there = set(known)
     for name, examples in splits.named().items():
-        for row, label in enumerate(labels_of(examples), 1):
-            if label not in there:
+        for row, labels in enumerate(label_sets(examples), 1):
+            if label := next((label for label in labels if label not in there), None):
                 raise DataError(
                     f"row {row} of {_source(examples, name)} has label {label!r}, which is not one of {one_of(known)}"
                     f" in {_source(splits.train, 'train')}; fix the row, or add examples of that label to train"

@@ -31,10 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from lasttoken.data.splits import Splits, labels_of, natural_order
+from lasttoken.data.splits import Splits, label_names, labels_of
 from lasttoken.errors import DataError, one_of
 from lasttoken.evaluation.calibration import fit_temperature
-from lasttoken.evaluation.metrics import Metrics, compute_metrics
+from lasttoken.evaluation.figures import Figures, Truth
+from lasttoken.evaluation.metrics import compute_metrics
 
 MAX_CHARACTERS = 20_000_000  # of train, in all
 MAX_NGRAMS = 100_000
@@ -57,8 +58,8 @@ class Baseline:
     `metrics` is empty when the model could not be fitted; `note` then says why.
     """
 
-    metrics: dict[str, Metrics] = field(default_factory=dict)
-    predicted: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # label_id of each row [N], by split
+    metrics: Mapping[str, Figures] = field(default_factory=dict)
+    predicted: Mapping[str, Truth] = field(default_factory=dict)  # label_id of each row [N], or [N, K], by split
     fit_s: float = 0.0
     predict_s: float = 0.0  # of all rows of all splits
     note: str | None = None
@@ -98,7 +99,7 @@ class _Linear:
     def predict(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Log-probabilities [N, K]; labels that train lacks have probability 0."""
         log_probs = np.full((len(texts), self.n_labels), -np.inf)
-        features = self.vectorizer.transform(_cut(texts, self.longest))
+        features = self.vectorizer.transform(cut_texts(texts, self.longest))
         with np.errstate(divide="ignore"):
             log_probs[:, self.linear.classes_] = self._log_probs(features)
         return log_probs
@@ -109,7 +110,7 @@ class _Linear:
         return np.asarray(log_softmax(scores_of(self.linear, features) / self.temperature, axis=1))
 
 
-class _Lengths:
+class Lengths:
     """Texts as their numbers of characters and of words, each as a spline; what a vectorizer is to words."""
 
     def __init__(self) -> None:
@@ -119,25 +120,26 @@ class _Lengths:
         self._splines = make_pipeline(StandardScaler(), SplineTransformer(n_knots=6, knots="quantile"))
 
     def fit_transform(self, texts: Sequence[str]) -> Any:
+        """Fit, then as `transform`."""
         return self._splines.fit_transform(self._counts(texts))
 
     def transform(self, texts: Sequence[str]) -> Any:
+        """Features [N, F] of texts."""
         return self._splines.transform(self._counts(texts))
 
     def _counts(self, texts: Sequence[str]) -> NDArray[np.float64]:
         return np.log1p(np.array([(len(text), len(text.split())) for text in texts], dtype=np.float64).reshape(-1, 2))
 
 
-class _CannotFitError(Exception):
+class CannotFitError(Exception):
     """A baseline that these rows do not allow; its text is the reason."""
 
 
 def baselines_of(splits: Splits, seed: int) -> dict[str, Baseline]:
-    """The baselines, trained on the train rows and measured on the other splits; see `run_baselines`."""
+    """The baselines of one label a text, trained on train and measured on the other splits; see `run_baselines`."""
     named = splits.named()
     rows = {name: (examples.texts, labels_of(examples)) for name, examples in named.items() if name != "train"}
-    train_labels = labels_of(splits.train)
-    return run_baselines(splits.train.texts, train_labels, rows, natural_order(train_labels), seed)
+    return run_baselines(splits.train.texts, labels_of(splits.train), rows, label_names(splits.train), seed)
 
 
 def metrics_of(baselines: Mapping[str, Baseline]) -> dict[str, dict[str, Any]]:
@@ -184,7 +186,7 @@ def run_baselines(
         start = time.perf_counter()
         try:
             model = _fit(name, train_texts, label_ids, len(labels), seed, validation)
-        except _CannotFitError as reason:
+        except CannotFitError as reason:
             found[name] = Baseline(fit_s=time.perf_counter() - start, note=f"{name} was not fitted: {reason}")
             continue
         fitted = time.perf_counter()
@@ -220,9 +222,9 @@ def _fit(
     if name == "majority":
         return _fit_majority(label_ids, k)
     if len(np.unique(label_ids)) < 2:
-        raise _CannotFitError("the train rows have one label only")
+        raise CannotFitError("the train rows have one label only")
     if name == "length-only":
-        lengths = _Lengths()
+        lengths = Lengths()
         linear, trouble = _fit_weights(lengths.fit_transform(texts), label_ids, seed)
         return _Linear(lengths, linear, k, None, trouble)
     return _fit_ngrams(VECTORIZERS[name], texts, label_ids, k, seed, validation if name == "char-ngrams" else None)
@@ -244,14 +246,14 @@ def _fit_ngrams(
     """A linear model of n-grams; with `validation` rows, the better of two there."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    longest = _longest_affordable(texts)
+    longest = longest_affordable(texts)
     vectorizer = TfidfVectorizer(**options, sublinear_tf=True, max_features=MAX_NGRAMS, dtype=np.float32)
     try:
-        features = vectorizer.fit_transform(_cut(texts, longest))
+        features = vectorizer.fit_transform(cut_texts(texts, longest))
     except ValueError as error:
         if "empty vocabulary" not in str(error):
             raise
-        raise _CannotFitError("the train texts hold nothing that it counts (no words)") from error
+        raise CannotFitError("the train texts hold nothing that it counts (no words)") from error
     linear, trouble = _fit_weights(features, label_ids, seed)
     cut = f"only the first {longest:,} characters of each text were read" if longest else None
     model = _Linear(vectorizer, linear, k, longest, "; ".join(filter(None, (cut, trouble))) or None)
@@ -272,11 +274,11 @@ def _fit_machine(
     """The same n-grams under a linear support vector machine, its scores scaled to probabilities on validation."""
     from sklearn.svm import LinearSVC
 
-    model.linear, trouble = _settled(LinearSVC(C=1.0, random_state=seed), features, label_ids)
+    model.linear, trouble = settled(LinearSVC(C=1.0, random_state=seed), features, label_ids)
     ids = {int(label_id): at for at, label_id in enumerate(model.linear.classes_)}
     rows = [row for row, label_id in enumerate(validation[1].tolist()) if label_id in ids]
     texts, truth = [validation[0][row] for row in rows], np.array([ids[int(validation[1][row])] for row in rows])
-    scores = scores_of(model.linear, model.vectorizer.transform(_cut(texts, model.longest))) if rows else None
+    scores = scores_of(model.linear, model.vectorizer.transform(cut_texts(texts, model.longest))) if rows else None
     model.temperature = 1.0 if scores is None else fit_temperature(scores, truth)
     model.note = "; ".join(filter(None, (model.note, "a linear support vector machine, better on validation", trouble)))
     return model
@@ -294,16 +296,16 @@ def _fit_weights(features: Any, label_ids: NDArray[np.int64], seed: int) -> tupl
 
     n_products = getattr(features, "nnz", features.size) * len(np.unique(label_ids))
     if n_products <= MAX_EXACT:
-        return _settled(
+        return settled(
             LogisticRegression(C=INVERSE_REGULARISATION, max_iter=300, random_state=seed), features, label_ids
         )
     epochs = int(np.clip(MAX_UPDATES // n_products, 1, 10))
     alpha = 1 / (INVERSE_REGULARISATION_SGD * len(label_ids))
     linear = SGDClassifier("log_loss", alpha=alpha, max_iter=epochs, tol=None, random_state=seed)
-    return _settled(linear, features, label_ids)
+    return settled(linear, features, label_ids)
 
 
-def _settled(linear: Any, features: Any, label_ids: NDArray[np.int64]) -> tuple[Any, str | None]:
+def settled(linear: Any, features: Any, label_ids: NDArray[np.int64]) -> tuple[Any, str | None]:
     """The fitted model, and a sentence when its fit had not come to rest."""
     from sklearn.exceptions import ConvergenceWarning
 
@@ -314,7 +316,7 @@ def _settled(linear: Any, features: Any, label_ids: NDArray[np.int64]) -> tuple[
     return linear, f"its fit had not settled after {linear.max_iter} rounds" if unsettled else None
 
 
-def _longest_affordable(texts: Sequence[str]) -> int | None:
+def longest_affordable(texts: Sequence[str]) -> int | None:
     """The largest cut, in characters, with which the texts stay within MAX_CHARACTERS; None: no cut is needed.
 
     With the lengths sorted, cutting at the i-th length leaves sum(lengths[:i]) + (N - i) × lengths[i] characters.
@@ -328,5 +330,6 @@ def _longest_affordable(texts: Sequence[str]) -> int | None:
     return max(1, int((MAX_CHARACTERS - before[first_over]) // left[first_over]))
 
 
-def _cut(texts: Sequence[str], longest: int | None) -> Sequence[str]:
+def cut_texts(texts: Sequence[str], longest: int | None) -> Sequence[str]:
+    """The texts, each cut to so many characters."""
     return texts if longest is None else [text[:longest] for text in texts]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lasttoken.evaluation.metrics import Metrics
+from lasttoken.evaluation.figures import Figures
 
 STILL_FALLING = 0.05  # relative fall of the validation loss in the last epoch above which more epochs may help
 SMALL = 30  # rows, below which an accuracy says next to nothing
@@ -16,7 +16,7 @@ Line = Mapping[str, Any]
 
 
 def diagnose(
-    splits: Mapping[str, Metrics],
+    splits: Mapping[str, Figures],
     headline: str,
     n_predicted_labels: int,
     history: Sequence[Line],
@@ -45,7 +45,7 @@ def diagnose(
     return [sentence for sentence in found if sentence]
 
 
-def _collapse(metrics: Metrics, split: str, n_predicted_labels: int) -> str | None:
+def _collapse(metrics: Figures, split: str, n_predicted_labels: int) -> str | None:
     if sum(one.n > 0 for one in metrics.per_label) < 2 or n_predicted_labels > 1:
         return None
     return (
@@ -55,7 +55,7 @@ def _collapse(metrics: Metrics, split: str, n_predicted_labels: int) -> str | No
     )
 
 
-def _no_better(metrics: Metrics, split: str, majority: float | None) -> str | None:
+def _no_better(metrics: Figures, split: str, majority: float | None) -> str | None:
     low, _ = metrics.accuracy_ci95
     if majority is None or low > majority:
         return None
@@ -65,13 +65,13 @@ def _no_better(metrics: Metrics, split: str, majority: float | None) -> str | No
     )
 
 
-def _small(metrics: Metrics, split: str) -> str | None:
+def _small(metrics: Figures, split: str) -> str | None:
     if metrics.n >= SMALL:
         return None
     return f"{split} has {metrics.n} rows: hardly any figure can be told from so few. Label more, or use --folds 5."
 
 
-def _too_good(validation: Metrics, test: Metrics) -> str | None:
+def _too_good(validation: Figures, test: Figures) -> str | None:
     if validation.accuracy_ci95[0] <= test.accuracy_ci95[1]:
         return None
     return (
@@ -80,7 +80,7 @@ def _too_good(validation: Metrics, test: Metrics) -> str | None:
     )
 
 
-def _overfitted(train: Metrics, validation: Metrics) -> str | None:
+def _overfitted(train: Figures, validation: Figures) -> str | None:
     if train.accuracy_ci95[0] <= validation.accuracy_ci95[1] or train.accuracy - validation.accuracy < 0.05:
         return None
     return (

@@ -1,7 +1,8 @@
 """Is the GPT worth it? The difference to the best baseline on the same rows, with its interval, in a plain sentence.
 
 The best baseline is the one with the highest accuracy on the very rows it is compared on: chosen with hindsight, so
-the comparison leans towards the cheap model, never towards ours.
+the comparison leans towards the cheap model, never towards ours. Where a text has any number of labels, micro-F1
+stands in place of accuracy: hardly any text is right in every label.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lasttoken.evaluation.figures import Truth, is_several
 from lasttoken.evaluation.intervals import Difference, paired_difference
+from lasttoken.evaluation.multilabel import micro_f1_difference
 
 IN_WORDS = {
     "majority": "always giving the commonest label",
@@ -29,11 +32,12 @@ class Verdict:
     """What a reader may conclude. `sentences`: the verdict first, then what stands behind it."""
 
     baseline: str
-    difference: float  # of accuracies, ours less the baseline's
+    difference: float  # ours less the baseline's, of accuracies or of what `measure` says
     difference_ci95: tuple[float, float]
-    p_value: float  # exact McNemar test
+    p_value: float | None  # exact McNemar test; None of micro-F1
     times_faster: float | None  # how many of our answers the baseline gives in the time of one of ours
     sentences: tuple[str, ...]
+    measure: str = "accuracy"  # or micro_f1
 
     def to_json(self) -> dict[str, Any]:
         """As metrics.json and the report hold it."""
@@ -41,49 +45,64 @@ class Verdict:
 
 
 def judge(
-    label_ids: NDArray[np.int64],
-    ours: NDArray[np.int64],
-    baselines: Mapping[str, NDArray[np.int64]],
+    truth: Truth,
+    ours: Truth,
+    baselines: Mapping[str, Truth],
     *,
     seconds_per_row: Mapping[str, float] | None = None,
     groups: NDArray[np.intp] | None = None,
 ) -> Verdict | None:
-    """Compare predictions [N] with those of the baselines on the same rows; None when there is no baseline.
+    """Compare answers with those of the baselines on the same rows; None when there is no baseline.
 
     Args:
-        label_ids: [N], the truth.
-        ours: [N], our label_ids.
-        baselines: name → [N], theirs.
+        truth: label_ids [N], or [N, K] where a text has any number of labels.
+        ours: our answers, of the same shape.
+        baselines: name → theirs.
         seconds_per_row: of "ours" and of each baseline, where it was measured.
         groups: [N], rows that are copies of each other have the same number; they count together.
     """
     if not baselines:
         return None
-    correct = {name: predicted == label_ids for name, predicted in baselines.items()}
-    best = max(correct, key=lambda name: float(correct[name].mean()))
-    found = paired_difference(ours == label_ids, correct[best], groups=groups)
+    if is_several(truth):
+        verdict, behind = _by_micro_f1(truth, ours, baselines, groups)
+    else:
+        correct = {name: predicted == truth for name, predicted in baselines.items()}
+        best = max(correct, key=lambda name: float(correct[name].mean()))
+        found = paired_difference(ours == truth, correct[best], groups=groups)
+        verdict, behind = Verdict(best, found.value, found.ci95, found.p_value, None, ()), _behind(found, len(truth))
     seconds = seconds_per_row or {}
-    faster = None
-    if seconds.get("ours") and seconds.get(best):
-        faster = seconds["ours"] / seconds[best]
-    verdict = Verdict(best, found.value, found.ci95, found.p_value, faster, ())
-    return replace(verdict, sentences=(_sentence(verdict), _behind(found, len(label_ids))))
+    if seconds.get("ours") and seconds.get(verdict.baseline):
+        verdict = replace(verdict, times_faster=seconds["ours"] / seconds[verdict.baseline])
+    return replace(verdict, sentences=(_sentence(verdict), behind))
+
+
+def _by_micro_f1(
+    truth: Truth, ours: Truth, baselines: Mapping[str, Truth], groups: NDArray[np.intp] | None
+) -> tuple[Verdict, str]:
+    found = {name: micro_f1_difference(truth, ours, theirs, groups=groups) for name, theirs in baselines.items()}
+    best = min(found, key=lambda name: found[name][0])
+    behind = (
+        f"By micro-F1 on {len(truth):,} rows (95 % interval of the paired difference, by bootstrap). The best baseline "
+        "was chosen on these same rows, which favours it."
+    )
+    return Verdict(best, *found[best], None, None, (), "micro_f1"), behind
 
 
 def _sentence(verdict: Verdict) -> str:
     low, high = verdict.difference_ci95
+    unit = " of micro-F1" if verdict.measure == "micro_f1" else ""
     rival = f"{IN_WORDS.get(verdict.baseline, verdict.baseline)} ({verdict.baseline})"
     speed = ""
     if verdict.times_faster and verdict.times_faster >= 2:
         speed = f" and answers about {_round(verdict.times_faster)} times faster"
     if low > 0:
-        return f"The GPT is better than the best baseline, {rival}, by {_points(verdict.difference, low, high)}."
+        return f"The GPT is better than the best baseline, {rival}, by {_points(verdict.difference, low, high, unit)}."
     if high < 0:
         return (
-            f"The GPT is worse than {rival} by {_points(-verdict.difference, -high, -low)}: use the baseline, which is "
-            f"cheaper{speed}."
+            f"The GPT is worse than {rival} by {_points(-verdict.difference, -high, -low, unit)}: use the baseline, "
+            f"which is cheaper{speed}."
         )
-    interval = f"{signed_points(verdict.difference)} points ({signed_points(low)} to {signed_points(high)})"
+    interval = f"{signed_points(verdict.difference)} points{unit} ({signed_points(low)} to {signed_points(high)})"
     return f"No evidence that the GPT is better: {rival} does as well{speed}. The difference is {interval}."
 
 
@@ -95,13 +114,13 @@ def _behind(found: Difference, n: int) -> str:
     )
 
 
-def _points(value: float, low: float, high: float) -> str:
+def _points(value: float, low: float, high: float, unit: str = "") -> str:
     """A difference of accuracies in points.
 
     >>> _points(0.019, 0.003, 0.036)
     '1.9 points (0.3 to 3.6)'
     """
-    return f"{value * 100:.1f} points ({low * 100:.1f} to {high * 100:.1f})"
+    return f"{value * 100:.1f} points{unit} ({low * 100:.1f} to {high * 100:.1f})"
 
 
 def signed_points(value: float) -> str:

@@ -41,6 +41,12 @@ class ClassifierConfig:
     int8_trunk: bool = False  # trained on a trunk that computes in 8 bits, so that it is served by the same one
     temperature: float = 1.0  # logits are divided by it before the softmax; fitted on validation
     decision: Decision = MOST_PROBABLE  # from probabilities to an answer
+    separator: str | None = None  # between the labels of a text that may have any number; None: it has one
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have any number of labels: then each has a probability of its own."""
+        return self.separator is not None
 
     @property
     def pads(self) -> bool:

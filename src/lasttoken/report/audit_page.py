@@ -7,7 +7,7 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 
 from lasttoken.data.audit import Audit
-from lasttoken.data.splits import natural_order
+from lasttoken.data.labels import natural_order
 from lasttoken.report.page import number, percent
 
 MOST_ROWS = 1000  # of each list; a page of more is slow to open, and --json has them all

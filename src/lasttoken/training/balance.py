@@ -23,11 +23,11 @@ def epoch_rows(label_ids: NDArray[np.int64], balance: str, seed: int) -> NDArray
     >>> epoch_rows(np.array([0, 0, 0, 1]), "oversample", 1).tolist()
     [0, 1, 2, 3, 3, 3]
     """
+    if balance not in ("undersample", "oversample"):
+        return np.arange(len(label_ids), dtype=np.int64)
     n_rows = np.bincount(label_ids)
     present = np.flatnonzero(n_rows)
-    n_each = {"undersample": n_rows[present].min(), "oversample": n_rows.max()}.get(balance)
-    if n_each is None:
-        return np.arange(len(label_ids), dtype=np.int64)
+    n_each = n_rows[present].min() if balance == "undersample" else n_rows.max()
     rng = np.random.default_rng(seed)
     drawn = []
     for label_id in present:

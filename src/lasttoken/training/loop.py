@@ -28,9 +28,9 @@ from torch import Tensor
 from lasttoken.config import METRICS, Settings
 from lasttoken.data.encoding import batches_by_length
 from lasttoken.errors import DivergedError
-from lasttoken.evaluation.metrics import compute_metrics
+from lasttoken.evaluation.figures import Truth, figures
 from lasttoken.model.classifier import Classifier
-from lasttoken.predict import log_softmax
+from lasttoken.predict import log_probabilities
 from lasttoken.runtime import Machine
 from lasttoken.training.adamw import AdamW
 from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
@@ -42,13 +42,13 @@ Line = dict[str, Any]  # a line of history.jsonl
 
 @dataclass(frozen=True)
 class Split:
-    """What the loop needs of a split: features, and the label_id of each row [N]."""
+    """What the loop needs of a split: features, and the truth: the label_id of each row [N], or its labels [N, K]."""
 
     source: FeatureSource
-    label_ids: NDArray[np.int64]
+    truth: Truth
 
     def __len__(self) -> int:
-        return len(self.label_ids)
+        return len(self.truth)
 
 
 @dataclass
@@ -118,18 +118,21 @@ class Trainer:
         self.order = Order(settings.seed)
         self.state = State()
         self.best: dict[str, Tensor] = {}
-        train_ids, n_labels = splits["train"].label_ids, len(classifier.config.labels)
-        balance = settings.train_balance
-        self.rows = epoch_rows(train_ids, balance, settings.seed)
         self.weights: Tensor | None = None
         self.shift: NDArray[np.float32] | None = None
-        if balance == "weights":
-            self.weights = torch.from_numpy(label_weights(train_ids, n_labels)).to(machine.device)
-        if balance != "none":
-            counts = np.bincount(train_ids, minlength=n_labels) if label_counts is None else label_counts
-            self.shift = prior_shift(counts)
+        self.rows = np.arange(len(splits["train"]), dtype=np.int64)
+        if settings.train_balance != "none":
+            self._balance(np.asarray(splits["train"].truth, dtype=np.int64), label_counts)
         self.steps_per_epoch = len(batches(self.rows.tolist(), settings.batch_size, settings.drop_last))
         self.total_steps = self.steps_per_epoch * settings.epochs
+
+    def _balance(self, train_ids: NDArray[np.int64], label_counts: NDArray[np.int64] | None) -> None:
+        """Uneven labels, see balance.py."""
+        n_labels, balance = len(self.classifier.config.labels), self.settings.train_balance
+        self.rows = epoch_rows(train_ids, balance, self.settings.seed)
+        if balance == "weights":
+            self.weights = torch.from_numpy(label_weights(train_ids, n_labels)).to(self.machine.device)
+        self.shift = prior_shift(np.bincount(train_ids, minlength=n_labels) if label_counts is None else label_counts)
 
     # ------------------------------------------------------------------ the loop
 
@@ -192,11 +195,14 @@ class Trainer:
         state, settings, split = self.state, self.settings, self.splits["train"]
         rate = learning_rate(state.step, self.total_steps, settings)
         features, packing = split.source.batch(rows)
-        label_ids = torch.from_numpy(split.label_ids[rows]).to(self.machine.device)
+        truth = torch.from_numpy(split.truth[rows]).to(self.machine.device)
         self.optimizer.zero_grad()
         with self.machine.autocast():
             logits = self.classifier.tail(features, packing)
-        loss = F.cross_entropy(logits, label_ids, self.weights)
+        if self.classifier.config.multi_label:
+            loss = F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype))
+        else:
+            loss = F.cross_entropy(logits, truth, self.weights)
         value = loss.item()
         if not math.isfinite(value):
             raise DivergedError(
@@ -266,10 +272,9 @@ class Trainer:
 
     def _figures(self, name: str, rows: list[int]) -> Line:
         split = self.splits[name]
-        label_ids = split.label_ids[rows]
-        metrics = compute_metrics(
-            label_ids, self.classifier.config.labels, log_probs=log_softmax(self.logits(split.source, rows))
-        )
+        config = self.classifier.config
+        log_probs = log_probabilities(self.logits(split.source, rows), config)
+        metrics = figures(split.truth[rows], config.labels, log_probs=log_probs)
         return {"loss": metrics.loss, "accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1}
 
     def logits(self, source: FeatureSource, rows: list[int] | None = None) -> NDArray[np.float32]:

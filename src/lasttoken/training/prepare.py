@@ -1,6 +1,6 @@
 """From splits and a backbone to what the loop needs; the last place where a user's mistake is found.
 
-splits + backbone ──► classifier with a fresh head, token_ids and label_ids of each split
+splits + backbone ──► classifier with a fresh head, token_ids and truth of each split
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from lasttoken.config import Settings
 from lasttoken.data.encoding import FOREIGN_TOKENS_PER_CHARACTER, Encoded, encode_texts, tokens_per_character
-from lasttoken.data.splits import Splits, labels_of, natural_order
+from lasttoken.data.splits import Splits, label_names, truth_of
 from lasttoken.errors import SettingsError
+from lasttoken.evaluation.figures import Truth
 from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.pretrained import Backbone
 from lasttoken.predict import Predictor
@@ -41,7 +42,7 @@ class Prepared:
     splits: Splits
     predictor: Predictor
     encoded: dict[str, Encoded]
-    label_ids: dict[str, NDArray[np.int64]]  # [N] each
+    truth: dict[str, Truth]  # label_ids [N], or [N, K] where a text has any number of labels
     notes: tuple[str, ...]  # what was cut, padded or looks foreign, as it was said
 
     @property
@@ -74,7 +75,7 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, machine: Mac
             f"--batch-size is {settings.batch_size}, but train has {len(splits.train)} rows and incomplete "
             "batches are dropped"
         )
-    labels = natural_order(labels_of(splits.train))
+    labels = label_names(splits.train)
     config = _classifier_config(splits, labels, backbone, settings, machine, notes)
     predictor = Predictor(Classifier(backbone.gpt, config, settings.seed), backbone.tokenizer, machine)
     encoded = {name: predictor.encode(examples.texts) for name, examples in splits.named().items()}
@@ -87,12 +88,8 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, machine: Mac
         )
     for note in notes:
         say(note)
-    ids = {label: label_id for label_id, label in enumerate(labels)}
-    label_ids = {
-        name: np.array([ids[label] for label in labels_of(examples)], dtype=np.int64)
-        for name, examples in splits.named().items()
-    }
-    return Prepared(splits, predictor, encoded, label_ids, tuple(notes))
+    truth = {name: truth_of(examples, labels) for name, examples in splits.named().items()}
+    return Prepared(splits, predictor, encoded, truth, tuple(notes))
 
 
 def _classifier_config(
@@ -126,6 +123,7 @@ def _classifier_config(
         end_of_text_id=backbone.end_of_text_id,
         backbone=backbone.name,
         int8_trunk=machine.precision == "int8",
+        separator=splits.train.separator,
     )
 
 
@@ -139,11 +137,11 @@ def _cuts(encoded: dict[str, Encoded], config: ClassifierConfig) -> list[str]:
 
 
 def features_of(prepared: Prepared, trunk: TrunkPass, talk: Talk) -> dict[str, Split]:
-    """The trunk's features of every split, computed or from the cache, with the label_ids: what the loop trains on."""
+    """The trunk's features of every split, computed or from the cache, with their truth: what the loop trains on."""
     n_tokens = sum(encoded.n_tokens for encoded in prepared.encoded.values())
     with talk.bar("trunk", n_tokens) as advance:
         return {
-            name: Split(trunk.source(encoded, name, lambda done: advance(done, "")), prepared.label_ids[name])
+            name: Split(trunk.source(encoded, name, lambda done: advance(done, "")), prepared.truth[name])
             for name, encoded in prepared.encoded.items()
         }
 
@@ -155,6 +153,6 @@ def fingerprint(prepared: Prepared, settings: Settings, trunk: str | None) -> st
     facts = [course, trunk, machine.device.type, machine.precision]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, encoded in prepared.encoded.items():
-        for array in (encoded.lengths, encoded.token_ids, prepared.label_ids[name]):
+        for array in (encoded.lengths, encoded.token_ids, prepared.truth[name]):
             digest.update(array.tobytes())
     return digest.hexdigest()

@@ -23,10 +23,10 @@ from lasttoken.config import Settings
 from lasttoken.data.encoding import Encoded
 from lasttoken.data.files import Examples
 from lasttoken.data.splits import cut_folds, cut_rows, labels_of
-from lasttoken.evaluation.calibration import fit_temperature
+from lasttoken.evaluation.figures import fitted_temperature
 from lasttoken.model.classifier import drawn_head
 from lasttoken.model.packing import Packing
-from lasttoken.predict import log_softmax
+from lasttoken.predict import log_probabilities
 from lasttoken.training.features import FeatureSource
 from lasttoken.training.loop import Hooks, Split, Trainer, tail_logits
 from lasttoken.training.prepare import Prepared
@@ -87,10 +87,10 @@ class Repeater:
         self.classifier, self.machine = prepared.classifier, prepared.predictor.machine
         named = prepared.splits.named()
         self.examples = pooled([named[name] for name in features])
-        self.label_ids = np.concatenate([split.label_ids for split in features.values()])
+        self.truth = np.concatenate([split.truth for split in features.values()])
         self.pool = Pool.whole([split.source for split in features.values()])
         ends = np.cumsum([len(split) for split in features.values()])
-        parts = np.split(np.arange(len(self.label_ids), dtype=np.int64), ends[:-1])
+        parts = np.split(np.arange(len(self.truth), dtype=np.int64), ends[:-1])
         self.rows: dict[str, Rows] = dict(zip(features, parts, strict=True))  # of each split, in the pool
         self.label_counts = prepared.label_counts
         self._parameters = self.classifier.trained()
@@ -143,7 +143,7 @@ class Repeater:
             DivergedError: a loss that is not finite.
         """
         self._start_again(settings.seed)
-        splits = {name: Split(self.pool.take(at), self.label_ids[at]) for name, at in rows.items()}
+        splits = {name: Split(self.pool.take(at), self.truth[at]) for name, at in rows.items()}
         trainer = Trainer(
             self.classifier,
             {name: splits[name] for name in ("train", "validation")},
@@ -155,8 +155,9 @@ class Repeater:
         trainer.run()
         temperature = 1.0
         if settings.calibrate:
-            temperature = fit_temperature(self._logits(splits["validation"]), splits["validation"].label_ids)
-        return {name: log_softmax(self._logits(splits[name]), temperature) for name in score}
+            temperature = fitted_temperature(self._logits(splits["validation"]), splits["validation"].truth)
+        config = replace(self.classifier.config, temperature=temperature)
+        return {name: log_probabilities(self._logits(splits[name]), config) for name in score}
 
     def _logits(self, split: Split) -> NDArray[np.float32]:
         return tail_logits(self.classifier, split.source, self.machine)
@@ -185,6 +186,7 @@ def pooled(parts: Sequence[Examples]) -> Examples:
         [label for part in parts for label in labels_of(part)],
         groups=None if None in groups else [group for some in groups for group in some or []],
         source=parts[0].source,
+        separator=parts[0].separator,
     )
 
 
@@ -199,7 +201,7 @@ def out_of_fold(
     Raises:
         DataError: a label with too few independent rows for so many folds.
     """
-    found = np.empty((len(repeater.label_ids), repeater.classifier.head.out_features), dtype=np.float32)
+    found = np.empty((len(repeater.truth), repeater.classifier.head.out_features), dtype=np.float32)
     with repeater.borrowed():
         for rows in repeater.folds(n_folds, settings.validation_fraction, settings.seed):
             found[rows["test"]] = repeater.fit(rows, settings)["test"]
