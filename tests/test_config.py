@@ -15,6 +15,7 @@ from lasttoken.errors import SettingsError
 OTHER: dict[str, Any] = {
     "text": ["a", "b"],
     "label": "kind",
+    "label_separator": ";",
     "id": "key",
     "group": "who",
     "encoding": "cp1252",
@@ -74,7 +75,7 @@ def other_than(current: Any, name: str) -> Any:
 
 
 def test_every_setting_is_tried_here() -> None:
-    assert {*OTHER, "recipe"} == {item.name for item in fields(Settings)}
+    assert {*OTHER, "recipe", "multi_label"} == {item.name for item in fields(Settings)}
 
 
 # Which wins -------------------------------------------------------------------------------------------------------

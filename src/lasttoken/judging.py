@@ -131,7 +131,7 @@ def judge_training(
             headline,
             _n_given(told.predicted),
             outcome.history,
-            majority.accuracy if majority else None,
+            majority,
         ),
         looked,
     )

@@ -395,7 +395,9 @@ def test_count_shared_texts() -> None:
 
 def test_many_rare_labels_mean_another_mistake_than_a_few() -> None:
     several = Examples([f"t{at}" for at in range(12)], [f"joy|fear{at}" for at in range(10)] + ["joy", "fear"])
-    with pytest.raises(DataError, match=r"seems to hold several labels a row, parted by '\|'; keep one label a row"):
+    with pytest.raises(
+        DataError, match=r"several labels, parted by '\|', pass --multi-label \(--label-separator '\|'\)"
+    ):
         split_examples(several, 0.7, 0.1, 1)
     distinct = Examples([f"t{at}" for at in range(12)], [f"row {at}" for at in range(12)])
     with pytest.raises(DataError, match=r"is it the label column \(--label\)\?"):

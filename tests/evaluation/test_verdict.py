@@ -72,7 +72,7 @@ def metrics_of(predicted: Any) -> Metrics:
 def test_troubles_are_named_with_their_cause() -> None:
     good, collapsed = metrics_of(TRUTH), metrics_of(np.zeros(400, int))
     falling = [{"kind": "epoch", "validation_loss": loss} for loss in (0.9, 0.6, 0.4)]
-    found = " ".join(diagnose({"train": good, "validation": good, "test": collapsed}, "test", 1, falling, 0.5))
+    found = " ".join(diagnose({"train": good, "validation": good, "test": collapsed}, "test", 1, falling, collapsed))
     for words in (
         "gives one label to every test text",
         "not clearly better than",
@@ -80,4 +80,4 @@ def test_troubles_are_named_with_their_cause() -> None:
         "still improving",
     ):
         assert words in found
-    assert diagnose({"train": good, "validation": good, "test": good}, "test", 2, falling[:1] * 2, 0.5) == []
+    assert diagnose({"train": good, "validation": good, "test": good}, "test", 2, falling[:1] * 2, collapsed) == []

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from lasttoken.evaluation.figures import Figures
+from lasttoken.evaluation.intervals import Interval
+from lasttoken.evaluation.multilabel import MultiLabelMetrics
 
 STILL_FALLING = 0.05  # relative fall of the validation loss in the last epoch above which more epochs may help
 SMALL = 30  # rows, below which an accuracy says next to nothing
@@ -20,7 +22,7 @@ def diagnose(
     headline: str,
     n_predicted_labels: int,
     history: Sequence[Line],
-    majority: float | None = None,
+    majority: Figures | None = None,
 ) -> list[str]:
     """Sentences about a finished training.
 
@@ -29,7 +31,7 @@ def diagnose(
         headline: the split that the figures are told of.
         n_predicted_labels: how many labels the classifier gives there.
         history: the lines of history.jsonl.
-        majority: accuracy of the majority baseline on the headline split.
+        majority: the metrics of the majority baseline on the headline split.
     """
     told = splits[headline]
     found = [
@@ -55,12 +57,21 @@ def _collapse(metrics: Figures, split: str, n_predicted_labels: int) -> str | No
     )
 
 
-def _no_better(metrics: Figures, split: str, majority: float | None) -> str | None:
-    low, _ = metrics.accuracy_ci95
-    if majority is None or low > majority:
+def _told(metrics: Figures) -> tuple[float, Interval]:
+    """Accuracy, or micro-F1 where a text has any number of labels, and its interval."""
+    if isinstance(metrics, MultiLabelMetrics):
+        return metrics.micro_f1, metrics.micro_f1_ci95 or (metrics.micro_f1, metrics.micro_f1)
+    return metrics.accuracy, metrics.accuracy_ci95
+
+
+def _no_better(metrics: Figures, split: str, majority: Figures | None) -> str | None:
+    if majority is None or _told(metrics)[1][0] > _told(majority)[0]:
         return None
+    cheap = f"always giving the commonest label ({majority.accuracy:.1%})"
+    if isinstance(majority, MultiLabelMetrics):
+        cheap = f"labels given by their frequency alone (micro-F1 {majority.micro_f1:.3f})"
     return (
-        f"On {split} the classifier is not clearly better than always giving the commonest label ({majority:.1%}): "
+        f"On {split} the classifier is not clearly better than {cheap}: "
         "there may be too few rows to learn from, labels that the text does not tell, or the wrong text column."
     )
 
@@ -72,19 +83,21 @@ def _small(metrics: Figures, split: str) -> str | None:
 
 
 def _too_good(validation: Figures, test: Figures) -> str | None:
-    if validation.accuracy_ci95[0] <= test.accuracy_ci95[1]:
+    (ours, (low, _)), (theirs, (_, high)) = _told(validation), _told(test)
+    if low <= high:
         return None
     return (
-        f"Validation ({validation.accuracy:.1%}) is much better than test ({test.accuracy:.1%}): test texts are of "
+        f"Validation ({ours:.1%}) is much better than test ({theirs:.1%}): test texts are of "
         "another kind or time than those trained on, or validation texts have copies in train (lasttoken audit)."
     )
 
 
 def _overfitted(train: Figures, validation: Figures) -> str | None:
-    if train.accuracy_ci95[0] <= validation.accuracy_ci95[1] or train.accuracy - validation.accuracy < 0.05:
+    (seen, (low, _)), (unseen, (_, high)) = _told(train), _told(validation)
+    if low <= high or seen - unseen < 0.05:
         return None
     return (
-        f"Train ({train.accuracy:.1%}) is far better than validation ({validation.accuracy:.1%}): it has learned rows "
+        f"Train ({seen:.1%}) is far better than validation ({unseen:.1%}): it has learned rows "
         "by heart. More labelled rows help most; fewer --train-blocks or fewer --epochs may."
     )
 

@@ -1,0 +1,95 @@
+"""Several labels in a cell: every way in which people write them becomes one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lasttoken.data.files import Examples, from_frame, from_lists, read_examples
+from lasttoken.data.labels import join_labels, part_labels
+from lasttoken.data.splits import label_counts, label_names, split_examples, truth_of
+from lasttoken.errors import DataError
+
+NAMES = st.text(st.characters(exclude_characters="|[", exclude_categories=["Cs"]), min_size=1, max_size=6).map(
+    str.strip
+)
+
+
+@given(st.lists(NAMES.filter(bool), max_size=5))
+def test_a_list_its_json_and_its_written_form_are_the_same(names: list[str]) -> None:
+    written = join_labels(names, "|")
+    assert join_labels(json.dumps(names), "|") == join_labels(" | ".join(names), "|") == written
+    assert join_labels(written, "|") == written
+    assert set(part_labels(written, "|")) == set(names)
+
+
+def test_formats_agree(tmp_path: Path) -> None:
+    texts, sets = ["one", "two", "three"], [["joy", "love"], [], ["fear"]]
+    (tmp_path / "a.csv").write_text("text,label\none,love|joy\ntwo,\nthree,fear\n")
+    (tmp_path / "b.csv").write_text('text,label\none,"[""joy"", ""love""]"\ntwo,[]\nthree,"[""fear""]"\n')
+    rows = ({"text": text, "label": labels} for text, labels in zip(texts, sets, strict=True))
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pq.write_table(pa.table({"text": texts, "label": sets}), tmp_path / "d.parquet")
+    found = [read_examples(tmp_path / name, separator="|") for name in ("a.csv", "b.csv", "c.jsonl", "d.parquet")]
+    found.append(from_lists(texts, sets, separator="|"))
+    found.append(from_frame(pd.DataFrame({"text": texts, "label": sets}), separator="|"))
+    for examples in found:
+        assert (examples.labels, examples.separator) == (["joy|love", "", "fear"], "|")
+        assert label_names(examples) == ["fear", "joy", "love"]
+        assert truth_of(examples, ["fear", "joy", "love"]).tolist() == [
+            [False, True, True],
+            [False] * 3,
+            [True, False, False],
+        ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ('"[""a"""', "starts as a JSON list and is none"),
+        ('"[""a|b""]"', "holds the separator '|'; choose another --label-separator"),
+        ('"[[1]]"', "a list"),
+    ],
+)
+def test_what_cannot_be_labels_names_its_row(tmp_path: Path, cell: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(f"text,label\none,joy\ntwo,{cell}\n")
+    with pytest.raises(DataError, match=r"row 2 \(line 3\) of a\.csv has") as caught:
+        read_examples(tmp_path / "a.csv", separator="|")
+    assert message in str(caught.value)
+
+
+def drawn(n: int, seed: int = 4) -> Examples:
+    """Texts of which a third have no label, and whose rarest label has 12 rows."""
+    random = np.random.default_rng(seed)
+    has = random.random((n, 3)) < (0.5, 0.2, 0.05)
+    has[random.random(n) < 0.3] = False
+    has[:12, 2] = True
+    sets = [[name for name, there in zip(("joy", "love", "fear"), row, strict=True) if there] for row in has.tolist()]
+    return from_lists([f"text number {at} {at * 7919}" for at in range(n)], sets, separator="|")
+
+
+def test_splits_spread_every_label_and_keep_texts_without_one() -> None:
+    examples = drawn(400)
+    splits = split_examples(examples, 0.7, 0.1, seed=1)
+    for label, n in label_counts(examples).items():
+        for name, part in splits.named().items():
+            share = {"train": 0.7, "validation": 0.1, "test": 0.2}[name]
+            assert label_counts(part)[label] == pytest.approx(share * n, rel=0.35, abs=3)
+    blank = Counter(not label for part in splits.named().values() for label in part.labels or [])
+    assert blank[True] == sum(not label for label in examples.labels or []) > 50
+    assert sum(map(len, splits.named().values())) == 400
+
+
+def test_a_label_that_is_too_rare_to_be_everywhere_is_refused() -> None:
+    examples = from_lists([f"text {at}" for at in range(20)], [["joy"]] * 18 + [["joy", "fear"]] * 2, separator="|")
+    with pytest.raises(DataError, match=r"label 'fear' .* has 2 rows, too few"):
+        split_examples(examples, 0.7, 0.1, seed=1)
