@@ -114,6 +114,7 @@ def report_facts(
         "multi_label": prepared.classifier.config.multi_label,
         **_example_facts(prepared, judged),
         "data": {
+            "rows": {name: len(examples) for name, examples in named.items()},
             "counts": {name: label_counts(examples) for name, examples in named.items()},
             "notes": [*prepared.splits.notes, *prepared.notes],
             "shared_with_train": metrics["shared_with_train"],

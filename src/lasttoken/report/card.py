@@ -121,7 +121,8 @@ def _limits(facts: Mapping[str, Any]) -> str:
 
 def _data(facts: Mapping[str, Any]) -> str:
     data, audit = facts.get("data") or {}, facts.get("audit") or {}
-    lines = [f"{name}: {sum(counts.values()):,} examples" for name, counts in (data.get("counts") or {}).items()]
+    rows = {name: sum(counts.values()) for name, counts in (data.get("counts") or {}).items()}
+    lines = [f"{name}: {n:,} examples" for name, n in {**rows, **(data.get("rows") or {})}.items()]
     lines += [f"sha256 of {name}: {digest}" for name, digest in (data.get("hashes") or {}).items()]
     lines += [*(data.get("notes") or []), *(audit.get("sentences") or [])]
     return "\n\n".join(["## Data", *_items(lines)]) if lines else ""

@@ -34,10 +34,10 @@ STOPPED = {
 
 @dataclass(frozen=True)
 class Rival:
-    """A row of the headline: a classifier's accuracy, with its interval, on the headline split."""
+    """A row of the headline: a classifier's headline figure, with its interval, on the headline split."""
 
     name: str
-    accuracy: float
+    value: float  # accuracy; micro-F1 where a text has any number of labels
     low: float
     high: float
     more: Mapping[str, Any]  # all of its metrics, for the columns beside accuracy
@@ -61,7 +61,7 @@ def render_report(facts: Mapping[str, Any]) -> str:
             `run` {"created", "lasttoken", "backbone", "data", "stopped": None | "interrupted" | "early",
             "kept": "the weights of …"},
             `splits` {name: metrics}, `baselines` {name: {split: metrics}}, `baseline_notes` [sentence],
-            `data` {"counts": {split: {label: n}}, "notes": [sentence], "shared_with_train": {split: n},
+            `data` {"counts": {split: {label: n}}, "rows": {split: n}, "notes": [sentence], "shared_with_train": {split: n},
             "tokens": {"longest_train", "cut_texts", "cut_tokens"}}, `settings`, `versions`, `timing_s` {name: value},
             `curves` {"loss": svg, "accuracy": svg}. Metrics are what `Metrics.to_json` gives.
 
@@ -131,8 +131,9 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         name: {split: complete(found) for split, found in by_split.items()}
         for name, by_split in (facts.get("baselines") or {}).items()
     }
-    ours = _rival("this classifier", metrics)
-    rivals = [_rival(name, by_split[split]) for name, by_split in baselines.items() if split in by_split]
+    key = "micro_f1" if facts.get("multi_label") and metrics.get("micro_f1") is not None else "accuracy"
+    ours = _rival("this classifier", metrics, key)
+    rivals = [_rival(name, by_split[split], key) for name, by_split in baselines.items() if split in by_split]
     confusion = metrics.get("confusion")
     run = facts.get("run") or {}
     data = facts.get("data") or {}
@@ -144,10 +145,11 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "split": split,
         "metrics": metrics,
         "ours": ours,
-        "rivals": [ours, *sorted(rivals, key=lambda one: -one.accuracy)],
+        "rivals": [ours, *sorted(rivals, key=lambda one: -one.value)],
         "verdict": (facts.get("verdict") or {}).get("sentences") or ([] if rivals else [UNRIVALLED]),
         "best": _best(rivals, (facts.get("verdict") or {}).get("baseline")),
         "pr_caption": pr_caption(facts.get("pr_curve") or {}),
+        "headline_name": "Accuracy" if key == "accuracy" else "Micro F1",
         "accuracy_name": "Subset accuracy" if facts.get("multi_label") else "Accuracy",
         "columns": headline_columns(metrics, bool(facts.get("multi_label"))),
         "unleaked": _unleaked(facts, split),
@@ -171,15 +173,15 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rival(name: str, metrics: Mapping[str, Any]) -> Rival:
-    low, high = metrics.get("accuracy_ci95") or (metrics["accuracy"], metrics["accuracy"])
-    return Rival(name, metrics["accuracy"], low, high, metrics)
+def _rival(name: str, metrics: Mapping[str, Any], key: str) -> Rival:
+    low, high = metrics.get(f"{key}_ci95") or (metrics[key], metrics[key])
+    return Rival(name, metrics[key], low, high, metrics)
 
 
 def _best(rivals: Sequence[Rival], name: str | None) -> Rival | None:
     """The baseline that the verdict speaks of, else the most accurate one."""
     named = [one for one in rivals if one.name == name]
-    return max(named or rivals, key=lambda one: one.accuracy, default=None)
+    return max(named or rivals, key=lambda one: one.value, default=None)
 
 
 def _unleaked(facts: Mapping[str, Any], split: str) -> Mapping[str, Any] | None:
@@ -199,7 +201,7 @@ def _counts(counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
 def _data_sentences(data: Mapping[str, Any]) -> list[str]:
     found = [str(note) for note in data.get("notes") or []]
     for split, n in (data.get("shared_with_train") or {}).items():
-        total = sum((data.get("counts") or {}).get(split, {}).values())
+        total = (data.get("rows") or {}).get(split) or sum((data.get("counts") or {}).get(split, {}).values())
         of = f" of {total:,}" if total else ""
         found.append(f"Texts of {split} that are also in train: {n:,}{of}{'; they flatter its figures' if n else ''}.")
     tokens = data.get("tokens") or {}

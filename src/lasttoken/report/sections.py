@@ -18,7 +18,7 @@ FAIR = {
     "mcc": "MCC",
     "pr_auc": "PR-AUC",
 }
-MANY = {"micro_f1": "Micro F1", "macro_f1": "Macro F1", "mAP": "mAP"}
+MANY = {"macro_f1": "Macro F1", "mAP": "mAP", "subset_accuracy": "Subset accuracy"}
 
 
 @dataclass(frozen=True)
