@@ -62,7 +62,8 @@ def render_report(facts: Mapping[str, Any]) -> str:
             "kept": "the weights of …"},
             `splits` {name: metrics}, `baselines` {name: {split: metrics}}, `baseline_notes` [sentence],
             `data` {"counts": {split: {label: n}}, "rows": {split: n}, "notes": [sentence],
-            "shared_with_train": {split: n}, "tokens": {"longest_train", "cut_texts", "cut_tokens"}}, `settings`, `versions`, `timing_s` {name: value},
+            "shared_with_train": {split: n}, "tokens": {"longest_train", "cut_texts", "cut_tokens"}},
+            `settings`, `versions`, `timing_s` {name: value},
             `curves` {"loss": svg, "accuracy": svg}. Metrics are what `Metrics.to_json` gives.
 
     Raises:
