@@ -163,7 +163,7 @@ def test_notes_tell_of_repeats_and_of_missed_fractions() -> None:
     splits = split_examples(made("ab" * 50, ["same"] * 90 + [f"text {at}" for at in range(10)]), 0.7, 0.1, 1)
     assert splits.notes[0] == "89 rows repeat the text of another; identical texts are kept in one split"
     assert splits.notes[1].startswith("train has 9")
-    assert "of 100 rows instead of 70%, because rows that share a text or a group" in splits.notes[1]
+    assert "of 100 rows instead of 70, because rows that share a text or a group" in splits.notes[1]
 
 
 def noted(n_exact: int, n_near: int, kept: str) -> str:
@@ -242,7 +242,7 @@ def test_cut_validation() -> None:
             made("aaaab"),
             "label 'b' of a.csv has 1 row, too few for one in each of train, validation, test; add examples",
         ),
-        (made("aaaabbc"), r"label 'c' of a.csv has 1 row, .* \(and 1 more labels are too rare\)"),
+        (made("aaaabbc"), r"label 'c' of a.csv has 1 row, .* \(and 1 more label is too rare\)"),
         (made("aaaabbb", [*"123455", "5"]), "label 'b' of a.csv has 3 rows but only 1 independent of each other"),
         (
             made("aaaabbb", groups=["", "", "", "", "u", "v", "u"]),

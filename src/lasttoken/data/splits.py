@@ -157,7 +157,7 @@ def split_examples(examples: Examples, train_fraction: float, validation_fractio
             " of train, validation and test; use fractions such as 0.7 and 0.1"
         )
     (train, validation, test), notes = _cut(examples, fractions, SPLIT_NAMES, seed)
-    return Splits(train, validation, test, (*notes, *_size_notes((train, validation, test), fractions)))
+    return Splits(train, validation, test, notes)
 
 
 def cut_validation(train: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
@@ -186,15 +186,16 @@ def _repeat_notes(likeness: Likeness, kept: str) -> tuple[str, ...]:
     return (f"{found} and {n_near - n_exact:,} more nearly do; {KEPT_TOGETHER[kept]}",)
 
 
-def _size_notes(parts: Sequence[Examples], fractions: Sequence[float]) -> list[str]:
+def _size_notes(side: Indices, names: Sequence[str], quotas: Indices) -> list[str]:
     """Sentences about splits that large components made larger or smaller than asked, by more than rounding does."""
-    n_rows = sum(map(len, parts))
-    slack = max(0.02 * n_rows, len(label_counts(parts[0])))
+    n_rows, slack = len(side), max(0.02 * len(side), len(quotas))
     return [
-        f"{name} has {len(part):,} of {n_rows:,} rows instead of {fraction:.0%}, because rows that share a text or a"
+        f"{name} has {n:,} of {n_rows:,} rows instead of {wanted:,}, because rows that share a text or a"
         " group, directly or through others, are never cut apart"
-        for name, part, fraction in zip(SPLIT_NAMES, parts, fractions, strict=True)
-        if abs(len(part) - fraction * n_rows) > slack
+        for name, n, wanted in zip(
+            names, np.bincount(side, minlength=len(names)).tolist(), quotas.sum(axis=0).tolist(), strict=True
+        )
+        if abs(n - wanted) > slack
     ]
 
 
@@ -234,7 +235,8 @@ def cut_rows(
         return _sides(examples, component, labels, label_ids, fractions, names, seed)
 
     kind, side = _widest_fair(sides, lambda side: _unfairness(side, label_ids, fractions))
-    return [np.flatnonzero(side == s) for s in range(len(names))], _repeat_notes(alike, kind)
+    notes = (*_repeat_notes(alike, kind), *_size_notes(side, names, _quotas(np.bincount(label_ids), fractions)))
+    return [np.flatnonzero(side == s) for s in range(len(names))], notes
 
 
 def _widest_fair(sides: Callable[[str], Indices], unfairness: Callable[[Indices], float]) -> tuple[str, Indices]:
@@ -351,10 +353,14 @@ def _refuse_rare(
     found = f"{count} {'row' if count == 1 else 'rows'}"
     if count > n_components:
         found += f" but only {n_components} independent of each other (identical texts or one group count once)"
-    others = f" (and {len(rare) - 1} more labels are too rare)" if len(rare) > 1 else ""
+    n_more = len(rare) - 1
+    others = f" (and {n_more} more {'label is' if n_more == 1 else 'labels are'} too rare)" if n_more else ""
+    advice = _advice_for_rare(labels, rare)
+    if count >= len(names) > n_components:
+        advice = "add other texts of it, or give your own splits"
     raise DataError(
         f"label {labels[worst]!r} of {examples.source or 'the data'} has {found}, too few for one in each of"
-        f" {', '.join(names) if len(names) <= 3 else f'{len(names)} parts'}{others}; {_advice_for_rare(labels, rare)}"
+        f" {', '.join(names) if len(names) <= 3 else f'{len(names)} parts'}{others}; {advice}"
     )
 
 

@@ -36,7 +36,7 @@ def diagnose(
     told = splits[headline]
     found = [
         _collapse(told, headline, n_predicted_labels),
-        _no_better(told, headline, majority),
+        _one_label(told, headline) or _no_better(told, headline, majority),
         _small(told, headline),
     ]
     if "validation" in splits and "test" in splits:
@@ -54,6 +54,16 @@ def _collapse(metrics: Figures, split: str, n_predicted_labels: int) -> str | No
         f"The classifier gives one label to every {split} text. Its training has collapsed, most often by too high "
         "a learning rate, or has hardly begun: try a --learning-rate 3 times smaller, or more --epochs; with very "
         "uneven labels, --balance weights."
+    )
+
+
+def _one_label(metrics: Figures, split: str) -> str | None:
+    found = [one.label for one in metrics.per_label if one.n]
+    if len(found) != 1 or len(metrics.labels) == 1:
+        return None
+    return (
+        f"All rows of {split} have the label {found[0]!r}: no figure here tells whether the labels are told apart. Give "
+        f"a {split} split with rows of every label."
     )
 
 
