@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,18 @@ from rich.table import Table
 
 from lasttoken.errors import SettingsError
 from lasttoken.talk import Talk, TerminalTalk
+
+MORE = {
+    "subset_accuracy": "subset accuracy",
+    "mAP": "mAP",
+    "hamming": "Hamming loss",
+    "balanced_accuracy": "balanced accuracy",
+    "mcc": "MCC",
+    "pr_auc": "PR-AUC",
+    "ece": "ECE",
+    "brier": "Brier",
+    "loss": "loss",
+}  # figures beside the first ones, by their key
 
 
 def terminal(quiet: bool) -> Talk:
@@ -44,29 +57,35 @@ def percent(value: float) -> str:
     return f"{value * 100:.2f}%"
 
 
-def accuracy_cells(metrics: dict[str, Any]) -> list[str]:
-    """Accuracy, its interval and macro-F1, as table cells."""
-    low, high = metrics["accuracy_ci95"]
-    return [
-        percent(metrics["accuracy"]),
-        f"{percent(low)} to {percent(high)}",
-        f"{metrics['macro_f1']:.4f}",
-        f"{metrics['n']:,}",
-    ]
+def bounded(metrics: Mapping[str, Any], key: str) -> str:
+    """A figure with its interval: accuracies in per cent, others as numbers.
+
+    >>> bounded({"accuracy": 0.98, "accuracy_ci95": [0.97, 0.99], "mcc": 0.9}, "accuracy"), bounded({"mcc": 0.9}, "mcc")
+    ('98.00% (97.00 to 99.00)', '0.900')
+    """
+    if metrics.get(key) is None:
+        return "–"
+    scale, digits, sign = (100, 2, "%") if "accuracy" in key else (1, 3, "")
+    value = f"{metrics[key] * scale:.{digits}f}{sign}"
+    bounds = metrics.get(f"{key}_ci95")
+    return value + (f" ({bounds[0] * scale:.{digits}f} to {bounds[1] * scale:.{digits}f})" if bounds else "")
 
 
 def print_metrics(metrics: dict[str, Any], out: Path | None, talk: Talk) -> None:
     """The classifier's figures with the baselines' below, for the split that counts and the others."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("split", "classifier", "accuracy", "95% interval", "macro-F1", "n"):
-        table.add_column(column, justify="left" if column in ("split", "classifier") else "right")
-    for name, split in metrics["splits"].items():
-        table.add_row(name, "GPT", *accuracy_cells(split))
     last = list(metrics["baselines"]["majority"])[-1]
-    for name, splits in metrics["baselines"].items():
-        if last in splits:
-            table.add_row(last, name, *accuracy_cells(splits[last]))
-    Console(width=100).print(table)
+    rows = [(name, "GPT", split) for name, split in metrics["splits"].items()]
+    rows += [(last, name, splits[last]) for name, splits in metrics["baselines"].items() if last in splits]
+    several = "hamming" in rows[-1][2]
+    keys = {"micro_f1": "micro-F1"} if several else {"accuracy": "accuracy"}
+    table = Table(box=None, pad_edge=False)
+    for column in ("split", "classifier", *keys.values(), "macro-F1", "n"):
+        table.add_column(column, justify="left" if column in ("split", "classifier") else "right")
+    for split, name, found in rows:
+        table.add_row(split, name, *(bounded(found, key) for key in (*keys, "macro_f1")), f"{found['n']:,}")
+    console = Console(width=100)
+    console.print(table)
+    print_more(metrics, last, console)
     if verdict := metrics.get("verdict"):
         print(verdict["sentences"][0])
     for repeats in filter(None, (metrics.get("seeds"), metrics.get("folds"))):
@@ -76,3 +95,18 @@ def print_metrics(metrics: dict[str, Any], out: Path | None, talk: Talk) -> None
         print(curve["sentence"])
     if out:
         talk.say(f"run: {out}")
+
+
+def print_more(metrics: Mapping[str, Any], split: str, console: Console) -> None:
+    """The other figures of the split that counts, beside those of the baseline that the verdict speaks of."""
+    ours, verdict = metrics["splits"].get(split), metrics.get("verdict")
+    if not ours or not verdict:
+        return
+    rival = metrics["baselines"][verdict["baseline"]][split]
+    table = Table(box=None, pad_edge=False)
+    for column in (split, "GPT", verdict["baseline"]):
+        table.add_column(f"\n{column}", justify="left" if column == split else "right")
+    for key, name in MORE.items():
+        if ours.get(key) is not None:
+            table.add_row(name, bounded(ours, key), bounded(rival, key))
+    console.print(table)

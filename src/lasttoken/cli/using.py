@@ -25,7 +25,7 @@ from lasttoken.cli.flags import (
     TextColumns,
     Threshold,
 )
-from lasttoken.cli.show import accuracy_cells, check_output, percent, print_json, terminal
+from lasttoken.cli.show import MORE, bounded, check_output, percent, print_json, terminal
 from lasttoken.errors import DataError, SettingsError
 from lasttoken.talk import Talk
 
@@ -263,13 +263,13 @@ def evaluate(
     if as_json:
         print_json(metrics)
         return
-    accuracy, interval, macro_f1, n = accuracy_cells(metrics)
-    print(f"accuracy {accuracy} ({interval}) on {n} rows, macro-F1 {macro_f1}, loss {metrics['loss']:.4f}")
+    print(f"accuracy {bounded(metrics, 'accuracy')} on {metrics['n']:,} rows")
+    for key, name in {"micro_f1": "micro-F1", "macro_f1": "macro-F1", **MORE}.items():
+        if metrics.get(key) is not None and key != "subset_accuracy":
+            print(f"{name} {bounded(metrics, key)}")
     for name, found in metrics["per_label"].items():
-        print(
-            f"{name}\tprecision {percent(found['precision'])}\trecall {percent(found['recall'])}\tf1 "
-            f"{percent(found['f1'])}\tn {found['n']}"
-        )
+        shares = "\t".join(f"{key} {bounded(found, key)}" for key in ("precision", "recall", "f1"))
+        print(f"{name}\t{shares}\tn {found['n']}")
 
 
 def info(
@@ -370,5 +370,5 @@ def ask(
         f"written\taccuracy {percent(found.n_correct / n)} ({percent(low)} to {percent(high)}), an answer in "
         f"{found.n_answered:,} of {n:,} texts"
     )
-    accuracy, interval, macro_f1, _ = accuracy_cells(found.scored.to_json())
-    print(f"scored\taccuracy {accuracy} ({interval}), macro-F1 {macro_f1}")
+    scored = found.scored.to_json()
+    print(f"scored\taccuracy {bounded(scored, 'accuracy')}, macro-F1 {bounded(scored, 'macro_f1')}")

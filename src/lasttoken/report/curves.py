@@ -111,6 +111,16 @@ def write_figure(name: str, draw: Callable[[], Figure], folder: Path) -> str:
     return _inline(buffer.getvalue())
 
 
+def save_figure(draw: Callable[[], Figure], path: Path) -> None:
+    """Draw a figure in the report's look into one file, in the format of its suffix.
+
+    Raises:
+        StorageError: no permission to write, or a full disk.
+    """
+    with style.context(["default", LOOK, {"svg.hashsalt": "lasttoken"}]), new_file(path) as temporary:
+        draw().savefig(temporary, format=path.suffix.removeprefix("."), dpi=150)
+
+
 def _draw(chart: _Chart, history: Sequence[Mapping[str, Any]], per_epoch: float | None) -> Figure:
     figure = Figure(figsize=(5.2, 3.6), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.05))
     axes = figure.add_subplot()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from lasttoken.report.curves import write_figure
+from lasttoken.report.curves import save_figure, write_figure
 from lasttoken.report.sections import drawn_labels
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#808080"
@@ -34,6 +34,15 @@ def draw_plots(facts: Mapping[str, Any], folder: Path) -> dict[str, str]:
         for name, (key, draw) in PLOTS.items()
         if facts.get(key)
     }
+
+
+def draw_learning_curve(curve: Mapping[str, Any], path: Path) -> None:
+    """The learning curve as one file, in the format of its suffix: .svg, .pdf or .png.
+
+    Raises:
+        StorageError: no permission to write, or a full disk.
+    """
+    save_figure(partial(_learning, curve), path)
 
 
 def _figure(x: str, y: str) -> tuple[Figure, Axes]:

@@ -1,0 +1,87 @@
+"""The command learning-curve: would more labels help?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
+from lasttoken.cli.show import check_output, percent, print_json, terminal
+from lasttoken.config import resolve
+from lasttoken.errors import SettingsError, one_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SETTINGS = [
+    "recipe", "text", "label", "id", "group", "encoding", "validation", "test", "balance", "train_fraction",
+    "validation_fraction", "backbone", "train_blocks", "read", "causal_mask", "max_length", "truncate", "epochs",
+    "batch_size", "learning_rate", "schedule", "warmup_fraction", "weight_decay", "clip_norm", "keep", "metric",
+    "patience", "seed", "device", "precision", "cache_limit", "no_cache",
+]  # fmt: skip
+DRAWN = (".svg", ".pdf", ".png")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Put this file's command on the program."""
+    app.command("learning-curve")(learning_curve)
+
+
+@with_settings(SETTINGS)
+def learning_curve(
+    data: Annotated[Path, typer.Argument(help="A labelled file, or a folder of splits.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Draw it there: .svg, .pdf or .png.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    **flags: Any,
+) -> None:
+    """Train on growing parts of train: would more labels help? Leaves no run."""
+    from rich.console import Console
+
+    from lasttoken.report.plots import draw_learning_curve
+    from lasttoken.run import train_run
+
+    if out and out.suffix not in DRAWN:
+        raise SettingsError(f"--out {out} ends in {out.suffix!r}; use one of {one_of(DRAWN)}")
+    if out and out.exists() and not overwrite:
+        raise SettingsError(f"--out {out} is there already; pass --overwrite to replace it, or another --out")
+    if out:
+        check_output("--out", out)
+    chosen = given(flags)
+    settings = resolve(chosen.get("recipe", "default"), chosen, {"learning_curve": True})
+    talk = terminal(quiet)
+    run = train_run(data, settings, offline=offline, talk=talk)
+    if "learning_curve" not in run.metrics:
+        raise SettingsError("the learning curve was interrupted before its first point; run it again")
+    curve = run.metrics["learning_curve"]
+    if out:
+        draw_learning_curve(curve, out)
+        talk.say(f"drawn: {out}")
+    if as_json:
+        print_json(curve)
+        return
+    Console(width=100).print(_table(curve))
+    print(curve["sentence"])
+
+
+def _table(curve: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("train rows", "GPT", "95% interval", str(curve["baseline"]), "95% interval"):
+        table.add_column(column, justify="right")
+    for point in curve["points"]:
+        ours = _cells(point, "accuracy", "accuracy_ci95")
+        table.add_row(f"{point['n_train']:,}", *ours, *_cells(point, "baseline_accuracy", "baseline_ci95"))
+    return table
+
+
+def _cells(point: dict[str, Any], value: str, interval: str) -> list[str]:
+    if point.get(value) is None:
+        return ["–", ""]
+    low, high = point[interval]
+    return [percent(point[value]), f"{percent(low)} to {percent(high)}"]
