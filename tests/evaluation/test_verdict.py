@@ -87,6 +87,6 @@ def test_a_split_of_one_label_tells_nothing() -> None:
     alone = compute_metrics(np.zeros(40, int), ["ham", "spam"], predicted_ids=np.zeros(40, int))
     found = diagnose({"test": alone}, "test", 1, [], alone)
     assert found == [
-        "All rows of test have the label 'ham': no figure here tells whether the labels are told apart. Give a test split "
-        "with rows of every label."
+        "All rows of test have the label 'ham': no figure here tells whether the labels are told apart. Give a test "
+        "split with rows of every label."
     ]

@@ -57,7 +57,7 @@ def _table(found: Comparison) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column(f"{found.split}, {found.n:,} rows", overflow="fold")
     for name in ("backbone", *shown.values(), "seconds"):
-        table.add_column(name, justify="left" if name == "backbone" else "right")
+        table.add_column(name, justify="left" if name == "backbone" else "right", no_wrap=name != "backbone")
     for run in found.runs:
         cells = [bounded(run.figures, key) for key in shown]
         table.add_row(escape(run.name), escape(run.backbone), *cells, f"{run.seconds:.0f}")

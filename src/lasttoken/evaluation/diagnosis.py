@@ -62,8 +62,8 @@ def _one_label(metrics: Figures, split: str) -> str | None:
     if len(found) != 1 or len(metrics.labels) == 1:
         return None
     return (
-        f"All rows of {split} have the label {found[0]!r}: no figure here tells whether the labels are told apart. Give "
-        f"a {split} split with rows of every label."
+        f"All rows of {split} have the label {found[0]!r}: no figure here tells whether the labels are told apart. "
+        f"Give a {split} split with rows of every label."
     )
 
 
