@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from miniature import blank_curves, random_gpt, run_cli, write_backbone, write_m
 from torch.nn import functional as F
 
 from lasttoken import TextClassifier
+from lasttoken.compare import compare_runs
 from lasttoken.config import resolve
 from lasttoken.data.files import from_lists
 from lasttoken.data.splits import Splits
@@ -263,3 +265,18 @@ def test_unknown_label_in_a_given_test_split(backbone: Path, tmp_path: Path) -> 
         TextClassifier.train(
             texts, sets, test=(["a bird"], [["bird"]]), multi_label=True, backbone=str(backbone), epochs=1, offline=True
         )
+
+
+def test_runs_are_compared_by_micro_f1(run_dir: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run_dir, other)
+    rows = rows_of(other / "predictions" / "test.csv")
+    with (other / "predictions" / "test.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["label", "predicted"])
+        writer.writerows([(row["label"], "cat|dog|fish") for row in rows])
+    found = compare_runs([run_dir, other])
+    assert found.pairs[0].measure == "micro_f1"
+    assert found.pairs[0].p_value is None
+    assert found.pairs[0].difference > 0
+    assert "points of micro-F1" in found.pairs[0].sentence

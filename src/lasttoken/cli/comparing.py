@@ -37,10 +37,10 @@ def compare(
     if as_json:
         print_json(found.to_json())
         return
-    Console(width=100).print(_table(found))
+    Console(width=120).print(_table(found))
     for pair in found.pairs:
-        p = "" if pair.p_value is None else f" (exact McNemar p = {pair.p_value:.2g})"
-        print(f"{pair.sentence}{p}")
+        test = "paired bootstrap" if pair.p_value is None else f"exact McNemar p = {pair.p_value:.2g}"
+        print(f"{pair.sentence.removesuffix('.')}; {test}.")
     if len(found.pairs) > 1:
         terminal(quiet).say(
             f"{len(found.pairs)} differences at 95 % each: about one in 20 that are chance looks like more"
