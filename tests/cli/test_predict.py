@@ -302,7 +302,8 @@ def test_evaluate_prints_accuracy_and_each_label(run_dir: Path) -> None:
     first, *rest = answer.out.splitlines()
     assert first.startswith("accuracy ")
     assert "on 12 rows" in first
-    assert [line.split("\t")[0] for line in rest] == ["ham", "spam"]
+    assert [line.split("\t")[0] for line in rest if "\t" in line] == ["ham", "spam"]
+    assert any(line.startswith("ECE 0.") and " to " in line for line in rest)
 
 
 @pytest.mark.parametrize("labels", [["0", "1"], ["1", "1"]])

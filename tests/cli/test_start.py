@@ -82,6 +82,8 @@ def test_help_names_every_command_and_exits_with_0() -> None:
         "ask",
         "explain",
         "suspects",
+        "compare",
+        "learning-curve",
     ]
 
 

@@ -4,6 +4,8 @@
       text,label                     nothing kept, values as they were
       Win $1000!,spam
 
+A reader that can do without a row gives `on_bad`, which is told of each row that cannot be read; the rest streams on.
+
 CSV is RFC 4180 with its quotes; a tab-separated file has no quoting, so quotes there are text. JSONL is one object
 a line (jsonlines.org). Every message names the row, counted from 1 without the header, and the line of the file.
 """
@@ -56,6 +58,17 @@ FORMATS = {
 HEADER_LOOK_AHEAD = 1000  # lines read to tell a first line of data from a header
 KEYS_LOOK_AHEAD = 100  # JSON lines whose keys make the header
 FIELD_LIMIT_BYTES = 2**31 - 1  # of a CSV field; the csv module's own 128 KiB is less than a long document
+
+
+class BadRow(NamedTuple):
+    """A row that cannot be read, and why."""
+
+    number: int
+    line: int | None
+    reason: str
+
+
+OnBad = Callable[[BadRow], None]
 
 
 class Row(NamedTuple):
@@ -176,8 +189,13 @@ def checked_header(header: list[str], source: str) -> list[str]:
 
 
 @contextmanager
-def open_table(path: str | Path, *, encoding: str = "utf-8", asked: Collection[str] = ()) -> Iterator[Table]:
+def open_table(
+    path: str | Path, *, encoding: str = "utf-8", asked: Collection[str] = (), on_bad: OnBad | None = None
+) -> Iterator[Table]:
     """Open a file as a table whose rows stream: memory does not grow with the file.
+
+    With `on_bad` a row that cannot be read is told there and left out. A file that breaks off, or a quote that is never
+    closed, ends the reading all the same: what follows it is lost.
 
     `asked` are the columns that the user named: a first line that has one of them is a header. A headerless
     `label<TAB>text` file gets the columns "label" and "text", and a note.
@@ -194,12 +212,15 @@ def open_table(path: str | Path, *, encoding: str = "utf-8", asked: Collection[s
         with _open_parquet(path) as table:
             yield table
         return
-    with closing(read_lines(path, encoding, newline="" if kind == "csv" else "\n")) as lines:
+    escaped = (
+        on_bad is not None
+    )  # bytes that cannot be decoded come through as lone surrogates, and spoil their row only
+    with closing(read_lines(path, encoding, newline="" if kind == "csv" else "\n", escaped=escaped)) as lines:
         if kind == "json":
-            yield _json_table(lines, path.name)
+            yield _json_table(lines, path.name, on_bad)
         else:
-            records = _csv_records(lines, path.name) if kind == "csv" else _tab_records(lines)
-            yield _delimited_table(records, path.name, kind, asked)
+            records = _csv_records(lines, path.name, escaped) if kind == "csv" else _tab_records(lines)
+            yield _delimited_table(records, path.name, kind, asked, on_bad)
 
 
 def _format(path: Path) -> str:
@@ -212,11 +233,19 @@ def _format(path: Path) -> str:
     return kind
 
 
-def read_lines(path: Path, encoding: str, newline: str) -> Generator[str, None, None]:
-    """The lines with their ends; `newline` as for `open`. A byte order mark is dropped."""
+def read_lines(path: Path, encoding: str, newline: str, escaped: bool = False) -> Generator[str, None, None]:
+    """The lines with their ends; `newline` as for `open`. A byte order mark is dropped.
+
+    `escaped`: bytes that cannot be decoded become lone surrogates (PEP 383).
+    """
     name = codec_name(encoding)
     spelled = "utf-8-sig" if name == "utf-8" else name
-    with _read_errors(path, name), _open_bytes(path) as raw, io.TextIOWrapper(raw, spelled, newline=newline) as text:
+    errors = "surrogateescape" if escaped else "strict"
+    with (
+        _read_errors(path, name),
+        _open_bytes(path) as raw,
+        io.TextIOWrapper(raw, spelled, errors, newline=newline) as text,
+    ):
         yield from text
 
 
@@ -306,27 +335,37 @@ def _first_bad_byte(path: Path, encoding: str) -> tuple[int, int, bytes] | None:
 
 # CSV and TSV ------------------------------------------------------------------------------------------------------
 
-Record = tuple[int, list[str]]  # the line a record starts on, and its fields
+UNCLOSED = "end of data"  # what the csv module says of a quote without an end
+
+Record = tuple[int, list[str] | str]  # the line a record starts on, and its fields, or why it has none
 
 
-def _csv_records(lines: Iterator[str], source: str) -> Iterator[Record]:
+def _csv_records(lines: Iterator[str], source: str, tolerant: bool) -> Iterator[Record]:
     """Strict RFC 4180: a quote that is never closed would otherwise swallow the rest of the file unsaid."""
     csv.field_size_limit(FIELD_LIMIT_BYTES)
     reader = csv.reader(lines, strict=True)
     line, n_before = 1, 0
-    try:
-        for record in reader:
-            if record:
-                yield line, record
-                n_before += 1
+    while True:
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            place = place_of(n_before, line, source) if n_before else f"the header (line {line}) of {source}"
+            if not tolerant or not n_before or UNCLOSED in str(error):
+                raise DataError(f"{place} {_csv_fault(str(error))}") from error
+            yield line, _csv_fault(str(error))
+            n_before += 1
             line = reader.line_num + 1
-    except csv.Error as error:
-        place = place_of(n_before, line, source) if n_before else f"the header (line {line}) of {source}"
-        raise DataError(f"{place} {_csv_fault(str(error))}") from error
+            continue
+        if record is None:
+            return
+        if record:
+            yield line, record
+            n_before += 1
+        line = reader.line_num + 1
 
 
 def _csv_fault(reason: str) -> str:
-    if "end of data" in reason:
+    if UNCLOSED in reason:
         return 'opens a quote that is never closed; close it, or write quotes that are text twice ("")'
     if "expected after" in reason:
         return 'has text after a closing quote; write quotes inside a quoted field twice ("")'
@@ -340,17 +379,21 @@ def _tab_records(lines: Iterator[str]) -> Iterator[Record]:
             yield number, content.split("\t")
 
 
-def _delimited_table(records: Iterator[Record], source: str, kind: str, asked: Collection[str]) -> Table:
+def _delimited_table(
+    records: Iterator[Record], source: str, kind: str, asked: Collection[str], on_bad: OnBad | None
+) -> Table:
     ahead = list(islice(records, HEADER_LOOK_AHEAD if kind == "tab" else 1))
     if not ahead:
         raise DataError(f"{source} is empty; it needs a line of column names and a row for each example")
-    headerless = kind == "tab" and _starts_with_data([fields for _, fields in ahead], asked)
-    header = ["label", "text"] if headerless else checked_header(ahead.pop(0)[1], source)
+    found = [fields for _, fields in ahead if isinstance(fields, list)]
+    headerless = kind == "tab" and _starts_with_data(found, asked)
+    header = ["label", "text"] if headerless else checked_header(found[0], source)
+    ahead = ahead if headerless else ahead[1:]
     rest = chain(ahead, records)
     notes = (
         (f"{source} has no header: its two columns are read as label and text, quotes as text",) if headerless else ()
     )
-    return Table(source, header, lambda _: _delimited_rows(rest, header, source, kind), headerless, notes)
+    return Table(source, header, lambda _: _delimited_rows(rest, header, source, kind, on_bad), headerless, notes)
 
 
 def _starts_with_data(records: list[list[str]], asked: Collection[str]) -> bool:
@@ -363,23 +406,35 @@ def _starts_with_data(records: list[list[str]], asked: Collection[str]) -> bool:
     return recurs and len({label for label, _ in pairs}) < len({text for _, text in pairs})
 
 
-def _delimited_rows(records: Iterator[Record], header: list[str], source: str, kind: str) -> Iterator[Row]:
+def _delimited_rows(
+    records: Iterator[Record], header: list[str], source: str, kind: str, on_bad: OnBad | None
+) -> Iterator[Row]:
     n_fields = len(header)
     for number, (line, fields) in enumerate(records, 1):
-        if len(fields) != n_fields:
+        if isinstance(fields, str):
+            _refuse(BadRow(number, line, fields), source, on_bad)
+        elif len(fields) != n_fields:
             fix = "quote fields that hold a comma" if kind == "csv" else "replace tabs inside a text by spaces"
-            raise DataError(
-                f"{place_of(number, line, source)} has {len(fields)} {'field' if len(fields) == 1 else 'fields'}"
-                f" where {n_fields} are expected; {fix}, or fix the row"
+            fault = (
+                f"has {len(fields)} {'field' if len(fields) == 1 else 'fields'} where {n_fields} are expected; {fix},"
+                " or fix the row"
             )
-        yield Row(number, line, dict(zip(header, fields, strict=True)))
+            _refuse(BadRow(number, line, fault), source, on_bad)
+        else:
+            yield Row(number, line, dict(zip(header, fields, strict=True)))
+
+
+def _refuse(bad: BadRow, source: str, on_bad: OnBad | None) -> None:
+    if on_bad is None:
+        raise DataError(f"{place_of(bad.number, bad.line, source)} {bad.reason}")
+    on_bad(bad)
 
 
 # JSONL ------------------------------------------------------------------------------------------------------------
 
 
-def _json_table(lines: Iterator[str], source: str) -> Table:
-    rows = _json_rows(lines, source)
+def _json_table(lines: Iterator[str], source: str, on_bad: OnBad | None) -> Table:
+    rows = _json_rows(lines, source, on_bad)
     ahead = list(islice(rows, KEYS_LOOK_AHEAD))
     if not ahead:
         raise DataError(f"{source} is empty; it needs a JSON object for each example, one a line")
@@ -387,18 +442,20 @@ def _json_table(lines: Iterator[str], source: str) -> Table:
     return Table(source, header, lambda _: chain(ahead, rows))
 
 
-def _json_rows(lines: Iterator[str], source: str) -> Iterator[Row]:
+def _json_rows(lines: Iterator[str], source: str, on_bad: OnBad | None) -> Iterator[Row]:
     written = ((line, content) for line, content in enumerate(lines, 1) if content.strip())
     for number, (line, content) in enumerate(written, 1):
-        place = place_of(number, line, source)
         try:
             value = json.loads(content.strip())
         except (ValueError, RecursionError) as error:
             reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-            raise DataError(f"{place} is not JSON ({reason}); write one object a line") from error
-        if not isinstance(value, dict):
-            raise DataError(f"{place} is {brief(value)}, which is no JSON object; write one object a line")
-        yield Row(number, line, value)
+            _refuse(BadRow(number, line, f"is not JSON ({reason}); write one object a line"), source, on_bad)
+            continue
+        if isinstance(value, dict):
+            yield Row(number, line, value)
+        else:
+            fault = f"is {brief(value)}, which is no JSON object; write one object a line"
+            _refuse(BadRow(number, line, fault), source, on_bad)
 
 
 # Parquet ----------------------------------------------------------------------------------------------------------
