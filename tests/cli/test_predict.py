@@ -16,10 +16,10 @@ import pytest
 from miniature import messages, run_cli
 from pyarrow import parquet
 
-from lasttoken.cli import using
+from lasttoken.scoring import job
 
 TEXTS, _ = messages(12)
-ADDED = ["predicted_label", "predicted_score", "truncated"]
+ADDED = ["predicted_label", "predicted_score", "probs", "truncated"]
 
 
 def predict(run: Path, *arguments: object, stdin: bytes = b"") -> str:
@@ -187,7 +187,7 @@ def test_output_files_hold_what_stdout_would_and_stdout_stays_empty(run_dir: Pat
         assert "12 rows classified" in answer.err
         assert output.read_text("utf-8") == predict(run_dir, "--input", data, *flags)
     rows = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
-    assert all(sum(row["probs"].values()) == pytest.approx(1, abs=1e-6) for row in rows)
+    assert all(sum(row["probs"].values()) == pytest.approx(1, abs=1e-5) for row in rows)
     assert not list(tmp_path.rglob("*.tmp-*"))
 
 
@@ -207,7 +207,7 @@ def test_columns_of_the_same_name_are_kept(suffix: str, run_dir: Path, tmp_path:
     content = (tmp_path / f"b{suffix}").read_text("utf-8")
     found: dict[str, Any] = json.loads(content) if suffix == ".jsonl" else csv_rows(content)[0]
     assert {name: found[name] for name in row} == row
-    added = ["predicted_label_", "predicted_score", "truncated__", *["probs_"] * (suffix == ".jsonl")]
+    added = ["predicted_label_", "predicted_score", "truncated__", "probs_"]
     assert sorted(found.keys() - row.keys()) == sorted(added)
 
 
@@ -221,7 +221,7 @@ def test_several_text_columns_are_joined_as_in_training(run_dir: Path, tmp_path:
 def test_a_text_that_is_missing_is_answered_not_dropped(run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": null, "n": 1}\n{"text": "hi", "n": 2}\n', "utf-8")
     found = predict_json(run_dir, "--input", tmp_path / "a.jsonl")
-    assert [(row["text"], row["n"]) for row in found] == [(None, "1"), ("hi", "2")]
+    assert [(row["text"], row["n"]) for row in found] == [(None, 1), ("hi", 2)]
 
 
 def test_cut_rows_are_flagged_and_counted(run_dir: Path, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_predictions_do_not_depend_on_the_window(
 ) -> None:
     data = write_rows(tmp_path / "a.tsv", [{"text": text} for text in TEXTS])
     whole = predict_json(run_dir, "--input", data)
-    monkeypatch.setattr(using, "WINDOW", 5)
+    monkeypatch.setattr(job, "WINDOW", 5)
     parts = predict_json(run_dir, "--input", data)
     assert [row["text"] for row in parts] == TEXTS
     for one, other in zip(parts, whole, strict=True):

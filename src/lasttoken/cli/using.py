@@ -6,10 +6,9 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,10 +30,10 @@ from lasttoken.talk import Talk
 
 if TYPE_CHECKING:
     from lasttoken.predict import Prediction, Predictor
+    from lasttoken.scoring.job import Source
 
-WINDOW = 4096  # rows of a file read, classified and written at a time
-OUTPUT_SUFFIXES = (".csv", ".jsonl", "")
-ADDED = ("predicted_label", "predicted_score", "truncated", "probs")  # columns of predictions; probs in JSON only
+WINDOW = 4096  # lines of stdin classified and printed at a time
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 ABSTAINED = "-"  # printed in place of a label where the classifier is not sure enough to answer
 RUN = Annotated[Path, typer.Argument(help="A run directory.")]
 BACKBONE = Annotated[str, typer.Argument(help="pocket, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder or a hub id.")]
@@ -53,10 +52,20 @@ def predict(
         str | None, typer.Option("--input", help="A file of rows, or - for one text a line on stdin.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="CSV (or .jsonl) file to write; default: stdout.")
+        Path | None,
+        typer.Option(
+            "--output", help="File to write: .csv, .tsv, .jsonl (each also .gz) or .parquet; default: stdout."
+        ),
     ] = None,
     text: TextColumns = None,
     id: Annotated[str | None, typer.Option("--id", help="Keep only this column beside the predictions.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", help="Probabilities to write of a row; default: all of up to 10, else 5.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at a row that cannot be read.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Drop what a killed job has done, and start again.")
+    ] = False,
     encoding: Encoding = "utf-8",
     device: Device = "auto",
     precision: Precision = "auto",
@@ -69,7 +78,12 @@ def predict(
     """Classify texts, a file, or stdin: label, score, and with --json all probabilities."""
     if bool(texts) == (input is not None):
         raise SettingsError("give either texts, such as lasttoken predict RUN 'some text', or --input FILE (-: stdin)")
-    _check_file_flags(input, {"--output": output, "--text": text, "--id": id})
+    flags = {"--output": output, "--text": text, "--id": id, "--top-k": top_k, "--strict": strict}
+    _check_file_flags(input, {**flags, "--restart": restart})
+    if top_k is not None and top_k < 1:
+        raise SettingsError(f"--top-k is {top_k}; it must be at least 1")
+    if as_json and output and not any(output.name.lower().endswith(suffix) for suffix in JSON_SUFFIXES):
+        raise SettingsError(f"--json writes .jsonl, and --output is {output}; leave one of them out")
     talk = terminal(quiet)
 
     def load() -> Predictor:
@@ -84,10 +98,13 @@ def predict(
         _print_predictions(texts, predictor, as_json, talk)
     elif input == "-":
         predictor = load()
-        for lines in _windows(_stdin_lines(encoding), 1 if sys.stdin.isatty() else WINDOW):
+        for lines in _stdin_windows(_stdin_lines(encoding), 1 if sys.stdin.isatty() else WINDOW):
             _print_predictions(lines, predictor, as_json, talk)
     else:
-        _predict_file(load, Path(str(input)), output, text or [], id, encoding, as_json, talk)
+        from lasttoken.scoring.job import Source
+
+        source = Source(Path(str(input)), tuple(text or ()), id, encoding)
+        _predict_file(load, source, output, as_json, top_k, strict, restart, talk)
 
 
 def _check_file_flags(input: str | None, flags: dict[str, Any]) -> None:
@@ -101,8 +118,9 @@ def _check_file_flags(input: str | None, flags: dict[str, Any]) -> None:
     check_output("--output", output)
     if output.exists() and input is not None and output.samefile(input):
         raise SettingsError(f"--output {output} is the file that --input reads; give another")
-    if output.suffix not in OUTPUT_SUFFIXES:
-        raise SettingsError(f"--output {output} ends in {output.suffix}; only .csv and .jsonl are written")
+    from lasttoken.scoring.writers import format_of
+
+    format_of(output, (), ())
 
 
 def _stdin_lines(encoding: str) -> Iterator[str]:
@@ -146,80 +164,27 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _windows(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(items)
+def _stdin_windows(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    iterator = iter(lines)
     while window := list(islice(iterator, size)):
         yield window
 
 
 def _predict_file(
-    load: Callable[[], Predictor], path: Path, output: Path | None, text: Sequence[str], id: str | None,
-    encoding: str, as_json: bool, talk: Talk,
+    load: Callable[[], Predictor], source: Source, output: Path | None, as_json: bool, top_k: int | None,
+    strict: bool, restart: bool, talk: Talk,
 ) -> None:  # fmt: skip
-    from lasttoken.data.files import choose_columns
-    from lasttoken.data.tables import open_table
-
-    with open_table(path, encoding=encoding, asked=[*text, *([id] if id else [])]) as table:
-        columns = choose_columns(table, text=text, id=id, labelled=False)
-        for note in (*table.notes, *columns.notes):
-            talk.say(note)
-        predictor = load()
-        kept = [id] if id else table.header
-        with (
-            _writer(output, kept, as_json or (output is not None and output.suffix == ".jsonl")) as write,
-            talk.bar("classifying", 1) as advance,
-        ):
-            n_rows = n_cut = 0
-            for rows in _windows(table.rows(), WINDOW):
-                found = predictor.predict([columns.text_of(table, row) for row in rows])
-                for row, prediction in zip(rows, found, strict=True):
-                    write({name: table.cell(row, name) for name in kept}, prediction, joined(prediction, predictor))
-                n_rows, n_cut = n_rows + len(rows), n_cut + sum(prediction.truncated for prediction in found)
-                advance(0, f"{n_rows:,} rows")
-    talk.say(
-        f"{n_rows:,} rows classified"
-        + (f", {n_cut:,} of them cut to {predictor.classifier.config.max_length} tokens" if n_cut else "")
-    )
-
-
-@contextmanager
-def _writer(output: Path | None, kept: Sequence[str], as_json: bool) -> Iterator[Any]:
-    """A function that writes a row and its prediction; the file appears when all rows are in it."""
-    from lasttoken.storage import new_file
+    from lasttoken.scoring.job import score_file, score_to_stream
 
     if output is None:
-        yield _row_writer(sys.stdout, kept, as_json)
-        return
-    with new_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        yield _row_writer(file, kept, as_json)
-
-
-def _row_writer(file: TextIO, kept: Sequence[str], as_json: bool) -> Any:
-    from lasttoken.data.folders import csv_line
-
-    label, score, truncated, probs = (_free_name(name, kept) for name in ADDED)
-    if as_json:
-        return lambda row, p, given: file.write(
-            json.dumps(
-                {**row, label: given or None, score: p.score, probs: p.probs, truncated: p.truncated},
-                ensure_ascii=False,
-            )
-            + "\n"
-        )
-
-    def write(*cells: str) -> None:
-        file.write(csv_line(cells))
-
-    write(*kept, label, score, truncated)
-    return lambda row, p, given: write(
-        *(cell or "" for cell in row.values()), given, f"{p.score:.6f}", str(p.truncated).lower()
-    )
-
-
-def _free_name(name: str, taken: Sequence[str]) -> str:
-    while name in taken:
-        name += "_"
-    return name
+        done = score_to_stream(load, source, sys.stdout, as_json, top_k, talk)
+    else:
+        done = score_file(load, source, output, top_k=top_k, strict=strict, restart=restart, talk=talk)
+    counts = done.counts
+    if done.rejects:
+        talk.say(f"{counts.n_rejected:,} rows could not be read; they and the reasons are in {done.rejects}")
+    cut = f", {counts.n_cut:,} of them cut to {done.max_length} tokens" if counts.n_cut else ""
+    talk.say(f"{counts.n_rows:,} rows classified{cut}")
 
 
 def evaluate(

@@ -100,9 +100,12 @@ class Table:
             empty = False
             yield row
         if empty:
-            raise DataError(
-                f"{self.source} has columns {shown(self.header)} but no rows; add examples below the header"
-            )
+            raise DataError(self.no_rows)
+
+    @property
+    def no_rows(self) -> str:
+        """What to say of a table without a row."""
+        return f"{self.source} has columns {shown(self.header)} but no rows; add examples below the header"
 
     def place(self, row: Row) -> str:
         """How a message names a row: "row 3 (line 4) of messages.csv"."""

@@ -1,0 +1,290 @@
+"""One file classified into another: windows of rows are read and encoded ahead, classified by length, written in order.
+
+    rows ─► window ─► token_ids ┄┄ thread ┄┄► logits, by length to a token budget ─► part ─► … ─► the whole
+            4,096 rows
+
+No answer depends on its window, and memory holds three windows whatever the file's size.
+"""
+
+from __future__ import annotations
+
+import gzip
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from lasttoken.data.encoding import Encoded
+from lasttoken.data.files import Columns, choose_columns
+from lasttoken.data.tables import BadRow, OnBad, Row, Table, open_table, place_of
+from lasttoken.errors import DataError
+from lasttoken.predict import Predictor
+from lasttoken.scoring.answers import Answers, added_names, answers_of
+from lasttoken.scoring.parts import Counts, Parts, describe_classifier, describe_input
+from lasttoken.scoring.writers import Format, format_of
+from lasttoken.talk import Talk
+
+WINDOW = 4096  # rows read, classified and written at a time
+SAMPLED_BYTES = 1 << 18  # to estimate how many rows a file has
+FIRST_ESCAPED, LAST_ESCAPED = "\udc80", "\udcff"  # what bytes become that cannot be decoded
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is read: a file, and which columns are its text."""
+
+    path: Path
+    text: tuple[str, ...] = ()
+    id: str | None = None  # the only column that is kept; None: all
+    encoding: str = "utf-8"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished job."""
+
+    counts: Counts
+    max_length: int  # tokens to which longer texts were cut
+    resumed_at: int = 0  # rows that an earlier process had done
+    rejects: Path | None = None  # where the rows stand that could not be read
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows of the input with their texts as token ids, and the rows between them that could not be read."""
+
+    rows: list[Row]
+    encoded: Encoded
+    bad: list[BadRow]
+
+
+def score_file(
+    load: Callable[[], Predictor],
+    source: Source,
+    output: Path,
+    *,
+    top_k: int | None = None,
+    strict: bool = False,
+    restart: bool = False,
+    talk: Talk | None = None,
+) -> Outcome:
+    """Classify every row of a file into another; a job that was killed goes on where it was.
+
+    Args:
+        load: gives the classifier, once the input has been found readable.
+        source: the input.
+        output: .csv, .tsv or .jsonl, perhaps with .gz, or .parquet.
+        top_k: how many probabilities to write for a row; None: all of up to 10 labels, else 5.
+        strict: stop at the first row that cannot be read.
+        restart: drop what an earlier job for this output has left.
+        talk: who is told.
+
+    Raises:
+        DataError: an input, or with `strict` a row, that cannot be read.
+        SettingsError: an output of a kind that is not written.
+        RunError: beside the output are parts of another job.
+        StorageError: no permission, or a full disk; what is done stays done.
+    """
+    talk = talk or Talk()
+    bad: list[BadRow] = []
+    on_bad = None if strict else bad.append
+    with open_table(source.path, encoding=source.encoding, asked=_asked(source), on_bad=on_bad) as table:
+        columns = _columns(table, source, talk)
+        form = _form(output, table, source)
+        predictor = load()
+        parts = Parts.beside(output, form)
+        job = {
+            "input": describe_input(source.path),
+            "classifier": describe_classifier(predictor),
+            "settings": {"text": list(columns.text), "id": source.id, "encoding": source.encoding, "top_k": top_k}
+            | {"window": WINDOW},
+            "output": [form.kind, form.packed],
+        }
+        done = parts.open(job, restart or not source.path.is_file())  # a pipe gives its rows once
+        if done:
+            talk.say(f"going on after {sum(one.n_rows for one in done):,} rows that an earlier job has classified")
+        counts = list(done)
+        windows = _windows(table, columns, predictor, bad, source.encoding, strict, skip=len(done))
+        with talk.bar("classifying", _estimate_rows(source.path) or 1) as advance:
+            tell = _Pace(advance, sum(one.n_rows for one in done))
+            for number, window in enumerate(windows, len(done)):
+                answers = classify(predictor, window, top_k)
+                counts.append(parts.write(number, [row.values for row in window.rows], answers, window.bad))
+                tell(len(window.rows))
+        rejects = parts.finish(len(counts), output)
+    longest = predictor.classifier.config.max_length
+    return Outcome(sum(counts, Counts()), longest, sum(one.n_rows for one in done), rejects)
+
+
+def score_to_stream(
+    load: Callable[[], Predictor], source: Source, file: TextIO, as_json: bool, top_k: int | None, talk: Talk
+) -> Outcome:
+    """The same, row by row to an open file; a row that cannot be read ends it.
+
+    Raises:
+        DataError: an input or a row that cannot be read.
+    """
+    counts = Counts()
+    with open_table(source.path, encoding=source.encoding, asked=_asked(source)) as table:
+        columns = _columns(table, source, talk)
+        form = _form(Path("out.jsonl" if as_json else "out.csv"), table, source)
+        predictor = load()
+        file.write(form.head().decode("utf-8"))
+        with talk.bar("classifying", _estimate_rows(source.path) or 1) as advance:
+            tell = _Pace(advance, 0)
+            for window in _windows(table, columns, predictor, [], source.encoding, strict=True):
+                answers = classify(predictor, window, top_k)
+                file.write(form.body([row.values for row in window.rows], answers).decode("utf-8"))
+                counts += Counts(len(window.rows), sum(answers.truncated))
+                tell(len(window.rows))
+    return Outcome(counts, predictor.classifier.config.max_length)
+
+
+def classify(predictor: Predictor, window: Window, top_k: int | None) -> Answers:
+    """The answers to the rows of a window."""
+    log_probs = predictor.log_probs(window.encoded)
+    return answers_of(log_probs, window.encoded.cut, predictor.classifier.config, top_k)
+
+
+def _asked(source: Source) -> list[str]:
+    return [*source.text, *([source.id] if source.id else [])]
+
+
+def _columns(table: Table, source: Source, talk: Talk) -> Columns:
+    columns = choose_columns(table, text=source.text, id=source.id, labelled=False)
+    for note in (*table.notes, *columns.notes):
+        talk.say(note)
+    return columns
+
+
+def _form(output: Path, table: Table, source: Source) -> Format:
+    kept = [source.id] if source.id else [name for name in table.header if name]
+    form = format_of(output, kept, added_names(kept))
+    if form.kind == "parquet" and source.path.suffix.lower() == ".parquet":
+        from pyarrow import parquet
+
+        return replace(form, schema=parquet.read_schema(source.path))
+    return replace(form, every_key=form.kind == "jsonl" and source.id is None)
+
+
+def _windows(
+    table: Table,
+    columns: Columns,
+    predictor: Predictor,
+    bad: list[BadRow],
+    encoding: str,
+    strict: bool,
+    skip: int = 0,
+) -> Iterator[Window]:
+    """The windows of a table from number `skip` on, each read and encoded while the one before it is classified."""
+    on_bad = None if strict else bad.append
+    batches = _row_windows(table, bad)
+    for _ in range(skip):
+        next(batches, None)
+
+    def ahead() -> Window | None:
+        found = next(batches, None)
+        if found is None:
+            return None
+        rows, unread = found
+        good, texts = _readable(rows, table, columns, encoding, on_bad)
+        unread += bad
+        bad.clear()
+        return Window(good, predictor.encode(texts), sorted(unread))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="encode") as pool:
+        coming = pool.submit(ahead)
+        while (window := coming.result()) is not None:
+            coming = pool.submit(ahead)
+            yield window
+
+
+def _row_windows(table: Table, bad: list[BadRow]) -> Iterator[tuple[list[Row], list[BadRow]]]:
+    """Rows and unreadable rows, WINDOW of both together at a time; where they are cut depends on the file alone."""
+    rows: list[Row] = []
+    empty = True
+    for row in table.read(table.header):
+        empty = False
+        rows.append(row)
+        if len(rows) + len(bad) >= WINDOW:
+            yield rows, bad[:]
+            rows = []
+            bad.clear()
+    if empty and not bad:
+        raise DataError(table.no_rows)
+    if rows or bad:
+        taken = bad[:]
+        bad.clear()
+        yield rows, taken
+
+
+def _readable(
+    rows: Sequence[Row], table: Table, columns: Columns, encoding: str, on_bad: OnBad | None
+) -> tuple[list[Row], list[str]]:
+    """The rows that can be classified and written, and their texts; the others go to `on_bad`."""
+    good, texts = [], []
+    for row in rows:
+        fault = _undecoded(row, encoding)
+        if fault is None:
+            try:
+                text = columns.text_of(table, row)
+            except DataError as error:
+                if on_bad is None:
+                    raise
+                fault = str(error)
+            else:
+                good.append(row)
+                texts.append(text)
+                continue
+        if on_bad is None:
+            raise DataError(f"{place_of(row.number, row.line, table.source)} {fault}")
+        on_bad(BadRow(row.number, row.line, fault))
+    return good, texts
+
+
+def _undecoded(row: Row, encoding: str) -> str | None:
+    """What is wrong with a row that holds bytes, or halves of characters, that are no text."""
+    for name, value in row.values.items():
+        if not isinstance(value, str) or value.isascii():
+            continue
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            sign = value[error.start]
+            if FIRST_ESCAPED <= sign <= LAST_ESCAPED:
+                return f"has a byte 0x{ord(sign) - 0xDC00:02x} in column {name!r} that is not {encoding}"
+            return f"has half a surrogate pair (\\u{ord(sign):04x}) in column {name!r}"
+    return None
+
+
+class _Pace:
+    """Tells a bar how many rows are done, and how many a second."""
+
+    def __init__(self, advance: Callable[[int, str], None], done: int) -> None:
+        self._advance, self._started, self._here = advance, time.monotonic(), 0
+        if done:
+            advance(done, "")
+
+    def __call__(self, n_rows: int) -> None:
+        self._here += n_rows
+        rate = self._here / max(time.monotonic() - self._started, 1e-9)
+        self._advance(n_rows, f"{rate:,.0f} rows/s")
+
+
+def _estimate_rows(path: Path) -> int | None:
+    """How many rows a file has: Parquet says it, of text the lines of its start tell."""
+    if path.suffix.lower() == ".parquet":
+        from pyarrow import parquet
+
+        return int(parquet.read_metadata(path).num_rows)
+    if not path.is_file():
+        return None
+    with path.open("rb") as raw:
+        sample: Any = (
+            gzip.GzipFile(fileobj=raw).read(SAMPLED_BYTES) if path.suffix.lower() == ".gz" else raw.read(SAMPLED_BYTES)
+        )
+        used = raw.tell()
+    lines = sample.count(b"\n")
+    return max(1, round(lines * path.stat().st_size / used)) if used else None

@@ -1,0 +1,183 @@
+"""Rows and their answers as CSV, TSV, JSONL or Parquet; parts of a file that become the whole by being joined.
+
+part 0 ┐  CSV, TSV, JSONL: bytes end to end (members of gzip end to end are gzip)
+part 1 ┼─ Parquet: row groups end to end, of the schema of the first part
+part 2 ┘
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lasttoken.data.folders import csv_line
+from lasttoken.data.tables import as_string
+from lasttoken.errors import DataError, SettingsError, one_of
+from lasttoken.scoring.answers import Answers
+
+KINDS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+GZIP_LEVEL = 6
+
+Values = Mapping[str, object]  # a row: column → value as the input holds it
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a file is written. `kept` columns of the input come first, then those of `added`."""
+
+    kind: str
+    packed: bool
+    kept: tuple[str, ...]
+    added: tuple[str, ...]  # label, score, probs, truncated
+    schema: Any = None  # Parquet: types of the kept columns, where the input has them
+    every_key: bool = False  # JSONL: all that a row holds, also what the first rows lack
+
+    @property
+    def suffix(self) -> str:
+        """Of a part."""
+        return f".{self.kind}.gz" if self.packed else f".{self.kind}"
+
+    def head(self) -> bytes:
+        """What stands before the first row."""
+        if self.kind == "csv":
+            return csv_line([*self.kept, *self.added]).encode()
+        return _tab_line([*self.kept, *self.added]).encode() if self.kind == "tsv" else b""
+
+    def body(self, rows: Sequence[Values], answers: Answers) -> bytes:
+        """The rows as text; not for Parquet."""
+        columns = zip(rows, answers.labels, answers.scores, answers.probs, answers.truncated, strict=True)
+        if self.kind == "jsonl":
+            return "".join(self._json_line(*row) for row in columns).encode("utf-8")
+        line = csv_line if self.kind == "csv" else _tab_line
+        return "".join(
+            line(
+                [
+                    *(cell_of(row.get(name)) for name in self.kept),
+                    label or "",
+                    f"{score:.6f}",
+                    json.dumps(probs, ensure_ascii=False),
+                    "true" if cut else "false",
+                ]
+            )
+            for row, label, score, probs, cut in columns
+        ).encode("utf-8")
+
+    def _json_line(self, row: Values, label: str | None, score: float, probs: dict[str, float], cut: bool) -> str:
+        added = zip(self.added, (label, score, probs, cut), strict=True)
+        kept = row if self.every_key else {name: row.get(name) for name in self.kept}
+        return json.dumps({**kept, **dict(added)}, ensure_ascii=False, default=str) + "\n"
+
+    def write_part(self, path: Path, rows: Sequence[Values], answers: Answers, schema: Any = None) -> None:
+        """Write a part, without a head; of Parquet with this schema, if it is known."""
+        if self.kind == "parquet":
+            _write_parquet(path, self, rows, answers, schema)
+            return
+        content = self.body(rows, answers)
+        path.write_bytes(gzip.compress(content, GZIP_LEVEL, mtime=0) if self.packed else content)
+
+    def join(self, parts: Sequence[Path], path: Path) -> None:
+        """Make the parts one file."""
+        if self.kind == "parquet":
+            _join_parquet(parts, path)
+            return
+        with path.open("wb") as whole:
+            head = self.head()
+            whole.write(gzip.compress(head, GZIP_LEVEL, mtime=0) if self.packed and head else head)
+            for part in parts:
+                with part.open("rb") as one:
+                    shutil.copyfileobj(one, whole, 1 << 20)
+
+
+def format_of(path: Path, kept: Sequence[str], added: Sequence[str]) -> Format:
+    """The format that an output's suffix asks for; none is CSV.
+
+    Raises:
+        SettingsError: a suffix that is not written.
+    """
+    inner = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    kind = KINDS.get(inner.suffix.lower(), "csv" if not inner.suffix else "")
+    packed = inner != path
+    if not kind or (kind == "parquet" and packed):
+        raise SettingsError(
+            f"--output {path} is of a kind that is not written; use {one_of(KINDS)}, text perhaps with .gz"
+        )
+    return Format(kind, packed, tuple(kept), tuple(added))
+
+
+def cell_of(value: object) -> str:
+    """A value of the input as a field of CSV: lists and objects as JSON, nothing as "".
+
+    >>> cell_of(None), cell_of(1.5), cell_of(["a"])
+    ('', '1.5', '["a"]')
+    """
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return as_string(value) or ""
+
+
+def _tab_line(cells: Sequence[str]) -> str:
+    """A line of tab-separated fields, which have no quotes: tabs and line ends in a field become spaces."""
+    return "\t".join(cell.replace("\t", " ").replace("\r", " ").replace("\n", " ") for cell in cells) + "\n"
+
+
+def _write_parquet(path: Path, form: Format, rows: Sequence[Values], answers: Answers, schema: Any) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    label, score, probs, truncated = form.added
+    types = {
+        label: pyarrow.string(),
+        score: pyarrow.float64(),
+        probs: pyarrow.map_(pyarrow.string(), pyarrow.float64()),
+        truncated: pyarrow.bool_(),
+    }
+    added = (answers.labels, answers.scores, [list(one.items()) for one in answers.probs], answers.truncated)
+    known = {} if schema is None else {field.name: field.type for field in schema}
+    columns = {}
+    for name in form.kept:
+        try:
+            columns[name] = _column([row.get(name) for row in rows], known.get(name))
+        except (pyarrow.ArrowException, OverflowError) as error:
+            raise DataError(
+                f"column {name!r} has values of several types, which Parquet does not hold ({error}); write .jsonl"
+            ) from error
+    for (name, kind), values in zip(types.items(), added, strict=True):
+        columns[name] = pyarrow.array(values, kind)
+    parquet.write_table(pyarrow.table(columns), path)
+
+
+def _column(values: Sequence[object], kind: Any) -> Any:
+    """Values as the input gave them, in the type that its file has, if it has one; all-missing ones as strings."""
+    import pyarrow
+
+    if kind is not None and pyarrow.types.is_temporal(kind):
+        return pyarrow.array(values, pyarrow.string()).cast(kind)  # as which they were read
+    found = pyarrow.array(values, kind)
+    return found.cast(pyarrow.string()) if pyarrow.types.is_null(found.type) else found
+
+
+def _join_parquet(parts: Sequence[Path], path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    schema = schema_of(parts[0])
+    with parquet.ParquetWriter(path, schema) as writer:
+        for part in parts:
+            try:
+                writer.write_table(parquet.read_table(part).cast(schema))
+            except pyarrow.ArrowException as error:
+                raise DataError(
+                    f"rows of {part.name} are of other types than the first ({error}); write .jsonl"
+                ) from error
+
+
+def schema_of(part: Path) -> Any:
+    """The columns and types of a Parquet file."""
+    from pyarrow import parquet
+
+    return parquet.read_schema(part)

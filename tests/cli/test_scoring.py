@@ -1,0 +1,323 @@
+"""`lasttoken predict --input … --output …`: formats, rows that cannot be read, and kills at any moment."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from miniature import run_cli
+from pyarrow import parquet
+
+from lasttoken.errors import RunError, StorageError
+from lasttoken.predict import Predictor
+from lasttoken.scoring import job, parts
+from lasttoken.scoring.job import Source, score_file
+
+N = 60
+WINDOW = 7
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "WINDOW", WINDOW)
+
+
+@pytest.fixture(scope="module")
+def predictor(run_dir: Path) -> Predictor:
+    return Predictor.load(run_dir, "cpu")
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Path:
+    """60 rows of many lengths, three columns."""
+    path = tmp_path / "big.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["key", "text", "note"])
+        writer.writerows([at, f"Win prize {at} " * (1 + at % 5), 'a "quoted", note'] for at in range(N))
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return list(
+        csv.DictReader(io.StringIO(content.decode(), newline=""), delimiter="\t" if ".tsv" in path.name else ",")
+    )
+
+
+# Formats ------------------------------------------------------------------------------------------------------------
+
+
+def read_any(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        return [{**row, "probs": dict(row["probs"])} for row in parquet.read_table(path).to_pylist()]
+    if ".jsonl" in path.name:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        return [json.loads(line) for line in content.decode().splitlines()]
+    return [
+        {
+            **row,
+            "predicted_score": float(row["predicted_score"]),
+            "probs": json.loads(row["probs"]),
+            "truncated": row["truncated"] == "true",
+        }
+        for row in rows_of(path)
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet", "a.csv.gz", "a.tsv.gz", "a.jsonl.gz", "plain"]
+)
+def test_every_format_holds_all_columns_and_the_same_answers(
+    name: str, predictor: Predictor, big: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out" / name
+    found = score_file(lambda: predictor, Source(big), output)
+    assert found.counts.n_rows == N
+    rows = read_any(output)
+    assert [row["key"] for row in rows] == [str(at) for at in range(N)]
+    assert {row["note"] for row in rows} == {'a "quoted", note'}
+    expected = predictor.predict([row["text"] for row in rows_of(big)])
+    for row, one in zip(rows, expected, strict=True):
+        assert row["predicted_label"] == one.label
+        assert row["predicted_score"] == pytest.approx(one.score, abs=2e-6)
+        assert row["probs"] == pytest.approx(one.probs, abs=2e-6)
+        assert row["truncated"] == one.truncated
+    assert [path.name for path in output.parent.iterdir()] == [name]
+
+
+def test_parquet_keeps_its_types(predictor: Predictor, tmp_path: Path) -> None:
+    table = pyarrow.table(
+        {
+            "text": [f"Win {at}" for at in range(20)],
+            "n": pyarrow.array(range(20), pyarrow.int16()),
+            "day": pyarrow.array([18_000 + at for at in range(20)], pyarrow.date32()),
+            "tags": [["a"] * (at % 3) for at in range(20)],
+            "late": pyarrow.array([None] * 15 + [1.5] * 5, pyarrow.float32()),
+        }
+    )
+    parquet.write_table(table, tmp_path / "in.parquet")
+    score_file(lambda: predictor, Source(tmp_path / "in.parquet"), tmp_path / "out.parquet")
+    found = parquet.read_table(tmp_path / "out.parquet")
+    assert found.select(table.column_names).equals(table)
+    assert found.schema.field("probs").type == pyarrow.map_(pyarrow.string(), pyarrow.float64())
+
+
+def test_json_keeps_numbers_lists_and_keys_that_come_late(predictor: Predictor, tmp_path: Path) -> None:
+    rows = [{"text": f"Win {at}", "n": at, "tags": ["x"], **({"late": None} if at > 150 else {})} for at in range(160)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    score_file(lambda: predictor, Source(tmp_path / "in.jsonl"), tmp_path / "out.jsonl")
+    found = read_any(tmp_path / "out.jsonl")
+    added = ("predicted_label", "predicted_score", "probs", "truncated")
+    assert [{name: value for name, value in row.items() if name not in added} for row in found] == rows
+
+
+def test_top_k_writes_the_likeliest_first(run_dir: Path, big: Path, tmp_path: Path) -> None:
+    answer = run_cli("predict", run_dir, "--input", big, "--output", tmp_path / "a.csv", "--top-k", 1)
+    assert answer.code == 0, answer.err
+    for row in rows_of(tmp_path / "a.csv"):
+        assert list(json.loads(row["probs"]).items()) == [(row["predicted_label"], float(row["predicted_score"]))]
+
+
+# Rows that cannot be read -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "bad"),
+    [
+        (
+            "a.csv",
+            b'text,n\nhi,1\ntwo,fields,3\n"a"b,4\nbad \xff byte,5\nend,6\n',
+            {2: "has 3 fields", 3: "text after a closing quote", 4: "0xff"},
+        ),
+        ("a.tsv", b"text\tn\nhi\t1\nlonely\nend\t2\n", {2: "has 1 field"}),
+        (
+            "a.jsonl",
+            b'{"text": "hi"}\n{"text": \n[1]\n{"text": ["a"]}\n{"text": "\\ud83d"}\n{"text": "end"}\n',
+            {2: "is not JSON", 3: "no JSON object", 4: "a list", 5: "half a surrogate pair"},
+        ),
+    ],
+)
+def test_bad_rows_go_to_a_side_file_with_their_reason(
+    name: str, content: bytes, bad: dict[int, str], run_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    output = tmp_path / "scored.csv"
+    answer = run_cli("predict", run_dir, "--input", tmp_path / name, "--output", output)
+    assert answer.code == 0, answer.err
+    assert f"{len(bad)} rows could not be read" in answer.err
+    assert [row["text"] for row in rows_of(output)] == ["hi", "end"]
+    rejected = rows_of(tmp_path / "scored.rejects.csv")
+    assert [int(row["row"]) for row in rejected] == list(bad)
+    for row, reason in zip(rejected, bad.values(), strict=True):
+        assert reason in row["reason"]
+        assert row["line"]
+    strict = run_cli("predict", run_dir, "--input", tmp_path / name, "--output", tmp_path / "b.csv", "--strict")
+    assert strict.code == 2
+    assert len(strict.err.splitlines()[-1]) > 20
+    assert not (tmp_path / "b.csv").exists()
+
+
+def test_a_later_job_without_bad_rows_leaves_no_side_file(predictor: Predictor, big: Path, tmp_path: Path) -> None:
+    (tmp_path / "scored.rejects.csv").write_text("old")
+    score_file(lambda: predictor, Source(big), tmp_path / "scored.csv")
+    assert not (tmp_path / "scored.rejects.csv").exists()
+
+
+def test_only_bad_rows(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,n\n" + "a,b,c\n" * 20)
+    found = score_file(lambda: predictor, Source(tmp_path / "a.csv"), tmp_path / "out.csv")
+    assert (found.counts.n_rows, found.counts.n_rejected) == (0, 20)
+    assert (tmp_path / "out.csv").read_text().splitlines() == ["text,n,predicted_label,predicted_score,probs,truncated"]
+
+
+# Killed and resumed ------------------------------------------------------------------------------------------------
+
+
+def die_at(step: int, folder: Path, predictor: Predictor, big: Path, output: Path) -> None:
+    """Score in this process, and kill it at the `step`th of the places where something is written or computed."""
+    left = step
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **kwargs)
+
+        return call
+
+    job.classify = counted(job.classify)  # type: ignore[assignment]
+    parts.write_text = counted(parts.write_text)  # type: ignore[assignment]
+    parts.new_file = counted(parts.new_file)  # type: ignore[assignment]
+    os.replace = counted(os.replace)  # type: ignore[assignment]
+    Path.unlink = counted(Path.unlink)  # type: ignore[assignment, method-assign]
+    score_file(lambda: predictor, Source(big), output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl.gz", ".parquet"])
+def test_a_job_killed_at_any_moment_ends_as_if_it_had_not_been(
+    suffix: str, predictor: Predictor, big: Path, tmp_path: Path
+) -> None:
+    with big.open("a") as file:
+        file.write("too,many,fields,here\n")
+    whole = tmp_path / "whole" / f"scored{suffix}"
+    score_file(lambda: predictor, Source(big), whole)
+    rejects = whole.with_name("scored.rejects.csv").read_bytes()
+    context = multiprocessing.get_context("fork")
+    steps = range(0, 75, 4 if suffix == ".csv" else 11)
+    for step in steps:
+        output = tmp_path / f"at{step}" / f"scored{suffix}"
+        process = context.Process(target=die_at, args=(step, tmp_path, predictor, big, output))
+        process.start()
+        process.join(60)
+        if process.exitcode == -signal.SIGKILL and output.exists():
+            assert output.read_bytes() == whole.read_bytes()  # whole or absent
+        found = score_file(lambda: predictor, Source(big), output)
+        assert found.counts.n_rows == N
+        assert output.read_bytes() == whole.read_bytes()
+        assert output.with_name("scored.rejects.csv").read_bytes() == rejects
+        assert not parts.Parts.beside(output, None).folder.exists()  # type: ignore[arg-type]
+    assert process.exitcode in (0, -signal.SIGKILL)
+
+
+def interrupted(predictor: Predictor, big: Path, output: Path, after: int = 3) -> None:
+    """Leave a job that broke off after some parts."""
+    real, calls = job.classify, 0
+
+    def fail(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > after:
+            raise StorageError("the disk is full")
+        return real(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "classify", fail)
+        with pytest.raises(StorageError):
+            score_file(lambda: predictor, Source(big), output)
+
+
+def test_what_is_done_is_not_done_again(
+    predictor: Predictor, big: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "scored.csv"
+    interrupted(predictor, big, output)
+    seen = []
+    real = job.classify
+    monkeypatch.setattr(job, "classify", lambda *args: seen.append(len(args[1].rows)) or real(*args))
+    found = score_file(lambda: predictor, Source(big), output)
+    assert found.resumed_at == 3 * WINDOW
+    assert sum(seen) == N - 3 * WINDOW
+    assert [row["key"] for row in rows_of(output)] == [str(at) for at in range(N)]
+
+
+@pytest.mark.parametrize("what", ["input", "classifier", "settings"])
+def test_another_job_s_parts_are_refused_until_restart(
+    what: str, predictor: Predictor, run_dir: Path, big: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "scored.csv"
+    interrupted(predictor, big, output)
+    other, top_k = predictor, 1 if what == "settings" else None
+    if what == "input":
+        big.write_text(big.read_text() + "61,one more,row\n")
+    if what == "classifier":
+        other = Predictor.load(run_dir, "cpu")
+        other.answer_by("0.9", None)
+    with pytest.raises(RunError, match=f"unfinished job with another {what}; .* --restart"):
+        score_file(lambda: other, Source(big), output, top_k=top_k)
+    found = score_file(lambda: other, Source(big), output, top_k=top_k, restart=True)
+    assert found.resumed_at == 0
+    assert found.counts.n_rows == N + (what == "input")
+
+
+def test_a_folder_that_is_no_job_is_left_alone(predictor: Predictor, big: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "scored.csv.parts"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("mine")
+    for restart in (False, True):
+        with pytest.raises(RunError, match="no job of ours"):
+            score_file(lambda: predictor, Source(big), tmp_path / "scored.csv", restart=restart)
+    assert (precious / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--output", "a.xlsx"], "use .csv"),
+        (["--output", "a.parquet.gz"], "of a kind that is not written"),
+        (["--output", "a.csv", "--top-k", "0"], "--top-k is 0"),
+        (["--output", "a.csv", "--json"], "--json writes .jsonl"),
+        (["--output", "nowhere/a.csv"], "there is no folder"),
+    ],
+)
+def test_what_cannot_be_written_is_said_first(
+    flags: list[str], message: str, run_dir: Path, big: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(big.parent)
+    answer = run_cli("predict", run_dir, "--input", big, *flags)
+    assert answer.code == 2
+    assert message in answer.err.replace("'", "")
+    assert sorted(path.name for path in big.parent.iterdir()) == ["big.csv"]
+
+
+def test_a_pipe_is_read_once(predictor: Predictor, big: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "rows.csv"
+    os.mkfifo(pipe)
+    writer = multiprocessing.get_context("fork").Process(target=lambda: pipe.write_bytes(big.read_bytes()))
+    writer.start()
+    found = score_file(lambda: predictor, Source(pipe), tmp_path / "scored.csv")
+    writer.join(20)
+    assert found.counts.n_rows == N
