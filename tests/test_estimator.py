@@ -60,6 +60,15 @@ def test_columns_of_a_frame_are_named_by_settings(backbone: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["int", "numpy", "series"])
+def test_a_file_is_scored_from_python(backbone: str, tmp_path: Path) -> None:
+    texts, labels = messages(60)
+    clf = TextClassifier.train(texts, labels, backbone=backbone, epochs=1, offline=True)
+    data = write_messages(tmp_path / "in.csv", texts, labels)
+    found = clf.predict_file(data, tmp_path / "out.csv", text=["text"])
+    assert (found.counts.n_rows, found.resumed_at, found.rejects) == (60, 0, None)
+    assert (tmp_path / "out.csv").read_text().splitlines()[0].startswith("text,label,predicted_label")
+
+
 def test_integer_labels_become_strings_in_natural_order(kind: str, backbone: str) -> None:
     numbers = [10 if label == "spam" else 2 for label in LABELS]
     given = {"int": numbers, "numpy": np.array(numbers), "series": pandas.Series(numbers)}[kind]

@@ -22,6 +22,7 @@ from lasttoken.explain import Explanation, explain
 from lasttoken.predict import Prediction, Predictor
 from lasttoken.run import train_run
 from lasttoken.rundir import RunDir
+from lasttoken.scoring.job import Outcome, Source, score_file
 from lasttoken.talk import Talk
 
 Labels = Sequence[str] | Sequence[int] | Sequence[Sequence[str]]  # lists of labels with multi_label=True
@@ -114,6 +115,28 @@ class TextClassifier:
             DataError: something that is not a string.
         """
         return self._predictor.predict(_checked(texts))
+
+    def predict_file(
+        self,
+        input: str | Path,
+        output: str | Path,
+        *,
+        text: Sequence[str] = (),
+        id: str | None = None,
+        top_k: int | None = None,
+        strict: bool = False,
+        restart: bool = False,
+        talk: Talk | None = None,
+    ) -> Outcome:
+        """Classify every row of a file into another; a killed job goes on where it was. See `scoring.job.score_file`.
+
+        Raises:
+            DataError, SettingsError, RunError, StorageError: as there.
+        """
+        source = Source(Path(input), tuple(text), id)
+        return score_file(
+            lambda: self._predictor, source, Path(output), top_k=top_k, strict=strict, restart=restart, talk=talk
+        )
 
     def predict_proba(self, texts: str | Texts) -> NDArray[np.float32]:
         """Probabilities [N, K], columns in the order of `labels`.

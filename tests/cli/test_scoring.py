@@ -21,6 +21,7 @@ from pyarrow import parquet
 from lasttoken.errors import RunError, StorageError
 from lasttoken.predict import Predictor
 from lasttoken.scoring import job, parts
+from lasttoken.scoring.answers import Answers
 from lasttoken.scoring.job import Source, score_file
 
 N = 60
@@ -198,11 +199,11 @@ def die_at(step: int, folder: Path, predictor: Predictor, big: Path, output: Pat
 
         return call
 
-    job.classify = counted(job.classify)  # type: ignore[assignment]
-    parts.write_text = counted(parts.write_text)  # type: ignore[assignment]
-    parts.new_file = counted(parts.new_file)  # type: ignore[assignment]
-    os.replace = counted(os.replace)  # type: ignore[assignment]
-    Path.unlink = counted(Path.unlink)  # type: ignore[assignment, method-assign]
+    places: list[tuple[Any, str]] = [
+        (job, "classify"), (parts, "write_text"), (parts, "new_file"), (os, "replace"), (Path, "unlink")
+    ]  # fmt: skip
+    for owner, name in places:
+        setattr(owner, name, counted(getattr(owner, name)))
     score_file(lambda: predictor, Source(big), output)
 
 
@@ -218,11 +219,13 @@ def test_a_job_killed_at_any_moment_ends_as_if_it_had_not_been(
     rejects = whole.with_name("scored.rejects.csv").read_bytes()
     context = multiprocessing.get_context("fork")
     steps = range(0, 75, 4 if suffix == ".csv" else 11)
+    n_killed = 0
     for step in steps:
         output = tmp_path / f"at{step}" / f"scored{suffix}"
         process = context.Process(target=die_at, args=(step, tmp_path, predictor, big, output))
         process.start()
         process.join(60)
+        n_killed += process.exitcode == -signal.SIGKILL
         if process.exitcode == -signal.SIGKILL and output.exists():
             assert output.read_bytes() == whole.read_bytes()  # whole or absent
         found = score_file(lambda: predictor, Source(big), output)
@@ -230,7 +233,7 @@ def test_a_job_killed_at_any_moment_ends_as_if_it_had_not_been(
         assert output.read_bytes() == whole.read_bytes()
         assert output.with_name("scored.rejects.csv").read_bytes() == rejects
         assert not parts.Parts.beside(output, None).folder.exists()  # type: ignore[arg-type]
-    assert process.exitcode in (0, -signal.SIGKILL)
+    assert n_killed >= len(steps) // 2
 
 
 def interrupted(predictor: Predictor, big: Path, output: Path, after: int = 3) -> None:
@@ -255,9 +258,14 @@ def test_what_is_done_is_not_done_again(
 ) -> None:
     output = tmp_path / "scored.csv"
     interrupted(predictor, big, output)
-    seen = []
+    seen: list[int] = []
     real = job.classify
-    monkeypatch.setattr(job, "classify", lambda *args: seen.append(len(args[1].rows)) or real(*args))
+
+    def spy(predictor: Predictor, window: job.Window, top_k: int | None) -> Answers:
+        seen.append(len(window.rows))
+        return real(predictor, window, top_k)
+
+    monkeypatch.setattr(job, "classify", spy)
     found = score_file(lambda: predictor, Source(big), output)
     assert found.resumed_at == 3 * WINDOW
     assert sum(seen) == N - 3 * WINDOW
