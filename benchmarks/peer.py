@@ -3,6 +3,7 @@
     python benchmarks/peer.py finetune --backbone FOLDER --data SMSSpamCollection --pad batch
     python benchmarks/peer.py finetune --backbone FOLDER --data SMSSpamCollection --pad 120      # chapter 6's loop
     python benchmarks/peer.py score --run RUN --texts FILE.json
+    python benchmarks/peer.py score-file --run RUN --input FILE.csv --output FILE.csv --batch-size 8
 
 `finetune` times real steps and real evaluation batches and scales them to the whole of chapter 6's training (5 epochs
 of 130 batches of 8, evaluations as in the chapter, all three splits at the end). It is given what its users can have:
@@ -12,10 +13,12 @@ the fused AdamW, scaled dot-product attention, no cache of keys and values, and 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import resource
 import statistics
 import time
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -115,16 +118,40 @@ def finetune(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def score(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The pipeline, at the batch size that is quickest on some of the texts, over all of them."""
+def pipeline_of(run: Path) -> Any:
+    """transformers' pipeline over a run's weights."""
     from transformers import GPT2ForSequenceClassification, PreTrainedTokenizerFast, pipeline
 
-    texts = json.loads(arguments.texts.read_text("utf-8"))
+    longest = json.loads((run / "config.json").read_text("utf-8"))["lasttoken"]["max_length"]
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_file=str(arguments.run / "tokenizer.json"), pad_token="<|endoftext|>", model_max_length=1024
+        tokenizer_file=str(run / "tokenizer.json"), pad_token="<|endoftext|>", model_max_length=longest
     )
-    model = GPT2ForSequenceClassification.from_pretrained(arguments.run)
-    classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
+    model = GPT2ForSequenceClassification.from_pretrained(run)
+    return pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
+
+
+def score_file(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The pipeline over the column text of a CSV file, to a CSV of label and score; whole, as a user would write it."""
+    classify = pipeline_of(arguments.run)
+    n = 0
+    with (
+        arguments.input.open(encoding="utf-8", newline="") as source,
+        arguments.output.open("w", encoding="utf-8", newline="") as target,
+    ):
+        rows, again = tee(csv.DictReader(source))
+        writer = csv.writer(target)
+        writer.writerow(["key", "text", "predicted_label", "predicted_score"])
+        answers = classify((row["text"] for row in rows), batch_size=arguments.batch_size, truncation=True)
+        for row, answer in zip(again, answers, strict=True):
+            writer.writerow([row["key"], row["text"], answer["label"], answer["score"]])
+            n += 1
+    return {"rows": n}
+
+
+def score(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The pipeline, at the batch size that is quickest on some of the texts, over all of them."""
+    texts = json.loads(arguments.texts.read_text("utf-8"))
+    classify = pipeline_of(arguments.run)
     sizes = [arguments.batch_size] if arguments.batch_size else [1, 2, 4, 8, 16, 32]
     rates = {}
     some = texts[: arguments.some]
@@ -162,6 +189,12 @@ def main() -> None:
     two.add_argument("--some", type=int, default=96)
     two.add_argument("--batch-size", type=int)
     two.set_defaults(work=score)
+    three = verbs.add_parser("score-file")
+    three.add_argument("--run", type=Path, required=True)
+    three.add_argument("--input", type=Path, required=True)
+    three.add_argument("--output", type=Path, required=True)
+    three.add_argument("--batch-size", type=int, required=True)
+    three.set_defaults(work=score_file)
     arguments = parser.parse_args()
     quicken_cpu()
     print(json.dumps(arguments.work(arguments)))

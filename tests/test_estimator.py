@@ -59,7 +59,6 @@ def test_columns_of_a_frame_are_named_by_settings(backbone: str) -> None:
     assert np.array_equal(found.predict_proba(TEXTS), expected.predict_proba(TEXTS))
 
 
-@pytest.mark.parametrize("kind", ["int", "numpy", "series"])
 def test_a_file_is_scored_from_python(backbone: str, tmp_path: Path) -> None:
     texts, labels = messages(60)
     clf = TextClassifier.train(texts, labels, backbone=backbone, epochs=1, offline=True)
@@ -69,6 +68,7 @@ def test_a_file_is_scored_from_python(backbone: str, tmp_path: Path) -> None:
     assert (tmp_path / "out.csv").read_text().splitlines()[0].startswith("text,label,predicted_label")
 
 
+@pytest.mark.parametrize("kind", ["int", "numpy", "series"])
 def test_integer_labels_become_strings_in_natural_order(kind: str, backbone: str) -> None:
     numbers = [10 if label == "spam" else 2 for label in LABELS]
     given = {"int": numbers, "numpy": np.array(numbers), "series": pandas.Series(numbers)}[kind]
