@@ -121,6 +121,15 @@ class Classifier(nn.Module):
         trained = self.trained()
         return {name: parameter for name, parameter in self.named_parameters() if name not in trained}
 
+    def frozen_tensors(self) -> dict[str, Tensor]:
+        """The trunk's tensors by name, of a loaded classifier too, in which nothing asks for gradients."""
+        modules: dict[str, nn.Module] = {"wte": self.gpt.wte, "wpe": self.gpt.wpe}
+        modules |= {f"h.{at}": block for at, block in enumerate(self.gpt.blocks[: self.n_frozen or 0])}
+        modules |= {} if self.keeps_tokens else {"ln_f": self.gpt.ln_f}
+        return {
+            f"{name}.{inner}": tensor for name, module in modules.items() for inner, tensor in module.named_parameters()
+        }
+
     def trunk(self, token_ids: Tensor, packing: Packing) -> Tensor:
         """Packed token ids [n] -> features: [n, C], [B, C] when only the head trains, or the ids themselves."""
         if self.n_frozen is None:

@@ -1,0 +1,254 @@
+"""One owner of the models: requests wait in a bounded queue and are joined into batches by the thread that computes.
+
+    request ─► Job ─► queue ─┐ bounded: full ─► Busy, try again in n seconds
+    request ─► Job ─► queue ─┤ cancelled or late ─► dropped unread
+                             └─► thread: all that is there, up to a batch ─► trunk once ─► tails ─► answers
+
+While a batch is computed the next one gathers, so waiting for company is needed only between two quick batches. What a
+text is batched with does not change its answer (see predict.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lasttoken.serving.models import Group, Served
+
+WAIT_S = 0.002  # for company, after a batch that had some
+RATE_MEMORY = 0.9  # of the running mean of characters a second
+FIRST_RATE = 20_000.0  # characters a second, before anything was measured
+
+
+class BusyError(Exception):
+    """The queue is full; `retry_after_s` is when there should be room."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"the queue is full; try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class LateError(Exception):
+    """The deadline passed before an answer was there."""
+
+
+class ClosedError(Exception):
+    """The server is shutting down."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model says of the texts of a request."""
+
+    log_probs: NDArray[np.float32]  # [N, K]
+    n_tokens: NDArray[np.int64]  # [N]
+    cut: NDArray[np.bool_]  # [N]
+
+
+Answers = dict[str, Answer]  # by the model's name
+
+
+@dataclass(eq=False)
+class Job:
+    """Texts of one request, or work that needs the models for itself; what becomes of it goes to `future`."""
+
+    texts: Sequence[str]
+    models: frozenset[str]
+    deadline: float  # of time.monotonic()
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    work: Callable[[], Any] | None = None
+    size: int = field(init=False)  # characters, at least one a text
+
+    def __post_init__(self) -> None:
+        self.size = sum(len(text) + 1 for text in self.texts) or 1
+
+
+@dataclass
+class Observed:
+    """What is told of each batch, for the metrics; replaced by whoever wants to know."""
+
+    on_batch: Callable[[int, int, float], None] = lambda n_texts, n_tokens, seconds: None
+    on_queue: Callable[[int], None] = lambda n_texts: None
+
+
+class Engine:
+    """The models, their queue and their thread."""
+
+    def __init__(
+        self, groups: Sequence[Group], max_queue: int, batch_characters: int, observed: Observed | None = None
+    ) -> None:
+        """`max_queue`: texts that may wait. `batch_characters`: of the texts that are computed together."""
+        self.groups = tuple(groups)
+        self.models: dict[str, Served] = {one.name: one for group in groups for one in group.members}
+        self.observed = observed or Observed()
+        self._max_queue, self._batch_characters = max_queue, batch_characters
+        self._queue: deque[Job] = deque()
+        self._n_waiting = 0  # texts
+        self._rate = FIRST_RATE
+        self._company = False  # whether the last batch joined several requests
+        self._closing = False
+        self._change = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+
+    # ------------------------------------------------------------------ for the event loop
+
+    def start(self) -> None:
+        """Warm the models up, and begin to take requests."""
+        for group in self.groups:
+            for texts in (["a"], ["Warm up with a text of some length, please."] * 8):
+                group.log_probs(group.encode(texts), {one.name for one in group.members})
+        self._thread.start()
+
+    async def classify(self, texts: Sequence[str], models: Sequence[str], deadline_s: float) -> Answers:
+        """The answers of some models to some texts.
+
+        Raises:
+            BusyError, LateError, ClosedError: there will be none.
+        """
+        found: Answers = await self._submit(texts, frozenset(models), deadline_s, None)
+        return found
+
+    async def run(self, work: Callable[[], Any], size: str, deadline_s: float) -> Any:
+        """Run other work on the models' thread, such as an explanation; `size`: a text as long as it is heavy."""
+        return await self._submit([size], frozenset(), deadline_s, work)
+
+    async def _submit(
+        self, texts: Sequence[str], models: frozenset[str], deadline_s: float, work: Callable[[], Any] | None
+    ) -> Any:
+        loop = asyncio.get_running_loop()
+        job = Job(texts, models, time.monotonic() + deadline_s, loop, loop.create_future(), work)
+        self._put(job)
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await job.future
+        except TimeoutError as error:
+            raise LateError from error
+
+    def _put(self, job: Job) -> None:
+        with self._change:
+            if self._closing:
+                raise ClosedError
+            if self._n_waiting and self._n_waiting + len(job.texts) > self._max_queue:
+                waiting = sum(one.size for one in self._queue)
+                raise BusyError(max(1, round(waiting / self._rate)))
+            self._queue.append(job)
+            self._n_waiting += len(job.texts)
+            self._change.notify()
+        self.observed.on_queue(self._n_waiting)
+
+    def close(self, wait_s: float = 30.0) -> None:
+        """Take no more requests, answer those that wait, and end the thread."""
+        with self._change:
+            self._closing = True
+            self._change.notify()
+        if self._thread.is_alive():
+            self._thread.join(wait_s)
+
+    # ------------------------------------------------------------------ in the thread
+
+    def _run(self) -> None:
+        while (jobs := self._take()) is not None:
+            if not jobs:
+                continue
+            try:
+                results = self._compute(jobs)
+            except Exception as error:
+                results = [(job, error) for job in jobs]
+            _deliver(results)
+
+    def _take(self) -> list[Job] | None:
+        """The jobs of the next batch; None: closed, and nothing waits."""
+        with self._change:
+            while not self._queue:
+                if self._closing:
+                    return None
+                self._change.wait()
+            if self._company and not self._closing and self._characters() < self._batch_characters:
+                self._change.wait_for(lambda: self._characters() >= self._batch_characters, WAIT_S)
+            taken: list[Job] = []
+            size = 0
+            while self._queue and (not taken or size + self._queue[0].size <= self._batch_characters):
+                if taken and (self._queue[0].work or taken[0].work):
+                    break
+                job = self._queue.popleft()
+                self._n_waiting -= len(job.texts)
+                if job.future.cancelled() or job.deadline < time.monotonic():
+                    continue  # nobody waits for it any more
+                taken.append(job)
+                size += job.size
+        self._company = len(taken) > 1
+        self.observed.on_queue(self._n_waiting)
+        return taken
+
+    def _characters(self) -> int:
+        return sum(job.size for job in self._queue)
+
+    def _compute(self, jobs: list[Job]) -> list[tuple[Job, Any]]:
+        if jobs[0].work:
+            return [(jobs[0], jobs[0].work())]
+        started = time.perf_counter()
+        texts = [text for job in jobs for text in job.texts]
+        found: Answers = {}
+        n_tokens = 0
+        for group in self.groups:
+            names = {one.name for one in group.members} & {name for job in jobs for name in job.models}
+            if not names:
+                continue
+            encoded = group.encode(texts)
+            n_tokens += encoded.n_tokens
+            for name, log_probs in group.log_probs(encoded, names).items():
+                found[name] = Answer(log_probs, encoded.lengths, encoded.cut)
+        seconds = time.perf_counter() - started
+        rate = sum(job.size for job in jobs) / max(seconds, 1e-9)
+        self._rate = RATE_MEMORY * self._rate + (1 - RATE_MEMORY) * rate
+        self.observed.on_batch(len(texts), n_tokens, seconds)
+        return _dealt(jobs, found)
+
+
+def _dealt(jobs: Sequence[Job], found: Answers) -> list[tuple[Job, Answers]]:
+    """Each job's part of what was found for all texts end to end."""
+    dealt, start = [], 0
+    for job in jobs:
+        end = start + len(job.texts)
+        part = slice(start, end)
+        dealt.append(
+            (
+                job,
+                {
+                    name: Answer(answer.log_probs[part], answer.n_tokens[part], answer.cut[part])
+                    for name, answer in found.items()
+                    if name in job.models
+                },
+            )
+        )
+        start = end
+    return dealt
+
+
+def _deliver(results: Sequence[tuple[Job, Any]]) -> None:
+    """Hand the results to the event loops that wait for them, each woken once."""
+
+    def settle(some: list[tuple[Job, Any]]) -> None:
+        for job, result in some:
+            if job.future.done():
+                continue
+            if isinstance(result, Exception):
+                job.future.set_exception(result)
+            else:
+                job.future.set_result(result)
+
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job, Any]]] = {}
+    for job, result in results:
+        by_loop.setdefault(job.loop, []).append((job, result))
+    for loop, some in by_loop.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, some)
