@@ -84,6 +84,7 @@ def test_help_names_every_command_and_exits_with_0() -> None:
         "suspects",
         "compare",
         "learning-curve",
+        "serve",
     ]
 
 

@@ -5,8 +5,9 @@
     POST /predict         text-embeddings-inference: {"inputs": …, "raw_scores": …}
     POST /v2/models/NAME/infer   the Open Inference Protocol, version 2
 
-Sources: huggingface.co/docs/inference-providers/tasks/text-classification; text-embeddings-inference's OpenAPI document,
-`PredictRequest`; vLLM's `ClassificationRequest`; github.com/kserve/open-inference-protocol, inference_rest.md.
+Sources: huggingface.co/docs/inference-providers/tasks/text-classification; text-embeddings-inference's OpenAPI
+document, `PredictRequest`; vLLM's `ClassificationRequest`; github.com/kserve/open-inference-protocol,
+inference_rest.md.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class TaskBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [{"inputs": "You won $1000!"}]})
     inputs: Text | list[Text]
-    parameters: Parameters = Field(default_factory=Parameters)
+    parameters: Parameters = Parameters(top_k=None)
 
 
 class PredictBody(BaseModel):
@@ -100,9 +101,7 @@ class InferBody(BaseModel):
     model_config = ConfigDict(
         extra="ignore",
         json_schema_extra={
-            "examples": [
-                {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["You won $1000!"]}]}
-            ]
+            "examples": [{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["You won $1000!"]}]}]
         },
     )
     id: StrictStr | None = None

@@ -145,6 +145,11 @@ class Engine:
             self._change.notify()
         self.observed.on_queue(self._n_waiting)
 
+    @property
+    def is_ready(self) -> bool:
+        """Warm, and taking requests."""
+        return self._thread.is_alive() and not self._closing
+
     def close(self, wait_s: float = 30.0) -> None:
         """Take no more requests, answer those that wait, and end the thread."""
         with self._change:

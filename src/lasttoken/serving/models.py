@@ -1,7 +1,7 @@
 """The classifiers that a server holds; those whose trunks are the same run it once for a text.
 
-    runs/spam   ┐ same backbone, same frozen blocks,     ┌─► tail, head of spam   ─► logits
-    runs/intent ┴ same reading ──► Group: one trunk ─────┴─► tail, head of intent ─► logits
+runs/spam   ┐ same backbone, same frozen blocks,     ┌─► tail, head of spam   ─► logits
+runs/intent ┴ same reading ──► Group: one trunk ─────┴─► tail, head of intent ─► logits
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ class Group:
     def log_probs(self, encoded: Encoded, wanted: Collection[str]) -> Logits:
         """Log-probabilities [N, K] of the members that are wanted; the trunk runs once."""
         chosen = [one for one in self.members if one.name in wanted]
-        found = {
-            one.name: np.empty((len(encoded), len(one.predictor.labels)), dtype=np.float32) for one in chosen
-        }
+        found = {one.name: np.empty((len(encoded), len(one.predictor.labels)), dtype=np.float32) for one in chosen}
         machine = self.lead.machine
         for rows in batches_by_length(encoded.lengths, machine.token_budget):
             token_ids = torch.from_numpy(encoded.ids_of(rows)).to(machine.device)
@@ -97,7 +95,14 @@ def _trunk_of(predictor: Predictor) -> str:
         return f"alone {id(predictor)}"
     digest = hashlib.sha256(predictor.tokenizer.to_json().encode())
     reading = config.read if not classifier.keeps_tokens else config.pads  # the trunk of a head reads already
-    how = (classifier.n_frozen, classifier.keeps_tokens, reading, config.causal_mask, config.max_length, config.truncate)
+    how = (
+        classifier.n_frozen,
+        classifier.keeps_tokens,
+        reading,
+        config.causal_mask,
+        config.max_length,
+        config.truncate,
+    )
     digest.update(repr((*how, config.end_of_text_id, predictor.machine)).encode())
     for name, tensor in sorted(classifier.frozen_tensors().items()):
         digest.update(name.encode())

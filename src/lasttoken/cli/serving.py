@@ -1,0 +1,115 @@
+"""The command serve: classifiers over HTTP."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lasttoken.cli.flags import Device, Precision, Quiet
+from lasttoken.cli.show import terminal
+from lasttoken.errors import SettingsError
+
+TOKEN_VARIABLE = "LASTTOKEN_TOKEN"
+CHARACTERS_PER_TOKEN = 4  # of English, about: what a batch of tokens may hold in characters
+TOKENS_OF_A_BATCH = {"cpu": 2048, "cuda": 16_384, "mps": 4096}
+DRAIN_S = 30
+NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Put this file's command on the program."""
+    app.command()(serve)
+
+
+def serve(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories; each is served by its folder's name.")],
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port; 0: any free one.")] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", help=f"File with the bearer token that clients must show; or {TOKEN_VARIABLE}."),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option("--allow-host", help="Another name that clients may call the server by.")
+    ] = None,
+    max_queue: Annotated[int, typer.Option("--max-queue", help="Texts that may wait; more are answered 429.")] = 512,
+    max_texts: Annotated[int, typer.Option("--max-texts", help="Texts in a request.")] = 1000,
+    max_characters: Annotated[int, typer.Option("--max-characters", help="Characters of a text.")] = 100_000,
+    max_body: Annotated[int, typer.Option("--max-body", help="Bytes of a request's body.")] = 4_000_000,
+    deadline: Annotated[float, typer.Option("--deadline", help="Seconds until a request is given up.")] = 30.0,
+    batch_tokens: Annotated[
+        int | None, typer.Option("--batch-tokens", help="Tokens computed together; default: by the device.")
+    ] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Serve classifiers over HTTP: a page, JSON, and the bodies that other servers' clients send."""
+    numbers = {"--max-queue": max_queue, "--max-texts": max_texts, "--max-characters": max_characters}
+    numbers |= {"--max-body": max_body, "--batch-tokens": batch_tokens or 1}
+    for flag, value in numbers.items():
+        if value < 1:
+            raise SettingsError(f"{flag} is {value}; it must be at least 1")
+    if not 0 <= port < 65536:
+        raise SettingsError(f"--port is {port}; it must be between 0 and 65535")
+    if not 0 < deadline < float("inf"):
+        raise SettingsError(f"--deadline is {deadline}; it must be above 0")
+    token = _token(token_file)
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise SettingsError(f"serve needs {missing[0]}, of the extra [serve]; pip install 'lasttoken[serve]'")
+    from lasttoken.serving.app import Server, make_app
+    from lasttoken.serving.engine import Engine, Observed
+    from lasttoken.serving.guard import LOOPBACK, Guard, Limits
+    from lasttoken.serving.listen import listen
+    from lasttoken.serving.metrics import ServerMetrics
+    from lasttoken.serving.models import load_models
+
+    talk = terminal(quiet)
+    groups = load_models(runs, device, precision)
+    kind = groups[0].lead.machine.device.type
+    metrics = ServerMetrics()
+    engine = Engine(
+        groups,
+        max_queue,
+        (batch_tokens or TOKENS_OF_A_BATCH[kind]) * CHARACTERS_PER_TOKEN,
+        Observed(metrics.on_batch, metrics.queue.set),
+    )
+    limits = Limits(max_body, max_texts, max_characters, deadline)
+    hosts = [*LOOPBACK, *(allow_host or [])] if _is_loopback(host) or allow_host else None
+    app = Guard(make_app(Server(engine, limits, metrics, token is not None)), limits, metrics, token, hosts)
+    if token is None and not _is_loopback(host):
+        talk.say(f"anyone who reaches {host} may use this server; --token-file asks for a token")
+    for group in groups:
+        shared = " (one trunk)" if len(group.members) > 1 else ""
+        talk.say(f"serving {', '.join(one.name for one in group.members)}{shared} on {kind}")
+    listen(app, host, port, DRAIN_S, talk.say)
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("127.0.0.1", "localhost", "::1")
+
+
+def _token(token_file: Path | None) -> str | None:
+    """The token, from a file or the environment: not from a flag, which every user of the machine can read.
+
+    Raises:
+        SettingsError: a file that cannot be read, or a token that is too short to protect anything.
+    """
+    try:
+        found = token_file.read_text("utf-8").strip() if token_file else os.environ.get(TOKEN_VARIABLE, "").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--token-file {token_file} cannot be read ({error})") from error
+    if not found and token_file is None:
+        return None
+    if len(found) < 16 or not found.isascii() or not found.isprintable() or " " in found:
+        where = f"--token-file {token_file}" if token_file else TOKEN_VARIABLE
+        raise SettingsError(
+            f"{where} holds no token of 16 signs or more; make one with python -c 'import secrets; "
+            "print(secrets.token_urlsafe())'"
+        )
+    return found

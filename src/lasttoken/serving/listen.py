@@ -1,0 +1,44 @@
+"""Listening: uvicorn, with a socket of ours, so that an address that is taken is one sentence and port 0 is told."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from lasttoken.errors import SettingsError
+
+BACKLOG = 2048
+
+
+def listen(app: Any, host: str, port: int, drain_s: int, say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests under way are answered first, for `drain_s` seconds at most.
+
+    Raises:
+        SettingsError: an address that cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise SettingsError(
+                f"cannot listen on {host} port {port} ({error}); give another --host or --port"
+            ) from error
+        bound = listener.getsockname()[1]
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=drain_s,
+            h11_max_incomplete_event_size=65_536,
+        )
+        shown = f"[{host}]" if ":" in host else host
+        say(f"http://{shown}:{bound}/  (page, docs at /docs; Ctrl-C ends it)")
+        uvicorn.Server(config).run(sockets=[listener])
