@@ -7,6 +7,7 @@ Plain ASGI, so that a body is cut off while it comes in and is never held beyond
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import sys
@@ -108,19 +109,24 @@ class Guard:
             self.log(json.dumps(line))
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
-        n_bytes = 0
+        n_bytes, refused = 0, False
 
         async def counted() -> Message:
-            nonlocal n_bytes
+            nonlocal n_bytes, refused
             message = await receive()
             n_bytes += len(message.get("body", b""))
             if n_bytes > self.limits.body_bytes:
+                refused = True
                 raise TooLargeError
             return message
 
-        try:
-            await self.app(scope, counted, send)
-        except TooLargeError:
+        async def unless_refused(message: Message) -> None:
+            if not refused:  # else it says that the body could not be read, which is our doing
+                await send(message)
+
+        with contextlib.suppress(TooLargeError):
+            await self.app(scope, counted, unless_refused)
+        if refused:
             await _answer(send, 413, self._too_large())
 
     def _too_large(self) -> str:

@@ -1,0 +1,177 @@
+"""The queue and the batches: joined, bounded, late, cancelled, and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from miniature import messages
+
+from lasttoken.predict import Predictor
+from lasttoken.serving.engine import BusyError, ClosedError, Engine, LateError, Observed
+from lasttoken.serving.models import Group, load_models
+
+TEXTS, _ = messages(40)
+
+
+@pytest.fixture
+def groups(runs: list[Path]) -> list[Group]:
+    return load_models(runs[:1], "cpu")
+
+
+@asynccontextmanager
+async def running(
+    groups: list[Group], max_queue: int = 100, characters: int = 2000, **seen: Any
+) -> AsyncIterator[Engine]:
+    engine = Engine(groups, max_queue, characters, Observed(**seen))
+    await asyncio.to_thread(engine.start)
+    try:
+        yield engine
+    finally:
+        await asyncio.to_thread(engine.close)
+
+
+@contextmanager
+def held(engine: Engine) -> Iterator[threading.Event]:
+    """The models' thread is busy until the event is set."""
+    release, began = threading.Event(), threading.Event()
+    real = engine._compute
+
+    def compute(jobs: Any) -> Any:
+        began.set()
+        release.wait(20)
+        return real(jobs)
+
+    engine._compute = compute  # type: ignore[method-assign]
+    try:
+        yield release
+    finally:
+        release.set()
+
+
+def test_requests_that_wait_are_joined_and_answered_as_if_alone(groups: list[Group], predictor: Predictor) -> None:
+    sizes: list[int] = []
+
+    async def scenario() -> list[Any]:
+        async with running(groups, on_batch=lambda n, tokens, seconds: sizes.append(n)) as engine:
+            with held(engine) as release:
+                asked = [asyncio.create_task(engine.classify([text], ["spam"], 20)) for text in TEXTS]
+                await asyncio.sleep(0.1)
+                release.set()
+                return await asyncio.gather(*asked)
+
+    found = asyncio.run(scenario())
+    expected = predictor.predict(TEXTS)
+    for answer, one in zip(found, expected, strict=True):
+        assert np.exp(answer["spam"].log_probs[0]) == pytest.approx(list(one.probs.values()), abs=1e-5)
+    assert sum(sizes) == len(TEXTS)
+    assert len(sizes) < len(TEXTS) / 2
+    assert max(sizes) > 5
+
+
+def test_a_full_queue_refuses_and_says_when(groups: list[Group]) -> None:
+    async def scenario() -> None:
+        async with running(groups, max_queue=3) as engine:
+            with held(engine):
+                first = asyncio.create_task(engine.classify(["a"], ["spam"], 20))
+                await asyncio.sleep(0.05)  # it is being computed
+                waiting = [asyncio.create_task(engine.classify(["b"], ["spam"], 20)) for _ in range(3)]
+                await asyncio.sleep(0.05)
+                with pytest.raises(BusyError) as caught:
+                    await engine.classify(["c"], ["spam"], 20)
+                assert caught.value.retry_after_s >= 1
+            assert len(await asyncio.gather(first, *waiting)) == 4
+            assert await engine.classify(["d"] * 10, ["spam"], 20)  # more than the queue holds, and nobody waits
+
+    asyncio.run(scenario())
+
+
+def test_what_is_late_or_cancelled_is_not_computed(groups: list[Group]) -> None:
+    sizes: list[int] = []
+
+    async def scenario() -> None:
+        async with running(groups, on_batch=lambda n, tokens, seconds: sizes.append(n)) as engine:
+            with held(engine):
+                first = asyncio.create_task(engine.classify(["a"], ["spam"], 20))
+                await asyncio.sleep(0.05)
+                gone = asyncio.create_task(engine.classify(["b"], ["spam"], 20))
+                with pytest.raises(LateError):
+                    await engine.classify(["c"], ["spam"], 0.05)
+                gone.cancel()
+                await asyncio.sleep(0)
+            await first
+            await engine.classify(["d"], ["spam"], 20)
+            with pytest.raises(asyncio.CancelledError):
+                await gone
+
+    asyncio.run(scenario())
+    assert sizes == [1, 1]
+
+
+def test_closing_answers_those_who_wait_and_takes_no_more(groups: list[Group]) -> None:
+    async def scenario() -> None:
+        engine = Engine(groups, 100, 2000)
+        await asyncio.to_thread(engine.start)
+        assert engine.is_ready
+        with held(engine) as release:
+            asked = [asyncio.create_task(engine.classify([text], ["spam"], 20)) for text in TEXTS[:6]]
+            await asyncio.sleep(0.05)
+            closing = asyncio.create_task(asyncio.to_thread(engine.close))
+            await asyncio.sleep(0.05)
+            with pytest.raises(ClosedError):
+                await engine.classify(["x"], ["spam"], 20)
+            release.set()
+            assert len(await asyncio.gather(*asked)) == 6
+            await closing
+        assert not engine.is_ready
+
+    asyncio.run(scenario())
+
+
+def test_an_error_is_its_batch_s_alone(groups: list[Group]) -> None:
+    async def scenario() -> None:
+        async with running(groups) as engine:
+            real, engine._compute = engine._compute, lambda jobs: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+            with pytest.raises(ZeroDivisionError):
+                await engine.classify(["a"], ["spam"], 20)
+            engine._compute = real  # type: ignore[method-assign]
+            assert await engine.classify(["a"], ["spam"], 20)
+
+    asyncio.run(scenario())
+
+
+def test_other_work_runs_where_the_models_are(groups: list[Group]) -> None:
+    async def scenario() -> str:
+        async with running(groups) as engine:
+            found: str = await engine.run(lambda: threading.current_thread().name, "text", 20)
+            return found
+
+    assert asyncio.run(scenario()) == "models"
+
+
+def test_runs_with_other_trunks_are_groups_of_their_own(runs: list[Path], tmp_path: Path) -> None:
+    together = load_models(runs, "cpu")
+    assert [[one.name for one in group.members] for group in together] == [["spam", "other"]]
+    a, b = (one.predictor.classifier.gpt for one in together[0].members)
+    assert a.wte.weight.data_ptr() == b.wte.weight.data_ptr()
+    assert a.ln_f.weight.data_ptr() != b.ln_f.weight.data_ptr()
+
+
+def test_waiting_for_company_is_short(groups: list[Group]) -> None:
+    """Not a measurement: one request after another is answered at once, though batches had company before."""
+
+    async def scenario() -> float:
+        async with running(groups) as engine:
+            engine._company = True
+            started = time.monotonic()
+            await engine.classify(["a"], ["spam"], 20)
+            return time.monotonic() - started
+
+    assert asyncio.run(scenario()) < 5
