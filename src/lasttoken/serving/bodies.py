@@ -34,8 +34,8 @@ class ClassifyBody(_Body):
             "examples": [{"text": "You won $1000!"}, {"texts": ["You won $1000!", "see you at 6"], "top_k": 2}]
         },
     )
-    text: Text | None = None
-    texts: list[Text] | None = None
+    text: Text | None = Field(None, description="One text.")
+    texts: list[Text] | None = Field(None, description="Many texts.")
     input: Text | list[Text] | None = Field(None, description="vLLM's name of the texts.")
     model: StrictStr | None = Field(None, description="A model's name; needed where the server has several.")
     top_k: StrictInt | None = Field(None, ge=1, description="Probabilities to give; default: all.")
