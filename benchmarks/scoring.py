@@ -32,9 +32,9 @@ PROGRAM = [sys.executable, "-c", "from lasttoken.cli.main import main; main()"]
 SOME = 2000  # texts on which the pipeline's batch size is chosen
 
 
-def write_rows(data: Path, n: int, path: Path) -> Path:
-    """n rows made of the file's messages."""
-    texts = read_examples(data, labelled=False, text=["text"]).texts
+def write_rows(data: Path, n: int, path: Path, words: int | None = None) -> Path:
+    """n rows made of the file's messages, or of the first words of each."""
+    texts = [" ".join(text.split()[:words]) for text in read_examples(data, labelled=False, text=["text"]).texts]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["key", "text"])
@@ -76,11 +76,11 @@ def labels_in(path: Path) -> list[str]:
         return [row["predicted_label"] for row in csv.DictReader(file)]
 
 
-def memory(run: Path, data: Path, sizes: list[int], folder: Path) -> None:
+def memory(run: Path, data: Path, sizes: list[int], folder: Path, words: int | None) -> None:
     """Print the peak memory at each size; each in a process of its own, which tells its children's peak."""
     print("| rows | seconds | peak, MB |\n|---|---|---|")
     for n in sizes:
-        rows = write_rows(data, n, folder / "rows.csv")
+        rows = write_rows(data, n, folder / "rows.csv", words)
         command = ours(run, rows, folder / "out.csv", "float32")
         code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import scoring; print(*scoring.timed({command!r}))"
         seconds, peak = subprocess.run(
@@ -128,10 +128,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, action="append")
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--words", type=int, help="with --memory: only the first words of each message, to save time")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.memory:
-            memory(args.run, args.data, args.rows or [10_000, 1_000_000], Path(folder))
+            memory(args.run, args.data, args.rows or [10_000, 1_000_000], Path(folder), args.words)
         else:
             for n in args.rows or [100_000]:
                 speed(args.run, args.data, n, args.times, Path(folder))
