@@ -85,6 +85,10 @@ def test_help_names_every_command_and_exits_with_0() -> None:
         "compare",
         "learning-curve",
         "serve",
+        "export",
+        "push",
+        "import",
+        "verify",
     ]
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from lasttoken.cli import audit, comparing, explaining, learning, serving, suspecting, training, using
+from lasttoken.cli import audit, comparing, explaining, exporting, learning, serving, suspecting, training, using
 from lasttoken.errors import LastTokenError
 from lasttoken.storage import cache_dir, write_text
 
@@ -39,6 +39,7 @@ suspecting.add_commands(app)
 comparing.add_commands(app)
 learning.add_commands(app)
 serving.add_commands(app)
+exporting.add_commands(app)
 
 # The parent of BadParameter, raised for an unknown flag or command too; typer exports its children only.
 UsageError = typer.BadParameter.__mro__[1]

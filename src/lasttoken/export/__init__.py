@@ -1,0 +1,1 @@
+"""Classifiers for elsewhere: transformers, ONNX, a hub; and from elsewhere: the book's own weights."""

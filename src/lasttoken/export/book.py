@@ -1,0 +1,196 @@
+"""A run made of the weights that a reader of the book has saved: chapter 6's GPTModel with its two-way head, as `.pth`.
+
+    torch.save(model.state_dict(), "review_classifier.pth")  ──► a run: labels, tokenizer, longest text beside them
+
+This is the one place where a pickle container is opened, and only for its tensors (torch.load, weights_only=True): no
+code in the file is run. The chapter reads position -1 of a text padded to a fixed length, so the run does too.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lasttoken.catalog import BACKBONES
+from lasttoken.checkpoint import save_classifier
+from lasttoken.errors import BackboneError, SettingsError
+from lasttoken.model.classifier import Classifier, ClassifierConfig
+from lasttoken.model.gpt import GPT, GPTConfig
+from lasttoken.model.pretrained import load_tokenizer
+from lasttoken.rundir import RunDir
+from lasttoken.tokenizer import Tokenizer
+
+HEAD_WIDTH = 64  # channels of an attention head in all four published sizes
+BLOCK = re.compile(r"trf_blocks\.(\d+)\.")
+PLAIN = {
+    "tok_emb.weight": "wte.weight",
+    "pos_emb.weight": "wpe.weight",
+    "final_norm.scale": "ln_f.weight",
+    "final_norm.shift": "ln_f.bias",
+}
+IN_BLOCK = {
+    "att.out_proj.weight": "attn.c_proj.weight",
+    "att.out_proj.bias": "attn.c_proj.bias",
+    "ff.layers.0.weight": "mlp.c_fc.weight",
+    "ff.layers.0.bias": "mlp.c_fc.bias",
+    "ff.layers.2.weight": "mlp.c_proj.weight",
+    "ff.layers.2.bias": "mlp.c_proj.bias",
+    "norm1.scale": "ln_1.weight",
+    "norm1.shift": "ln_1.bias",
+    "norm2.scale": "ln_2.weight",
+    "norm2.shift": "ln_2.bias",
+}
+NOT_THE_BOOKS = "is not a state dict of the book's GPTModel with a class head"
+
+
+def import_book(
+    file: Path,
+    out: Path,
+    labels: Sequence[str],
+    *,
+    max_length: int = 120,
+    n_head: int | None = None,
+    tokenizer: str = "gpt2",
+    offline: bool = False,
+) -> ClassifierConfig:
+    """Make a run of saved weights. Nothing is known of its figures: `evaluate` measures them.
+
+    Args:
+        file: what `torch.save(model.state_dict(), …)` wrote.
+        out: the run directory to make.
+        labels: the names of the head's outputs, in their order; the chapter's are ham, spam (0 and 1).
+        max_length: tokens to which every text is padded or cut: the longest train text, 120 in the chapter.
+        n_head: attention heads; default: one for each 64 channels, as in the published sizes.
+        tokenizer: the backbone whose it is, by name, or a folder with its files, such as the book's gpt2/124M.
+        offline: never use the network for it.
+
+    Raises:
+        BackboneError: a file that is no such state dict, torn, or holds more than tensors.
+        SettingsError: labels, lengths or heads that do not fit it.
+        RunError, StorageError: see `RunDir`.
+    """
+    run_dir = RunDir(out)
+    run_dir.check_free(overwrite=False)
+    state = read_state(file)
+    tensors = renamed(state, file)
+    config = _shape(tensors, n_head, file)
+    n_labels = state["out_head.weight"].shape[0]
+    if len(labels) != n_labels or len(set(labels)) != n_labels:
+        raise SettingsError(f"--labels names {len(set(labels))} labels, and the head of {file} has {n_labels} outputs")
+    folder = Path(tokenizer).expanduser()
+    encoder = Tokenizer.load(folder) if folder.is_dir() else load_tokenizer(tokenizer, offline)[0]
+    encoder.check_fits(config.vocab_size, file)
+    described = ClassifierConfig(
+        labels=tuple(labels),
+        read="padded-last",
+        causal_mask=True,
+        max_length=max_length,
+        truncate="tail",
+        train_blocks="1",
+        end_of_text_id=encoder.end_of_text_id or config.vocab_size - 1,
+        backbone=f"imported from {file.name}",
+    )
+    classifier = _classifier(config, tensors, state, described)
+    _write(run_dir, classifier, encoder, file)
+    return described
+
+
+def read_state(file: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict on the CPU, without running anything that the file may hold.
+
+    Raises:
+        BackboneError: not there, torn, or more than tensors in it.
+    """
+    if not file.is_file():
+        raise BackboneError(f"there is no file {file}; give what torch.save(model.state_dict(), …) wrote")
+    try:
+        found: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise BackboneError(
+            f"{file} holds more than tensors, which is not opened, for it could run code; save "
+            "model.state_dict() where it was trained, and give that"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise BackboneError(f"{file} cannot be read as saved tensors: {str(error).splitlines()[0][:200]}") from error
+    if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise BackboneError(f"{file} {NOT_THE_BOOKS}; save model.state_dict()")
+    return {str(name): tensor for name, tensor in found.items()}
+
+
+def renamed(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The book's tensors by the names of our modules; query, key and value become one.
+
+    Raises:
+        BackboneError: tensors that are missing.
+    """
+    found: dict[str, Tensor] = {}
+    n_layer = 1 + max((int(match[1]) for name in state if (match := BLOCK.match(name))), default=-1)
+    try:
+        found |= {ours: state[theirs] for theirs, ours in PLAIN.items()}
+        _ = state["out_head.weight"]
+        for at in range(n_layer):
+            theirs, ours = f"trf_blocks.{at}.", f"h.{at}."
+            found |= {f"{ours}{b}": state[f"{theirs}{a}"] for a, b in IN_BLOCK.items()}
+            queries = [f"{theirs}att.W_{one}" for one in ("query", "key", "value")]
+            weight = torch.cat([state[f"{name}.weight"] for name in queries])
+            found[f"{ours}attn.c_attn.weight"] = weight
+            biases = [state.get(f"{name}.bias", torch.zeros(len(weight) // 3)) for name in queries]
+            found[f"{ours}attn.c_attn.bias"] = torch.cat(biases)
+    except KeyError as error:
+        raise BackboneError(f"{file} {NOT_THE_BOOKS}: it has no tensor {error.args[0]}") from error
+    if not n_layer:
+        raise BackboneError(f"{file} {NOT_THE_BOOKS}: it has no trf_blocks")
+    return {name: tensor.float() for name, tensor in found.items()}
+
+
+def _shape(tensors: Mapping[str, Tensor], n_head: int | None, file: Path) -> GPTConfig:
+    (vocab_size, n_embd), n_positions = tensors["wte.weight"].shape, tensors["wpe.weight"].shape[0]
+    known = next((one.n_head for one in BACKBONES.values() if one.n_embd == n_embd), n_embd // HEAD_WIDTH)
+    heads = n_head or known
+    if heads < 1 or n_embd % heads:
+        raise SettingsError(
+            f"--heads is {heads}, which does not divide the {n_embd} channels of {file}; give the right one"
+        )
+    n_layer = sum(name.endswith("ln_1.weight") for name in tensors)
+    return GPTConfig(vocab_size, n_positions, n_embd, n_layer, heads, tensors["h.0.mlp.c_fc.weight"].shape[0])
+
+
+def _classifier(
+    config: GPTConfig, tensors: Mapping[str, Tensor], state: Mapping[str, Tensor], described: ClassifierConfig
+) -> Classifier:
+    gpt = GPT(config)
+    try:
+        gpt.load_state_dict(dict(tensors), strict=True)
+    except RuntimeError as error:
+        raise BackboneError(
+            f"{described.backbone}: shapes that do not fit each other ({str(error).splitlines()[-1].strip()})"
+        ) from error
+    classifier = Classifier(gpt, described, seed=0)
+    with torch.no_grad():
+        classifier.head.weight.copy_(state["out_head.weight"].float())
+        classifier.head.bias.copy_(state.get("out_head.bias", torch.zeros(len(described.labels))).float())
+    return classifier.requires_grad_(False).eval()
+
+
+def _write(run_dir: RunDir, classifier: Classifier, tokenizer: Tokenizer, file: Path) -> None:
+    run_dir.clear()
+    save_classifier(run_dir.path, classifier, tokenizer)
+    note = f"imported from {file.name}: nothing is known of its figures; lasttoken evaluate measures them"
+    config = classifier.config
+    run_dir.write_metrics(
+        {
+            "splits": {},
+            "baselines": {},
+            "verdict": None,
+            "warnings": [note],
+            "timing_s": {},
+            "labels": list(config.labels),
+            "multi_label": False,
+        }
+    )

@@ -1,0 +1,52 @@
+"""An export in a repository of a hub, with the run's model card."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from lasttoken.errors import NetworkError, SettingsError
+from lasttoken.export.hf import export_hf
+from lasttoken.fetch.attempts import why
+
+
+def push(run: Path, repository: str, *, private: bool = False, token: str | None = None, check: bool = True) -> str:
+    """Export a run for transformers and upload it; the address of the repository, which is made if need be.
+
+    `token`: of the hub; default: HF_TOKEN, or the one that `hf auth login` has stored. HF_ENDPOINT names another hub.
+
+    Raises:
+        SettingsError: a name that is none, or a run that cannot be exported.
+        NetworkError: no token, no permission, or no answer.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    if repository.count("/") != 1 or not all(repository.split("/")):
+        raise SettingsError(f"{repository!r} is no repository; give owner/name")
+    with tempfile.TemporaryDirectory(prefix="lasttoken-push-") as folder:
+        exported = export_hf(run, Path(folder) / "export", check)
+        api = HfApi(token=token)
+        try:
+            made = api.create_repo(repository, private=private, exist_ok=True)
+            api.upload_folder(folder_path=exported.folder, repo_id=repository, commit_message="Upload a classifier")
+        except HFValidationError as error:
+            raise SettingsError(f"{repository!r} is no repository: {str(error).splitlines()[0]}") from error
+        except LocalTokenNotFoundError as error:
+            raise NetworkError("the hub asks for a token; set HF_TOKEN, or log in with hf auth login") from error
+        except HfHubHTTPError as error:
+            raise NetworkError(_refused(error, repository)) from error
+        except (OSError, RuntimeError) as error:
+            raise NetworkError(f"{repository} could not be pushed: {why(error)}") from error
+    return str(made)
+
+
+def _refused(error: Exception, repository: str) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status == 401:
+        return (
+            "the hub does not accept the token (401); set HF_TOKEN to one that may write, or log in with hf auth login"
+        )
+    if status == 403:
+        return f"the token may not write to {repository} (403); use one with write access, or another owner"
+    return f"{repository} could not be pushed: the hub answered {status or why(error)}"

@@ -1,0 +1,105 @@
+"""The graph for ONNX Runtime: every reading, ragged batches, 8 bits, and the README that is written beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from export.conftest import MakeRun
+from miniature import run_cli
+
+from lasttoken.export import onnx
+from lasttoken.export.onnx import ONNX, QUANTIZED, open_session, run_session
+from lasttoken.predict import Predictor
+
+TEXTS = ("a", "win a prize now", "", "the end <|endoftext|> is not the end", "see you at six, " * 40)
+
+
+@pytest.mark.parametrize("causal_mask", [True, False])
+@pytest.mark.parametrize("read", ["last", "first", "mean", "padded-last"])
+def test_every_reading_gives_our_logits(read: str, causal_mask: bool, make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(read=read, causal_mask=causal_mask, separator="|" if read == "first" else None)
+    answer = run_cli("export", run, "--to", "onnx", "--out", tmp_path / "out", "--json")
+    assert answer.code == 0, answer.err
+    predictor, session = Predictor.load(run, "cpu"), open_session(tmp_path / "out" / ONNX)
+    expected = np.exp(predictor.log_probs(predictor.encode(TEXTS)))
+    together = run_session(session, predictor, TEXTS)[1]
+    np.testing.assert_allclose(together, expected, atol=1e-5)
+    for text, row in zip(TEXTS, expected, strict=True):
+        np.testing.assert_allclose(run_session(session, predictor, (text,))[1][0], row, atol=1e-5)
+
+
+def test_what_stands_beyond_a_text_is_not_read(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(causal_mask=False, read="mean")
+    assert run_cli("export", run, "--to", "onnx", "--out", tmp_path / "out").code == 0
+    session = open_session(tmp_path / "out" / ONNX)
+    ids, lengths = np.array([[5, 6, 7, 0, 0]]), np.array([3])
+    other = np.array([[5, 6, 7, 99, 250]])
+    a, b = (session.run(["logits"], {"token_ids": one, "lengths": lengths})[0] for one in (ids, other))
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{}, {"read": "padded-last"}, {"truncate": "head"}])
+def test_the_readme_s_code_answers_as_we_do(
+    changes: dict[str, Any], make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(**changes)
+    assert run_cli("export", run, "--to", "onnx", "--out", tmp_path / "out").code == 0
+    monkeypatch.chdir(tmp_path / "out")
+    code = re.search(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+    assert code
+    scope: dict[str, Any] = {}
+    exec(code[1], scope)
+    expected = Predictor.load(run, "cpu").predict(list(TEXTS))
+    for row, one in zip(scope["classify"](list(TEXTS)), expected, strict=True):
+        assert dict(zip(scope["facts"]["labels"], row.tolist(), strict=True)) == pytest.approx(one.probs, abs=1e-5)
+
+
+def test_eight_bits_with_their_flips_counted(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(n_embd=64)
+    answer = run_cli("export", run, "--to", "onnx", "--precision", "int8", "--out", tmp_path / "out", "--json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)["int8"]
+    assert found["n"] > 10
+    assert found["largest"] < 0.5
+    assert (
+        f"Of {found['n']} texts one by one, {found['flips']} got another"
+        in (tmp_path / "out" / "README.md").read_text()
+    )
+    assert (tmp_path / "out" / QUANTIZED).stat().st_size < (tmp_path / "out" / ONNX).stat().st_size
+    checked = json.loads(run_cli("verify", run, "--export", tmp_path / "out", "--json").out)
+    by_name = {row["name"]: row for row in checked}
+    assert by_name["out/model.onnx"]["flips"] == 0
+    assert by_name["out/model.onnx"]["largest"] < 1e-5
+    assert by_name["out/model.int8.onnx"]["n"] == by_name["cpu int8"]["n"] == 30
+
+
+def test_weights_beyond_protobuf_s_limit_go_beside(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx, "MOST_IN_ONE_FILE", 1000)
+    answer = run_cli("export", make_run(), "--to", "onnx", "--out", tmp_path / "out")
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "out" / f"{ONNX}.data").is_file()
+
+
+def test_what_is_missing_is_named(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx, "find_spec", lambda name: None)
+    answer = run_cli("export", make_run(), "--to", "onnx", "--out", tmp_path / "out")
+    assert (answer.code, "pip install 'lasttoken[onnx]'" in answer.err) == (2, True)
+
+
+def test_verify_with_an_export_for_transformers(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    assert run_cli("export", run, "--to", "hf", "--out", tmp_path / "hf").code == 0
+    answer = run_cli("verify", run, "--export", tmp_path / "hf")
+    assert answer.code == 0, answer.err
+    (line,) = (line for line in answer.out.splitlines() if line.startswith("hf "))
+    assert line.split()[1:3] == ["30", "0"]
+    (tmp_path / "empty").mkdir()
+    assert "is no folder that `lasttoken export` wrote" in run_cli("verify", run, "--export", tmp_path / "empty").err
+    assert "has no validation split" in run_cli("verify", run, "--split", "validation").err
