@@ -46,6 +46,7 @@ class Split:
 
     source: FeatureSource
     truth: Truth
+    weights: NDArray[np.float32] | None = None  # of each row [N] in the loss; None: all weigh the same
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -201,8 +202,12 @@ class Trainer:
             logits = self.classifier.tail(features, packing)
         if self.classifier.config.multi_label:
             loss = F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype))
-        else:
+        elif split.weights is None:
             loss = F.cross_entropy(logits, truth, self.weights)
+        else:
+            weights = torch.from_numpy(split.weights[rows]).to(self.machine.device)
+            losses = F.cross_entropy(logits, truth, self.weights, reduction="none")
+            loss = (losses * weights).sum() / len(rows)
         value = loss.item()
         if not math.isfinite(value):
             raise DivergedError(

@@ -1,0 +1,262 @@
+"""The classifier as scikit-learn's tools use one: fit, predict, predict_proba, in pipelines, searches, validations.
+
+    LastTokenClassifier(backbone="gpt2").fit(texts, y)      X: a list, array or column of strings; y: labels of any kind
+
+`classes_` are sorted as scikit-learn sorts them, and the columns of `predict_proba` are in their order. The trunk runs
+once for a text in a process, whatever folds and searches ask for: its features stay in memory (`SharedFeatures`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+
+from lasttoken.checkpoint import load_classifier, save_classifier
+from lasttoken.config import Settings, resolve
+from lasttoken.data.files import Examples, from_lists
+from lasttoken.data.splits import Splits, cut_validation
+from lasttoken.errors import DataError
+from lasttoken.judging import settle
+from lasttoken.model.pretrained import load_backbone
+from lasttoken.predict import Predictor, log_probabilities
+from lasttoken.runtime import pick_machine, quicken_cpu
+from lasttoken.training.features import TrunkPass
+from lasttoken.training.loop import Split, Trainer, tail_logits
+from lasttoken.training.prepare import prepare
+from lasttoken.training.shared import SharedFeatures
+
+FEATURES = SharedFeatures()  # of this process
+PARTS = ("config.json", "model.safetensors", "tokenizer.json")
+
+
+class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A fine-tuned GPT as a scikit-learn classifier of texts.
+
+    Parameters are settings of `lasttoken.config.Settings` by the same names; `random_state` is its `seed`.
+
+    Attributes:
+        classes_: [K] the labels, sorted.
+        n_trunk_texts_: texts for which the last `fit` had to run the trunk; the others' features were there.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "pocket",
+        *,
+        train_blocks: str | int = "2",
+        read: str = "last",
+        causal_mask: bool = True,
+        max_length: int | None = None,
+        truncate: str = "tail",
+        epochs: int = 6,
+        batch_size: int = 16,
+        learning_rate: float | None = None,
+        weight_decay: float = 0.1,
+        balance: str = "none",
+        calibrate: bool = True,
+        keep: str = "best",
+        validation_fraction: float = 0.1,
+        random_state: int | np.random.RandomState | None = 123,
+        device: str = "auto",
+        precision: str = "auto",
+        offline: bool = False,
+    ) -> None:
+        self.backbone = backbone
+        self.train_blocks = train_blocks
+        self.read = read
+        self.causal_mask = causal_mask
+        self.max_length = max_length
+        self.truncate = truncate
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.balance = balance
+        self.calibrate = calibrate
+        self.keep = keep
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.device = device
+        self.precision = precision
+        self.offline = offline
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        tags.no_validation = True
+        tags.non_deterministic = self.random_state is None
+        return tags
+
+    # ------------------------------------------------------------------ training
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LastTokenClassifier:  # noqa: N803
+        """Train on texts X [N] and labels y [N]; `sample_weight` [N] weighs rows in the loss.
+
+        A validation split is cut from the rows by `validation_fraction`, without a text on both sides; where there
+        are too few rows of a label for that, the last weights are kept and nothing is calibrated.
+
+        Raises:
+            ValueError: texts that are none, lengths that differ, one class only, weights that are none.
+            LastTokenError: see lasttoken.errors; its mistakes of users are ValueErrors here.
+        """
+        texts = _texts(X)
+        labels, weights = _labels(y, len(texts)), _weights(sample_weight, len(texts))
+        self.classes_, ids = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y has one class, {self.classes_.tolist()}; a classifier needs examples of at least two classes"
+            )
+        seed = self.random_state
+        if not isinstance(seed, int | np.integer):
+            seed = check_random_state(seed).randint(2**31 - 1)
+        settings = self._settings(int(seed))
+        examples = from_lists(texts, [str(label_id) for label_id in ids.tolist()], ids=list(range(len(texts))))
+        train, validation, settings = _parts(examples, settings)
+        self._predictor = self._train(train, validation, settings, weights)
+        return self
+
+    def _settings(self, seed: int) -> Settings:
+        names = {item for item in self.get_params(deep=False) if item not in ("random_state", "offline")}
+        chosen = {name: getattr(self, name) for name in names}
+        return resolve("default", {**chosen, "train_blocks": str(self.train_blocks), "seed": seed, "no_cache": True})
+
+    def _train(
+        self, train: Examples, validation: Examples, settings: Settings, weights: NDArray[np.float32] | None
+    ) -> Predictor:
+        quicken_cpu()
+        backbone = load_backbone(self.backbone, self.offline)
+        settings = settings.with_rate_for(backbone.config.n_embd)
+        machine = pick_machine(settings.device, settings.precision)
+        prepared = prepare(Splits(train, validation, None), backbone, settings, machine, lambda sentence: None)
+        trunk = TrunkPass(prepared.classifier, machine, cache=None, say=lambda sentence: None)
+        features, self.n_trunk_texts_ = {}, 0
+        for name, encoded in prepared.encoded.items():
+            chosen = None if weights is None else weights[[int(at) for at in prepared.splits.named()[name].ids or []]]
+            source = FEATURES.pool(trunk, encoded, name)
+            self.n_trunk_texts_ += FEATURES.n_new
+            features[name] = Split(source, prepared.truth[name], chosen)
+        Trainer(prepared.classifier, features, settings, machine).run()
+        prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
+        settle(prepared, features, settings)
+        self._trunk: TrunkPass | None = trunk
+        return prepared.predictor
+
+    # ------------------------------------------------------------------ answers
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Probabilities [N, K] of texts X [N], columns in the order of `classes_`.
+
+        Raises:
+            NotFittedError: before `fit`.
+            ValueError: something that is no text.
+        """
+        return np.exp(self.predict_log_proba(X))
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Log-probabilities [N, K], as `predict_proba`."""
+        if not hasattr(self, "classes_"):
+            raise NotFittedError("this LastTokenClassifier is not fitted; call fit(texts, y) first")
+        texts = _texts(X)
+        config = self._predictor.classifier.config
+        if not texts:
+            return np.empty((0, len(self.classes_)))
+        found = np.asarray(log_probabilities(self._logits(texts), config), dtype=np.float64)
+        return found[:, [config.labels.index(str(at)) for at in range(len(self.classes_))]]
+
+    def _logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        encoded = self._predictor.encode(texts)
+        if self._trunk is None:
+            return self._predictor.logits(encoded)
+        return tail_logits(
+            self._predictor.classifier, FEATURES.pool(self._trunk, encoded, "texts"), self._predictor.machine
+        )
+
+    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
+        """The most probable class of each text, [N]."""
+        found = self.predict_log_proba(X)
+        return np.asarray(self.classes_[found.argmax(1)]) if len(found) else self.classes_[:0]
+
+    # ------------------------------------------------------------------ pickling
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Parameters, and the classifier as the bytes of its files: no code, and no module of torch."""
+        state = dict(super().__getstate__())
+        predictor, _ = state.pop("_predictor", None), state.pop("_trunk", None)
+        if predictor is not None:
+            with tempfile.TemporaryDirectory(prefix="lasttoken-") as folder:
+                save_classifier(Path(folder), predictor.classifier, predictor.tokenizer)
+                state["_files"] = {name: (Path(folder) / name).read_bytes() for name in PARTS}
+            state["_machine"] = (predictor.machine.device.type, predictor.machine.precision)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        files, machine = state.pop("_files", None), state.pop("_machine", None)
+        super().__setstate__(state)
+        if files is not None:
+            with tempfile.TemporaryDirectory(prefix="lasttoken-") as folder:
+                for name in PARTS:
+                    (Path(folder) / name).write_bytes(files[name])
+                classifier, tokenizer = load_classifier(Path(folder))
+                classifier.load_state_dict(
+                    {name: tensor.clone() for name, tensor in classifier.state_dict().items()}, assign=True
+                )
+            self._predictor, self._trunk = Predictor(classifier, tokenizer, pick_machine(*machine)), None
+
+
+def _texts(X: Any) -> list[str]:  # noqa: N803
+    """Texts as a list.
+
+    Raises:
+        ValueError: not one column of strings.
+    """
+    shape = np.shape(X) if hasattr(X, "shape") else None
+    if isinstance(X, str | bytes) or (shape is not None and len(shape) != 1):
+        found = "one string" if isinstance(X, str | bytes) else f"of shape {shape}"
+        raise ValueError(f"X is {found}; give a list, an array or a column of strings, one for each row")
+    try:
+        return from_lists(X.tolist() if hasattr(X, "tolist") else X).texts
+    except DataError as error:
+        raise ValueError(f"X: {error}") from error
+
+
+def _labels(y: Any, n: int) -> NDArray[Any]:
+    if y is None:
+        raise ValueError("requires y to be passed, but the target y is None")
+    found = np.asarray(y.tolist() if hasattr(y, "tolist") else y)
+    check_classification_targets(found)
+    if found.ndim != 1 or len(found) != n:
+        raise ValueError(f"there are {n} texts, and y is of shape {found.shape}; give one label for each")
+    return found
+
+
+def _weights(sample_weight: Any, n: int) -> NDArray[np.float32] | None:
+    """Weights with a mean of 1, so that the learning rate means the same whatever their scale."""
+    if sample_weight is None:
+        return None
+    found = np.asarray(sample_weight, dtype=np.float64)
+    if found.ndim == 0:
+        found = np.full(n, float(found))
+    if found.shape != (n,) or not np.isfinite(found).all() or found.min() < 0 or not found.any():
+        raise ValueError(f"sample_weight is of shape {found.shape}; give {n} finite numbers of 0 or more, not all 0")
+    return np.asarray(found / found.mean(), dtype=np.float32)
+
+
+def _parts(examples: Examples, settings: Settings) -> tuple[Examples, Examples, Settings]:
+    """Train, validation, and the settings that go with them."""
+    try:
+        train, validation = cut_validation(examples, settings.validation_fraction, settings.seed)
+    except DataError:  # too few rows of a label for two sides
+        return examples, examples, replace(settings, keep="last", calibrate=False)
+    return train, validation, settings
