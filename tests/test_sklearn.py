@@ -1,9 +1,10 @@
 """LastTokenClassifier among scikit-learn's tools: its conventions, its validations, its pickles.
 
-`check_estimator` runs what it has for estimators whose input is text, and `NEED_NO_DATA` the others that feed no matrix.
-Not run, because they feed matrices of numbers or sparse ones: all of `check_classifiers_*`, `check_fit2d_*`,
+`check_estimator` runs what it has for estimators whose input is text; `NEED_NO_DATA` are others that feed no matrix. Not
+run, because they feed matrices of numbers or sparse ones: all of `check_classifiers_*`, `check_fit2d_*`,
 `check_dtype_object`, `check_estimators_dtypes`, `check_estimators_nan_inf`, `check_n_features_in*`,
-`check_f_contiguous_array_estimator` and their like; what they ask for is asked here of texts. `check_sample_weight_equivalence_*` does not hold for a training by batches in a drawn order.
+`check_f_contiguous_array_estimator` and their like; what they ask for is asked here of texts.
+`check_sample_weight_equivalence_*` does not hold for a training by batches in a drawn order.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ TEXTS, LABELS = messages(60)
 NEED_NO_DATA = (
     "check_estimator_cloneable", "check_estimator_tags_renamed", "check_valid_tag_types", "check_estimator_repr",
     "check_no_attributes_set_in_init", "check_parameters_default_constructible", "check_get_params_invariance",
-    "check_set_params", "check_do_not_raise_errors_in_init_or_set_param", "check_mixin_order",
+    "check_set_params", "check_mixin_order",
 )  # fmt: skip
 
 
