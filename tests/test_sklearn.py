@@ -1,6 +1,6 @@
 """LastTokenClassifier among scikit-learn's tools: its conventions, its validations, its pickles.
 
-`check_estimator` runs what it has for estimators whose input is text; `NEED_NO_DATA` are others that feed no matrix. Not
+`check_estimator` runs what it has for estimators whose input is text; `NEED_NO_DATA` are others that feed none. Not
 run, because they feed matrices of numbers or sparse ones: all of `check_classifiers_*`, `check_fit2d_*`,
 `check_dtype_object`, `check_estimators_dtypes`, `check_estimators_nan_inf`, `check_n_features_in*`,
 `check_f_contiguous_array_estimator` and their like; what they ask for is asked here of texts.
