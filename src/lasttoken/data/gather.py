@@ -126,5 +126,6 @@ def counts_in_words(counts: dict[str, int]) -> str:
     'ham 4,825, spam 747'
     """
     if len(counts) > 8:
-        return f"{len(counts)} labels of {min(counts.values()):,} to {max(counts.values()):,} rows"
+        least, most = min(counts.values()), max(counts.values())
+        return f"{len(counts):,} labels of {f'{least:,} to {most:,}' if least != most else f'{least:,}'} rows"
     return ", ".join(f"{label} {n:,}" for label, n in counts.items())
