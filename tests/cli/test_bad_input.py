@@ -400,7 +400,7 @@ PREDICT: list[tuple[list[str], list[str]]] = [
     (["--input", "none.csv"], ["there is no file none.csv"]),
     (["--input", "a.csv", "--output", "."], ["--output . is a folder or a device", "give a file"]),
     (["--input", "a.csv", "--output", os.devnull], ["is a folder or a device"]),
-    (["--input", "a.csv", "--output", "b.parquet"], ["ends in .parquet", "only .csv and .jsonl"]),
+    (["--input", "a.csv", "--output", "b.xlsx"], ["b.xlsx is of a kind that is not written", ".parquet"]),
     (["--input", "a.csv", "--id", "key"], ["no column 'key'", "'text', 'label'"]),
     (["hello", "--device", "cuda"], ["--device cuda", "none here", "use --device auto"]),
 ]
@@ -422,7 +422,9 @@ def test_predict_refuses(
 
 def test_predict_leaves_no_output_when_a_row_is_bad(refuse: Refuse, run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(csv_text("a,b,c"), "utf-8")
-    refuse("predict", run_dir, "--input", "a.csv", "--output", "b.csv", says=["row 31 (line 32)", "3 fields"])
+    refuse(
+        "predict", run_dir, "--input", "a.csv", "--output", "b.csv", "--strict", says=["row 31 (line 32)", "3 fields"]
+    )
 
 
 def test_predict_refuses_a_stdin_in_another_encoding(run_dir: Path) -> None:

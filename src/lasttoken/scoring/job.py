@@ -105,17 +105,36 @@ def score_file(
         done = parts.open(job, restart or not source.path.is_file())  # a pipe gives its rows once
         if done:
             talk.say(f"going on after {sum(one.n_rows for one in done):,} rows that an earlier job has classified")
-        counts = list(done)
-        windows = _windows(table, columns, predictor, bad, source.encoding, strict, skip=len(done))
-        with talk.bar("classifying", _estimate_rows(source.path) or 1) as advance:
-            tell = _Pace(advance, sum(one.n_rows for one in done))
-            for number, window in enumerate(windows, len(done)):
-                answers = classify(predictor, window, top_k)
-                counts.append(parts.write(number, [row.values for row in window.rows], answers, window.bad))
-                tell(len(window.rows))
-        rejects = parts.finish(len(counts), output)
+        try:
+            windows = _windows(table, columns, predictor, bad, source.encoding, strict, skip=len(done))
+            counts = _score(predictor, windows, parts, done, top_k, _estimate_rows(source.path), talk)
+            rejects = parts.finish(len(counts), output)
+        except DataError:
+            parts.remove()  # the input has to change, and then nothing of this is of use
+            raise
     longest = predictor.classifier.config.max_length
     return Outcome(sum(counts, Counts()), longest, sum(one.n_rows for one in done), rejects)
+
+
+def _score(
+    predictor: Predictor,
+    windows: Iterator[Window],
+    parts: Parts,
+    done: list[Counts],
+    top_k: int | None,
+    n_expected: int | None,
+    talk: Talk,
+) -> list[Counts]:
+    """Classify windows and write their parts; the counts of all parts."""
+    counts = list(done)
+    n_done = sum(one.n_rows for one in done)
+    with talk.bar("classifying", n_expected or 1) as advance:
+        tell = _Pace(advance, n_done)
+        for number, window in enumerate(windows, len(done)):
+            answers = classify(predictor, window, top_k)
+            counts.append(parts.write(number, [row.values for row in window.rows], answers, window.bad))
+            tell(len(window.rows))
+    return counts
 
 
 def score_to_stream(
