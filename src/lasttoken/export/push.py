@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import cast
 
 from lasttoken.errors import NetworkError, SettingsError
 from lasttoken.export.hf import export_hf
@@ -22,6 +23,9 @@ def push(run: Path, repository: str, *, private: bool = False, token: str | None
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
+    # The root of the HTTP library's exceptions, which the hub has changed twice, and what a foreign answer raises.
+    roots = cast(tuple[type[Exception], ...], HfHubHTTPError.__bases__)
+    lost: tuple[type[Exception], ...] = (*roots, OSError, RuntimeError, ValueError, LookupError, TypeError)
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise SettingsError(f"{repository!r} is no repository; give owner/name")
     with tempfile.TemporaryDirectory(prefix="lasttoken-push-") as folder:
@@ -36,7 +40,7 @@ def push(run: Path, repository: str, *, private: bool = False, token: str | None
             raise NetworkError("the hub asks for a token; set HF_TOKEN, or log in with hf auth login") from error
         except HfHubHTTPError as error:
             raise NetworkError(_refused(error, repository)) from error
-        except (OSError, RuntimeError) as error:
+        except lost as error:
             raise NetworkError(f"{repository} could not be pushed: {why(error)}") from error
     return str(made)
 
