@@ -134,6 +134,7 @@ def test_info_tells_labels_figures_and_limits(client: TestClient) -> None:
         ("/classify", {"text": "a", "model": "nobody"}, 404, "no such model"),
         ("/classify", {"text": "x\ud800"}, 422, "half a surrogate pair"),
         ("/", {"inputs": {"text": "a"}}, 422, "inputs"),
+        ("/", {"inputs": "a", "parameters": {"function_to_apply": "none"}}, 422, "must be softmax"),
         ("/predict", {"inputs": [["a", "b", "c"]]}, 422, "two that belong together"),
         ("/models/nobody", {"inputs": "a"}, 404, "no such model"),
         ("/v2/models/spam/infer", {"inputs": []}, 422, "there are 0 inputs"),

@@ -206,8 +206,9 @@ def _add_classification(app: FastAPI, server: Server) -> None:
 
     async def task(body: TaskBody, request: Request, served: Served) -> Response:
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-        if body.parameters.function_to_apply not in (None, "none", "softmax", "sigmoid"):
-            raise RefusedError(422, "parameters.function_to_apply must be sigmoid, softmax or none")
+        ours = "sigmoid" if served.predictor.classifier.config.multi_label else "softmax"
+        if body.parameters.function_to_apply not in (None, ours):
+            raise RefusedError(422, f"parameters.function_to_apply must be {ours}, or be left out")
         rows = await server.rows(request, texts, served)
         return JSONResponse([formats.task(row, body.parameters.top_k) for row in rows])
 
