@@ -2,6 +2,7 @@
 
     python benchmarks/scoring.py RUN SMSSpamCollection --rows 100000 --times 1
     python benchmarks/scoring.py RUN SMSSpamCollection --rows 10000 --rows 1000000 --memory
+    python benchmarks/scoring.py RUN SMSSpamCollection --one 100
 
 Rows are the messages of a file again and again, each with its number in front, so that no two are equal. The pipeline
 has the same weights (a run's folder is one that transformers reads; the head's bias has no place there), and the batch
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -120,6 +122,34 @@ def speed(run: Path, data: Path, n: int, times: int, folder: Path) -> None:
     print(f"\nint8 against float32: {flips:,} of {n:,} labels differ ({flips / n:.3%})")
 
 
+def one_text(run: Path, data: Path, n: int) -> None:
+    """Print the median milliseconds of a single text, the three sides in turn in one process."""
+    from peer import pipeline_of
+
+    from lasttoken.predict import Predictor
+    from lasttoken.runtime import quicken_cpu
+
+    quicken_cpu()
+    classify = pipeline_of(run)
+    predictors = {name: Predictor.load(run, "cpu", name) for name in ("float32", "int8")}
+    sides: dict[str, Callable[[str], object]] = {
+        "transformers pipeline": lambda text: classify(text, truncation=True),
+        "lasttoken, float32": lambda text: predictors["float32"].predict([text]),
+        "lasttoken, int8": lambda text: predictors["int8"].predict([text]),
+    }
+    texts = read_examples(data, labelled=False, text=["text"]).texts[: n + 5]
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for text in texts:
+        for name, side in sides.items():
+            started = time.perf_counter()
+            side(text)
+            found[name].append(time.perf_counter() - started)
+    first = median(found["transformers pipeline"][5:])
+    print("| one text | median, ms | times faster |\n|---|---|---|")
+    for name, values in found.items():
+        print(f"| {name} | {1000 * median(values[5:]):.1f} | {first / median(values[5:]):.2f} |")
+
+
 def main() -> None:
     """Speed, or memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -128,10 +158,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, action="append")
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--one", type=int, help="time so many single texts instead, in one process")
     parser.add_argument("--words", type=int, help="with --memory: only the first words of each message, to save time")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if args.memory:
+        if args.one:
+            one_text(args.run, args.data, args.one)
+        elif args.memory:
             memory(args.run, args.data, args.rows or [10_000, 1_000_000], Path(folder), args.words)
         else:
             for n in args.rows or [100_000]:
