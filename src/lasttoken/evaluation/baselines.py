@@ -248,12 +248,7 @@ def _fit_ngrams(
 
     longest = longest_affordable(texts)
     vectorizer = TfidfVectorizer(**options, sublinear_tf=True, max_features=MAX_NGRAMS, dtype=np.float32)
-    try:
-        features = vectorizer.fit_transform(cut_texts(texts, longest))
-    except ValueError as error:
-        if "empty vocabulary" not in str(error):
-            raise
-        raise CannotFitError("the train texts hold nothing that it counts (no words)") from error
+    features = fitted_features(vectorizer, cut_texts(texts, longest))
     linear, trouble = _fit_weights(features, label_ids, seed)
     cut = f"only the first {longest:,} characters of each text were read" if longest else None
     model = _Linear(vectorizer, linear, k, longest, "; ".join(filter(None, (cut, trouble))) or None)
@@ -262,6 +257,20 @@ def _fit_ngrams(
     rival = _fit_machine(replace(model), features, label_ids, seed, validation)
     right, rival_right = (int((one.predict(validation[0]).argmax(1) == validation[1]).sum()) for one in (model, rival))
     return rival if rival_right > right else model
+
+
+def fitted_features(vectorizer: Any, texts: Sequence[str]) -> Any:
+    """What a vectorizer, fitted to these texts, makes of them.
+
+    Raises:
+        CannotFitError: there is nothing in them that it counts.
+    """
+    try:
+        return vectorizer.fit_transform(texts)
+    except ValueError as error:
+        if "empty vocabulary" not in str(error):
+            raise
+        raise CannotFitError("the train texts hold nothing that it counts (no words)") from error
 
 
 def _fit_machine(

@@ -28,6 +28,7 @@ from lasttoken.evaluation.baselines import (
     Lengths,
     baselines_of,
     cut_texts,
+    fitted_features,
     longest_affordable,
     settled,
 )
@@ -85,12 +86,7 @@ def _fit(name: str, texts: Sequence[str], targets: Bools, seed: int) -> tuple[An
         return lambda some: np.tile(shares, (len(some), 1)), None
     longest = longest_affordable(texts) if name in VECTORIZERS else None
     vectorizer = _vectorizer(name)
-    try:
-        features = vectorizer.fit_transform(cut_texts(texts, longest))
-    except ValueError as error:
-        if "empty vocabulary" not in str(error):
-            raise
-        raise CannotFitError("the train texts hold nothing that it counts (no words)") from error
+    features = fitted_features(vectorizer, cut_texts(texts, longest))
     models, unsettled = [], 0
     for target in targets.T:
         model, trouble = _fit_one(features, target, targets.shape[1], seed)
