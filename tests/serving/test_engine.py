@@ -49,7 +49,7 @@ def held(engine: Engine) -> Iterator[threading.Event]:
         release.wait(20)
         return real(jobs)
 
-    engine._compute = compute  # type: ignore[method-assign]
+    engine._compute = compute  # type: ignore[method-assign, assignment]
     try:
         yield release
     finally:
@@ -175,3 +175,32 @@ def test_waiting_for_company_is_short(groups: list[Group]) -> None:
             return time.monotonic() - started
 
     assert asyncio.run(scenario()) < 5
+
+
+def test_a_long_request_is_computed_in_pieces_and_others_go_between(groups: list[Group], predictor: Predictor) -> None:
+    sizes: list[int] = []
+    order: list[str] = []
+
+    async def ask(engine: Engine, name: str, texts: list[str]) -> Any:
+        found = await engine.classify(texts, ["spam"], 20)
+        order.append(name)
+        return found
+
+    async def scenario() -> list[Any]:
+        async with running(
+            groups, max_queue=1000, characters=200, on_batch=lambda n, tokens, seconds: sizes.append(n)
+        ) as engine:
+            with held(engine) as release:
+                long = asyncio.create_task(ask(engine, "long", TEXTS * 3))
+                await asyncio.sleep(0.05)
+                short = asyncio.create_task(ask(engine, "short", TEXTS[:1]))
+                await asyncio.sleep(0.05)
+                release.set()
+                return list(await asyncio.gather(long, short))
+
+    long, _ = asyncio.run(scenario())
+    assert order == ["short", "long"]
+    assert len(sizes) > 10
+    assert sum(sizes) == len(TEXTS) * 3 + 1
+    expected = [list(one.probs.values()) for one in predictor.predict(TEXTS * 3)]
+    np.testing.assert_allclose(np.exp(long["spam"].log_probs), expected, atol=1e-5)

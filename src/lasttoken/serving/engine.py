@@ -58,7 +58,10 @@ Answers = dict[str, Answer]  # by the model's name
 
 @dataclass(eq=False)
 class Job:
-    """Texts of one request, or work that needs the models for itself; what becomes of it goes to `future`."""
+    """Texts of one request, or work that needs the models for itself; what becomes of it goes to `future`.
+
+    A long job is computed in pieces, its rest waiting behind the others: `start` is the first text that is not taken.
+    """
 
     texts: Sequence[str]
     models: frozenset[str]
@@ -66,10 +69,42 @@ class Job:
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     work: Callable[[], Any] | None = None
-    size: int = field(init=False)  # characters, at least one a text
+    start: int = 0
+    found: list[Answers] = field(default_factory=list)  # of the pieces that are done
 
-    def __post_init__(self) -> None:
-        self.size = sum(len(text) + 1 for text in self.texts) or 1
+    @property
+    def n_left(self) -> int:
+        """Texts that are not taken yet."""
+        return len(self.texts) - self.start
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for it."""
+        return not self.future.done() and self.deadline >= time.monotonic()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Texts `start` to `end` of a job."""
+
+    job: Job
+    start: int
+    end: int
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """The texts."""
+        return self.job.texts[self.start : self.end]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the job is done with it."""
+        return self.end == len(self.job.texts)
+
+
+def size_of(texts: Sequence[str]) -> int:
+    """How heavy texts are: their characters, and one for each text."""
+    return sum(len(text) + 1 for text in texts)
 
 
 @dataclass
@@ -138,7 +173,7 @@ class Engine:
             if self._closing:
                 raise ClosedError
             if self._n_waiting and self._n_waiting + len(job.texts) > self._max_queue:
-                waiting = sum(one.size for one in self._queue)
+                waiting = self._characters()
                 raise BusyError(max(1, round(waiting / self._rate)))
             self._queue.append(job)
             self._n_waiting += len(job.texts)
@@ -161,17 +196,17 @@ class Engine:
     # ------------------------------------------------------------------ in the thread
 
     def _run(self) -> None:
-        while (jobs := self._take()) is not None:
-            if not jobs:
+        while (pieces := self._take()) is not None:
+            if not pieces:
                 continue
             try:
-                results = self._compute(jobs)
+                results = self._compute(pieces)
             except Exception as error:
-                results = [(job, error) for job in jobs]
+                results = [(piece.job, error) for piece in pieces]
             _deliver(results)
 
-    def _take(self) -> list[Job] | None:
-        """The jobs of the next batch; None: closed, and nothing waits."""
+    def _take(self) -> list[Piece] | None:
+        """The pieces of the next batch; None: closed, and nothing waits."""
         with self._change:
             while not self._queue:
                 if self._closing:
@@ -179,33 +214,49 @@ class Engine:
                 self._change.wait()
             if self._company and not self._closing and self._characters() < self._batch_characters:
                 self._change.wait_for(lambda: self._characters() >= self._batch_characters, WAIT_S)
-            taken: list[Job] = []
-            size = 0
-            while self._queue and (not taken or size + self._queue[0].size <= self._batch_characters):
-                if taken and (self._queue[0].work or taken[0].work):
+            taken: list[Piece] = []
+            room = self._batch_characters
+            while self._queue and (room > 0 or not taken):
+                job = self._queue[0]
+                if taken and (job.work or taken[0].job.work):
                     break
-                job = self._queue.popleft()
-                self._n_waiting -= len(job.texts)
-                if job.future.cancelled() or job.deadline < time.monotonic():
-                    continue  # nobody waits for it any more
-                taken.append(job)
-                size += job.size
+                self._queue.popleft()
+                if not job.is_wanted:
+                    self._n_waiting -= job.n_left
+                    continue
+                piece = self._cut(job, room)
+                taken.append(piece)
+                room -= size_of(piece.texts)
+                if not piece.is_last:
+                    self._queue.append(job)
+                    break
         self._company = len(taken) > 1
         self.observed.on_queue(self._n_waiting)
         return taken
 
-    def _characters(self) -> int:
-        return sum(job.size for job in self._queue)
+    def _cut(self, job: Job, room: int) -> Piece:
+        """The next texts of a job, as many as there is room for, and one at least."""
+        start, end = job.start, job.start + 1
+        room -= len(job.texts[start]) + 1
+        while end < len(job.texts) and room >= (size := len(job.texts[end]) + 1):
+            room, end = room - size, end + 1
+        job.start = end
+        self._n_waiting -= end - start
+        return Piece(job, start, end)
 
-    def _compute(self, jobs: list[Job]) -> list[tuple[Job, Any]]:
-        if jobs[0].work:
-            return [(jobs[0], jobs[0].work())]
+    def _characters(self) -> int:
+        return sum(size_of(job.texts[job.start :]) for job in self._queue)
+
+    def _compute(self, pieces: list[Piece]) -> list[tuple[Job, Any]]:
+        """What becomes of the jobs that are done with these pieces."""
+        if pieces[0].job.work:
+            return [(pieces[0].job, pieces[0].job.work())]
         started = time.perf_counter()
-        texts = [text for job in jobs for text in job.texts]
+        texts = [text for piece in pieces for text in piece.texts]
         found: Answers = {}
         n_tokens = 0
         for group in self.groups:
-            names = {one.name for one in group.members} & {name for job in jobs for name in job.models}
+            names = {one.name for one in group.members} & {name for piece in pieces for name in piece.job.models}
             if not names:
                 continue
             encoded = group.encode(texts)
@@ -213,30 +264,41 @@ class Engine:
             for name, log_probs in group.log_probs(encoded, names).items():
                 found[name] = Answer(log_probs, encoded.lengths, encoded.cut)
         seconds = time.perf_counter() - started
-        rate = sum(job.size for job in jobs) / max(seconds, 1e-9)
-        self._rate = RATE_MEMORY * self._rate + (1 - RATE_MEMORY) * rate
+        self._rate = RATE_MEMORY * self._rate + (1 - RATE_MEMORY) * size_of(texts) / max(seconds, 1e-9)
         self.observed.on_batch(len(texts), n_tokens, seconds)
-        return _dealt(jobs, found)
+        return _dealt(pieces, found)
 
 
-def _dealt(jobs: Sequence[Job], found: Answers) -> list[tuple[Job, Answers]]:
-    """Each job's part of what was found for all texts end to end."""
-    dealt, start = [], 0
-    for job in jobs:
-        end = start + len(job.texts)
-        part = slice(start, end)
-        dealt.append(
-            (
-                job,
-                {
-                    name: Answer(answer.log_probs[part], answer.n_tokens[part], answer.cut[part])
-                    for name, answer in found.items()
-                    if name in job.models
-                },
-            )
+def _dealt(pieces: Sequence[Piece], found: Answers) -> list[tuple[Job, Answers]]:
+    """Give each job its part of what was found for all texts end to end; the jobs that are done with it."""
+    done, at = [], 0
+    for piece in pieces:
+        part = slice(at, at + len(piece.texts))
+        at = part.stop
+        piece.job.found.append(
+            {
+                name: Answer(answer.log_probs[part], answer.n_tokens[part], answer.cut[part])
+                for name, answer in found.items()
+                if name in piece.job.models
+            }
         )
-        start = end
-    return dealt
+        if piece.is_last:
+            done.append((piece.job, _joined(piece.job.found)))
+    return done
+
+
+def _joined(parts: Sequence[Answers]) -> Answers:
+    """The answers to a job's pieces, end to end."""
+    if len(parts) == 1:
+        return parts[0]
+    return {
+        name: Answer(
+            np.concatenate([part[name].log_probs for part in parts]),
+            np.concatenate([part[name].n_tokens for part in parts]),
+            np.concatenate([part[name].cut for part in parts]),
+        )
+        for name in parts[0]
+    }
 
 
 def _deliver(results: Sequence[tuple[Job, Any]]) -> None:
