@@ -28,6 +28,7 @@ from lasttoken.serving.metrics import CONTENT_TYPE, ServerMetrics
 from lasttoken.serving.models import Served
 
 EVERY = "*"  # all models
+WATCHED_AFTER_S = 0.25  # a quicker answer needs nobody to look whether the client is still there
 MAX_EXPLAINED = 5_000  # characters; an explanation takes hundreds of times as long as an answer
 FILES = {
     "index.html": "text/html; charset=utf-8",
@@ -105,6 +106,8 @@ class Server:
 async def _while_connected(request: Request, work: Awaitable[Any]) -> Any:
     """Do the work, unless the client goes away meanwhile: then the engine need not."""
     task = asyncio.ensure_future(work)
+    if (await asyncio.wait((task,), timeout=WATCHED_AFTER_S))[0]:
+        return task.result()
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
