@@ -28,9 +28,9 @@ def groups(runs: list[Path]) -> list[Group]:
 
 @asynccontextmanager
 async def running(
-    groups: list[Group], max_queue: int = 100, characters: int = 2000, **seen: Any
+    groups: list[Group], max_queue: int = 100, characters: int = 2000, n_threads: int = 1, **seen: Any
 ) -> AsyncIterator[Engine]:
-    engine = Engine(groups, max_queue, characters, Observed(**seen))
+    engine = Engine(groups, max_queue, characters, Observed(**seen), n_threads)
     await asyncio.to_thread(engine.start)
     try:
         yield engine
@@ -204,3 +204,14 @@ def test_a_long_request_is_computed_in_pieces_and_others_go_between(groups: list
     assert sum(sizes) == len(TEXTS) * 3 + 1
     expected = [list(one.probs.values()) for one in predictor.predict(TEXTS * 3)]
     np.testing.assert_allclose(np.exp(long["spam"].log_probs), expected, atol=1e-5)
+
+
+def test_two_threads_answer_in_the_texts_order(groups: list[Group], predictor: Predictor) -> None:
+    async def scenario() -> list[Any]:
+        async with running(groups, max_queue=1000, characters=150, n_threads=2) as engine:
+            return list(await asyncio.gather(*(engine.classify(TEXTS[at:] * 2, ["spam"], 20) for at in range(10))))
+
+    found = asyncio.run(scenario())
+    for at, answer in enumerate(found):
+        expected = [list(one.probs.values()) for one in predictor.predict(TEXTS[at:] * 2)]
+        np.testing.assert_allclose(np.exp(answer["spam"].log_probs), expected, atol=1e-5)

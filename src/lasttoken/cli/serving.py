@@ -15,8 +15,9 @@ from lasttoken.errors import SettingsError
 
 TOKEN_VARIABLE = "LASTTOKEN_TOKEN"
 CHARACTERS_PER_TOKEN = 4  # of English, about: what a batch of tokens may hold in characters
-TOKENS_OF_A_BATCH = {"cpu": 2048, "cuda": 16_384, "mps": 4096}
+TOKENS_OF_A_BATCH = {"cpu": 512, "cuda": 16_384, "mps": 4096}
 DRAIN_S = 30
+THREADS = 2  # that compute, on the CPU
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
@@ -78,6 +79,7 @@ def serve(
         max_queue,
         (batch_tokens or TOKENS_OF_A_BATCH[kind]) * CHARACTERS_PER_TOKEN,
         Observed(metrics.on_batch, metrics.queue.set),
+        THREADS if kind == "cpu" and (os.cpu_count() or 1) >= THREADS else 1,
     )
     limits = Limits(max_body, max_texts, max_characters, deadline)
     hosts = [*LOOPBACK, *(allow_host or [])] if _is_loopback(host) or allow_host else None

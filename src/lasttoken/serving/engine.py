@@ -1,11 +1,13 @@
-"""One owner of the models: requests wait in a bounded queue and are joined into batches by the thread that computes.
+"""One owner of the models: requests wait in a bounded queue and are joined into batches by the threads that compute.
 
     request ─► Job ─► queue ─┐ bounded: full ─► Busy, try again in n seconds
     request ─► Job ─► queue ─┤ cancelled or late ─► dropped unread
                              └─► thread: all that is there, up to a batch ─► trunk once ─► tails ─► answers
 
 While a batch is computed the next one gathers, so waiting for company is needed only between two quick batches. What a
-text is batched with does not change its answer (see predict.py).
+text is batched with does not change its answer (see predict.py). On the CPU two threads compute a batch each, on half
+the cores: two batches side by side lose less to waiting than one that is spread over all, and the event loop always
+needs a piece of some core (benchmarks/2026-11-25-serving.md).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lasttoken.serving.models import Group, Served
@@ -70,7 +73,8 @@ class Job:
     future: asyncio.Future[Any]
     work: Callable[[], Any] | None = None
     start: int = 0
-    found: list[Answers] = field(default_factory=list)  # of the pieces that are done
+    n_done: int = 0  # texts that are computed
+    found: dict[int, Answers] = field(default_factory=dict)  # of the pieces that are done, by their start
 
     @property
     def n_left(self) -> int:
@@ -119,9 +123,17 @@ class Engine:
     """The models, their queue and their thread."""
 
     def __init__(
-        self, groups: Sequence[Group], max_queue: int, batch_characters: int, observed: Observed | None = None
+        self,
+        groups: Sequence[Group],
+        max_queue: int,
+        batch_characters: int,
+        observed: Observed | None = None,
+        n_threads: int = 1,
     ) -> None:
-        """`max_queue`: texts that may wait. `batch_characters`: of the texts that are computed together."""
+        """`max_queue`: texts that may wait. `batch_characters`: of the texts that are computed together.
+
+        `n_threads`: that compute; each has its share of the cores.
+        """
         self.groups = tuple(groups)
         self.models: dict[str, Served] = {one.name: one for group in groups for one in group.members}
         self.observed = observed or Observed()
@@ -132,7 +144,8 @@ class Engine:
         self._company = False  # whether the last batch joined several requests
         self._closing = False
         self._change = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+        self._cores = max(1, torch.get_num_threads() // n_threads)
+        self._threads = [threading.Thread(target=self._run, name="models", daemon=True) for _ in range(n_threads)]
 
     # ------------------------------------------------------------------ for the event loop
 
@@ -141,7 +154,8 @@ class Engine:
         for group in self.groups:
             for texts in (["a"], ["Warm up with a text of some length, please."] * 8):
                 group.log_probs(group.encode(texts), {one.name for one in group.members})
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     async def classify(self, texts: Sequence[str], models: Sequence[str], deadline_s: float) -> Answers:
         """The answers of some models to some texts.
@@ -183,19 +197,21 @@ class Engine:
     @property
     def is_ready(self) -> bool:
         """Warm, and taking requests."""
-        return self._thread.is_alive() and not self._closing
+        return all(thread.is_alive() for thread in self._threads) and not self._closing
 
     def close(self, wait_s: float = 30.0) -> None:
         """Take no more requests, answer those that wait, and end the thread."""
         with self._change:
             self._closing = True
-            self._change.notify()
-        if self._thread.is_alive():
-            self._thread.join(wait_s)
+            self._change.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(wait_s)
 
-    # ------------------------------------------------------------------ in the thread
+    # ------------------------------------------------------------------ in the threads
 
     def _run(self) -> None:
+        torch.set_num_threads(self._cores)  # of this thread
         while (pieces := self._take()) is not None:
             if not pieces:
                 continue
@@ -229,6 +245,7 @@ class Engine:
                 room -= size_of(piece.texts)
                 if not piece.is_last:
                     self._queue.append(job)
+                    self._change.notify()
                     break
         self._company = len(taken) > 1
         self.observed.on_queue(self._n_waiting)
@@ -266,24 +283,24 @@ class Engine:
         seconds = time.perf_counter() - started
         self._rate = RATE_MEMORY * self._rate + (1 - RATE_MEMORY) * size_of(texts) / max(seconds, 1e-9)
         self.observed.on_batch(len(texts), n_tokens, seconds)
-        return _dealt(pieces, found)
+        with self._change:
+            return _dealt(pieces, found)
 
 
 def _dealt(pieces: Sequence[Piece], found: Answers) -> list[tuple[Job, Answers]]:
     """Give each job its part of what was found for all texts end to end; the jobs that are done with it."""
     done, at = [], 0
     for piece in pieces:
-        part = slice(at, at + len(piece.texts))
+        job, part = piece.job, slice(at, at + len(piece.texts))
         at = part.stop
-        piece.job.found.append(
-            {
-                name: Answer(answer.log_probs[part], answer.n_tokens[part], answer.cut[part])
-                for name, answer in found.items()
-                if name in piece.job.models
-            }
-        )
-        if piece.is_last:
-            done.append((piece.job, _joined(piece.job.found)))
+        job.n_done += len(piece.texts)
+        job.found[piece.start] = {
+            name: Answer(answer.log_probs[part], answer.n_tokens[part], answer.cut[part])
+            for name, answer in found.items()
+            if name in job.models
+        }
+        if job.n_done == len(job.texts):
+            done.append((job, _joined([job.found[start] for start in sorted(job.found)])))
     return done
 
 
