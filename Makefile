@@ -26,7 +26,7 @@ format: .venv/installed-check
 	$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) --editable .
+	$(PIP) --editable '.[serve]'
 	touch $@
 
 .venv/installed-test: .venv/installed
