@@ -37,7 +37,7 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", help="Another name that clients may call the server by.")
     ] = None,
-    max_queue: Annotated[int, typer.Option("--max-queue", help="Texts that may wait; more are answered 429.")] = 4096,
+    max_queue: Annotated[int, typer.Option("--max-queue", help="Texts that may wait; more are answered 429.")] = 2048,
     max_texts: Annotated[int, typer.Option("--max-texts", help="Texts in a request.")] = 1000,
     max_characters: Annotated[int, typer.Option("--max-characters", help="Characters of a text.")] = 100_000,
     max_body: Annotated[int, typer.Option("--max-body", help="Bytes of a request's body.")] = 4_000_000,
