@@ -51,6 +51,8 @@ class Sent:
     content: bytes
 
 
+LONGEST = 3_000_000  # bytes of a body that is made longer
+
 Send = Callable[[Sent], int]  # the answer's status
 
 
@@ -81,7 +83,10 @@ def _examples(schema: Schema) -> list[tuple[str, Any]]:
 def _changed(value: Any, draw: random.Random) -> Any:
     """The value with one place in it changed."""
     if draw.random() < 0.3 or not value or not isinstance(value, dict | list):
-        return copy.deepcopy(draw.choice(LEAVES)) if draw.random() < 0.8 else [value] * draw.choice((1, 2, 1001))
+        many = draw.choice((1, 2, 1001))
+        if draw.random() < 0.8 or len(json.dumps(value)) * many > LONGEST:
+            return copy.deepcopy(draw.choice(LEAVES))
+        return [value] * many
     if isinstance(value, list):
         at = draw.randrange(len(value))
         return [*value[:at], _changed(value[at], draw), *value[at + 1 :]]
@@ -94,7 +99,8 @@ def _changed(value: Any, draw: random.Random) -> Any:
 def _cut(content: bytes, draw: random.Random) -> bytes:
     """Some bytes taken out, and others put there."""
     at, end = sorted(draw.randrange(len(content) + 1) for _ in range(2))
-    put = draw.choice([b"", b"\xff", b"[" * 3000, b'"', b"\xed\xa0\x80", draw.randbytes(8), content])
+    again = content if len(content) < LONGEST else b""
+    put = draw.choice([b"", b"\xff", b"[" * 3000, b'"', b"\xed\xa0\x80", draw.randbytes(8), again])
     return content[:at] + put + content[min(end, at + 8) :]
 
 
