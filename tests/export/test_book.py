@@ -141,6 +141,11 @@ def test_what_is_no_such_file(
     assert not (tmp_path / "opened").exists()
 
 
+def test_files_of_older_torches(tokenizer: Path, tmp_path: Path) -> None:
+    torch.save(book_state(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert bring_in(tmp_path / "old.pth", tmp_path / "run", tokenizer).code == 0
+
+
 def test_torn_plain_and_missing_files(tokenizer: Path, tmp_path: Path) -> None:
     torch.save(book_state(), tmp_path / "whole.pth")
     content = (tmp_path / "whole.pth").read_bytes()

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,8 +111,15 @@ def read_state(file: Path) -> dict[str, Tensor]:
     """
     if not file.is_file():
         raise BackboneError(f"there is no file {file}; give what torch.save(model.state_dict(), …) wrote")
+    is_zip = zipfile.is_zipfile(file)  # else as torch wrote them before version 1.6, which cannot be mapped
+    if not is_zip and not _starts_as_pickle(file):
+        raise BackboneError(
+            f"{file} is no file that torch.save wrote; give what torch.save(model.state_dict(), …) wrote"
+        )
     try:
-        found: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about how old the file is
+            found: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise BackboneError(
             f"{file} holds more than tensors, which is not opened, for it could run code; save "
@@ -121,6 +130,11 @@ def read_state(file: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise BackboneError(f"{file} {NOT_THE_BOOKS}; save model.state_dict()")
     return {str(name): tensor for name, tensor in found.items()}
+
+
+def _starts_as_pickle(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(1) == b"\x80"
 
 
 def renamed(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
