@@ -91,8 +91,9 @@ def test_one_row_alone_and_batches_of_rows() -> None:
 
 
 def test_few_numbers_of_rows_are_ever_computed() -> None:
-    assert all(n <= round_up(n) <= 1.125 * n + 16 for n in range(1, 5000))
+    assert all(n <= round_up(n) <= min(1.125 * n + 16, 2 * n) for n in range(1, 5000))
     assert len({round_up(n) for n in range(257, 1025)}) == 16
+    assert len({round_up(n) for n in range(1, 17)}) == 5
 
 
 # ---------------------------------------------------------------------- 8 bits

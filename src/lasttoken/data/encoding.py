@@ -84,20 +84,31 @@ def encode_texts(
 def batches_by_length(lengths: NDArray[np.int64], token_budget: int) -> list[NDArray[np.int64]]:
     """Rows sorted by length, longest first, in batches of at most `token_budget` tokens (one row at least).
 
+    The batches hold about as many tokens each: a small one at the end would be of another shape every time, and every
+    shape costs memory (model/linear.py).
+
     >>> [batch.tolist() for batch in batches_by_length(np.array([3, 9, 2, 4]), 7)]
-    [[1], [3, 0], [2]]
+    [[1], [3], [0, 2]]
     """
     order = np.argsort(-lengths, kind="stable")
     batches, start, used = [], 0, 0
+    left = int(lengths.sum())  # tokens not in a finished batch
+    share = _even_share(left, token_budget)
     for place, row in enumerate(order):
         length = int(lengths[row])
-        if used and used + length > token_budget:
+        if used and (used + length > token_budget or used + length / 2 > share):
             batches.append(order[start:place])
-            start, used = place, 0
+            left -= used
+            start, used, share = place, 0, _even_share(left, token_budget)
         used += length
     if used:
         batches.append(order[start:])
     return batches
+
+
+def _even_share(n_tokens: int, token_budget: int) -> float:
+    """Tokens of each batch if the fewest batches shared them evenly."""
+    return n_tokens / max(-(-n_tokens // token_budget), 1)
 
 
 def tokens_per_character(encoded: Encoded, texts: Iterable[str]) -> float:

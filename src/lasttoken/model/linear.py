@@ -5,8 +5,8 @@ torch.nn.Linear hands float32 products on x86 CPUs to MKL, which on AMD's runs a
 operators that torch.compile emits, and here through the same ones. Where they are missing, or for any other device or
 number format, everything falls back to torch.nn.functional.linear, with the same result to rounding.
 
-oneDNN makes, and keeps, a program for every shape it meets, of 1.4 MB each where the weights are GPT-2's: with packed
-texts every number of rows would be one more. So rows are filled up with zeros to a few round numbers.
+oneDNN makes, and keeps, programs of about 1.1 MB for every shape it meets: with packed texts every number of rows
+would be one more. So rows are filled up with zeros to a few round numbers.
 
 int8: y = (q_x - 128) · q_wᵀ · s_x · s_w + b, where s_x is one scale for each token and s_w one for each output:
 
@@ -63,13 +63,14 @@ def _int8(x: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
 
 
 def round_up(n: int) -> int:
-    """The number of rows that n rows are filled up to: at most eight numbers in each doubling, all n up to 16.
+    """The number of rows that n rows are filled up to: at most eight numbers in each doubling, up to 16 only one.
 
-    >>> [round_up(n) for n in (7, 17, 200, 500, 513)]
-    [7, 32, 208, 512, 576]
+    >>> [round_up(n) for n in (1, 7, 17, 200, 500, 513)]
+    [1, 8, 32, 208, 512, 576]
     """
-    grain = max(16, 2 ** (n - 1).bit_length() // 16)
-    return n if n <= 16 else -(-n // grain) * grain
+    doubled: int = 2 ** (n - 1).bit_length()
+    grain = max(16, doubled // 16)
+    return doubled if n <= 16 else -(-n // grain) * grain
 
 
 def fill_rows(x: Tensor) -> Tensor:
