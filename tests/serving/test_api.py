@@ -44,6 +44,7 @@ def test_the_hugging_face_task(client: TestClient, predictor: Predictor) -> None
         assert [row["label"] for row in found] == sorted(one.probs, key=lambda label: -one.probs[label])
         assert found[0]["score"] == pytest.approx(one.score, abs=1e-5)
     assert len(client.post("/", json={"inputs": TEXTS}).json()) == 12
+    assert client.post("/", json={"inputs": TEXTS[0], "parameters": None}).status_code == 200
     assert len(client.post("/", json={"inputs": TEXTS[0], "parameters": {"top_k": 1}}).json()[0]) == 1
 
 
@@ -163,12 +164,32 @@ def test_what_is_refused(client: TestClient, path: str, body: Any, status: int, 
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b'"a"', b"\xff\xfe", b'{"text": "a"', b"1e999", b"[" * 5000]
+    ("content", "words"),
+    [
+        (b"", "body: field required"),
+        (b"{", "not JSON; reading stopped at character 1"),
+        (b"[]", "valid dictionary"),
+        (b"null", "valid dictionary"),
+        (b'"a"', "valid dictionary"),
+        (b"\xff\xfe", "reading stopped at character 0"),
+        (b'{"text": "\xff"}', "not JSON in UTF-8"),
+        (b'{"text": "a"', "reading stopped at character 12"),
+        (b"1e999", "valid dictionary"),
+        (b"[" * 5000, "nested too deeply"),
+    ],
 )
-def test_bodies_that_are_no_json_object(client: TestClient, content: bytes) -> None:
+def test_bodies_that_are_no_json_object(client: TestClient, content: bytes, words: str) -> None:
     answer = client.post("/classify", content=content, headers={"content-type": "application/json"})
     assert answer.status_code in (400, 422)
     assert set(answer.json()) == {"error", "error_type"}
+    assert words in answer.json()["error"]
+
+
+def test_a_body_without_its_content_type_is_told_so(client: TestClient) -> None:
+    for kind in ({}, {"content-type": "application/x-www-form-urlencoded"}):
+        answer = client.post("/classify", content=b'{"text": "a"}', headers=kind)
+        assert answer.status_code == 422
+        assert "Content-Type: application/json" in answer.json()["error"]
 
 
 def test_a_body_that_is_too_long_is_cut_off(client: TestClient) -> None:

@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 
 from lasttoken.explain import explain
 from lasttoken.serving import formats
-from lasttoken.serving.bodies import ClassifyBody, ExplainBody, InferBody, PredictBody, TaskBody
+from lasttoken.serving.bodies import ClassifyBody, ExplainBody, InferBody, Parameters, PredictBody, TaskBody
 from lasttoken.serving.engine import Answer, BusyError, ClosedError, Engine, LateError
 from lasttoken.serving.guard import Limits, kind_of
 from lasttoken.serving.metrics import CONTENT_TYPE, ServerMetrics
@@ -172,11 +172,17 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # of FastAPI's own, this is the only one
+            return _refuse(400, "the body is not JSON in UTF-8, or is nested too deeply")
         return _refuse(error.status_code, str(error.detail).lower(), dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return _refuse(422, f"the body is not JSON; reading stopped at character {first['loc'][-1]}")
+        if first["loc"] == ("body",) and "json" not in request.headers.get("content-type", ""):
+            return _refuse(422, "send the body as JSON, with the header Content-Type: application/json")
         where = ".".join(str(part) for part in first["loc"][:6])
         return _refuse(422, f"{where}: {str(first['msg']).lower()}")
 
@@ -210,10 +216,11 @@ def _add_classification(app: FastAPI, server: Server) -> None:
     async def task(body: TaskBody, request: Request, served: Served) -> Response:
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         ours = "sigmoid" if served.predictor.classifier.config.multi_label else "softmax"
-        if body.parameters.function_to_apply not in (None, ours):
+        parameters = body.parameters or Parameters(top_k=None)
+        if parameters.function_to_apply not in (None, ours):
             raise RefusedError(422, f"parameters.function_to_apply must be {ours}, or be left out")
         rows = await server.rows(request, texts, served)
-        return JSONResponse([formats.task(row, body.parameters.top_k) for row in rows])
+        return JSONResponse([formats.task(row, parameters.top_k) for row in rows])
 
     @app.post("/", summary="The Hugging Face text-classification task")
     async def root_task(body: TaskBody, request: Request) -> Response:

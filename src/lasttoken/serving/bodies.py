@@ -54,7 +54,7 @@ class TaskBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [{"inputs": "You won $1000!"}]})
     inputs: Text | list[Text]
-    parameters: Parameters = Parameters(top_k=None)
+    parameters: Parameters | None = None
 
 
 class PredictBody(BaseModel):
