@@ -222,6 +222,9 @@ def test_a_text_that_is_missing_is_answered_not_dropped(run_dir: Path, tmp_path:
     (tmp_path / "a.jsonl").write_text('{"text": null, "n": 1}\n{"text": "hi", "n": 2}\n', "utf-8")
     found = predict_json(run_dir, "--input", tmp_path / "a.jsonl")
     assert [(row["text"], row["n"]) for row in found] == [(None, 1), ("hi", 2)]
+    for target in ([], ["--output", tmp_path / "out.csv"]):
+        answer = run_cli("predict", run_dir, "--input", tmp_path / "a.jsonl", *target)
+        assert "1 rows have no text" in answer.err
 
 
 def test_cut_rows_are_flagged_and_counted(run_dir: Path, tmp_path: Path) -> None:

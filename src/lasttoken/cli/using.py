@@ -183,6 +183,8 @@ def _predict_file(
     counts = done.counts
     if done.rejects:
         talk.say(f"{counts.n_rejected:,} rows could not be read; they and the reasons are in {done.rejects}")
+    if counts.n_empty:
+        talk.say(f"{counts.n_empty:,} rows have no text; they got the answer for an empty one, which says nothing")
     cut = f", {counts.n_cut:,} of them cut to {done.max_length} tokens" if counts.n_cut else ""
     talk.say(f"{counts.n_rows:,} rows classified{cut}")
 

@@ -58,6 +58,12 @@ class Window:
     rows: list[Row]
     encoded: Encoded
     bad: list[BadRow]
+    n_empty: int  # rows whose text has no character to read
+
+    @property
+    def counts(self) -> Counts:
+        """What becomes of the rows."""
+        return Counts(len(self.rows), int(self.encoded.cut.sum()), len(self.bad), self.n_empty)
 
 
 def score_file(
@@ -132,7 +138,8 @@ def _score(
         tell = _Pace(advance, n_done)
         for number, window in enumerate(windows, len(done)):
             answers = classify(predictor, window, top_k)
-            counts.append(parts.write(number, [row.values for row in window.rows], answers, window.bad))
+            parts.write(number, [row.values for row in window.rows], answers, window.bad, window.counts)
+            counts.append(window.counts)
             tell(len(window.rows))
     return counts
 
@@ -156,7 +163,7 @@ def score_to_stream(
             for window in _windows(table, columns, predictor, [], source.encoding, strict=True):
                 answers = classify(predictor, window, top_k)
                 file.write(form.body([row.values for row in window.rows], answers).decode("utf-8"))
-                counts += Counts(len(window.rows), sum(answers.truncated))
+                counts += window.counts
                 tell(len(window.rows))
     return Outcome(counts, predictor.classifier.config.max_length)
 
@@ -211,7 +218,8 @@ def _windows(
         good, texts = _readable(rows, table, columns, encoding, on_bad)
         unread += bad
         bad.clear()
-        return Window(good, predictor.encode(texts), sorted(unread))
+        n_empty = sum(not text or text.isspace() for text in texts)
+        return Window(good, predictor.encode(texts), sorted(unread), n_empty)
 
     with ThreadPoolExecutor(1, thread_name_prefix="encode") as pool:
         coming = pool.submit(ahead)

@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,10 @@ class Counts:
     n_rows: int = 0  # classified
     n_cut: int = 0  # of them, too long and cut
     n_rejected: int = 0
+    n_empty: int = 0  # classified without a character to read
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(self.n_rows + other.n_rows, self.n_cut + other.n_cut, self.n_rejected + other.n_rejected)
+        return Counts(*(mine + more for mine, more in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,9 @@ class Parts:
     def _path(self, number: int, suffix: str) -> Path:
         return self.folder / f"{number:06d}{suffix}"
 
-    def write(self, number: int, rows: Sequence[Values], answers: Answers, bad: Sequence[BadRow]) -> Counts:
+    def write(
+        self, number: int, rows: Sequence[Values], answers: Answers, bad: Sequence[BadRow], counts: Counts
+    ) -> None:
         """Write part `number`; when this returns it is done.
 
         Raises:
@@ -113,9 +116,7 @@ class Parts:
         if rows:
             with new_file(self._path(number, self.form.suffix)) as path:
                 self.form.write_part(path, rows, answers, self._schema(number))
-        counts = Counts(len(rows), sum(answers.truncated), len(bad))
         write_text(self._path(number, ".json"), json.dumps(asdict(counts)))
-        return counts
 
     def _schema(self, number: int) -> Any:
         if self.form.kind != "parquet":
