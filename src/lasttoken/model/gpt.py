@@ -61,11 +61,18 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, packing: Packing, causal: bool) -> Tensor:
         """Every token attends, [n, C] -> [n, C]."""
-        qkv = packing.pad(self.c_attn(x)).view(packing.n_texts, packing.longest, 3, self.n_head, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, H, T, D]
+        padded = zip(packing.pad_groups(self.c_attn(x)), packing.groups, strict=True)
+        y = packing.unpad_groups(self._attend(qkv, group, causal) for qkv, group in padded)
+        return self.c_proj(y)  # type: ignore[no-any-return]
+
+    def _attend(self, qkv: Tensor, packing: Packing, causal: bool) -> Tensor:
+        """[B, T, 3C] -> [B, T, C]."""
+        q, k, v = qkv.view(packing.n_texts, packing.longest, 3, self.n_head, -1).permute(
+            2, 0, 3, 1, 4
+        )  # each [B, H, T, D]
         mask = None if causal or packing.uniform else packing.visible[:, None, None, :]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        return self.c_proj(packing.unpad(y.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
+        return y.transpose(1, 2).flatten(2)
 
     def read(self, x: Tensor, packing: Packing, at: Tensor, causal: bool) -> Tensor:
         """Only the token at position `at` [B] of each text attends, [n, C] -> [B, C]; see reading.py."""

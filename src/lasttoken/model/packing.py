@@ -8,15 +8,20 @@
 
 Under a causal mask what stands after a text's end is never seen from inside it, so right-padding needs no
 mask of its own there.
+
+Attention costs B·T², so one long text would make all of them expensive: on CPUs it works on groups of texts of similar
+lengths, each padded by itself (`pad_groups`). There the calls cost little; a GPU would wait for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+SIMILAR = 0.6  # of a group's longest text is its shortest, at least; measured: benchmarks/2026-11-25-serving.md
 
 
 class Packing:
@@ -73,6 +78,52 @@ class Packing:
         """[B, T, ...] -> [n_tokens, ...]."""
         flat = padded.reshape(self.n_texts * self.longest, *padded.shape[2:])
         return flat if self.uniform else flat.index_select(0, self._slots)
+
+    @cached_property
+    def _members(self) -> list[list[int]]:
+        """The texts of each group, the longest first."""
+        order = sorted(range(self.n_texts), key=lambda text: -self.sizes[text])
+        groups = [[order[0]]]
+        for text in order[1:]:
+            if self.device.type == "cpu" and self.sizes[text] < SIMILAR * self.sizes[groups[-1][0]]:
+                groups.append([])
+            groups[-1].append(text)
+        return groups
+
+    @cached_property
+    def groups(self) -> list[Packing]:
+        """The groups of texts of similar lengths; where there is only one, it is this packing."""
+        if len(self._members) == 1:
+            return [self]
+        return [Packing([self.sizes[text] for text in texts], self.device) for texts in self._members]
+
+    @cached_property
+    def _group_slots(self) -> Tensor:
+        """Where each token lies in the groups' padded layouts end to end, [n_tokens]."""
+        firsts, start = [0] * self.n_texts, 0
+        for texts, group in zip(self._members, self.groups, strict=True):
+            for place, text in enumerate(texts):
+                firsts[text] = start + place * group.longest
+            start += len(texts) * group.longest
+        return torch.tensor(firsts, device=self.device)[self._texts] + self.positions
+
+    def pad_groups(self, packed: Tensor) -> list[Tensor]:
+        """[n_tokens, ...] -> each group's [B, T, ...]."""
+        if len(self.groups) == 1:
+            return [self.pad(packed)]
+        sizes = [group.n_texts * group.longest for group in self.groups]
+        padded = packed.new_zeros(sum(sizes), *packed.shape[1:]).index_copy(0, self._group_slots, packed)
+        return [
+            piece.view(group.n_texts, group.longest, *packed.shape[1:])
+            for group, piece in zip(self.groups, padded.split(sizes), strict=True)
+        ]
+
+    def unpad_groups(self, padded: Iterable[Tensor]) -> Tensor:
+        """Each group's [B, T, ...] -> [n_tokens, ...]."""
+        pieces = [piece.flatten(0, 1) for piece in padded]
+        if len(pieces) == 1:
+            return self.unpad(pieces[0].view(self.n_texts, self.longest, *pieces[0].shape[1:]))
+        return torch.cat(pieces).index_select(0, self._group_slots)
 
     def mean(self, packed: Tensor) -> Tensor:
         """The mean over each text's tokens, [n_tokens, C] -> [B, C]."""

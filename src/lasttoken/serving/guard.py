@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -72,13 +73,14 @@ class Guard:
         self.token = token.encode() if token else None
         self.hosts = None if hosts is None else {host.lower() for host in hosts}
         self.log = log
+        self._names = map(f"{uuid4().hex[:16]}{{:016x}}".format, count())  # of requests; uuid4 each time is not quick
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status, request_id = time.perf_counter(), 500, uuid4().hex
+        started, status, request_id = time.perf_counter(), 500, next(self._names)
         scope.setdefault("state", {})["facts"] = {}
 
         async def answered(message: Message) -> None:
