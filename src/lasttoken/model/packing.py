@@ -115,7 +115,7 @@ class Packing:
         padded = packed.new_zeros(sum(sizes), *packed.shape[1:]).index_copy(0, self._group_slots, packed)
         return [
             piece.view(group.n_texts, group.longest, *packed.shape[1:])
-            for group, piece in zip(self.groups, padded.split(sizes), strict=True)
+            for group, piece in zip(self.groups, torch.split(padded, sizes), strict=True)
         ]
 
     def unpad_groups(self, padded: Iterable[Tensor]) -> Tensor:
