@@ -46,3 +46,8 @@ def test_gradients_go_through_groups() -> None:
 def test_one_group_is_the_packing_itself(lengths: list[int]) -> None:
     packing = Packing(lengths)
     assert packing.groups == [packing]
+
+
+def test_a_gpu_gets_one_group_however_lengths_differ() -> None:
+    packing = Packing([50, 1], "meta")
+    assert packing.groups == [packing]

@@ -217,6 +217,15 @@ def test_headers_hosts_and_methods(client: TestClient) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+def test_every_answer_has_a_name_of_its_own_that_the_log_knows(runs: list[Any]) -> None:
+    log: list[str] = []
+    app, _ = served(runs[:1], log=log)
+    with TestClient(app) as client:
+        names = [client.get("/info").headers["x-request-id"] for _ in range(3)]
+    assert len(set(names)) == 3
+    assert [json.loads(line)["request_id"] for line in log] == names
+
+
 def test_a_token_is_asked_for(runs: list[Any]) -> None:
     log: list[str] = []
     app, _ = served(runs[:1], token=TOKEN, log=log)

@@ -84,8 +84,8 @@ def encode_texts(
 def batches_by_length(lengths: NDArray[np.int64], token_budget: int) -> list[NDArray[np.int64]]:
     """Rows sorted by length, longest first, in batches of at most `token_budget` tokens (one row at least).
 
-    The batches hold about as many tokens each: a small one at the end would be of another shape every time, and every
-    shape costs memory (model/linear.py).
+    Short texts share their tokens evenly among the batches: a small one at the end would be of another shape every
+    time, and every shape costs memory (model/linear.py).
 
     >>> [batch.tolist() for batch in batches_by_length(np.array([3, 9, 2, 4]), 7)]
     [[1], [3], [0, 2]]

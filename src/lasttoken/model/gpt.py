@@ -67,9 +67,8 @@ class Attention(nn.Module):
 
     def _attend(self, qkv: Tensor, packing: Packing, causal: bool) -> Tensor:
         """[B, T, 3C] -> [B, T, C]."""
-        q, k, v = qkv.view(packing.n_texts, packing.longest, 3, self.n_head, -1).permute(
-            2, 0, 3, 1, 4
-        )  # each [B, H, T, D]
+        qkv = qkv.view(packing.n_texts, packing.longest, 3, self.n_head, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, H, T, D]
         mask = None if causal or packing.uniform else packing.visible[:, None, None, :]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         return y.transpose(1, 2).flatten(2)

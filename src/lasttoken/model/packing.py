@@ -82,10 +82,12 @@ class Packing:
     @cached_property
     def _members(self) -> list[list[int]]:
         """The texts of each group, the longest first."""
+        if self.device.type != "cpu":
+            return [list(range(self.n_texts))]
         order = sorted(range(self.n_texts), key=lambda text: -self.sizes[text])
         groups = [[order[0]]]
         for text in order[1:]:
-            if self.device.type == "cpu" and self.sizes[text] < SIMILAR * self.sizes[groups[-1][0]]:
+            if self.sizes[text] < SIMILAR * self.sizes[groups[-1][0]]:
                 groups.append([])
             groups[-1].append(text)
         return groups
@@ -120,10 +122,10 @@ class Packing:
 
     def unpad_groups(self, padded: Iterable[Tensor]) -> Tensor:
         """Each group's [B, T, ...] -> [n_tokens, ...]."""
-        pieces = [piece.flatten(0, 1) for piece in padded]
+        pieces = list(padded)
         if len(pieces) == 1:
-            return self.unpad(pieces[0].view(self.n_texts, self.longest, *pieces[0].shape[1:]))
-        return torch.cat(pieces).index_select(0, self._group_slots)
+            return self.unpad(pieces[0])
+        return torch.cat([piece.flatten(0, 1) for piece in pieces]).index_select(0, self._group_slots)
 
     def mean(self, packed: Tensor) -> Tensor:
         """The mean over each text's tokens, [n_tokens, C] -> [B, C]."""

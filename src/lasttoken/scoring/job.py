@@ -138,8 +138,8 @@ def _score(
         tell = _Pace(advance, n_done)
         for number, window in enumerate(windows, len(done)):
             answers = classify(predictor, window, top_k)
-            parts.write(number, [row.values for row in window.rows], answers, window.bad, window.counts)
             counts.append(window.counts)
+            parts.write(number, [row.values for row in window.rows], answers, window.bad, counts[-1])
             tell(len(window.rows))
     return counts
 

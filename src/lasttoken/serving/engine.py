@@ -13,7 +13,6 @@ needs a piece of some core (benchmarks/2026-11-25-serving.md).
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import time
 from collections import deque
@@ -155,8 +154,6 @@ class Engine:
         for group in self.groups:
             for texts in (["a"], ["Warm up with a text of some length, please."] * 8):
                 group.log_probs(group.encode(texts), {one.name for one in group.members})
-        gc.collect()
-        gc.freeze()  # libraries and models stay: to look through them again and again stops every request meanwhile
         for thread in self._threads:
             thread.start()
 

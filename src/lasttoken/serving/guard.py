@@ -73,14 +73,14 @@ class Guard:
         self.token = token.encode() if token else None
         self.hosts = None if hosts is None else {host.lower() for host in hosts}
         self.log = log
-        self._names = map(f"{uuid4().hex[:16]}{{:016x}}".format, count())  # of requests; uuid4 each time is not quick
+        self._start, self._numbers = uuid4().hex[:16], count()  # of requests' names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status, request_id = time.perf_counter(), 500, next(self._names)
+        started, status, request_id = time.perf_counter(), 500, f"{self._start}{next(self._numbers):016x}"
         scope.setdefault("state", {})["facts"] = {}
 
         async def answered(message: Message) -> None:

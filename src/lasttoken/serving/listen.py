@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -41,4 +42,6 @@ def listen(app: Any, host: str, port: int, drain_s: int, say: Callable[[str], No
         )
         shown = f"[{host}]" if ":" in host else host
         say(f"http://{shown}:{bound}/  (page, docs at /docs; Ctrl-C ends it)")
+        gc.collect()
+        gc.freeze()  # libraries and models stay: to look through them again and again stops every request meanwhile
         uvicorn.Server(config).run(sockets=[listener])
