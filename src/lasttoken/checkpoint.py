@@ -7,12 +7,12 @@ the network, not the place it was made in.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from lasttoken.decision import MOST_PROBABLE, Decision
+from lasttoken.documents import to_json
 from lasttoken.errors import BackboneError, RunError
 from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.weights import (
@@ -57,7 +57,7 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
     }
     write_tensor_file(folder / "model.safetensors", tensors)
     write_text(folder / "tokenizer.json", tokenizer.to_json())
-    write_text(folder / "config.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "config.json", to_json(content, indent=1) + "\n")
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import tomli_w
 
+from lasttoken.documents import to_json
 from lasttoken.errors import RunError
 from lasttoken.storage import make_dir, storage_errors, sweep_temporaries, write_text
 
@@ -133,7 +134,7 @@ class RunDir:
         with storage_errors(self.path):
             for folder in (self.path, *(self.path / name for name in FOLDERS)):
                 sweep_temporaries(folder, older_than_s=0.0)  # what it left when it was killed and resumed
-        write_text(self.path / FINAL, json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
+        write_text(self.path / FINAL, to_json(metrics, indent=1) + "\n")
         self.resume_file.unlink(missing_ok=True)
 
     def write_history(self, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -157,4 +158,4 @@ def read_settings(run_dir: RunDir) -> dict[str, Any]:
 
 
 def _json_line(line: Mapping[str, Any]) -> str:
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return to_json(line) + "\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lasttoken.documents import to_json
 from lasttoken.errors import SettingsError
 from lasttoken.talk import Talk, TerminalTalk
 
@@ -45,7 +45,7 @@ def check_output(flag: str, path: Path) -> None:
 
 def print_json(content: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(content, ensure_ascii=False, indent=1))
+    print(to_json(content, indent=1))
 
 
 def percent(value: float) -> str:

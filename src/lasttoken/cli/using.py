@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -25,6 +24,7 @@ from lasttoken.cli.flags import (
     Threshold,
 )
 from lasttoken.cli.show import MORE, bounded, check_output, percent, print_json, terminal
+from lasttoken.documents import to_json
 from lasttoken.errors import DataError, SettingsError
 from lasttoken.talk import Talk
 
@@ -144,7 +144,7 @@ def _print_predictions(texts: Sequence[str], predictor: Predictor, as_json: bool
         if not text:
             talk.say("a text is empty: its answer says nothing but what the classifier expects of no text")
         if as_json:
-            print(json.dumps({"text": text, **vars(found)}, ensure_ascii=False), flush=True)
+            print(to_json({"text": text, **vars(found)}), flush=True)
         else:
             probs = ", ".join(
                 f"{label} {p:.3f}" for label, p in sorted(found.probs.items(), key=lambda item: -item[1])[:5]

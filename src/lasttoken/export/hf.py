@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from lasttoken.decision import MOST_PROBABLE
+from lasttoken.documents import to_json
 from lasttoken.errors import FailedError, SettingsError
 from lasttoken.export.folded import fold
 from lasttoken.model.weights import to_published, write_gpt_config, write_tensor_file
@@ -146,7 +147,7 @@ def _write(folder: Path, predictor: Predictor, run: Path) -> None:
 
 
 def _json(content: Any) -> str:
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return to_json(content, indent=1) + "\n"
 
 
 def renamed_ending(tokenizer: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ in it; opset 20 has GPT-2's GELU as one node.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lasttoken.documents import to_json
 from lasttoken.errors import SettingsError
 from lasttoken.export.hf import PROBES, Exported, checked, logits_of, quiet
 from lasttoken.model.classifier import Classifier
@@ -126,7 +126,7 @@ def _write_beside(folder: Path, predictor: Predictor, run: Path, int8: Int8 | No
         "pads": config.pads,
         "end_of_text_id": config.end_of_text_id,
     }
-    write_text(folder / "classifier.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "classifier.json", to_json(facts, indent=1) + "\n")
     write_text(folder / "tokenizer.json", predictor.tokenizer.to_json())
     more = INT8.format(**vars(int8)) if int8 else ""
     write_text(folder / "README.md", README.format(name=run.resolve().name, model=ONNX, more=more))
