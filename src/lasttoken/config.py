@@ -27,6 +27,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 SCHEDULES = ("constant", "cosine")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 KEEPS = ("best", "last")
+READ_SETTINGS = ("encoding",)  # how a file is read, on every command that reads one
 ONE_LABEL_ONLY = ("balance", "cost", "folds", "learning_curve", "answers")  # settings that --multi-label refuses
 METRICS = {"loss": "min", "accuracy": "max", "macro_f1": "max"}  # what `keep=best` can follow, and its direction
 

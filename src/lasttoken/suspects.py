@@ -12,6 +12,7 @@ from typing import Any
 from lasttoken.config import Settings
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import csv_line, read_splits
+from lasttoken.data.options import ReadOptions
 from lasttoken.data.splits import Splits, labels_of
 from lasttoken.evaluation.suspects import Suspects, rank_suspects
 from lasttoken.model.pretrained import load_backbone
@@ -58,7 +59,8 @@ def find_suspects(data: Path, settings: Settings, n_folds: int, offline: bool, t
 
 
 def _read(data: Path, settings: Settings) -> Examples:
-    columns: dict[str, Any] = {name: getattr(settings, name) for name in ("text", "label", "group", "encoding")}
+    columns: dict[str, Any] = {name: getattr(settings, name) for name in ("text", "label", "group")}
+    columns["options"] = ReadOptions.of(settings)
     return read_splits(data, **columns).train if data.is_dir() else read_examples(data, **columns)
 
 

@@ -29,6 +29,7 @@ from lasttoken.data.files import (
     read_examples,
     warn_about_labels,
 )
+from lasttoken.data.options import ReadOptions
 from lasttoken.data.tables import open_table
 from lasttoken.errors import DataError
 
@@ -118,7 +119,9 @@ def test_json_keys_may_differ(make: Make) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252", "gbk", "utf-8-sig"])
 def test_encodings(make: Make, encoding: str) -> None:
     text = "你好" if encoding == "gbk" else "café"
-    found = read_examples(make("a.csv", f"text,label\n{text},x\n".encode(encoding)), encoding=encoding)
+    found = read_examples(
+        make("a.csv", f"text,label\n{text},x\n".encode(encoding)), options=ReadOptions(encoding=encoding)
+    )
     assert found.texts == [text]
 
 
@@ -362,12 +365,12 @@ def test_read_errors_of_the_disk(make: Make, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("encoding", ["utf-88", "hex", "", "a\0b"])
 def test_unknown_encoding(make: Make, encoding: str) -> None:
     with pytest.raises(DataError, match=r"--encoding is .*, which is no encoding; use one such as utf-8"):
-        read_examples(make("a.csv", "text,label\nhi,x\n"), encoding=encoding)
+        read_examples(make("a.csv", "text,label\nhi,x\n"), options=ReadOptions(encoding=encoding))
 
 
 def test_undecodable_without_a_position(make: Make) -> None:
     with pytest.raises(DataError, match=r"a.csv is not utf-16; name its encoding with --encoding"):
-        read_examples(make("a.csv", "text,label\nhi,x\n"), encoding="utf-16")
+        read_examples(make("a.csv", "text,label\nhi,x\n"), options=ReadOptions(encoding="utf-16"))
 
 
 def test_wrong_columns(make: Make) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from lasttoken.cli.flags import Encoding, Json, LabelColumn, Offline, Quiet, TextColumns
+from lasttoken.cli.flags import Json, LabelColumn, Offline, Quiet, TextColumns, read_options, with_settings
 from lasttoken.cli.show import check_output, print_json, terminal
+from lasttoken.config import READ_SETTINGS
 
 if TYPE_CHECKING:
     from lasttoken.data.audit import Audit
@@ -26,19 +27,20 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(audit)
 
 
+@with_settings(READ_SETTINGS)
 def audit(
     data: Annotated[list[Path], typer.Argument(help="Labelled files, one for each split, or a folder of splits.")],
     text: TextColumns = None,
     label: LabelColumn = None,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="A text may have any number of labels.")] = False,
     label_separator: Annotated[str, typer.Option("--label-separator", help="What parts them.")] = "|",
-    encoding: Encoding = "utf-8",
     backbone: Annotated[str, typer.Option("--backbone", help="Whose tokens to count.")] = "pocket",
     html: Annotated[Path | None, typer.Option("--html", help="Write a page for people there.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when there are findings, not mere notes.")] = False,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
+    **flags: Any,
 ) -> None:
     """Look at labelled data before training: duplicates, leaks, conflicting labels, damage, shortcuts."""
     from lasttoken.data.audit import audit as look
@@ -51,7 +53,7 @@ def audit(
         check_output("--html", html)
     tokenizer, max_length = load_tokenizer(backbone, offline)
     separator = label_separator if multi_label else None
-    splits = read_for_audit(data, text=text or [], label=label, encoding=encoding, separator=separator)
+    splits = read_for_audit(data, text=text or [], label=label, options=read_options(flags), separator=separator)
     for note in dict.fromkeys(note for examples in splits.values() for note in examples.notes):
         talk.say(note)
     found = look(splits, tokenizer=tokenizer, max_length=max_length)

@@ -7,13 +7,16 @@ them, so that a new setting is a new flag.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lasttoken.config import Settings, flag_of
+from lasttoken.config import Settings, flag_of, resolve
+
+if TYPE_CHECKING:
+    from lasttoken.data.options import ReadOptions
 
 KINDS = {"str": str, "int": int, "float": float, "bool": bool, "tuple[str, ...]": list[str]}  # a flag's type
 
@@ -36,10 +39,9 @@ TextColumns = Annotated[
     list[str] | None, typer.Option("--text", help="Column of the text; may be given several times.")
 ]
 LabelColumn = Annotated[str | None, typer.Option("--label", help="Column of the label.")]
-Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of text files.")]
 
 
-def with_settings(names: list[str] | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_settings(names: Sequence[str] | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command that takes `**flags` a typed flag for each setting in `names`, or for all.
 
     A flag that is not given arrives as None, so that --config and the recipe can decide.
@@ -74,3 +76,14 @@ def given(flags: dict[str, Any]) -> dict[str, Any]:
     if "causal_mask" in found:
         found["causal_mask"] = not found["causal_mask"]
     return found
+
+
+def read_options(flags: dict[str, Any]) -> ReadOptions:
+    """How a file is read, of the flags of READ_SETTINGS.
+
+    Raises:
+        SettingsError: a value that is not possible.
+    """
+    from lasttoken.data.options import ReadOptions
+
+    return ReadOptions.of(resolve("default", given(flags)))

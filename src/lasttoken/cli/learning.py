@@ -9,14 +9,14 @@ import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
 from lasttoken.cli.show import check_output, percent, print_json, terminal
-from lasttoken.config import resolve
+from lasttoken.config import READ_SETTINGS, resolve
 from lasttoken.errors import SettingsError, one_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 SETTINGS = [
-    "recipe", "text", "label", "id", "group", "encoding", "validation", "test", "balance", "train_fraction",
+    "recipe", "text", "label", "id", "group", *READ_SETTINGS, "validation", "test", "balance", "train_fraction",
     "validation_fraction", "backbone", "train_blocks", "read", "causal_mask", "max_length", "truncate", "epochs",
     "batch_size", "learning_rate", "schedule", "warmup_fraction", "weight_decay", "clip_norm", "keep", "metric",
     "patience", "seed", "device", "precision", "cache_limit", "no_cache",

@@ -9,11 +9,11 @@ import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
 from lasttoken.cli.show import check_output, print_json, terminal
-from lasttoken.config import resolve
+from lasttoken.config import READ_SETTINGS, resolve
 from lasttoken.errors import SettingsError
 
 SETTINGS = [
-    "recipe", "text", "label", "group", "encoding", "balance", "validation_fraction", "backbone", "train_blocks",
+    "recipe", "text", "label", "group", *READ_SETTINGS, "balance", "validation_fraction", "backbone", "train_blocks",
     "read", "max_length", "truncate", "epochs", "batch_size", "learning_rate", "seed", "folds", "device", "precision",
     "cache_limit", "no_cache",
 ]  # fmt: skip

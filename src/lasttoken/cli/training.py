@@ -10,12 +10,12 @@ import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
 from lasttoken.cli.show import print_json, print_metrics, terminal
-from lasttoken.config import Settings, read_config, resolve
+from lasttoken.config import READ_SETTINGS, Settings, read_config, resolve
 from lasttoken.errors import SettingsError, UserError, nearest, one_of
 from lasttoken.talk import Talk
 
 SPLIT_SETTINGS = [
-    "recipe", "text", "label", "multi_label", "label_separator", "id", "group", "encoding", "validation", "test",
+    "recipe", "text", "label", "multi_label", "label_separator", "id", "group", *READ_SETTINGS, "validation", "test",
     "balance", "train_fraction", "validation_fraction", "seed",
 ]  # fmt: skip
 DEMO_OUT = Path("runs/demo")

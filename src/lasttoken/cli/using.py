@@ -14,7 +14,6 @@ import typer
 from lasttoken.cli.flags import (
     Cost,
     Device,
-    Encoding,
     Json,
     LabelColumn,
     Offline,
@@ -22,8 +21,11 @@ from lasttoken.cli.flags import (
     Quiet,
     TextColumns,
     Threshold,
+    read_options,
+    with_settings,
 )
 from lasttoken.cli.show import MORE, bounded, check_output, percent, print_json, terminal
+from lasttoken.config import READ_SETTINGS
 from lasttoken.documents import to_json
 from lasttoken.errors import DataError, SettingsError
 from lasttoken.talk import Talk
@@ -45,6 +47,7 @@ def add_commands(app: typer.Typer) -> None:
         app.command()(command)
 
 
+@with_settings(READ_SETTINGS)
 def predict(
     run: RUN,
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
@@ -66,7 +69,6 @@ def predict(
     restart: Annotated[
         bool, typer.Option("--restart", help="Drop what a killed job has done, and start again.")
     ] = False,
-    encoding: Encoding = "utf-8",
     device: Device = "auto",
     precision: Precision = "auto",
     threshold: Threshold = None,
@@ -74,12 +76,14 @@ def predict(
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
+    **flags: Any,
 ) -> None:
     """Classify texts, a file, or stdin: label, score, and with --json all probabilities."""
     if bool(texts) == (input is not None):
         raise SettingsError("give either texts, such as lasttoken predict RUN 'some text', or --input FILE (-: stdin)")
-    flags = {"--output": output, "--text": text, "--id": id, "--top-k": top_k, "--strict": strict}
-    _check_file_flags(input, {**flags, "--restart": restart})
+    options = read_options(flags)
+    of_files = {"--output": output, "--text": text, "--id": id, "--top-k": top_k, "--strict": strict}
+    _check_file_flags(input, {**of_files, "--restart": restart})
     if top_k is not None and top_k < 1:
         raise SettingsError(f"--top-k is {top_k}; it must be at least 1")
     if as_json and output and not any(output.name.lower().endswith(suffix) for suffix in JSON_SUFFIXES):
@@ -98,12 +102,12 @@ def predict(
         _print_predictions(texts, predictor, as_json, talk)
     elif input == "-":
         predictor = load()
-        for lines in _stdin_windows(_stdin_lines(encoding), 1 if sys.stdin.isatty() else WINDOW):
+        for lines in _stdin_windows(_stdin_lines(options.encoding), 1 if sys.stdin.isatty() else WINDOW):
             _print_predictions(lines, predictor, as_json, talk)
     else:
         from lasttoken.scoring.job import Source
 
-        source = Source(Path(str(input)), tuple(text or ()), id, encoding)
+        source = Source(Path(str(input)), tuple(text or ()), id, options)
         _predict_file(load, source, output, as_json, top_k, strict, restart, talk)
 
 
@@ -189,12 +193,12 @@ def _predict_file(
     talk.say(f"{counts.n_rows:,} rows classified{cut}")
 
 
+@with_settings(READ_SETTINGS)
 def evaluate(
     run: RUN,
     data: Annotated[Path, typer.Argument(help="A labelled file.")],
     text: TextColumns = None,
     label: LabelColumn = None,
-    encoding: Encoding = "utf-8",
     device: Device = "auto",
     precision: Precision = "auto",
     threshold: Threshold = None,
@@ -202,6 +206,7 @@ def evaluate(
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
+    **flags: Any,
 ) -> None:
     """Measure a classifier on a labelled file."""
     from lasttoken.data.files import read_examples
@@ -214,7 +219,7 @@ def evaluate(
     predictor = Predictor.load(run, device, precision)
     predictor.answer_by(threshold, cost)
     separator = predictor.classifier.config.separator
-    examples = read_examples(data, text=text or [], label=label, encoding=encoding, separator=separator)
+    examples = read_examples(data, text=text or [], label=label, options=read_options(flags), separator=separator)
     for note in examples.notes:
         talk.say(note)
     trained_on = RunDir(run).splits / "train.csv"
@@ -294,6 +299,7 @@ def generate(
         print(text)
 
 
+@with_settings(READ_SETTINGS)
 def ask(
     backbone: BACKBONE,
     data: Annotated[Path, typer.Argument(help="A labelled file.")],
@@ -303,11 +309,11 @@ def ask(
     ] = None,
     text: TextColumns = None,
     label: LabelColumn = None,
-    encoding: Encoding = "utf-8",
     limit: Annotated[int | None, typer.Option("--limit", help="Ask about the first rows only.")] = None,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
+    **flags: Any,
 ) -> None:
     """Ask the bare backbone, untrained, for each row's label: by what it writes, and by the answers' probabilities."""
     from lasttoken.ask import PROMPT, parse_answers
@@ -317,7 +323,7 @@ def ask(
 
     talk = terminal(quiet)
     pairs = parse_answers(answers)
-    examples = read_examples(data, text=text or [], label=label, encoding=encoding)
+    examples = read_examples(data, text=text or [], label=label, options=read_options(flags))
     for note in examples.notes:
         talk.say(note)
     if limit is not None:

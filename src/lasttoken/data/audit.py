@@ -24,6 +24,7 @@ from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import split_file
 from lasttoken.data.labels import natural_order
 from lasttoken.data.likeness import Indices, Likeness, likeness, normalise, similarity
+from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.shortcuts import Shortcut, find_shortcuts
 from lasttoken.data.splits import SPLIT_NAMES, label_sets
 from lasttoken.data.writing import damage_in, hardly_text, script_shares
@@ -457,7 +458,7 @@ def read_for_audit(
     *,
     text: Sequence[str] = (),
     label: str | None = None,
-    encoding: str = "utf-8",
+    options: ReadOptions = DEFAULT,
     separator: str | None = None,
 ) -> dict[str, Examples]:
     """Files as splits by name, train first: one folder of splits, or files; rows may lack their text or label.
@@ -470,9 +471,7 @@ def read_for_audit(
     named = _folder_files(paths[0]) if len(paths) == 1 and paths[0].is_dir() else _named(paths)
     order = sorted(named, key=lambda name: SPLIT_NAMES.index(name) if name in SPLIT_NAMES else len(SPLIT_NAMES))
     return {
-        name: read_examples(
-            named[name], text=text, label=label, encoding=encoding, keep_blank=True, separator=separator
-        )
+        name: read_examples(named[name], text=text, label=label, options=options, keep_blank=True, separator=separator)
         for name in order
     }
 

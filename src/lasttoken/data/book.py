@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.data.files import Examples, read_examples
+from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.splits import SPLIT_NAMES, Splits, label_counts, number_labels
 from lasttoken.data.tables import FIELD_LIMIT_BYTES, open_table, place_of, read_lines
 from lasttoken.errors import DataError
@@ -30,7 +31,7 @@ Indices = NDArray[np.intp]
 BOOK_SHUFFLES = 2  # as the script of the chapter's table; 1: as its notebook (37 instead of 36 test texts in train)
 
 
-def read_as_chapter(path: str | Path, *, encoding: str = "utf-8") -> Examples:
+def read_as_chapter(path: str | Path, *, options: ReadOptions = DEFAULT) -> Examples:
     """Read a headerless `label<TAB>text` file as the book's chapter 6 does: with CSV's quotes, as pandas does.
 
     A quote at the start of a text then runs to the next quote, over line ends: the 5,574 lines of the SMS Spam
@@ -42,7 +43,7 @@ def read_as_chapter(path: str | Path, *, encoding: str = "utf-8") -> Examples:
     path = Path(path)
     csv.field_size_limit(FIELD_LIMIT_BYTES)
     end = ["the end\tthe end"]  # comes back as a row of its own unless a quote is still open
-    with closing(read_lines(path, encoding, newline="")) as lines:
+    with closing(read_lines(path, options.encoding, newline="")) as lines:
         reader = csv.reader(chain(lines, end), delimiter="\t")
         found = [(reader.line_num, record) for record in reader if record]
     if found.pop()[1] != end[0].split("\t"):
@@ -73,7 +74,7 @@ def book_splits(
     id: str | None = None,
     group: str | None = None,
     slice_by: str | None = None,
-    encoding: str = "utf-8",
+    options: ReadOptions = DEFAULT,
     seed: int = 123,
     train_fraction: float = 0.7,
     validation_fraction: float = 0.1,
@@ -89,12 +90,12 @@ def book_splits(
         DataError: a file that cannot be read, one label only, or too few rows for three splits.
     """
     asked = [*text, *filter(None, (label, id, group, slice_by))]
-    with open_table(path, encoding=encoding, asked=asked) as table:
+    with open_table(path, options=options, asked=asked) as table:
         headerless = table.headerless
     if headerless:
-        examples = read_as_chapter(path, encoding=encoding)
+        examples = read_as_chapter(path, options=options)
     else:
-        examples = read_examples(path, text=text, label=label, id=id, group=group, slice_by=slice_by, encoding=encoding)
+        examples = read_examples(path, text=text, label=label, id=id, group=group, slice_by=slice_by, options=options)
     return split_as_chapter(examples, seed, train_fraction, validation_fraction, balance=balance, shuffles=shuffles)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from lasttoken.data.labels import join_labels
+from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.tables import (
     LABEL_NAMES,
     TEXT_NAMES,
@@ -101,7 +102,7 @@ def read_examples(
     id: str | None = None,
     group: str | None = None,
     slice_by: str | None = None,
-    encoding: str = "utf-8",
+    options: ReadOptions = DEFAULT,
     labelled: bool = True,
     keep_blank: bool = False,
     separator: str | None = None,
@@ -116,7 +117,7 @@ def read_examples(
         DataError: a file, a column or a row that cannot be used; names it and says what to do.
     """
     asked = [*text, *filter(None, (label, id, group, slice_by))]
-    with open_table(path, encoding=encoding, asked=asked) as table:
+    with open_table(path, options=options, asked=asked) as table:
         columns = choose_columns(
             table, text=text, label=label, id=id, group=group, slice_by=slice_by, labelled=labelled
         )

@@ -11,6 +11,7 @@ from typing import TextIO
 
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.labels import natural_order
+from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.splits import SPLIT_NAMES, Splits, labels_of
 from lasttoken.errors import DataError, one_of
 from lasttoken.storage import new_file
@@ -76,7 +77,7 @@ def read_splits(
     id: str | None = None,
     group: str | None = None,
     slice_by: str | None = None,
-    encoding: str = "utf-8",
+    options: ReadOptions = DEFAULT,
     separator: str | None = None,
 ) -> Splits:
     """Read train.csv and, where they are there, validation.csv and test.csv (or .tsv, .jsonl, .parquet, .gz).
@@ -92,7 +93,7 @@ def read_splits(
         )
     found = {
         name: read_examples(
-            path, text=text, label=label, id=id, group=group, slice_by=slice_by, encoding=encoding, separator=separator
+            path, text=text, label=label, id=id, group=group, slice_by=slice_by, options=options, separator=separator
         )
         for name, path in paths.items()
         if path is not None

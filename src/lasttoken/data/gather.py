@@ -18,6 +18,7 @@ from lasttoken.config import Settings
 from lasttoken.data.book import book_splits, split_as_chapter
 from lasttoken.data.files import Examples, read_examples, warn_about_labels
 from lasttoken.data.folders import read_splits
+from lasttoken.data.options import ReadOptions
 from lasttoken.data.splits import (
     Splits,
     check_splits,
@@ -78,8 +79,9 @@ def _about_sets(splits: Splits) -> list[str]:
 
 def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> Splits:
     columns: dict[str, Any] = {
-        name: getattr(settings, name) for name in ("text", "label", "id", "group", "slice_by", "encoding", "separator")
+        name: getattr(settings, name) for name in ("text", "label", "id", "group", "slice_by", "separator")
     }
+    columns["options"] = ReadOptions.of(settings)
     fractions = {name: getattr(settings, name) for name in ("train_fraction", "validation_fraction", "seed")}
     if isinstance(data, Splits):
         splits = data

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.errors import DataError, nearest, one_of
 
 # fmt: off
@@ -193,7 +194,7 @@ def checked_header(header: list[str], source: str) -> list[str]:
 
 @contextmanager
 def open_table(
-    path: str | Path, *, encoding: str = "utf-8", asked: Collection[str] = (), on_bad: OnBad | None = None
+    path: str | Path, *, options: ReadOptions = DEFAULT, asked: Collection[str] = (), on_bad: OnBad | None = None
 ) -> Iterator[Table]:
     """Open a file as a table whose rows stream: memory does not grow with the file.
 
@@ -206,7 +207,7 @@ def open_table(
     Raises:
         DataError: the file cannot be opened or read as what its suffix says.
     """
-    path = Path(path)
+    path, encoding = Path(path), options.encoding
     with _read_errors(path, encoding):
         _refuse_folder(path)
         path.stat()  # a missing file is named before its suffix is judged

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from lasttoken.data.encoding import Encoded
 from lasttoken.data.files import Columns, choose_columns
+from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.tables import BadRow, OnBad, Row, Table, open_table, place_of
 from lasttoken.errors import DataError
 from lasttoken.predict import Predictor
@@ -38,7 +39,7 @@ class Source:
     path: Path
     text: tuple[str, ...] = ()
     id: str | None = None  # the only column that is kept; None: all
-    encoding: str = "utf-8"
+    options: ReadOptions = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def score_file(
     talk = talk or Talk()
     bad: list[BadRow] = []
     on_bad = None if strict else bad.append
-    with open_table(source.path, encoding=source.encoding, asked=_asked(source), on_bad=on_bad) as table:
+    with open_table(source.path, options=source.options, asked=_asked(source), on_bad=on_bad) as table:
         columns = _columns(table, source, talk)
         form = _form(output, table, source)
         predictor = load()
@@ -104,7 +105,12 @@ def score_file(
         job = {
             "input": describe_input(source.path),
             "classifier": describe_classifier(predictor),
-            "settings": {"text": list(columns.text), "id": source.id, "encoding": source.encoding, "top_k": top_k}
+            "settings": {
+                "text": list(columns.text),
+                "id": source.id,
+                "encoding": source.options.encoding,
+                "top_k": top_k,
+            }
             | {"window": WINDOW},
             "output": [form.kind, form.packed],
         }
@@ -112,7 +118,7 @@ def score_file(
         if done:
             talk.say(f"going on after {sum(one.n_rows for one in done):,} rows that an earlier job has classified")
         try:
-            windows = _windows(table, columns, predictor, bad, source.encoding, strict, skip=len(done))
+            windows = _windows(table, columns, predictor, bad, source.options.encoding, strict, skip=len(done))
             counts = _score(predictor, windows, parts, done, top_k, _estimate_rows(source.path), talk)
             rejects = parts.finish(len(counts), output)
         except DataError:
@@ -153,14 +159,14 @@ def score_to_stream(
         DataError: an input or a row that cannot be read.
     """
     counts = Counts()
-    with open_table(source.path, encoding=source.encoding, asked=_asked(source)) as table:
+    with open_table(source.path, options=source.options, asked=_asked(source)) as table:
         columns = _columns(table, source, talk)
         form = _form(Path("out.jsonl" if as_json else "out.csv"), table, source)
         predictor = load()
         file.write(form.head().decode("utf-8"))
         with talk.bar("classifying", _estimate_rows(source.path) or 1) as advance:
             tell = _Pace(advance, 0)
-            for window in _windows(table, columns, predictor, [], source.encoding, strict=True):
+            for window in _windows(table, columns, predictor, [], source.options.encoding, strict=True):
                 answers = classify(predictor, window, top_k)
                 file.write(form.body([row.values for row in window.rows], answers).decode("utf-8"))
                 counts += window.counts
