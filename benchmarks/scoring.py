@@ -27,6 +27,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
+from lasttoken.columns import SPLIT_COLUMNS
 from lasttoken.data.files import read_examples
 
 HERE = Path(__file__).parent
@@ -36,7 +37,7 @@ SOME = 2000  # texts on which the pipeline's batch size is chosen
 
 def write_rows(data: Path, n: int, path: Path, words: int | None = None) -> Path:
     """n rows made of the file's messages, or of the first words of each."""
-    texts = [" ".join(text.split()[:words]) for text in read_examples(data, labelled=False, text=["text"]).texts]
+    texts = [" ".join(text.split()[:words]) for text in read_examples(data, SPLIT_COLUMNS, labelled=False).texts]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["key", "text"])
@@ -95,7 +96,7 @@ def speed(run: Path, data: Path, n: int, times: int, folder: Path) -> None:
     """Print seconds and ratios, the pipeline first."""
     rows = write_rows(data, n, folder / "rows.csv")
     some = folder / "some.json"
-    some.write_text(json.dumps(read_examples(rows, labelled=False, text=["text"]).texts[:SOME]), "utf-8")
+    some.write_text(json.dumps(read_examples(rows, SPLIT_COLUMNS, labelled=False).texts[:SOME]), "utf-8")
     peer = [sys.executable, str(HERE / "peer.py")]
     found = subprocess.run(
         [*peer, "score", "--run", str(run), "--texts", str(some), "--some", str(min(SOME, 500))],
@@ -137,7 +138,7 @@ def one_text(run: Path, data: Path, n: int) -> None:
         "lasttoken, float32": lambda text: predictors["float32"].predict([text]),
         "lasttoken, int8": lambda text: predictors["int8"].predict([text]),
     }
-    texts = read_examples(data, labelled=False, text=["text"]).texts[: n + 5]
+    texts = read_examples(data, SPLIT_COLUMNS, labelled=False).texts[: n + 5]
     found: dict[str, list[float]] = {name: [] for name in sides}
     for text in texts:
         for name, side in sides.items():

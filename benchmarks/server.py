@@ -30,6 +30,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from lasttoken.columns import SPLIT_COLUMNS
 from lasttoken.data.files import read_examples
 
 HERE = Path(__file__).parent
@@ -206,7 +207,7 @@ def main() -> None:
     if args.peer:
         serve_peer(args.run, args.port, args.peer)
         return
-    texts = read_examples(args.data, labelled=False, text=["text"]).texts[: args.texts]
+    texts = read_examples(args.data, SPLIT_COLUMNS, labelled=False).texts[: args.texts]
     if args.overload:
         overload(args.run, texts, args.clients or 512, args.seconds)
     elif args.shared_trunk:

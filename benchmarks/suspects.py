@@ -20,8 +20,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from lasttoken.config import resolve
-from lasttoken.data.files import Examples, from_lists, read_examples
+from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import csv_line
+from lasttoken.data.frames import from_lists
 from lasttoken.data.splits import cut_folds, label_names, labels_of, truth_of
 from lasttoken.evaluation.baselines import INVERSE_REGULARISATION, VECTORIZERS
 from lasttoken.evaluation.suspects import rank_suspects

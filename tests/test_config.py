@@ -14,7 +14,7 @@ from lasttoken.errors import SettingsError
 # A value other than the default for every setting, as a user may give it.
 OTHER: dict[str, Any] = {
     "text": ["a", "b"],
-    "label": "kind",
+    "label": ["kind"],
     "label_separator": ";",
     "id": "key",
     "group": "who",
@@ -170,7 +170,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("learning_rate", True, r"--learning-rate is True"),
     ("no_cache", 1, r"--no-cache is 1; it must be of type bool"),
     ("backbone", 2, r"--backbone is 2; it must be of type str"),
-    ("label", ["a"], r"--label is \['a'\]; it must be of type str"),
+    ("label", 1.5, r"--label is 1\.5; it must be the name of a column"),
     ("text", 5, r"--text is 5; it must be the name of a column, or a list of names"),
     ("text", ["a", 5], r"--text is \('a', 5\); it must be"),
     ("epocs", 3, r"there is no setting 'epocs'; did you mean 'epochs'"),

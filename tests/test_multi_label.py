@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from lasttoken import TextClassifier
 from lasttoken.compare import compare_runs
 from lasttoken.config import resolve
-from lasttoken.data.files import from_lists
+from lasttoken.data.frames import from_lists
 from lasttoken.data.splits import Splits
 from lasttoken.decision import Decision, parse_decision
 from lasttoken.errors import DataError, SettingsError

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lasttoken.columns import SPLIT_COLUMNS, ColumnSpec
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.likeness import likeness
 from lasttoken.data.splits import SPLIT_NAMES, label_names, truth_of
@@ -28,6 +29,7 @@ from lasttoken.evaluation.verdict import signed_points
 from lasttoken.rundir import RunDir
 
 COMPARABLE = SPLIT_NAMES[1:]
+ANSWER_COLUMNS = ColumnSpec(("predicted",), ("label",))  # of predictions/*.csv
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,8 @@ def read_answers(folder: Path, name: str, split: str) -> Answers:
         )
     settings = run_dir.read_toml().get("settings", {})
     separator = settings.get("label_separator", "|") if metrics.get("multi_label") else None
-    rows = read_examples(rows_file, text=["text"], label="label", keep_blank=True, separator=separator)
-    answers = read_examples(answers_file, text=["predicted"], label="label", keep_blank=True, separator=separator)
+    rows = read_examples(rows_file, SPLIT_COLUMNS, keep_blank=True, separator=separator)
+    answers = read_examples(answers_file, ANSWER_COLUMNS, keep_blank=True, separator=separator)
     if answers.labels != rows.labels:
         raise RunError(f"{answers_file} does not belong to {rows_file}; one of them was changed")
     seconds = float(sum(metrics.get("timing_s", {}).values()))

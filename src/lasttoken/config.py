@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from lasttoken.columns import ColumnSpec, column_names
 from lasttoken.errors import SettingsError, nearest, one_of
 from lasttoken.storage import parse_bytes
 
@@ -45,7 +46,9 @@ class Settings:
     )
     # data
     text: tuple[str, ...] = _setting((), "Column of the text; may be given several times (joined by a blank line).")
-    label: str | None = _setting(None, "Column of the label.")
+    label: tuple[str, ...] = _setting(
+        (), "Column of the label; with --multi-label several, each with 0 or 1 for the label of its name."
+    )
     multi_label: bool = _setting(
         False, "A text may have any number of labels, parted by a separator or as a JSON list.", flag="--multi-label"
     )
@@ -131,6 +134,11 @@ class Settings:
         return "none" if self.recipe == "book" else self.balance
 
     @property
+    def columns(self) -> ColumnSpec:
+        """The columns that are named."""
+        return ColumnSpec(self.text, self.label, self.id, self.group, self.slice_by)
+
+    @property
     def separator(self) -> str | None:
         """Between the labels of a text; None: every text has one label."""
         return self.label_separator if self.multi_label else None
@@ -170,6 +178,7 @@ class Settings:
         if not 0 <= self.warmup_fraction < 1:
             raise SettingsError(f"--warmup-fraction is {self.warmup_fraction}; it must be at least 0 and below 1")
         self._check_fractions()
+        self._check_columns()
         if self.multi_label:
             self._check_multi_label()
         if self.train_blocks not in ("head", "all") and not (
@@ -186,6 +195,17 @@ class Settings:
             _ = self.cache_limit_bytes
         except ValueError as error:
             raise SettingsError(f"--cache-limit: {error}") from error
+
+    def _check_columns(self) -> None:
+        for name in ("text", "label"):
+            columns = getattr(self, name)
+            if twice := [column for column in columns if columns.count(column) > 1]:
+                raise SettingsError(f"{flag_of(name)} names column {twice[0]!r} twice; name each column once")
+        if len(self.label) > 1 and not self.multi_label:
+            raise SettingsError(
+                f"--label is given as {one_of(self.label)}, and a text has one label; give one column, or "
+                "--multi-label as well where each column holds 0 or 1 for the label of its name"
+            )
 
     def _check_multi_label(self) -> None:
         if not self.label_separator or self.label_separator.startswith("["):
@@ -285,11 +305,14 @@ def _typed(name: str, value: Any) -> Any:
     if name not in known:
         raise SettingsError(f"there is no setting {name!r}{nearest(name, known)}")
     default = known[name].default
-    if name == "text":
-        value = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-        if not isinstance(value, tuple) or not all(isinstance(column, str) for column in value):
-            raise SettingsError(f"--text is {value!r}; it must be the name of a column, or a list of names")
-    elif (
+    if name in ("text", "label"):
+        try:
+            return column_names(value)
+        except TypeError as error:
+            raise SettingsError(
+                f"--{name} is {value!r}; it must be the name of a column, or a list of names"
+            ) from error
+    if (
         name in ("train_blocks", "cache_limit", "threshold")
         and isinstance(value, int | float)
         and not isinstance(value, bool)

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.checkpoint import save_classifier
+from lasttoken.columns import ColumnSpec, column_names
 from lasttoken.config import resolve
-from lasttoken.data.files import Examples, from_frame, from_lists
+from lasttoken.data.files import Examples
+from lasttoken.data.frames import from_frame, from_lists
 from lasttoken.errors import DataError
 from lasttoken.evaluation.evaluate import evaluate
 from lasttoken.explain import Explanation, explain
@@ -69,7 +71,7 @@ class TextClassifier:
         files = {"validation": validation, "test": test}
         files = {name: str(value) for name, value in files.items() if isinstance(value, str | Path)}
         resolved = resolve(recipe, settings, files)
-        columns = {name: getattr(resolved, name) for name in ("text", "label", "id", "group", "slice_by", "separator")}
+        columns, separator = resolved.columns, resolved.separator
         data: Path | Examples
         if isinstance(texts, str | Path):
             if labels is not None:
@@ -78,13 +80,13 @@ class TextClassifier:
                 )
             data = Path(texts)
         else:
-            data = _examples(texts, labels, columns)
+            data = _examples(texts, labels, columns, separator)
         run = train_run(
             data,
             resolved,
             out=Path(out) if out is not None else None,
-            validation=None if "validation" in files else _given_split(validation, columns),
-            test=None if "test" in files else _given_split(test, columns),
+            validation=None if "validation" in files else _given_split(validation, columns, separator),
+            test=None if "test" in files else _given_split(test, columns, separator),
             overwrite=overwrite,
             offline=offline,
             talk=talk,
@@ -167,8 +169,9 @@ class TextClassifier:
         Raises:
             DataError: a label that the classifier does not know.
         """
-        columns = {"text": text, "label": label, "separator": self._predictor.classifier.config.separator}
-        return evaluate(self._predictor, _examples(texts, labels, columns)).to_json()
+        columns = ColumnSpec(column_names(text), column_names(label))
+        separator = self._predictor.classifier.config.separator
+        return evaluate(self._predictor, _examples(texts, labels, columns, separator)).to_json()
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that `load` reads: the classifier and its metrics.
@@ -184,7 +187,7 @@ class TextClassifier:
         run_dir.write_metrics(self.metrics)
 
 
-def _examples(texts: Any, labels: Any, columns: dict[str, Any]) -> Examples:
+def _examples(texts: Any, labels: Any, columns: ColumnSpec, separator: str | None) -> Examples:
     is_frame = hasattr(texts, "columns")
     if is_frame == (labels is not None):
         raise DataError(
@@ -193,18 +196,18 @@ def _examples(texts: Any, labels: Any, columns: dict[str, Any]) -> Examples:
             else "there are texts but no labels; give a list of labels beside them, one for each text"
         )
     if is_frame:
-        return from_frame(texts, **columns)
-    return from_lists(texts, labels, separator=columns["separator"])
+        return from_frame(texts, columns, separator=separator)
+    return from_lists(texts, labels, separator=separator)
 
 
-def _given_split(value: Any, columns: dict[str, Any]) -> Examples | None:
+def _given_split(value: Any, columns: ColumnSpec, separator: str | None) -> Examples | None:
     if value is None:
         return None
     if not isinstance(value, tuple):
-        return _examples(value, None, columns)
+        return _examples(value, None, columns, separator)
     if len(value) != 2:
         raise DataError(f"a split is a tuple of {len(value)}; give (texts, labels)")
-    return _examples(*value, columns)
+    return _examples(*value, columns, separator)
 
 
 def _checked(texts: str | Texts) -> list[str]:

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from lasttoken.checkpoint import save_classifier
+from lasttoken.columns import SPLIT_COLUMNS
 from lasttoken.config import Settings
 from lasttoken.data.audit import Audit, audit
 from lasttoken.data.files import Examples
@@ -196,8 +197,8 @@ def _can_resume(run_dir: RunDir | None, resume: bool, talk: Talk) -> bool:
 
 def _read_splits(run_dir: RunDir, settings: Settings) -> Splits:
     """The splits of a run that goes on, and what is not in their files."""
-    slice_by = "slice" if settings.slice_by else None
-    splits = read_splits(run_dir.splits, text=("text",), label="label", slice_by=slice_by, separator=settings.separator)
+    written = replace(SPLIT_COLUMNS, slice_by="slice" if settings.slice_by else None)
+    splits = read_splits(run_dir.splits, written, separator=settings.separator)
     return replace(splits, label_counts=run_dir.read_toml().get("label_counts"))
 
 

@@ -23,7 +23,8 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from lasttoken.checkpoint import load_classifier, save_classifier
 from lasttoken.config import Settings, resolve
-from lasttoken.data.files import Examples, from_lists
+from lasttoken.data.files import Examples
+from lasttoken.data.frames import from_lists
 from lasttoken.data.splits import Splits, cut_validation
 from lasttoken.errors import DataError
 from lasttoken.judging import settle

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lasttoken.config import Settings
 from lasttoken.data.files import Examples, read_examples
@@ -59,9 +58,9 @@ def find_suspects(data: Path, settings: Settings, n_folds: int, offline: bool, t
 
 
 def _read(data: Path, settings: Settings) -> Examples:
-    columns: dict[str, Any] = {name: getattr(settings, name) for name in ("text", "label", "group")}
-    columns["options"] = ReadOptions.of(settings)
-    return read_splits(data, **columns).train if data.is_dir() else read_examples(data, **columns)
+    if data.is_dir():
+        return read_splits(data, settings.columns, options=ReadOptions.of(settings)).train
+    return read_examples(data, settings.columns, options=ReadOptions.of(settings))
 
 
 def _ranked(examples: Examples, labels: tuple[str, ...], found: Suspects) -> list[Suspect]:

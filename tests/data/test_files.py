@@ -20,15 +20,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lasttoken.columns import SPLIT_COLUMNS, ColumnSpec
 from lasttoken.data import tables
-from lasttoken.data.files import (
-    Examples,
-    choose_columns,
-    from_frame,
-    from_lists,
-    read_examples,
-    warn_about_labels,
-)
+from lasttoken.data.columns import choose_columns
+from lasttoken.data.files import Examples, read_examples, warn_about_labels
+from lasttoken.data.frames import from_frame, from_lists
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.tables import open_table
 from lasttoken.errors import DataError
@@ -113,7 +109,7 @@ def test_json_values_are_natural_strings(make: Make) -> None:
 
 def test_json_keys_may_differ(make: Make) -> None:
     path = make("a.jsonl", '{"label": "x", "text": "a"}\n{"text": "b", "label": "y", "id": 7}\n')
-    assert read_examples(path, id="id").ids == ["", "7"]
+    assert read_examples(path, ColumnSpec(id="id")).ids == ["", "7"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252", "gbk", "utf-8-sig"])
@@ -172,7 +168,7 @@ def test_guesses_are_said(make: Make) -> None:
 
 def test_named_columns_are_no_guess(make: Make) -> None:
     path = make("a.csv", "v1,v2,key,user,,\nspam,win,k1,u1,,\nham,hi,k2,u2,,\n")
-    found = read_examples(path, text=["v2"], label="v1", id="key", group="user")
+    found = read_examples(path, ColumnSpec(("v2",), ("v1",), "key", "user"))
     assert found == Examples(["win", "hi"], ["spam", "ham"], ["k1", "k2"], ["u1", "u2"], "a.csv", ())
 
 
@@ -182,27 +178,27 @@ def test_obvious_columns(make: Make, header: str) -> None:
         columns = choose_columns(table)
     first = header.split(",")
     assert columns.text[0] in ("text", "whatever", "title")
-    assert columns.label in ("label", "whatever", "target")
-    assert columns.names == sorted(columns.names, key=[*columns.text, columns.label].index)
+    assert columns.label[0] in ("label", "whatever", "target")
+    assert columns.names == sorted(columns.names, key=[*columns.text, *columns.label].index)
     assert set(columns.names) <= set(first)
 
 
 def test_the_one_column_left_is_the_other(make: Make) -> None:
     path = make("a.csv", "foo,bar\nhi,x\n")
-    found = read_examples(path, text=["foo"])
+    found = read_examples(path, ColumnSpec(("foo",)))
     assert (found.texts, found.labels) == (["hi"], ["x"])
-    assert read_examples(path, label="bar").texts == ["hi"]
+    assert read_examples(path, ColumnSpec(label=("bar",))).texts == ["hi"]
 
 
 def test_text_columns_are_joined_by_a_blank_line(make: Make) -> None:
     path = make("a.csv", "title,body,label\nHi,there,x\n,only body,y\n")
-    assert read_examples(path, text=["title", "body"]).texts == ["Hi\n\nthere", "only body"]
+    assert read_examples(path, ColumnSpec(("title", "body"))).texts == ["Hi\n\nthere", "only body"]
 
 
 def test_unlabelled_reading_allows_empty_texts(make: Make) -> None:
-    found = read_examples(make("a.csv", "id,text\n1,hi\n2,\n"), id="id", labelled=False)
+    found = read_examples(make("a.csv", "id,text\n1,hi\n2,\n"), ColumnSpec(id="id"), labelled=False)
     assert (found.texts, found.labels, found.ids) == (["hi", ""], None, ["1", "2"])
-    assert read_examples(make("b.txt", "anything\nhi\n"), text=["anything"], labelled=False).texts == ["hi"]
+    assert read_examples(make("b.txt", "anything\nhi\n"), ColumnSpec(("anything",)), labelled=False).texts == ["hi"]
     with pytest.raises(DataError, match=r"b.txt has one column, 'anything': if that is its name.*--input -"):
         read_examples(make("b.txt", "anything\nhi\n"), labelled=False)
 
@@ -225,7 +221,7 @@ def test_sms_is_read_as_it_is(sms_file: Path) -> None:
     assert found.notes == (
         "SMSSpamCollection has no header: its two columns are read as label and text, quotes as text",
     )
-    assert read_examples(sms_file, text=["text"], label="label") == found
+    assert read_examples(sms_file, SPLIT_COLUMNS) == found
 
 
 @pytest.mark.parametrize(
@@ -376,13 +372,13 @@ def test_undecodable_without_a_position(make: Make) -> None:
 def test_wrong_columns(make: Make) -> None:
     path = make("a.csv", "Text,Label\nhi,x\n")
     with pytest.raises(DataError, match=r"a.csv has no column 'text'; it has 'Text', 'Label'; did you mean 'Text'\?"):
-        read_examples(path, text=["text"])
+        read_examples(path, ColumnSpec(("text",)))
     with pytest.raises(DataError, match=r"a.csv has no column 'Lable'; .* did you mean 'Label'\?"):
-        read_examples(path, label="Lable")
+        read_examples(path, ColumnSpec(label=("Lable",)))
     with pytest.raises(DataError, match=r"a.csv has no column 'key'; it has 'Text', 'Label'$"):
-        read_examples(path, id="key")
+        read_examples(path, ColumnSpec(id="key"))
     with pytest.raises(DataError, match=r"--text and --label both name column 'Text'"):
-        read_examples(path, text=["Text"], label="Text")
+        read_examples(path, ColumnSpec(("Text",), ("Text",)))
 
 
 def test_an_error_of_the_caller_is_not_taken_for_one_of_the_file(make: Make) -> None:
@@ -400,7 +396,7 @@ def test_an_error_of_the_caller_is_not_taken_for_one_of_the_file(make: Make) -> 
 
 def test_frame() -> None:
     frame = pd.DataFrame({"Message": ["a", "b"], "Label": [1, 0], 7: ["k", None], "list": [[1], [2]]})
-    found = from_frame(frame, id="7")
+    found = from_frame(frame, ColumnSpec(id="7"))
     assert (found.texts, found.labels, found.ids) == (["a", "b"], ["1", "0"], ["k", ""])
     assert from_frame(frame[["Message"]], labelled=False).labels is None
 
@@ -425,7 +421,7 @@ def test_broken_frames() -> None:
     with pytest.raises(DataError, match=r"row 1 of the frame has a list \(\[1\]\) in column 'label'"):
         from_frame(pd.DataFrame({"text": ["a"], "label": [[1]]}))
     with pytest.raises(DataError, match=r"the frame has no column 'nope'"):
-        from_frame(pd.DataFrame({"text": ["a"]}), label="nope")
+        from_frame(pd.DataFrame({"text": ["a"]}), ColumnSpec(label=("nope",)))
 
 
 def test_lists() -> None:
@@ -491,4 +487,4 @@ def test_what_csv_writes_is_read(tmp_path: Path, rows: list[tuple[str, str]]) ->
     path = tmp_path / "a.csv"
     with path.open("w", encoding="utf-8", newline="") as handle:
         csv.writer(handle).writerows([("text", "label"), *rows])
-    assert read_examples(path, text=["text"], labelled=False).texts == [text for text, _ in rows]
+    assert read_examples(path, SPLIT_COLUMNS, labelled=False).texts == [text for text, _ in rows]

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lasttoken.data.files import Examples, from_frame, from_lists, read_examples
+from lasttoken.data.files import Examples, read_examples
+from lasttoken.data.frames import from_frame, from_lists
 from lasttoken.data.labels import join_labels, part_labels
 from lasttoken.data.splits import label_counts, label_names, split_examples, truth_of
 from lasttoken.errors import DataError

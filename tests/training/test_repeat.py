@@ -11,7 +11,7 @@ import torch
 from miniature import messages, plain_settings, write_backbone
 
 from lasttoken.config import Settings
-from lasttoken.data.files import from_lists
+from lasttoken.data.frames import from_lists
 from lasttoken.data.splits import split_examples
 from lasttoken.model.pretrained import load_backbone
 from lasttoken.repeats import nested_parts

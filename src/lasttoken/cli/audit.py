@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lasttoken.cli.flags import Json, LabelColumn, Offline, Quiet, TextColumns, read_options, with_settings
+from lasttoken.cli.flags import Json, LabelColumn, Offline, Quiet, TextColumns, column_spec, read_options, with_settings
 from lasttoken.cli.show import check_output, print_json, terminal
 from lasttoken.config import READ_SETTINGS
 
@@ -53,7 +53,7 @@ def audit(
         check_output("--html", html)
     tokenizer, max_length = load_tokenizer(backbone, offline)
     separator = label_separator if multi_label else None
-    splits = read_for_audit(data, text=text or [], label=label, options=read_options(flags), separator=separator)
+    splits = read_for_audit(data, column_spec(text, label), options=read_options(flags), separator=separator)
     for note in dict.fromkeys(note for examples in splits.values() for note in examples.notes):
         talk.say(note)
     found = look(splits, tokenizer=tokenizer, max_length=max_length)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lasttoken.columns import ColumnSpec
 from lasttoken.config import Settings, flag_of, resolve
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ Cost = Annotated[str | None, typer.Option("--cost", help="Answer by least expect
 TextColumns = Annotated[
     list[str] | None, typer.Option("--text", help="Column of the text; may be given several times.")
 ]
-LabelColumn = Annotated[str | None, typer.Option("--label", help="Column of the label.")]
+LabelColumn = Annotated[
+    list[str] | None,
+    typer.Option("--label", help="Column of the label; several, where each holds 0 or 1 for the label of its name."),
+]
 
 
 def with_settings(names: Sequence[str] | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -68,6 +72,11 @@ def _parameter(item: Any) -> inspect.Parameter:
     return inspect.Parameter(
         item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
+
+
+def column_spec(text: list[str] | None, label: list[str] | None) -> ColumnSpec:
+    """The columns that --text and --label name."""
+    return ColumnSpec(tuple(text or ()), tuple(label or ()))
 
 
 def given(flags: dict[str, Any]) -> dict[str, Any]:

@@ -21,10 +21,12 @@ from lasttoken.cli.flags import (
     Quiet,
     TextColumns,
     Threshold,
+    column_spec,
     read_options,
     with_settings,
 )
 from lasttoken.cli.show import MORE, bounded, check_output, percent, print_json, terminal
+from lasttoken.columns import SPLIT_COLUMNS
 from lasttoken.config import READ_SETTINGS
 from lasttoken.documents import to_json
 from lasttoken.errors import DataError, SettingsError
@@ -219,12 +221,12 @@ def evaluate(
     predictor = Predictor.load(run, device, precision)
     predictor.answer_by(threshold, cost)
     separator = predictor.classifier.config.separator
-    examples = read_examples(data, text=text or [], label=label, options=read_options(flags), separator=separator)
+    examples = read_examples(data, column_spec(text, label), options=read_options(flags), separator=separator)
     for note in examples.notes:
         talk.say(note)
     trained_on = RunDir(run).splits / "train.csv"
     if trained_on.is_file():
-        trained = read_examples(trained_on, text=["text"], label="label", separator=separator)
+        trained = read_examples(trained_on, SPLIT_COLUMNS, separator=separator)
         shared = count_shared_texts(trained, examples)
         if shared:
             talk.say(
@@ -323,7 +325,7 @@ def ask(
 
     talk = terminal(quiet)
     pairs = parse_answers(answers)
-    examples = read_examples(data, text=text or [], label=label, options=read_options(flags))
+    examples = read_examples(data, column_spec(text, label), options=read_options(flags))
     for note in examples.notes:
         talk.say(note)
     if limit is not None:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lasttoken.columns import UNNAMED, ColumnSpec
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import split_file
 from lasttoken.data.labels import natural_order
@@ -455,9 +456,8 @@ def _most_like(text: str, members: list[int], texts: list[str], kind: str) -> in
 
 def read_for_audit(
     paths: Sequence[Path],
+    asked: ColumnSpec = UNNAMED,
     *,
-    text: Sequence[str] = (),
-    label: str | None = None,
     options: ReadOptions = DEFAULT,
     separator: str | None = None,
 ) -> dict[str, Examples]:
@@ -471,8 +471,7 @@ def read_for_audit(
     named = _folder_files(paths[0]) if len(paths) == 1 and paths[0].is_dir() else _named(paths)
     order = sorted(named, key=lambda name: SPLIT_NAMES.index(name) if name in SPLIT_NAMES else len(SPLIT_NAMES))
     return {
-        name: read_examples(named[name], text=text, label=label, options=options, keep_blank=True, separator=separator)
-        for name in order
+        name: read_examples(named[name], asked, options=options, keep_blank=True, separator=separator) for name in order
     }
 
 

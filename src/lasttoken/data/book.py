@@ -11,7 +11,6 @@ its notebook shuffles once, the script of its table of experiments twice; the se
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lasttoken.columns import UNNAMED, ColumnSpec
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.splits import SPLIT_NAMES, Splits, label_counts, number_labels
@@ -68,12 +68,8 @@ class BookCounts:
 
 def book_splits(
     path: str | Path,
+    asked: ColumnSpec = UNNAMED,
     *,
-    text: Sequence[str] = (),
-    label: str | None = None,
-    id: str | None = None,
-    group: str | None = None,
-    slice_by: str | None = None,
     options: ReadOptions = DEFAULT,
     seed: int = 123,
     train_fraction: float = 0.7,
@@ -89,13 +85,9 @@ def book_splits(
     Raises:
         DataError: a file that cannot be read, one label only, or too few rows for three splits.
     """
-    asked = [*text, *filter(None, (label, id, group, slice_by))]
-    with open_table(path, options=options, asked=asked) as table:
+    with open_table(path, options=options, asked=asked.names) as table:
         headerless = table.headerless
-    if headerless:
-        examples = read_as_chapter(path, options=options)
-    else:
-        examples = read_examples(path, text=text, label=label, id=id, group=group, slice_by=slice_by, options=options)
+    examples = read_as_chapter(path, options=options) if headerless else read_examples(path, asked, options=options)
     return split_as_chapter(examples, seed, train_fraction, validation_fraction, balance=balance, shuffles=shuffles)
 
 

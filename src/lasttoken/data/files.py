@@ -1,37 +1,28 @@
-"""Files of texts, read as examples: CSV, TSV, JSONL, Parquet, a frame or two lists become one shape.
+"""Files of texts, read as examples: CSV, TSV, JSONL and Parquet become one shape.
 
     messages.csv ──open_table──► Table: header + Row, Row, …  ──read_examples──►  Examples
       text,label                   streamed, nothing kept          texts  ["Win $1000!", "see you at 6"]
       Win $1000!,spam              values as they were             labels ["spam", "ham"]
       see you at 6,ham                                             notes  ("text is read from column 'text' …",)
 
-Which file formats there are is tables.py's concern; here columns are chosen and rows become examples.
+Which file formats there are is tables.py's concern, which column is which columns.py's, and what Python hands over
+from memory frames.py's; here rows become examples.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from lasttoken.columns import UNNAMED, ColumnSpec
+from lasttoken.data.columns import Columns, choose_columns
 from lasttoken.data.labels import join_labels
+from lasttoken.data.multihot import labels_of_columns
 from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.data.tables import (
-    LABEL_NAMES,
-    TEXT_NAMES,
-    Row,
-    Table,
-    as_string,
-    brief,
-    checked_header,
-    open_table,
-    shown,
-)
-from lasttoken.errors import DataError, nearest
+from lasttoken.data.tables import Row, Table, open_table, shown
+from lasttoken.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -70,38 +61,10 @@ class Examples:
         )
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Which column is what; `notes` says what was guessed."""
-
-    text: tuple[str, ...]
-    label: str | None = None
-    id: str | None = None
-    group: str | None = None
-    slice_by: str | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> list[str]:
-        """All chosen columns, once each."""
-        return list(dict.fromkeys([*self.text, *filter(None, (self.label, self.id, self.group, self.slice_by))]))
-
-    def text_of(self, table: Table, row: Row) -> str:
-        """The row's text: its text columns joined by a blank line; "" when all are missing."""
-        if len(self.text) == 1:
-            return table.cell(row, self.text[0]) or ""
-        parts = [table.cell(row, name) or "" for name in self.text]
-        return "\n\n".join(part for part in parts if part.strip())
-
-
 def read_examples(
     path: str | Path,
+    asked: ColumnSpec = UNNAMED,
     *,
-    text: Sequence[str] = (),
-    label: str | None = None,
-    id: str | None = None,
-    group: str | None = None,
-    slice_by: str | None = None,
     options: ReadOptions = DEFAULT,
     labelled: bool = True,
     keep_blank: bool = False,
@@ -110,114 +73,16 @@ def read_examples(
     """Read a file of examples: .csv, .tsv, .txt or no suffix (tab-separated), .jsonl, each also .gz, and .parquet.
 
     Columns that are not named are guessed when obvious, and `notes` says so. Several text columns are joined by a
-    blank line. With `labelled=False` labels are not read and texts may be empty; with `keep_blank=True` both are read
-    and may be empty. With a `separator` a text has any number of labels, see labels.py.
+    blank line; several label columns are multi-hot, see multihot.py. With `labelled=False` labels are not read and
+    texts may be empty; with `keep_blank=True` both are read and may be empty. With a `separator` a text has any number
+    of labels, see labels.py.
 
     Raises:
         DataError: a file, a column or a row that cannot be used; names it and says what to do.
     """
-    asked = [*text, *filter(None, (label, id, group, slice_by))]
-    with open_table(path, options=options, asked=asked) as table:
-        columns = choose_columns(
-            table, text=text, label=label, id=id, group=group, slice_by=slice_by, labelled=labelled
-        )
-        return _collect(table, columns, filled=labelled and not keep_blank, separator=separator)
-
-
-def from_frame(
-    frame: Any,
-    *,
-    text: Sequence[str] = (),
-    label: str | None = None,
-    id: str | None = None,
-    group: str | None = None,
-    slice_by: str | None = None,
-    labelled: bool = True,
-    separator: str | None = None,
-) -> Examples:
-    """Examples of anything with `.columns` and `[name].tolist()`, such as a pandas frame; NaN counts as missing.
-
-    Raises:
-        DataError: as `read_examples`; rows are counted from 1.
-    """
-    names = {str(name): name for name in frame.columns}
-    header = [str(name) for name in frame.columns]
-
-    def read(columns: Sequence[str]) -> Iterator[Row]:
-        lists = [frame[names[column]].tolist() for column in columns]
-        for number, values in enumerate(zip(*lists, strict=True), 1):
-            yield Row(number, None, dict(zip(columns, values, strict=True)))
-
-    table = Table("the frame", checked_header(header, "the frame"), read)
-    columns = choose_columns(table, text=text, label=label, id=id, group=group, slice_by=slice_by, labelled=labelled)
-    return _collect(table, columns, filled=labelled, separator=separator)
-
-
-def from_lists(
-    texts: Iterable[str],
-    labels: Iterable[Any] | None = None,
-    ids: Iterable[str | int] | None = None,
-    separator: str | None = None,
-) -> Examples:
-    """Examples of lists of equal length; integer labels and ids become strings.
-
-    With a `separator` each of `labels` is a list of labels, or a string of them, see labels.py.
-
-    Raises:
-        DataError: lengths that differ, or a value that is no string (names its index).
-    """
-    made = Examples(
-        _strings(texts, "texts", (str,)),
-        None if labels is None else _labels(labels, separator),
-        None if ids is None else _strings(ids, "ids", (str, int)),
-        source="the lists given",
-        separator=separator if labels is not None else None,
-    )
-    for name, values in (("labels", made.labels), ("ids", made.ids)):
-        if values is not None and len(values) != len(made):
-            raise DataError(f"there are {len(made)} texts and {len(values)} {name}; give one of each for every example")
-    if made.labels is not None:
-        _refuse_blank(made.texts, "texts")
-        if separator is None:
-            _refuse_blank(made.labels, "labels")
-    return made
-
-
-def _labels(values: Iterable[Any], separator: str | None) -> list[str]:
-    if separator is None or isinstance(values, str) or not isinstance(values, Iterable):
-        return _strings(values, "labels", (str, int))
-    made = []
-    for index, value in enumerate(values):
-        try:
-            made.append(join_labels(value, separator))
-        except (TypeError, UnicodeError) as error:
-            raise DataError(f"labels[{index}] has {error}; give a list of labels") from error
-    return made
-
-
-def _strings(values: Iterable[object], name: str, kinds: tuple[type, ...]) -> list[str]:
-    if not isinstance(values, Iterable):
-        raise DataError(f"{name} is {brief(values)}; give a list of strings")
-    if isinstance(values, str):
-        raise DataError(f"{name} is one string, {values[:40]!r}; give a list of strings")
-    made = []
-    for index, value in enumerate(values):
-        plain = value.item() if isinstance(value, np.generic) else value
-        if not isinstance(plain, kinds):
-            raise DataError(f"{name}[{index}] is {brief(plain)}, of type {type(plain).__name__}; give a string")
-        try:
-            made.append(as_string(plain) or "")
-        except UnicodeError as error:
-            raise DataError(f"{name}[{index}] has {error}; give a string that can be written as UTF-8") from error
-    return made
-
-
-def _refuse_blank(values: list[str], name: str) -> None:
-    if not values:
-        raise DataError(f"{name} is empty; give at least one example of each label")
-    for index, value in enumerate(values):
-        if not value.strip():
-            raise DataError(f"{name}[{index}] is {value!r}; give every example a text and a label")
+    with open_table(path, options=options, asked=asked.names) as table:
+        columns = choose_columns(table, asked, labelled=labelled, several=separator is not None)
+        return collect_examples(table, columns, filled=labelled and not keep_blank, separator=separator)
 
 
 def warn_about_labels(labels: Iterable[str]) -> list[str]:
@@ -237,94 +102,10 @@ def warn_about_labels(labels: Iterable[str]) -> list[str]:
     ]
 
 
-# Columns ----------------------------------------------------------------------------------------------------------
-
-
-def choose_columns(
-    table: Table,
-    *,
-    text: Sequence[str] = (),
-    label: str | None = None,
-    id: str | None = None,
-    group: str | None = None,
-    slice_by: str | None = None,
-    labelled: bool = True,
-) -> Columns:
-    """Find the columns asked for, and guess those that are not when it is obvious.
-
-    Obvious is a usual name ("message", "category") that no other column competes with, or the one column that is
-    left. `labelled=False` looks for no label.
-
-    Raises:
-        DataError: a column that is not there, or no obvious one; lists the columns.
-    """
-    texts = (text,) if isinstance(text, str) else tuple(text)
-    for name in filter(None, (*texts, label, id, group, slice_by)):
-        _require(table, name)
-    if label is not None and label in texts:
-        raise DataError(f"--text and --label both name column {label!r} of {table.source}; name two columns")
-    free = [name for name in table.header if name and name not in (*texts, label, id, group, slice_by)]
-    notes = list(table.notes)
-    guessed_text = None if texts else _known(free, TEXT_NAMES)
-    guessed_label = label or _known([name for name in free if name != guessed_text], LABEL_NAMES)
-    if guessed_text is None and not texts and not labelled and len(table.header) == 1:
-        raise DataError(
-            f"{table.source} has one column, {shown(table.header)}: if that is its name, pass it with --text; if it is "
-            "the first of one text a line, give the file on stdin, with --input -"
-        )
-    if guessed_text is None and not texts:
-        guessed_text = _only([name for name in free if name != guessed_label])
-    if guessed_label is None and labelled and (texts or guessed_text):
-        guessed_label = _only([name for name in free if name != guessed_text])
-    if not texts:
-        texts = (_obvious(table, guessed_text, "text", notes),)
-    if label is None and labelled:
-        label = _obvious(table, guessed_label, "label", notes)
-    return Columns(texts, label if labelled else None, id, group, slice_by, tuple(notes))
-
-
-def _known(names: list[str], usual: frozenset[str]) -> str | None:
-    """The one column with a usual name; among several, the one called just "text" or "label"."""
-    found = [name for name in names if name.strip().casefold() in usual]
-    plain = [name for name in found if name.strip().casefold() in ("text", "label")]
-    return _only(found) or _only(plain)
-
-
-def _only(names: list[str]) -> str | None:
-    return names[0] if len(names) == 1 else None
-
-
-def _obvious(table: Table, guess: str | None, what: str, notes: list[str]) -> str:
-    if guess is None:
-        raise DataError(
-            f"it is not obvious which column of {table.source} holds the {what}: it has {shown(table.header)}"
-            f"; name it with --{what}{_header_hint(table.header)}"
-        )
-    if not table.headerless:
-        notes.append(f"the {what} is read from column {guess!r} of {table.source} (--{what} names another)")
-    return guess
-
-
-def _header_hint(header: list[str]) -> str:
-    """What may be wrong with a header in which nothing is recognised."""
-    if len(header) == 1:
-        separator = next((mark for mark in (";", "\t", ",", "|") if mark in header[0]), None)
-        return f", or save the file with other separators, for it seems to use {separator!r}" if separator else ""
-    return ", or put a line of column names above the first row if there is none"
-
-
-def _require(table: Table, name: str) -> None:
-    if name in table.header:
-        return
-    same = [known for known in table.header if known.strip().casefold() == name.strip().casefold()]
-    hint = f"; did you mean {shown(same)}?" if same else nearest(name, table.header)
-    raise DataError(f"{table.source} has no column {name!r}; it has {shown(table.header)}{hint}")
-
-
 # Rows to examples -------------------------------------------------------------------------------------------------
 
 
-def _collect(table: Table, columns: Columns, filled: bool, separator: str | None) -> Examples:
+def collect_examples(table: Table, columns: Columns, filled: bool, separator: str | None) -> Examples:
     """All rows; with `filled`, none may lack its text or its label (with a separator: it may have none)."""
     texts: list[str] = []
     labels: list[str] = []
@@ -339,11 +120,11 @@ def _collect(table: Table, columns: Columns, filled: bool, separator: str | None
                 f"{table.place(row)} has no text in column {shown(columns.text)}; fill it in or remove the row"
             )
         texts.append(text)
-        if columns.label is not None:
+        if columns.label:
             label = _label_of(table, row, columns.label, separator)
             if filled and separator is None and not label.strip():
                 raise DataError(
-                    f"{table.place(row)} has no label in column {columns.label!r}; fill it in or remove the row"
+                    f"{table.place(row)} has no label in column {columns.label[0]!r}; fill it in or remove the row"
                 )
             labels.append(one_object.setdefault(label, label))
         if columns.id is not None:
@@ -355,17 +136,20 @@ def _collect(table: Table, columns: Columns, filled: bool, separator: str | None
             slices.append(one_object.setdefault(value, value))
     return Examples(
         texts,
-        labels if columns.label is not None else None,
+        labels if columns.label else None,
         ids if columns.id is not None else None,
         groups if columns.group is not None else None,
         table.source,
         columns.notes,
         slices if columns.slice_by is not None else None,
-        separator if columns.label is not None else None,
+        separator if columns.label else None,
     )
 
 
-def _label_of(table: Table, row: Row, column: str, separator: str | None) -> str:
+def _label_of(table: Table, row: Row, columns: Sequence[str], separator: str | None) -> str:
+    if len(columns) > 1 and separator is not None:
+        return labels_of_columns(table, row, columns, separator)
+    column = columns[0]
     if separator is None:
         return table.cell(row, column) or ""
     try:

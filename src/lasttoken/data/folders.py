@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
+from lasttoken.columns import UNNAMED, ColumnSpec
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.labels import natural_order
 from lasttoken.data.options import DEFAULT, ReadOptions
@@ -71,12 +72,8 @@ def quoted(text: str) -> str:
 
 def read_splits(
     folder: str | Path,
+    asked: ColumnSpec = UNNAMED,
     *,
-    text: Sequence[str] = (),
-    label: str | None = None,
-    id: str | None = None,
-    group: str | None = None,
-    slice_by: str | None = None,
     options: ReadOptions = DEFAULT,
     separator: str | None = None,
 ) -> Splits:
@@ -92,9 +89,7 @@ def read_splits(
             f"{folder} has no train.csv, nor one of {one_of(SPLIT_SUFFIXES[1:])}; add one{_folder_hint(folder)}"
         )
     found = {
-        name: read_examples(
-            path, text=text, label=label, id=id, group=group, slice_by=slice_by, options=options, separator=separator
-        )
+        name: read_examples(path, asked, options=options, separator=separator)
         for name, path in paths.items()
         if path is not None
     }

@@ -78,29 +78,26 @@ def _about_sets(splits: Splits) -> list[str]:
 
 
 def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> Splits:
-    columns: dict[str, Any] = {
-        name: getattr(settings, name) for name in ("text", "label", "id", "group", "slice_by", "separator")
-    }
-    columns["options"] = ReadOptions.of(settings)
+    columns = settings.columns
+    reading: dict[str, Any] = {"options": ReadOptions.of(settings), "separator": settings.separator}
     fractions = {name: getattr(settings, name) for name in ("train_fraction", "validation_fraction", "seed")}
     if isinstance(data, Splits):
         splits = data
     elif isinstance(data, Path) and data.is_dir():
-        splits = read_splits(data, **columns)
+        splits = read_splits(data, columns, **reading)
     elif settings.validation or settings.test:
-        train = data if isinstance(data, Examples) else read_examples(data, **columns)
+        train = data if isinstance(data, Examples) else read_examples(data, columns, **reading)
         splits = Splits(train, None, None, train.notes)
     elif settings.recipe == "book":
         balance = settings.balance == "undersample"
         if isinstance(data, Examples):
             splits, counts = split_as_chapter(data, balance=balance, **fractions)
         else:
-            del columns["separator"]
-            splits, counts = book_splits(data, balance=balance, **columns, **fractions)
+            splits, counts = book_splits(data, columns, balance=balance, options=reading["options"], **fractions)
         after = f"balanced to {counts_in_words(counts.balanced)}" if balance else "not balanced"
         say(f"the book's recipe: {counts.n_rows:,} rows ({counts_in_words(counts.labels)}), {after}")
     else:
-        examples = data if isinstance(data, Examples) else read_examples(data, **columns)
+        examples = data if isinstance(data, Examples) else read_examples(data, columns, **reading)
         splits = split_examples(examples, **fractions)
         counted = (
             f"{examples.source or 'the data'} has {len(examples):,} rows ({counts_in_words(label_counts(examples))})"
@@ -108,7 +105,7 @@ def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> S
         splits = replace(splits, notes=(*examples.notes, counted, *splits.notes))
     for name in ("validation", "test"):
         if path := getattr(settings, name):
-            examples = read_examples(Path(path), **columns)
+            examples = read_examples(Path(path), columns, **reading)
             splits = replace(splits, notes=(*splits.notes, *examples.notes))
             splits = replace(splits, validation=examples) if name == "validation" else replace(splits, test=examples)
     return splits

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lasttoken.columns import SPLIT_COLUMNS
 from lasttoken.data.files import read_examples
 from lasttoken.errors import LastTokenError, RunError, SettingsError
 from lasttoken.export.hf import quiet
@@ -55,7 +56,7 @@ def verify(run: Path, split: str = "test", exports: Sequence[Path] = ()) -> list
     reference = Predictor.load(run, "cpu", "float32")
     if not rows.is_file():
         raise RunError(f"{run} has no {split} split to verify on ({rows}); give another --split")
-    texts = read_examples(rows, text=["text"], labelled=False).texts
+    texts = read_examples(rows, SPLIT_COLUMNS, labelled=False).texts
     expected = probs_of(reference, texts)
     ways: dict[str, Callable[[], Probs]] = {
         name: partial(_by_us, run, how, texts) for name, how in _ways(reference).items()

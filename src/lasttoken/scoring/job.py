@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from lasttoken.columns import ColumnSpec
+from lasttoken.data.columns import Columns, choose_columns
 from lasttoken.data.encoding import Encoded
-from lasttoken.data.files import Columns, choose_columns
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.tables import BadRow, OnBad, Row, Table, open_table, place_of
 from lasttoken.errors import DataError
@@ -185,8 +186,8 @@ def _asked(source: Source) -> list[str]:
 
 
 def _columns(table: Table, source: Source, talk: Talk) -> Columns:
-    columns = choose_columns(table, text=source.text, id=source.id, labelled=False)
-    for note in (*table.notes, *columns.notes):
+    columns = choose_columns(table, ColumnSpec(source.text, id=source.id), labelled=False)
+    for note in columns.notes:
         talk.say(note)
     return columns
 
