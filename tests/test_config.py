@@ -172,7 +172,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("backbone", 2, r"--backbone is 2; it must be of type str"),
     ("label", 1.5, r"--label is 1\.5; it must be the name of a column"),
     ("text", 5, r"--text is 5; it must be the name of a column, or a list of names"),
-    ("text", ["a", 5], r"--text is \('a', 5\); it must be"),
+    ("text", ["a", 5], r"--text is \['a', 5\]; it must be"),
     ("epocs", 3, r"there is no setting 'epocs'; did you mean 'epochs'"),
 ]
 
