@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from lasttoken.decision import MOST_PROBABLE, Decision, best_threshold, parse_decision
+from lasttoken.documents import checked
 from lasttoken.errors import SettingsError
 
 LABELS = ("ham", "spam")
@@ -83,5 +84,5 @@ def test_auto_is_for_two_labels() -> None:
     "rule", [parse_decision("spam=0.9", None, LABELS), parse_decision("0.8", "spam:ham=5", LABELS)]
 )
 def test_a_rule_survives_json(rule: Decision) -> None:
-    assert Decision.from_json(asdict(rule)) == rule
+    assert checked(Decision, asdict(rule), "config.json") == rule
     assert "spam" in rule.in_words(LABELS)

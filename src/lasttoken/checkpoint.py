@@ -7,14 +7,16 @@ the network, not the place it was made in.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lasttoken.decision import MOST_PROBABLE, Decision
-from lasttoken.documents import to_json
+from lasttoken.documents import checked, to_json
 from lasttoken.errors import BackboneError, RunError
 from lasttoken.model.classifier import Classifier, ClassifierConfig
+from lasttoken.model.gpt import GPTConfig
 from lasttoken.model.weights import (
     build_gpt,
     from_published,
@@ -80,16 +82,13 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
             f"{folder / 'config.json'} is of format {found!r}, this version reads {FORMAT}; was it written "
             "by `lasttoken train`?"
         )
-    try:
-        fields = {name: value for name, value in ours.items() if name != "format"}
-        fields["labels"] = tuple(fields["labels"])
-        fields["decision"] = Decision.from_json(fields["decision"]) if "decision" in fields else MOST_PROBABLE
-        config = ClassifierConfig(**fields)
-    except (TypeError, KeyError, ValueError) as error:
-        raise RunError(f"{folder / 'config.json'} was changed: {error}") from error
+    where = f"{folder / 'config.json'}: lasttoken"
+    config = checked(ClassifierConfig, {name: value for name, value in ours.items() if name != "format"}, where)
     tensors = read_tensor_files(folder)
     score = {name: tensors.pop(f"score.{name}", None) for name in ("weight", "bias")}
-    classifier = Classifier(build_gpt(gpt_config, from_published(tensors), folder), config)
+    gpt = build_gpt(gpt_config, from_published(tensors), folder)
+    _check_fits(config, gpt_config, where)
+    classifier = Classifier(gpt, config)
     wanted = {"weight": (len(config.labels), gpt_config.n_embd), "bias": (len(config.labels),)}
     for name, shape in wanted.items():
         tensor = score[name]
@@ -101,3 +100,32 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
     tokenizer = Tokenizer.load(folder)
     tokenizer.check_fits(gpt_config.vocab_size, folder)
     return classifier.requires_grad_(False).eval(), tokenizer
+
+
+def _check_fits(config: ClassifierConfig, shape: GPTConfig, where: str) -> None:
+    """Refuse values that are right by themselves, and not together.
+
+    Raises:
+        RunError: names the field and what it may be.
+    """
+    labels, blocks = config.labels, config.train_blocks
+    twice = next((label for label, n in Counter(labels).items() if n > 1), None)
+    trains_some = re.fullmatch(r"[1-9][0-9]{0,5}", blocks) and int(blocks) <= shape.n_layer
+    beyond = sorted(label_id for label_id in config.decision.label_ids() if label_id >= len(labels))
+    faults = {
+        f"labels names {twice!r} twice": twice is not None,
+        f"max_length is {config.max_length:,}, and the backbone has {shape.n_positions:,} positions": (
+            config.max_length > shape.n_positions
+        ),
+        f"end_of_text_id is {config.end_of_text_id:,}, and the vocabulary has {shape.vocab_size:,} tokens": (
+            config.end_of_text_id >= shape.vocab_size
+        ),
+        f"train_blocks is {blocks[:20]!r}; it must be 'head', 'all' or a number from 1 to {shape.n_layer}": (
+            blocks not in ("head", "all") and not trains_some
+        ),
+        f"decision names label {beyond[:1]}, and there are {len(labels)} labels, from 0": bool(beyond),
+        "int8_trunk is true, and train_blocks 'all' leaves no trunk": config.int8_trunk and blocks == "all",
+    }
+    for fault, is_so in faults.items():
+        if is_so:
+            raise RunError(f"{where}: {fault}; was it changed?")

@@ -13,13 +13,15 @@ Source of the costs' rule: Elkan, "The foundations of cost-sensitive learning", 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Interval
 from numpy.typing import ArrayLike, NDArray
 
+from lasttoken.documents import STRICT
 from lasttoken.errors import SettingsError, nearest, one_of
 
 AUTO = "auto"
@@ -27,13 +29,23 @@ MOST_NAMED = 8  # thresholds in a sentence
 EXAMPLE = "write a probability to abstain below, such as 0.9, label=probability such as spam=0.9, or auto"
 
 
+LabelId = Annotated[int, Ge(0)]
+Probability = Annotated[float, Interval(ge=0, le=1)]
+
+
 @dataclass(frozen=True)
 class Decision:
     """How a classifier answers. The default: the most probable label, always."""
 
-    thresholds: tuple[tuple[int, float], ...] = ()  # label_id, the least probability at which it is given
-    costs: tuple[tuple[int, int, float], ...] = ()  # true label_id, answered label_id, cost; errors not named cost 1
-    abstain_below: float = 0.0
+    __pydantic_config__ = STRICT
+
+    thresholds: tuple[tuple[LabelId, Probability], ...] = ()  # the least probability at which a label is given
+    costs: tuple[tuple[LabelId, LabelId, Annotated[float, Ge(0)]], ...] = ()  # true, answered, cost; other errors: 1
+    abstain_below: Probability = 0.0
+
+    def label_ids(self) -> set[int]:
+        """The labels that a threshold or a cost names."""
+        return {at for at, _ in self.thresholds} | {at for *pair, _ in self.costs for at in pair}
 
     @property
     def is_default(self) -> bool:
@@ -102,19 +114,6 @@ class Decision:
         if self.abstain_below:
             parts.append(f"no answer when no label reaches {self.abstain_below:g}")
         return "; ".join(parts) or "the most probable label"
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Decision:
-        """What `dataclasses.asdict` made of one, as config.json holds it.
-
-        Raises:
-            TypeError, KeyError, ValueError: it was changed.
-        """
-        return cls(
-            tuple((int(at), float(least)) for at, least in content["thresholds"]),
-            tuple((int(true), int(said), float(cost)) for true, said, cost in content["costs"]),
-            float(content["abstain_below"]),
-        )
 
 
 MOST_PROBABLE = Decision()

@@ -3,14 +3,16 @@
     config.json ──► load_json (bounded) ──► checked(ClassifierConfig, …) ──► a ClassifierConfig
                                                  └─► "config.json: temperature is 0.0; it must be greater than 0"
 
-The type is a dataclass or a TypedDict whose annotations say what a field may be (`Annotated[float, Gt(0)]`,
-`Literal["head", "tail"]`): the declaration is the schema. pydantic does the checking, in strict mode: "1" is not 1.
+The type is a dataclass whose annotations say what a field may be (`Annotated[float, Gt(0)]`,
+`Annotated[str, OneOf(("head", "tail"))]`): the declaration is the schema. pydantic does the checking, in strict mode:
+"1" is not 1.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +22,21 @@ MOST_BYTES = 64_000_000  # of a JSON file; the largest published tokenizer.json 
 MOST_VALUES = 5_000_000  # in a JSON file: commas, brackets and braces; Python needs up to 100 bytes for each
 LONGEST_SHOWN = 80  # characters of a wrong value in a sentence
 
+STRICT: Any = {"extra": "forbid", "allow_inf_nan": False}  # a dataclass's __pydantic_config__: no other fields, no NaN
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """An annotation: the value is one of these. `Annotated[str, OneOf(("head", "tail"))]`."""
+
+    choices: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.literal_schema(list(self.choices))
 
 
 def to_json(content: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:

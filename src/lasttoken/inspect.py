@@ -52,7 +52,7 @@ def describe_run(run_dir: RunDir) -> dict[str, Any]:
         "max_length": config.max_length,
         "int8_trunk": config.int8_trunk,
         "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
-        "accuracy": {name: split["accuracy"] for name, split in metrics["splits"].items()},
+        "accuracy": {name: split.get("accuracy") for name, split in metrics.get("splits", {}).items()},
         "trunk": recorded.get("trunk", {}).get("hash"),
         "settings": recorded.get("settings", {}),
         "versions": recorded.get("versions", {}),

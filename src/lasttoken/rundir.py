@@ -6,18 +6,18 @@ config.json  model.safetensors  tokenizer.json  predictions/  curves/  report.ht
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tomli_w
+from annotated_types import Len
 
-from lasttoken.documents import to_json
+from lasttoken.documents import checked, load_json, to_json
 from lasttoken.errors import RunError
 from lasttoken.storage import make_dir, storage_errors, sweep_temporaries, write_text
 
@@ -33,6 +33,67 @@ FILES = (
 )
 FOLDERS = ("splits", "curves", "predictions")
 FINAL = "metrics.json"
+
+
+Bounds = Annotated[list[float], Len(2, 2)]
+
+
+@dataclass(frozen=True)
+class SplitFigures:
+    """The types of a split's figures in metrics.json, as far as they are used after the run; there are more."""
+
+    n: int | None = None
+    accuracy: float | None = None
+    accuracy_ci95: Bounds | None = None
+    balanced_accuracy: float | None = None
+    balanced_accuracy_ci95: Bounds | None = None
+    micro_f1: float | None = None
+    micro_f1_ci95: Bounds | None = None
+    macro_f1: float | None = None
+    macro_f1_ci95: Bounds | None = None
+    mAP: float | None = None  # noqa: N815
+    mAP_ci95: Bounds | None = None  # noqa: N815
+    ece: float | None = None
+    ece_ci95: Bounds | None = None
+    loss: float | None = None
+    loss_ci95: Bounds | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The type of what is used of metrics.json's verdict."""
+
+    sentences: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class MetricsFile:
+    """The types of what is used of metrics.json; there is more in it."""
+
+    splits: dict[str, SplitFigures] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    warnings: list[str] = field(default_factory=list)
+    timing_s: dict[str, float] = field(default_factory=dict)
+    multi_label: bool = False
+
+
+@dataclass(frozen=True)
+class RecordedSettings:
+    """The types of those settings in run.toml that are read without the others."""
+
+    backbone: str = ""
+    label_separator: str = "|"
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """The types of what is used of run.toml; there is more in it."""
+
+    fingerprint: str = ""
+    settings: RecordedSettings = RecordedSettings()
+    trunk: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    label_counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,32 +162,33 @@ class RunDir:
         """Read run.toml.
 
         Raises:
-            RunError: not there or not readable.
+            RunError: not there, not readable, or a value of another type than a run writes.
         """
         path = self.path / "run.toml"
         try:
-            return tomllib.loads(path.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            content = tomllib.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path} cannot be read ({error}); is {self.path} a run directory?") from error
+        checked(RunFile, content, path)
+        return content
 
     def read_metrics(self) -> dict[str, Any]:
         """Read metrics.json.
 
         Raises:
-            RunError: the run is not finished, or there is none.
+            RunError: the run is not finished, there is none, or a value is of another type than a run writes.
         """
         path = self.path / FINAL
         if not self.path.is_dir():
             raise RunError(f"there is no run directory {self.path}; give the folder that `lasttoken train --out` wrote")
         try:
-            content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            content = load_json(path)
         except FileNotFoundError as error:
             if not any((self.path / name).is_file() for name in ("run.toml", "model.safetensors")):
                 raise RunError(f"{self.path} has no {FINAL}: it is not a run directory") from error
             hint = f"finish it with `lasttoken train --resume --out {self.path}`"
             raise RunError(f"{self.path} has no {FINAL}, so its run is not finished; {hint}") from error
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} cannot be read: {error}") from error
+        checked(MetricsFile, content, path)
         return content
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:

@@ -297,7 +297,7 @@ GOOD: dict[str, Any] = write_gpt_config(random_gpt().config)
     [
         ("", r"config\.json cannot be read as JSON"),
         ('{"model_type": "gpt2"', r"config\.json cannot be read as JSON"),
-        ("[1, 2]", r"describes a model of type None; only the gpt2 architecture"),
+        ("[1, 2]", r"holds a list where a JSON object is needed"),
         (json.dumps({**GOOD, "model_type": "llama"}), r"model of type 'llama'; only the gpt2 architecture"),
         (json.dumps({**GOOD, "activation_function": "relu"}), r"has activation_function = 'relu'; only 'gelu_new'"),
         (json.dumps({**GOOD, "scale_attn_weights": False}), r"has scale_attn_weights = False"),

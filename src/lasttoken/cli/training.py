@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
 from lasttoken.cli.show import print_json, print_metrics, terminal
 from lasttoken.config import READ_SETTINGS, Settings, read_config, resolve
-from lasttoken.errors import SettingsError, UserError, nearest, one_of
+from lasttoken.errors import RunError, SettingsError, UserError, nearest, one_of
 from lasttoken.talk import Talk
+
+if TYPE_CHECKING:
+    from lasttoken.rundir import RunDir
 
 SPLIT_SETTINGS = [
     "recipe", "text", "label", "multi_label", "label_separator", "id", "group", *READ_SETTINGS, "validation", "test",
@@ -50,7 +53,7 @@ def train(
     **flags: Any,
 ) -> None:
     """Train a classifier and leave a run directory: weights, figures, curves, a report."""
-    from lasttoken.rundir import RunDir, read_settings
+    from lasttoken.rundir import RunDir
 
     layers = read_config(config) if config else {}
     recorded = layers.pop("data", None)
@@ -58,7 +61,7 @@ def train(
     if data is None and not resume:
         raise SettingsError("there is no data; name a file or a folder of splits, such as lasttoken train messages.csv")
     out = out or (Path("runs") / data.resolve().name.strip(".").split(".")[0] if data else None)
-    earlier = read_settings(RunDir(out)) if resume and out and (out / "run.toml").is_file() else {}
+    earlier = _recorded_settings(RunDir(out)) if resume and out and (out / "run.toml").is_file() else {}
     flags = given(flags)
     recipe = flags.get("recipe") or layers.get("recipe") or earlier.get("recipe") or "default"
     settings = resolve(recipe, earlier, layers, flags)
@@ -82,6 +85,22 @@ def train(
         print_json({**run.metrics, "run": str(run.out)})
     else:
         print_metrics(run.metrics, run.out, talk)
+
+
+def _recorded_settings(run_dir: RunDir) -> dict[str, Any]:
+    """The settings in run.toml.
+
+    Raises:
+        RunError: not readable, or a setting or value that this version does not know.
+    """
+    from lasttoken.rundir import read_settings
+
+    found = read_settings(run_dir)
+    try:
+        resolve(found.get("recipe", "default"), found)
+    except SettingsError as error:
+        raise RunError(f"{run_dir.path / 'run.toml'} was changed, or written by another version: {error}") from error
+    return found
 
 
 def _only_baselines(data: Path | None, settings: Settings, as_json: bool, talk: Talk) -> None:

@@ -15,11 +15,15 @@ output over the text; `padded-last` is `last` of a text that was padded when it 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Interval, MinLen
 from torch import Tensor, nn
 
+from lasttoken.config import ENDS, READS
 from lasttoken.decision import MOST_PROBABLE, Decision
+from lasttoken.documents import STRICT, OneOf
 from lasttoken.errors import SettingsError
 from lasttoken.model.gpt import GPT
 from lasttoken.model.linear import Linear
@@ -28,20 +32,24 @@ from lasttoken.model.packing import Packing
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """What a classifier is beside its weights. All of it is saved with them."""
+    """What a classifier is beside its weights. All of it is saved with them, and checked by these types when loaded."""
 
-    labels: tuple[str, ...]  # K names; a label_id is an index into them
-    read: str
+    __pydantic_config__ = STRICT
+
+    labels: Annotated[tuple[Annotated[str, MinLen(1)], ...], MinLen(1)]  # K names; a label_id is an index into them
+    read: Annotated[str, OneOf(READS)]
     causal_mask: bool
-    max_length: int  # tokens; longer texts are cut
-    truncate: str  # the end that is cut off: head or tail
+    max_length: Annotated[int, Ge(1)]  # tokens; longer texts are cut
+    truncate: Annotated[str, OneOf(ENDS)]  # the end that is cut off: head or tail
     train_blocks: str  # head, a number, or all
-    end_of_text_id: int
+    end_of_text_id: Annotated[int, Ge(0)]
     backbone: str  # where the weights came from; for people only
     int8_trunk: bool = False  # trained on a trunk that computes in 8 bits, so that it is served by the same one
-    temperature: float = 1.0  # logits are divided by it before the softmax; fitted on validation
+    temperature: Annotated[float, Interval(ge=1e-3, le=1e3)] = 1.0  # logits are divided by it; fitted on validation
     decision: Decision = MOST_PROBABLE  # from probabilities to an answer
-    separator: str | None = None  # between the labels of a text that may have any number; None: it has one
+    separator: Annotated[str, MinLen(1)] | None = (
+        None  # between the labels of a text that may have any number; None: it has one
+    )
 
     @property
     def multi_label(self) -> bool:

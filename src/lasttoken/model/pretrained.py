@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lasttoken.catalog import BACKBONES
+from lasttoken.documents import load_json
 from lasttoken.errors import BackboneError, nearest, one_of
 from lasttoken.fetch.hub import fetch_backbone
 from lasttoken.model.gpt import GPT, GPTConfig
@@ -112,10 +112,4 @@ def _read_openai(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
 
 def _openai_shape(folder: Path) -> GPTConfig:
     path = folder / "hparams.json"
-    try:
-        hparams = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BackboneError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(hparams, dict):
-        raise BackboneError(f"{path} is not a JSON object with the shape of a GPT; fetch it again")
-    return shape_of(hparams, path)
+    return shape_of(load_json(path, BackboneError), path)

@@ -12,7 +12,6 @@ Everything is checked by name and by shape before a network is made of it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lasttoken.documents import load_json
 from lasttoken.errors import BackboneError, StorageError, one_of
 from lasttoken.model.gpt import GPT, GPTConfig
 from lasttoken.storage import new_file
@@ -79,8 +79,8 @@ def _tensor_files(folder: Path) -> Iterator[Path]:
         yield single
     elif index.is_file():
         try:
-            names = sorted({Path(name).name for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            names = sorted({Path(name).name for name in load_json(index, BackboneError)["weight_map"].values()})
+        except (BackboneError, KeyError, AttributeError, TypeError) as error:
             raise BackboneError(f"{index} is not an index of shards; fetch it again") from error
         for name in names:
             shard = folder / name
@@ -100,15 +100,13 @@ def read_gpt_config(path: Path) -> tuple[GPTConfig, dict[str, Any]]:
         BackboneError: not there, not JSON, not GPT-2, or a variant of it that is computed otherwise.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = load_json(path, BackboneError)
     except FileNotFoundError as error:
         raise BackboneError(
             f"{path} is missing; a backbone folder holds config.json, model.safetensors and tokenizer.json"
         ) from error
-    except (OSError, ValueError) as error:
-        raise BackboneError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("model_type", "gpt2") != "gpt2":
-        kind = content.get("model_type") if isinstance(content, dict) else None
+    kind = content.get("model_type", "gpt2")
+    if kind != "gpt2":
         raise BackboneError(f"{path} describes a model of type {kind!r}; only the gpt2 architecture can be loaded")
     expected = {
         "activation_function": "gelu_new",
@@ -136,8 +134,10 @@ def shape_of(content: Mapping[str, Any], path: Path) -> GPTConfig:
         n_head=_size(content, path, "n_head"),
         n_inner=None if content.get("n_inner") is None else _size(content, path, "n_inner"),
         layer_norm_epsilon=content.get("layer_norm_epsilon", 1e-5),
-        tied=bool(content.get("tie_word_embeddings", True)),
+        tied=content.get("tie_word_embeddings", True),
     )
+    if not isinstance(config.tied, bool):
+        raise BackboneError(f"{path} has tie_word_embeddings = {config.tied!r}; it must be true or false")
     epsilon = config.layer_norm_epsilon
     if not isinstance(epsilon, int | float) or not 0 <= epsilon < 1:
         raise BackboneError(f"{path} has layer_norm_epsilon = {epsilon!r}, which is no small number; fetch it again")
@@ -204,10 +204,13 @@ def build_gpt(config: GPTConfig, tensors: Mapping[str, Tensor], where: Path) -> 
         raise BackboneError(
             f"{where} holds {len(tensors):,} tensors, too few for the {config.n_layer:,} blocks in its configuration"
         )
+    given = dict(tensors)
+    for name, n_rows in (("wte.weight", config.vocab_size), ("wpe.weight", config.n_positions)):
+        if name in given:  # before a network of that width is laid out
+            _check_shape(name, given[name], (n_rows, config.n_embd), where)
     with torch.device("meta"):
         gpt = GPT(config)
     wanted = {name: tuple(tensor.shape) for name, tensor in gpt.state_dict().items()}
-    given = dict(tensors)
     if config.tied:
         given.pop("lm_head.weight", None)  # the same numbers as wte
     missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
@@ -222,13 +225,15 @@ def build_gpt(config: GPTConfig, tensors: Mapping[str, Tensor], where: Path) -> 
             "checkpoints can be loaded"
         )
     for name, shape in wanted.items():
-        if tuple(given[name].shape) != shape:
-            raise BackboneError(
-                f"{where}: tensor {name} has shape {tuple(given[name].shape)}, config.json asks for {shape}"
-            )
+        _check_shape(name, given[name], shape, where)
         if not given[name].is_floating_point():
             raise BackboneError(
                 f"{where}: tensor {name} is of type {given[name].dtype}; only floating-point weights can be loaded"
             )
     gpt.load_state_dict(given, assign=True)
     return gpt.requires_grad_(False).eval()
+
+
+def _check_shape(name: str, tensor: Tensor, shape: tuple[int, ...], where: Path) -> None:
+    if tuple(tensor.shape) != shape:
+        raise BackboneError(f"{where}: tensor {name} has shape {tuple(tensor.shape)}, config.json asks for {shape}")
