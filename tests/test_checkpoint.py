@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Model
 
 from lasttoken.checkpoint import load_classifier, save_classifier
-from lasttoken.errors import BackboneError, LastTokenError, RunError
+from lasttoken.errors import BackboneError, DivergedError, LastTokenError, RunError
 from lasttoken.model.classifier import Classifier
 from lasttoken.model.packing import Packing
 from lasttoken.model.pretrained import load_backbone
@@ -285,4 +285,22 @@ def test_sizes_that_are_not_those_of_the_tensors_are_refused_at_once(name: str, 
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), name: value}), "utf-8")
     with pytest.raises(BackboneError, match=str(tmp_path)):
+        load_classifier(tmp_path)
+
+
+def test_nan_is_never_an_answer(tmp_path: Path) -> None:
+    saved(tmp_path)
+    classifier, tokenizer = load_classifier(tmp_path)
+    with torch.no_grad():
+        classifier.head.bias[0] = float("nan")
+    with pytest.raises(DivergedError):
+        Predictor(classifier, tokenizer).predict(["a"])
+
+
+def test_a_head_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    saved(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["score.weight"][1, 2] = float("nan")
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(BackboneError, match=r"score\.weight"):
         load_classifier(tmp_path)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lasttoken.checkpoint import load_classifier
 from lasttoken.data.encoding import Encoded, batches_by_length, encode_texts
 from lasttoken.decision import AUTO, parse_decision
-from lasttoken.errors import SettingsError
+from lasttoken.errors import DivergedError, SettingsError
 from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.packing import Packing
 from lasttoken.rundir import RunDir
@@ -174,7 +174,16 @@ def given_labels(log_probs: NDArray[np.float32], config: ClassifierConfig) -> li
 
 
 def log_probabilities(logits: NDArray[np.float32], config: ClassifierConfig) -> NDArray[np.float32]:
-    """Log-probabilities [N, K] at the classifier's temperature: over the labels, or of each label by itself."""
+    """Log-probabilities [N, K] at the classifier's temperature: over the labels, or of each label by itself.
+
+    Raises:
+        DivergedError: logits that are not finite; NaN is never an answer.
+    """
+    if not np.isfinite(logits).all():
+        raise DivergedError(
+            "the classifier computes NaN or infinity; its weights are damaged or too large for --precision, so use "
+            "--precision float32, or train it again"
+        )
     if config.multi_label:
         scores = logits / np.float32(config.temperature)
         return np.asarray(-np.logaddexp(np.float32(0), -scores), dtype=np.float32)

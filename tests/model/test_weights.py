@@ -16,14 +16,17 @@ from torch import Tensor
 
 from lasttoken.errors import BackboneError
 from lasttoken.model.gpt import GPT
+from lasttoken.model.pretrained import load_backbone
 from lasttoken.model.weights import (
     PREFIX,
     build_gpt,
+    check_finite,
     from_published,
     read_gpt_config,
     read_tensor_files,
     to_published,
     write_gpt_config,
+    write_tensor_file,
 )
 
 Tensors = dict[str, Tensor]
@@ -338,3 +341,64 @@ def test_old_and_sparse_configurations_are_read(tmp_path: Path) -> None:
     old = {"n_ctx": 32, "n_positions": None, "vocab_size": 261, "n_embd": 32, "n_layer": 3, "n_head": 4}
     (tmp_path / "config.json").write_text(json.dumps(old))
     assert read_gpt_config(tmp_path / "config.json")[0] == random_gpt().config
+
+
+def write_header(path: Path, header: bytes, content: bytes = b"") -> None:
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{" + b",".join(b'"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}' % at for at in range(60_000)) + b"}",
+        b"{" + b" " * 9_000_000 + b"}",
+        b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}',
+        b'{"a":{"dtype":"F32","shape":[1000000000,1000000000],"data_offsets":[0,8]}}',
+        b'{"a":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}}',
+        b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,8]}}',
+        b"[" * 100_000,
+        b"\xff" * 40,
+    ],
+    ids=["many", "long", "overlap", "huge", "dtype", "negative", "deep", "bytes"],
+)
+def test_a_header_that_is_none_is_one_sentence(header: bytes, tmp_path: Path) -> None:
+    write_header(tmp_path / "model.safetensors", header, bytes(12))
+    with pytest.raises(BackboneError, match=r"model\.safetensors .* is torn or not safetensors") as caught:
+        read_tensor_files(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_header_longer_than_memory_is_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + b"{}")
+    with pytest.raises(BackboneError, match=r"its header has 4,611,686,018,427,387,904 bytes"):
+        read_tensor_files(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_that_are_not_finite_are_named(value: float, dtype: torch.dtype, tmp_path: Path) -> None:
+    tensors = {name: tensor.to(dtype) for name, tensor in published_tensors(random_gpt()).items()}
+    tensors["transformer.h.1.mlp.c_fc.weight"][3, 4] = value
+    write_backbone(tmp_path, tensors=tensors)
+    with pytest.raises(BackboneError, match=r"h\.1\.mlp\.c_fc\.weight holds NaN or infinity"):
+        load_backbone(str(tmp_path))
+
+
+def test_large_finite_weights_are_weights() -> None:
+    check_finite({"a": torch.full((4,), 3e38), "b": torch.full((4,), 6e4, dtype=torch.float16)}, Path("here"))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_flipped_bit_in_a_file_of_ours_is_found(seed: int, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    tensors = {"a": torch.randn(5, 7), "b": torch.randn(3).to(torch.bfloat16), "c": torch.tensor(1.5)}
+    write_tensor_file(path, tensors)
+    assert read_tensor_files(tmp_path).keys() == tensors.keys()
+    raw = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(raw[:8], "little")
+    draw = random.Random(seed)
+    raw[draw.randrange(start, len(raw))] ^= 1 << draw.randrange(8)
+    path.write_bytes(raw)
+    with pytest.raises(BackboneError, match=r"model\.safetensors was changed: tensor (a|b|c) "):
+        read_tensor_files(tmp_path)

@@ -8,7 +8,6 @@ loading a local backbone does not need it.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from lasttoken.catalog import BACKBONES, find_backbone
+from lasttoken.documents import load_json
 from lasttoken.errors import BackboneError, NetworkError, nearest, one_of
 from lasttoken.fetch.attempts import BACKOFF_S, TIMEOUT_S, FailureError, refusal, retried, why
 from lasttoken.storage import storage_errors
@@ -122,9 +122,9 @@ def _choose_files(names: Set[str]) -> list[str]:
 def _shards(index: Path) -> list[str]:
     """The shards that an index names, in its folder and nowhere else."""
     try:
-        shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        shards = sorted(set(load_json(index, BackboneError)["weight_map"].values()))
         plain = all(re.fullmatch(r"[\w.-]+\.safetensors", shard) for shard in shards)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (BackboneError, OSError, KeyError, TypeError, AttributeError) as error:
         raise _UnusableError(f"its {index.name} is not an index of safetensors shards") from error
     if not plain or not shards:
         raise _UnusableError(
@@ -200,8 +200,8 @@ class _Repository:
 def _check_architecture(config: Path) -> None:
     """Refuse another architecture before its gigabytes are fetched; everything else is the loader's to check."""
     try:
-        model_type = json.loads(config.read_text("utf-8")).get("model_type", "gpt2")
-    except (ValueError, AttributeError) as error:
+        model_type = load_json(config, BackboneError).get("model_type", "gpt2")
+    except (BackboneError, OSError) as error:
         raise _UnusableError(f"its {CONFIG} is not a JSON object") from error
     if model_type != "gpt2":
         raise _UnusableError(f"it is of type {model_type!r}; use a model of GPT-2's architecture, such as 'gpt2'")

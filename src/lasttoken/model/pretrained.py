@@ -18,7 +18,14 @@ from lasttoken.documents import load_json
 from lasttoken.errors import BackboneError, nearest, one_of
 from lasttoken.fetch.hub import fetch_backbone
 from lasttoken.model.gpt import GPT, GPTConfig
-from lasttoken.model.weights import build_gpt, from_published, read_gpt_config, read_tensor_files, shape_of
+from lasttoken.model.weights import (
+    build_gpt,
+    check_finite,
+    from_published,
+    read_gpt_config,
+    read_tensor_files,
+    shape_of,
+)
 from lasttoken.tokenizer import Tokenizer
 
 
@@ -107,7 +114,10 @@ def _read_hugging_face(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
 def _read_openai(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     from lasttoken.model.openai import read_openai_tensors
 
-    return _openai_shape(folder), from_published(read_openai_tensors(folder))
+    shape = _openai_shape(folder)
+    tensors = from_published(read_openai_tensors(folder))
+    check_finite(tensors, folder)
+    return shape, tensors
 
 
 def _openai_shape(folder: Path) -> GPTConfig:
