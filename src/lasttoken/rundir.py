@@ -19,7 +19,7 @@ from annotated_types import Len
 
 from lasttoken.documents import checked, load_json, to_json
 from lasttoken.errors import RunError
-from lasttoken.storage import make_dir, storage_errors, sweep_temporaries, write_text
+from lasttoken.storage import dangling_link, make_dir, storage_errors, sweep_temporaries, write_text
 
 FILES = (
     "run.toml",
@@ -130,6 +130,8 @@ class RunDir:
         """
         if self.path.is_file():
             raise RunError(f"--out {self.path} is a file; give a folder")
+        if target := dangling_link(self.path):
+            raise RunError(f"--out {self.path} is a link to {target}, which is not there; make that folder first")
         if self.is_finished and not overwrite:
             raise RunError(f"{self.path} holds a finished run; pass --overwrite to replace it, or another --out")
         if not self.path.is_dir():
@@ -142,10 +144,12 @@ class RunDir:
     def clear(self) -> None:
         """Remove an earlier run's files, its metrics first, and make the folder.
 
+        A new folder is the user's alone (mode 0700), for a run holds texts; one that is there keeps its mode.
+
         Raises:
             StorageError: no permission.
         """
-        make_dir(self.path)
+        make_dir(self.path, mode=0o700)
         with storage_errors(self.path):
             for name in (FINAL, *FILES):
                 (self.path / name).unlink(missing_ok=True)

@@ -51,6 +51,11 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def dangling_link(path: Path) -> Path | None:
+    """Where a symbolic link leads when nothing is there; None for all else."""
+    return path.readlink() if path.is_symlink() and not path.exists() else None
+
+
 def _temporary(path: Path) -> Path:
     return path.with_name(f"{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
 

@@ -68,7 +68,9 @@ def test_help_names_every_command_and_exits_with_0() -> None:
     done = python(MAIN, "--help")
     assert done.returncode == 0
     assert done.stderr == b""
-    commands = [line.split()[0] for line in done.stdout.decode().split("Commands:")[1].splitlines() if line.strip()]
+    commands = [
+        line.split()[0] for line in done.stdout.decode().split("Commands:")[1].split("\n\n")[0].splitlines()[1:]
+    ]
     assert commands == [
         "demo",
         "fetch",
@@ -89,6 +91,7 @@ def test_help_names_every_command_and_exits_with_0() -> None:
         "push",
         "import",
         "verify",
+        "cache",
     ]
 
 

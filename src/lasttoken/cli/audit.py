@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from lasttoken.cli.flags import Json, LabelColumn, Offline, Quiet, TextColumns, column_spec, read_options, with_settings
-from lasttoken.cli.show import check_output, print_json, terminal
+from lasttoken.cli.show import check_output, new_table, print_json, print_line, print_table, terminal
 from lasttoken.config import READ_SETTINGS
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from lasttoken.data.audit import Audit
 
 MOST_SHOWN = 10  # rows of each list; all are in --json and the first thousand in --html
 MOST_CHARACTERS = 70  # of a text in a list
-Say = Callable[[str], None]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -72,23 +71,18 @@ def audit(
 
 def print_audit(found: Audit, max_length: int) -> None:
     """The tables, then sentences, then the first rows of each list, on stdout."""
-    console = Console(width=110)
-    console.print(_split_table(found, max_length))
-    console.print(_label_table(found))
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
-
-    _print_list(say, "findings: figures measured on these splits may be wrong", found.findings())
-    _print_list(say, "notes", found.notes())
+    print_table(_split_table(found, max_length), width=110)
+    print_table(_label_table(found), width=110)
+    _print_list("findings: figures measured on these splits may be wrong", found.findings())
+    _print_list("notes", found.notes())
     if not found.sentences():
-        say("\nnothing was found")
+        print_line("\nnothing was found")
     for title, rows in found.lists().items():
-        _print_list(say, title, ("   ".join(map(_short, row.cells)) for row in rows), MOST_SHOWN)
+        _print_list(title, ("   ".join(map(_short, row.cells)) for row in rows), MOST_SHOWN)
 
 
 def _split_table(found: Audit, max_length: int) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = new_table()
     heads = ("split", "rows", "labels", "repeats", "+ case…", "+ nearly", "tokens: median", "95%", "most")
     for head in (*heads, f"over {max_length:,}", "scripts"):
         table.add_column(head, justify="left" if head in ("split", "scripts") else "right", overflow="fold")
@@ -97,20 +91,17 @@ def _split_table(found: Audit, max_length: int) -> Table:
         cut = split.cut.n_texts if split.cut else 0
         counts = (split.n, len(split.labels), *split.repeats.values(), tokens.p50, tokens.p95, tokens.longest, cut)
         scripts = ", ".join(f"{script} {share:.1%}" for script, share in list(split.scripts.items())[:3])
-        table.add_row(_plain(name), *(f"{n:,}" for n in counts), scripts)
+        table.add_row(_short(name), *(f"{n:,}" for n in counts), scripts)
     return table
 
 
 def _label_table(found: Audit) -> Table:
     from lasttoken.data.labels import natural_order
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("\nlabel", overflow="fold")
-    for name in found.splits:
-        table.add_column(f"\n{_plain(name)}", justify="right")
+    table = new_table("\nlabel", *(f"\n{_short(name)}" for name in found.splits), overflow="fold")
     labels = natural_order(label for split in found.splits.values() for label in split.labels)
     for label in labels[: 2 * MOST_SHOWN]:
-        table.add_row(_plain(label), *(_share(split.labels.get(label, 0), split.n) for split in found.splits.values()))
+        table.add_row(_short(label), *(_share(split.labels.get(label, 0), split.n) for split in found.splits.values()))
     if len(labels) > 2 * MOST_SHOWN:
         table.add_row(f"and {len(labels) - 2 * MOST_SHOWN:,} more")
     return table
@@ -120,25 +111,18 @@ def _share(n: int, total: int) -> str:
     return f"{n:,} ({n / total:.1%})" if total else "0"
 
 
-def _plain(name: str) -> str:
-    """A name that rich takes as it is."""
-    from rich.markup import escape
-
-    return escape(_short(name))
-
-
 def _short(text: str) -> str:
     """One line of a text, no longer than a line should be."""
     line = " ".join(text.split())
     return line if len(line) <= MOST_CHARACTERS else line[: MOST_CHARACTERS - 1] + "…"
 
 
-def _print_list(say: Say, title: str, lines: Iterable[str], most: int | None = None) -> None:
+def _print_list(title: str, lines: Iterable[str], most: int | None = None) -> None:
     found = list(lines)
     if not found:
         return
-    say(f"\n{title}")
+    print_line(f"\n{title}")
     for line in found[:most]:
-        say(f"  {line}")
+        print_line(f"  {line}")
     if most and len(found) > most:
-        say(f"  and {len(found) - most:,} more (--json has them all)")
+        print_line(f"  and {len(found) - most:,} more (--json has them all)")

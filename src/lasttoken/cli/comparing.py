@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lasttoken.cli.flags import Json, Quiet
-from lasttoken.cli.show import bounded, print_json, terminal
+from lasttoken.cli.show import bounded, new_table, print_json, print_line, print_table, terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,18 +29,16 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Put runs side by side, and say which differences are more than chance: the same rows, a paired test."""
-    from rich.console import Console
-
     from lasttoken.compare import compare_runs
 
     found = compare_runs(runs, split, all_pairs)
     if as_json:
         print_json(found.to_json())
         return
-    Console(width=120).print(_table(found))
+    print_table(_table(found), width=120)
     for pair in found.pairs:
         test = "paired bootstrap" if pair.p_value is None else f"exact McNemar p = {pair.p_value:.2g}"
-        print(f"{pair.sentence.removesuffix('.')}; {test}.")
+        print_line(f"{pair.sentence.removesuffix('.')}; {test}.")
     if len(found.pairs) > 1:
         terminal(quiet).say(
             f"{len(found.pairs)} differences at 95 % each: about one in 20 that are chance looks like more"
@@ -48,17 +46,13 @@ def compare(
 
 
 def _table(found: Comparison) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
     measure = found.pairs[0].measure
     shown = {measure: "accuracy" if measure == "accuracy" else "micro-F1", "macro_f1": "macro-F1", "ece": "ECE"}
     shown = {key: name for key, name in shown.items() if key in found.runs[0].figures}
-    table = Table(box=None, pad_edge=False)
-    table.add_column(f"{found.split}, {found.n:,} rows", overflow="fold")
+    table = new_table(f"{found.split}, {found.n:,} rows", overflow="fold")
     for name in ("backbone", *shown.values(), "seconds"):
         table.add_column(name, justify="left" if name == "backbone" else "right", no_wrap=name != "backbone")
     for run in found.runs:
         cells = [bounded(run.figures, key) for key in shown]
-        table.add_row(escape(run.name), escape(run.backbone), *cells, f"{run.seconds:.0f}")
+        table.add_row(run.name, run.backbone, *cells, f"{run.seconds:.0f}")
     return table

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lasttoken.cli.flags import Device, Json, Precision, Quiet
-from lasttoken.cli.show import check_output, print_json, terminal
+from lasttoken.cli.flags import Device, Json, Precision, Quiet, TextCommand
+from lasttoken.cli.show import check_output, new_table, print_json, terminal
+from lasttoken.talk import SafeConsole, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,7 +24,7 @@ LEVELS = {1: ("bold white on rgb(30,80,170)", "bold white on rgb(170,85,10)"), 2
 
 def add_commands(app: typer.Typer) -> None:
     """Put this file's command on the program."""
-    app.command()(explain)
+    app.command(cls=TextCommand)(explain)
 
 
 def explain(
@@ -43,8 +44,6 @@ def explain(
     quiet: Quiet = False,
 ) -> None:
     """Show which words of a text moved the decision, and by how much."""
-    from rich.console import Console
-
     from lasttoken import explain as explaining
     from lasttoken.predict import Predictor
     from lasttoken.report.words import as_page
@@ -62,7 +61,7 @@ def explain(
     if as_json:
         print_json(asdict(found))
         return
-    console = Console(highlight=False, emoji=False, markup=False)
+    console = SafeConsole()
     console.print(as_terminal(found))
     console.print()
     console.print(strongest_words(found))
@@ -82,14 +81,9 @@ def as_terminal(explanation: Explanation) -> Text:
     text = Text()
     for word in explanation.words:
         shown = word.text.rstrip()
-        text.append(_printable(shown), _style(word.value, strongest) if word.read else "dim")
-        text.append(_printable(word.text[len(shown) :]))
+        text.append(printable(shown), _style(word.value, strongest) if word.read else "dim")
+        text.append(printable(word.text[len(shown) :]))
     return text
-
-
-def _printable(text: str) -> str:
-    """Without the control characters that would drive the terminal."""
-    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
 
 
 def _style(value: float, strongest: float) -> str:
@@ -101,12 +95,10 @@ def _style(value: float, strongest: float) -> str:
 
 def strongest_words(explanation: Explanation) -> Table:
     """The strongest words with their values, which colours cannot show."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("word", box=None, pad_edge=False)
-    table.add_column("nats", justify="right")
+    table = new_table("word", "nats")
     ranked = sorted(explanation.words, key=lambda word: -abs(word.value))
     for word in ranked[:N_STRONGEST]:
-        table.add_row(Text(_printable(" ".join(word.text.split()))), Text(f"{word.value:+.2f}"))
+        table.add_row(Text(printable(" ".join(word.text.split()))), Text(f"{word.value:+.2f}"))
     return table

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet
-from lasttoken.cli.show import print_json, terminal
+from lasttoken.cli.show import new_table, print_json, print_line, print_table, terminal
 from lasttoken.errors import NetworkError, SettingsError
 
 RUN = Annotated[Path, typer.Argument(help="A run directory.")]
@@ -55,7 +55,7 @@ def export(
         talk.say(
             f"int8: {int8.flips} of {int8.n} probe texts got another label, probabilities differ by {int8.largest:.3f}"
         )
-    print(out)
+    print_line(str(out))
 
 
 def push(
@@ -70,7 +70,7 @@ def push(
 
     if offline:
         raise NetworkError("push needs the network, and --offline forbids it")
-    print(upload(run, repository, private=private))
+    print_line(upload(run, repository, private=private))
 
 
 def import_weights(
@@ -97,7 +97,7 @@ def import_weights(
         raise SettingsError(f"--max-length is {max_length}; it must be at least 1")
     import_book(file, out, names, max_length=max_length, n_head=heads, tokenizer=tokenizer, offline=offline)
     terminal(quiet).say("nothing is known of its figures: measure them with lasttoken evaluate")
-    print(out)
+    print_line(str(out))
 
 
 def verify(
@@ -110,22 +110,17 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Count the answers that other precisions, devices and exports change, against float32 on the CPU."""
-    from rich.console import Console
-    from rich.table import Table
-
     from lasttoken.export.verify import verify as check
 
     found = check(run, split, export or [])
     if as_json:
         print_json([one.to_json() for one in found])
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("against cpu float32", "texts", "flips", "largest drift", "mean drift"):
-        table.add_column(name, justify="left" if name.startswith("against") else "right")
+    table = new_table("against cpu float32", "texts", "flips", "largest drift", "mean drift")
     for one in found:
         figures = (f"{one.n:,}", f"{one.flips:,}", f"{one.largest:.1e}", f"{one.mean:.1e}")
         table.add_row(one.name, *(figures if one.trouble is None else ("", "", "", "")))
-    Console(width=100).print(table)
+    print_table(table)
     for one in found:
         if one.trouble:
             terminal(quiet).say(f"{one.name}: {one.trouble}")

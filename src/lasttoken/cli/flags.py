@@ -7,11 +7,13 @@ them, so that a new setting is a new flag.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from lasttoken.columns import ColumnSpec
 from lasttoken.config import Settings, flag_of, resolve
@@ -43,6 +45,20 @@ LabelColumn = Annotated[
     list[str] | None,
     typer.Option("--label", help="Column of the label; several, where each holds 0 or 1 for the label of its name."),
 ]
+
+
+class TextCommand(TyperCommand):
+    """A command that takes texts, which may begin with a dash: "-5 stars" is a text, "--jsn" a mistyped flag."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Let texts through as they are, unless a word looks like a flag and is none: then all is checked."""
+        known = {flag for item in self.params for flag in (*item.opts, *item.secondary_opts)} | {"--help"}
+        words = args[: args.index("--")] if "--" in args else args
+        looks_like_flag = [
+            word.partition("=")[0] for word in words if re.fullmatch(r"--?[^\W\d][\w-]*(=.*)?", word, re.S)
+        ]
+        ctx.ignore_unknown_options = known.issuperset(looks_like_flag)
+        return super().parse_args(ctx, args)
 
 
 def with_settings(names: Sequence[str] | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
-from lasttoken.cli.show import check_output, percent, print_json, terminal
+from lasttoken.cli.show import check_output, new_table, percent, print_json, print_line, print_table, terminal
 from lasttoken.config import READ_SETTINGS, resolve
 from lasttoken.errors import SettingsError, one_of
 
@@ -40,8 +40,6 @@ def learning_curve(
     **flags: Any,
 ) -> None:
     """Train on growing parts of train: would more labels help? Leaves no run."""
-    from rich.console import Console
-
     from lasttoken.report.plots import draw_learning_curve
     from lasttoken.run import train_run
 
@@ -64,16 +62,13 @@ def learning_curve(
     if as_json:
         print_json(curve)
         return
-    Console(width=100).print(_table(curve))
-    print(curve["sentence"])
+    print_table(_table(curve))
+    print_line(curve["sentence"])
 
 
 def _table(curve: dict[str, Any]) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("train rows", "GPT", "95% interval", str(curve["baseline"]), "95% interval"):
-        table.add_column(column, justify="right")
+    columns = ("train rows", "GPT", "95% interval", str(curve["baseline"]), "95% interval")
+    table = new_table(*columns, left=0)
     for point in curve["points"]:
         ours = _cells(point, "accuracy", "accuracy_ci95")
         table.add_row(f"{point['n_train']:,}", *ours, *_cells(point, "baseline_accuracy", "baseline_ci95"))

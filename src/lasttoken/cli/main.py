@@ -12,24 +12,36 @@ import errno
 import io
 import os
 import sys
-import traceback
-from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
-from lasttoken.cli import audit, comparing, explaining, exporting, learning, serving, suspecting, training, using
-from lasttoken.errors import LastTokenError
-from lasttoken.storage import cache_dir, write_text
+from lasttoken.cli import (
+    audit,
+    caching,
+    comparing,
+    explaining,
+    exporting,
+    learning,
+    serving,
+    suspecting,
+    training,
+    using,
+)
+from lasttoken.cli.crashlog import write_crash_log
+from lasttoken.cli.flags import TextCommand
+from lasttoken.errors import LastTokenError, SettingsError
+from lasttoken.storage import CACHE_VARIABLE
+from lasttoken.talk import SafeConsole, printable
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Turn a pretrained GPT into a text classifier you can trust, in about a minute on a laptop.",
+    epilog=f"{CACHE_VARIABLE} names the folder for features, downloads and error logs; lasttoken cache shows it.",
 )
 training.add_commands(app)
 audit.add_commands(app)
@@ -40,9 +52,18 @@ comparing.add_commands(app)
 learning.add_commands(app)
 serving.add_commands(app)
 exporting.add_commands(app)
+caching.add_commands(app)
 
 # The parent of BadParameter, raised for an unknown flag or command too; typer exports its children only.
 UsageError = typer.BadParameter.__mro__[1]
+COMPLETION = "_LASTTOKEN_COMPLETE"  # set by the shell's completion script
+LAST_STREAM = 2  # stderr's number
+QUIET_LIBRARIES = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",
+}
 
 
 def _print_version(wanted: bool) -> None:
@@ -54,7 +75,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """What stands before the command."""
@@ -63,6 +84,8 @@ def options(
 def main() -> None:
     """Run the command line and exit."""
     try:
+        _settle_streams()
+        _silence_libraries()
         _run()
         sys.stdout.flush()
     except typer.Exit as stop:
@@ -82,12 +105,40 @@ def main() -> None:
         _fail(_describe_bug(error), 1)
 
 
-def _run() -> None:
-    """Run the command. Not by `app()`, which answers Ctrl-C and a broken pipe itself, and says nothing."""
+def _settle_streams() -> None:
+    """Make stdin, stdout and stderr usable, or say that they are not.
+
+    Python has None for a stream that the shell has closed; its number would go to the next file that is opened, and
+    what a library prints would end up in that file.
+
+    Raises:
+        SettingsError: stdout is closed.
+    """
+    with contextlib.suppress(OSError):
+        while (opened := os.open(os.devnull, os.O_RDWR)) <= LAST_STREAM:
+            pass
+        os.close(opened)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open as long as the program
+    if sys.stdout is None:
+        raise SettingsError("stdout is closed, so there is nowhere to print to; send it to a file or to /dev/null")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without a character is no reason to fail
-    with typer.main.get_command(app).make_context("lasttoken", sys.argv[1:]) as context:
+
+
+def _silence_libraries() -> None:
+    """No library that a command loads may report its use to its makers. Said before any of them is imported."""
+    for name, value in QUIET_LIBRARIES.items():
+        os.environ.setdefault(name, value)
+
+
+def _run() -> None:
+    """Run the command. Not by `app()`, which answers Ctrl-C and a broken pipe itself, and says nothing."""
+    command = typer.main.get_command(app)
+    if COMPLETION in os.environ:
+        command.main(prog_name="lasttoken")  # the shell asks what could come next
+    with command.make_context("lasttoken", sys.argv[1:]) as context:
         context.command.invoke(context)
 
 
@@ -98,6 +149,8 @@ def _refuse_usage(error: Any) -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     command = error.ctx.command_path if error.ctx else "lasttoken"
+    if isinstance(getattr(error.ctx, "command", None), TextCommand) and getattr(error, "option_name", None):
+        sentence += "; if it is a text, put -- before it"
     _fail(f"{sentence[:1].lower()}{sentence[1:]}; see {command} --help", error.exit_code)
 
 
@@ -108,16 +161,25 @@ def _leave_stdout() -> None:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    line = " ".join(f"error: {sentence}".splitlines())
-    Console(stderr=True).print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    line = " ".join(sentence.splitlines())
+    console = SafeConsole(stderr=True)
+    with contextlib.suppress(OSError):  # stderr is gone too; the exit code says it
+        console.print(Text.assemble(("error:", "bold red"), f" {printable(line)}"), soft_wrap=True)
     sys.exit(code)
 
 
 def _describe_bug(error: Exception) -> str:
-    log = cache_dir() / "logs" / f"error-{datetime.now():%Y%m%d-%H%M%S}.log"
     try:
-        write_text(log, f"{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
-        where = f"the traceback is in {log}"
+        where = f"the traceback is in {write_crash_log(error, sys.argv[1:], _names())}"
     except (LastTokenError, OSError):
         where = "its traceback could not be written to a log file"
     return f"an error of ours, {type(error).__name__}: {error}; {where}, please report it"
+
+
+def _names() -> set[str]:
+    """Every command and flag of the program."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    flags = {
+        flag for command in commands.values() for item in command.params for flag in (*item.opts, *item.secondary_opts)
+    }
+    return {*commands, *(flag for flag in flags if flag.startswith("-"))}

@@ -1,17 +1,18 @@
-"""What commands print: data on stdout, talk on stderr."""
+"""What commands print: data on stdout, status messages on stderr; nothing in it can drive the terminal."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
-from rich.console import Console
 from rich.table import Table
 
 from lasttoken.documents import to_json
 from lasttoken.errors import SettingsError
-from lasttoken.talk import Talk, TerminalTalk
+from lasttoken.storage import dangling_link
+from lasttoken.talk import SafeConsole, Talk, TerminalTalk, printable, printable_json
 
 MORE = {
     "subset_accuracy": "subset accuracy",
@@ -28,7 +29,7 @@ MORE = {
 
 def terminal(quiet: bool) -> Talk:
     """Talk to the terminal, or to nobody."""
-    return Talk() if quiet else TerminalTalk(Console(stderr=True))
+    return Talk() if quiet else TerminalTalk(SafeConsole(stderr=True))
 
 
 def check_output(flag: str, path: Path) -> None:
@@ -41,11 +42,52 @@ def check_output(flag: str, path: Path) -> None:
         raise SettingsError(f"{flag} {path}: there is no folder {path.parent}; make it first")
     if path.exists() and not path.is_file():
         raise SettingsError(f"{flag} {path} is a folder or a device; give a file")
+    if target := dangling_link(path):
+        raise SettingsError(
+            f"{flag} {path} is a link to {target}, which is not there; remove the link, or give another file"
+        )
 
 
 def print_json(content: Any) -> None:
     """One JSON document on stdout."""
-    print(to_json(content, indent=1))
+    print(printable_json(to_json(content, indent=1)))
+
+
+def print_line(line: str, flush: bool = False) -> None:
+    """A line on stdout, in which nothing drives the terminal."""
+    print(printable(line), flush=flush)
+
+
+def new_table(*columns: str, left: int = 1, **first: Any) -> Table:
+    """A table without lines: the first `left` columns are names, the others figures. `first`: see rich, of column 1."""
+    table = Table(box=None, pad_edge=False, header_style="bold cyan")
+    for number, column in enumerate(columns):
+        options = first if number == 0 else {}
+        table.add_column(column, **{"justify": "left" if number < left else "right", **options})
+    return table
+
+
+def print_table(table: Table, width: int = 100) -> None:
+    """A table on stdout, as wide on a narrow terminal as in a file."""
+    SafeConsole(width=width).print(table)
+
+
+def rows_to_stdout(as_json: bool) -> TextIO:
+    """Where rows of a file are written: stdout as it is, but on a terminal nothing in them drives it."""
+    return cast(TextIO, _TerminalRows(as_json)) if sys.stdout.isatty() else sys.stdout
+
+
+class _TerminalRows:
+    """Stdout, as the writers of rows use it."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._safe = printable_json if as_json else printable
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(self._safe(text))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 def percent(value: float) -> str:
@@ -78,35 +120,30 @@ def print_metrics(metrics: dict[str, Any], out: Path | None, talk: Talk) -> None
     rows += [(last, name, splits[last]) for name, splits in metrics["baselines"].items() if last in splits]
     several = "hamming" in rows[-1][2]
     keys = {"micro_f1": "micro-F1"} if several else {"accuracy": "accuracy"}
-    table = Table(box=None, pad_edge=False)
-    for column in ("split", "classifier", *keys.values(), "macro-F1", "n"):
-        table.add_column(column, justify="left" if column in ("split", "classifier") else "right")
+    table = new_table("split", "classifier", *keys.values(), "macro-F1", "n", left=2)
     for split, name, found in rows:
         table.add_row(split, name, *(bounded(found, key) for key in (*keys, "macro_f1")), f"{found['n']:,}")
-    console = Console(width=100)
-    console.print(table)
-    print_more(metrics, last, console)
+    print_table(table)
+    print_more(metrics, last)
     if verdict := metrics.get("verdict"):
-        print(verdict["sentences"][0])
+        print_line(verdict["sentences"][0])
     for repeats in filter(None, (metrics.get("seeds"), metrics.get("folds"))):
         mean, sd = percent(repeats["mean"]["accuracy"]), percent(repeats["sd"]["accuracy"])
-        print(f"over {len(repeats['runs'])} {repeats['kind']}: accuracy {mean} ± {sd} (mean ± standard deviation)")
+        print_line(f"over {len(repeats['runs'])} {repeats['kind']}: accuracy {mean} ± {sd} (mean ± standard deviation)")
     if curve := metrics.get("learning_curve"):
-        print(curve["sentence"])
+        print_line(curve["sentence"])
     if out:
         talk.say(f"run: {out}")
 
 
-def print_more(metrics: Mapping[str, Any], split: str, console: Console) -> None:
+def print_more(metrics: Mapping[str, Any], split: str) -> None:
     """The other figures of the split that counts, beside those of the baseline that the verdict speaks of."""
     ours, verdict = metrics["splits"].get(split), metrics.get("verdict")
     if not ours or not verdict:
         return
     rival = metrics["baselines"][verdict["baseline"]][split]
-    table = Table(box=None, pad_edge=False)
-    for column in (split, "GPT", verdict["baseline"]):
-        table.add_column(f"\n{column}", justify="left" if column == split else "right")
+    table = new_table(*(f"\n{column}" for column in (split, "GPT", verdict["baseline"])))
     for key, name in MORE.items():
         if ours.get(key) is not None:
             table.add_row(name, bounded(ours, key), bounded(rival, key))
-    console.print(table)
+    print_table(table)

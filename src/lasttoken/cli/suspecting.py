@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
-from lasttoken.cli.show import check_output, print_json, terminal
+from lasttoken.cli.show import check_output, print_json, print_line, terminal
 from lasttoken.config import READ_SETTINGS, resolve
 from lasttoken.errors import SettingsError
 
@@ -58,7 +58,9 @@ def suspects(
             {"out": str(out), "rows": len(found), "estimated": n_estimated, "first": [vars(one) for one in shown]}
         )
         return
-    print(f"about {n_estimated:,} of {len(found):,} labels look wrong; all rows, the most suspect first, are in {out}")
+    print_line(
+        f"about {n_estimated:,} of {len(found):,} labels look wrong; all rows, the most suspect first, are in {out}"
+    )
     for one in shown:
         text = " ".join(one.text.split())[:100]
-        print(f"row {one.row}\t{one.label}\tsuggested {one.suggested}\t{one.margin:+.3f}\t{text}")
+        print_line(f"row {one.row}\t{one.label}\tsuggested {one.suggested}\t{one.margin:+.3f}\t{text}")

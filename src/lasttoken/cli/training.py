@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
-from lasttoken.cli.show import print_json, print_metrics, terminal
+from lasttoken.cli.show import print_json, print_line, print_metrics, terminal
 from lasttoken.config import READ_SETTINGS, Settings, read_config, resolve
 from lasttoken.errors import RunError, SettingsError, UserError, nearest, one_of
+from lasttoken.storage import dangling_link
 from lasttoken.talk import Talk
 
 if TYPE_CHECKING:
@@ -143,6 +144,8 @@ def split(
 
     if out.is_file():
         raise UserError(f"--out {out} is a file; give a folder")
+    if target := dangling_link(out):
+        raise UserError(f"--out {out} is a link to {target}, which is not there; make that folder first")
     there = [name for name in SPLIT_NAMES if (out / f"{name}.csv").exists()]
     if there and not overwrite:
         raise UserError(f"{out} holds {there[0]}.csv already; pass --overwrite to replace it, or another --out")
@@ -162,7 +165,7 @@ def split(
         )
         return
     for name, found in counts.items():
-        print(f"{name}\t{sum(found.values())}\t" + "\t".join(f"{label} {n}" for label, n in found.items()))
+        print_line(f"{name}\t{sum(found.values())}\t" + "\t".join(f"{label} {n}" for label, n in found.items()))
 
 
 def fetch(
@@ -179,7 +182,7 @@ def fetch(
 
     if not names:
         known = {name: entry.description for entries in (DATASETS, BACKBONES) for name, entry in entries.items()}
-        print_json(known) if as_json else print("\n".join(f"{name}\t{text}" for name, text in known.items()))
+        print_json(known) if as_json else print_line("\n".join(f"{name}\t{text}" for name, text in known.items()))
         return
     for name in names:
         if name not in DATASETS and name not in BACKBONES and "/" not in name:
@@ -198,7 +201,7 @@ def fetch(
             found[name] = locate_backbone(name)
         else:
             found[name] = fetch_backbone(name, offline=offline)
-    print_json({name: str(path) for name, path in found.items()}) if as_json else print(
+    print_json({name: str(path) for name, path in found.items()}) if as_json else print_line(
         "\n".join(map(str, found.values()))
     )
 
@@ -240,7 +243,7 @@ def demo(
     print_metrics(run.metrics, run.out, talk)
     for text in ("Your parcel is held: pay the £2 fee at parcel.example.net", "Running late, order me a coffee?"):
         prediction = run.predictor.predict([text])[0]
-        print(f"{prediction.label}\t{prediction.score:.3f}\t{text}")
+        print_line(f"{prediction.label}\t{prediction.score:.3f}\t{text}")
     talk.say(
         "the demo's messages were written for it, so its figures are illustrative; the SMS collection is the "
         "real test. Next:\n"

@@ -20,17 +20,18 @@ from lasttoken.cli.flags import (
     Precision,
     Quiet,
     TextColumns,
+    TextCommand,
     Threshold,
     column_spec,
     read_options,
     with_settings,
 )
-from lasttoken.cli.show import MORE, bounded, check_output, percent, print_json, terminal
+from lasttoken.cli.show import MORE, bounded, check_output, percent, print_json, print_line, rows_to_stdout, terminal
 from lasttoken.columns import SPLIT_COLUMNS
 from lasttoken.config import READ_SETTINGS
 from lasttoken.documents import to_json
 from lasttoken.errors import DataError, SettingsError
-from lasttoken.talk import Talk
+from lasttoken.talk import Talk, printable_json
 
 if TYPE_CHECKING:
     from lasttoken.predict import Prediction, Predictor
@@ -46,7 +47,7 @@ BACKBONE = Annotated[str, typer.Argument(help="pocket, gpt2, gpt2-medium, gpt2-l
 def add_commands(app: typer.Typer) -> None:
     """Put this file's commands on the program."""
     for command in (predict, evaluate, info, generate, ask):
-        app.command()(command)
+        app.command(cls=TextCommand if command in (predict, generate) else None)(command)
 
 
 @with_settings(READ_SETTINGS)
@@ -103,6 +104,8 @@ def predict(
         predictor = load()
         _print_predictions(texts, predictor, as_json, talk)
     elif input == "-":
+        if sys.stdin is None:
+            raise SettingsError("--input - reads stdin, which is closed; pipe a text a line into it")
         predictor = load()
         for lines in _stdin_windows(_stdin_lines(options.encoding), 1 if sys.stdin.isatty() else WINDOW):
             _print_predictions(lines, predictor, as_json, talk)
@@ -147,15 +150,15 @@ def _print_predictions(texts: Sequence[str], predictor: Predictor, as_json: bool
     for text, found in zip(texts, predictor.predict(texts), strict=True):
         if found.truncated:
             talk.say(f"a text was cut to {found.n_tokens} tokens")
-        if not text:
+        if not text.strip():
             talk.say("a text is empty: its answer says nothing but what the classifier expects of no text")
         if as_json:
-            print(to_json({"text": text, **vars(found)}), flush=True)
+            print(printable_json(to_json({"text": text, **vars(found)})), flush=True)
         else:
             probs = ", ".join(
                 f"{label} {p:.3f}" for label, p in sorted(found.probs.items(), key=lambda item: -item[1])[:5]
             )
-            print(
+            print_line(
                 f"{joined(found, predictor) or ABSTAINED}\t{found.score:.3f}\t{probs}\t{_one_line(text)}",
                 flush=True,
             )
@@ -183,7 +186,7 @@ def _predict_file(
     from lasttoken.scoring.job import score_file, score_to_stream
 
     if output is None:
-        done = score_to_stream(load, source, sys.stdout, as_json, top_k, talk)
+        done = score_to_stream(load, source, rows_to_stdout(as_json), as_json, top_k, talk)
     else:
         done = score_file(load, source, output, top_k=top_k, strict=strict, restart=restart, talk=talk)
     counts = done.counts
@@ -237,13 +240,13 @@ def evaluate(
     if as_json:
         print_json(metrics)
         return
-    print(f"accuracy {bounded(metrics, 'accuracy')} on {metrics['n']:,} rows")
+    print_line(f"accuracy {bounded(metrics, 'accuracy')} on {metrics['n']:,} rows")
     for key, name in {"micro_f1": "micro-F1", "macro_f1": "macro-F1", **MORE}.items():
         if metrics.get(key) is not None and key != "subset_accuracy":
-            print(f"{name} {bounded(metrics, key)}")
+            print_line(f"{name} {bounded(metrics, key)}")
     for name, found in metrics["per_label"].items():
         shares = "\t".join(f"{key} {bounded(found, key)}" for key in ("precision", "recall", "f1"))
-        print(f"{name}\t{shares}\tn {found['n']}")
+        print_line(f"{name}\t{shares}\tn {found['n']}")
 
 
 def info(
@@ -261,10 +264,10 @@ def info(
         return
     for name, value in found.items():
         if isinstance(value, dict):
-            print(f"{name}:")
-            print("\n".join(f"  {key}\t{item}" for key, item in value.items()))
+            print_line(f"{name}:")
+            print_line("\n".join(f"  {key}\t{item}" for key, item in value.items()))
         else:
-            print(f"{name}\t{value}")
+            print_line(f"{name}\t{value}")
 
 
 def generate(
@@ -298,7 +301,7 @@ def generate(
     if as_json:
         print_json({"text": text, "prompt_token_ids": ids, "token_ids": found.token_ids, "context_full": found.full})
     else:
-        print(text)
+        print_line(text)
 
 
 @with_settings(READ_SETTINGS)
@@ -341,9 +344,9 @@ def ask(
         written = {"n": n, "answered": found.n_answered, "accuracy": found.n_correct / n, "accuracy_ci95": [low, high]}
         print_json({"written": written, "scored": found.scored.to_json()})
         return
-    print(
+    print_line(
         f"written\taccuracy {percent(found.n_correct / n)} ({percent(low)} to {percent(high)}), an answer in "
         f"{found.n_answered:,} of {n:,} texts"
     )
     scored = found.scored.to_json()
-    print(f"scored\taccuracy {bounded(scored, 'accuracy')}, macro-F1 {bounded(scored, 'macro_f1')}")
+    print_line(f"scored\taccuracy {bounded(scored, 'accuracy')}, macro-F1 {bounded(scored, 'macro_f1')}")

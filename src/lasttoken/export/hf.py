@@ -84,7 +84,7 @@ def export_hf(run: Path, out: Path, check: bool = True) -> Exported:
     """
     predictor = Predictor.load(run, "cpu", "float32")
     check_exportable(predictor)
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise SettingsError(f"--out {out} is there already; give another folder")
     notes = lost_on_the_way(predictor)
     difference = None

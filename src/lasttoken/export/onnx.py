@@ -100,7 +100,7 @@ def export_onnx(run: Path, out: Path, int8: bool = False) -> tuple[Exported, Int
             "the classifier was trained on a trunk in 8 bits of its own, which ONNX has no node for; train without "
             "--precision int8, and pass it here"
         )
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise SettingsError(f"--out {out} is there already; give another folder")
     found = None
     with new_dir(out) as folder:

@@ -1,0 +1,226 @@
+"""What stays private: no command tells anybody anything, logs hold no texts, and runs are their owner's alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from miniature import run_cli
+
+from lasttoken.cli.crashlog import write_crash_log
+
+MAIN = "from lasttoken.cli.main import main; main()"
+SECRET = "my secret letter"
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes and sockets")
+
+# Runs in every Python process of a command: each name that is looked up and each connection is written down.
+WATCH = """
+import os, sys
+
+def watch(event, arguments):
+    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
+        address = arguments[1] if event in ("socket.connect", "socket.sendto") else arguments
+        host = address[0] if isinstance(address, tuple) else "local"
+        if host not in ("127.0.0.1", "::1", "localhost", None, "", "local", b"localhost"):
+            with open(os.environ["WATCH_LOG"], "a") as file:
+                print(event, host, file=file)
+
+sys.addaudithook(watch)
+"""
+
+
+@contextmanager
+def collector() -> Iterator[tuple[str, list[bytes]]]:
+    """A loopback address that takes every connection, and what was sent to it."""
+    received: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.settimeout(1)
+                    try:
+                        received.append(connection.recv(10_000))
+                    except OSError:
+                        received.append(b"")
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", received
+
+
+def commands(run: Path, data: Path, backbone: Path, work: Path) -> dict[str, list[object]]:
+    """The commands that work on files of this machine."""
+    train = ["train", data, "--backbone", backbone, "--epochs", 1]
+    return {
+        "help": ["--help"],
+        "train": [*train, "--out", work / "run"],
+        "train, tracked": [*train, "--out", work / "tracked", "--track", "mlflow"],
+        "predict": ["predict", run, "a text"],
+        "predict a file": ["predict", run, "--input", data, "--output", work / "out.csv"],
+        "evaluate": ["evaluate", run, data],
+        "explain": ["explain", run, "a text"],
+        "audit": ["audit", data],
+        "info": ["info", run],
+        "generate": ["generate", "pocket", "a text", "--max-new-tokens", 2],
+        "ask": ["ask", "pocket", data, "--answers", "spam=yes,ham=no", "--limit", 2],
+        "export": ["export", run, "--to", "hf", "--out", work / "hf"],
+        "cache": ["cache"],
+        "mistake": ["predict", run],
+    }
+
+
+@pytest.mark.slow
+@posix
+def test_no_command_sends_anything(run_dir: Path, data: Path, backbone: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WATCH, "utf-8")
+    log = tmp_path / "watched.txt"
+    private = ("DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_OFFLINE", "MLFLOW_DISABLE_TELEMETRY")
+    environment = {
+        name: value for name, value in os.environ.items() if name not in (*private, "PYTEST_CURRENT_TEST", "CI")
+    }
+    with collector() as (address, received):
+        environment |= {
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), environment.get("PYTHONPATH", "")]),
+            "WATCH_LOG": str(log),
+            **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"), address),
+            **dict.fromkeys(("OTEL_EXPORTER_OTLP_ENDPOINT", "SENTRY_DSN", "HF_ENDPOINT"), address),
+        }
+        for name, words in commands(run_dir, data, backbone, tmp_path).items():
+            done = subprocess.run(
+                [sys.executable, "-c", MAIN, *map(str, words)], env=environment, cwd=tmp_path, capture_output=True
+            )
+            assert done.returncode == (2 if name == "mistake" else 0), (name, done.stderr)
+            assert received == [], name
+            assert not log.exists(), (name, log.read_text("utf-8"))
+
+
+@posix
+def test_the_watch_sees_what_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WATCH, "utf-8")
+    log = tmp_path / "watched.txt"
+    code = "import socket\ntry: socket.getaddrinfo('telemetry.invalid', 443)\nexcept OSError: pass"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "WATCH_LOG": str(log)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert "telemetry.invalid" in log.read_text("utf-8")
+
+
+# ------------------------------------------------------------------------------------------------- the error log
+
+
+def broken(*words: object, monkeypatch: pytest.MonkeyPatch, cache: Path) -> tuple[str, Path]:
+    """Run a command whose work raises an internal error that quotes the user's text; its log's content and path."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        letter = SECRET
+        try:
+            int(letter)
+        except ValueError:
+            raise RuntimeError(f"a bug with {letter!r}") from ValueError(letter)
+
+    monkeypatch.setattr("lasttoken.predict.Predictor.load", fail)
+    monkeypatch.setattr("lasttoken.explain.explain", fail)
+    answer = run_cli(*words)
+    assert answer.code == 1
+    (log,) = (cache / "logs").iterdir()
+    assert str(log) in answer.err
+    return log.read_text("utf-8"), log
+
+
+@pytest.mark.parametrize("flag", [["--threshold", SECRET], [f"--threshold={SECRET}"], ["--json"]])
+def test_the_log_of_an_internal_error_holds_no_text(
+    flag: list[str], own_cache: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, log = broken("predict", run_dir, SECRET, "--", "--another text", monkeypatch=monkeypatch, cache=own_cache)
+    log.unlink()
+    content, log = broken("predict", run_dir, SECRET, *flag, monkeypatch=monkeypatch, cache=own_cache)
+    assert SECRET not in content
+    assert str(run_dir) not in content
+    assert content.splitlines()[0] == f"lasttoken predict {flag[0].partition('=')[0]}"
+    assert "RuntimeError" in content
+    assert "ValueError" in content, "what it came from"
+    assert re.search(r'File ".*using\.py", line \d+, in predict', content)
+
+
+@posix
+def test_the_log_is_its_owners_alone(own_cache: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = os.umask(0o000)
+    try:
+        _, log = broken("predict", run_dir, SECRET, monkeypatch=monkeypatch, cache=own_cache)
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert stat.S_IMODE(log.parent.stat().st_mode) == 0o700
+
+
+def test_a_circle_of_causes_ends(own_cache: Path) -> None:
+    first, second = ValueError("one"), ValueError("two")
+    first.__cause__, second.__cause__ = second, first
+    assert write_crash_log(first, [], ()).read_text("utf-8").count("ValueError") == 2
+
+
+# ------------------------------------------------------------------------------------------------- modes
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@posix
+@pytest.mark.parametrize("umask", [0o022, 0o007, 0o077])
+def test_a_new_run_directory_is_its_owners_alone(umask: int, data: Path, backbone: Path, tmp_path: Path) -> None:
+    old = os.umask(umask)
+    try:
+        answer = run_cli("train", data, "--backbone", backbone, "--epochs", 1, "--out", tmp_path / "runs" / "a")
+    finally:
+        os.umask(old)
+    assert answer.code == 0, answer.err
+    assert mode(tmp_path / "runs" / "a") == 0o700
+    assert mode(tmp_path / "runs") == 0o777 & ~umask, "only what holds texts"
+
+
+@posix
+def test_a_directory_that_is_there_keeps_its_mode(data: Path, backbone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shared"
+    out.mkdir()
+    out.chmod(0o750)
+    train = ["train", data, "--backbone", backbone, "--epochs", 1, "--out", out]
+    assert run_cli(*train).code == 0
+    assert mode(out) == 0o750
+    assert run_cli(*train, "--overwrite").code == 0
+    assert mode(out) == 0o750
+
+
+@posix
+def test_an_export_is_for_sharing(run_dir: Path, tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        assert run_cli("export", run_dir, "--to", "hf", "--out", tmp_path / "hf").code == 0
+    finally:
+        os.umask(old)
+    assert mode(tmp_path / "hf") == 0o755
+    assert mode(tmp_path / "hf" / "config.json") == 0o644
+    assert json.loads((tmp_path / "hf" / "config.json").read_text("utf-8"))["model_type"] == "gpt2"
+
+
+@posix
+def test_features_are_their_owners_alone(data: Path, backbone: Path, tmp_path: Path, own_cache: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        assert run_cli("train", data, "--backbone", backbone, "--epochs", 1, "--out", tmp_path / "a").code == 0
+    finally:
+        os.umask(old)
+    assert mode(own_cache / "features") == 0o700
