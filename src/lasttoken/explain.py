@@ -74,10 +74,12 @@ def explain(
     method: str | None = None,
     steps: int = MOST_STEPS,
     say: Say = lambda sentence: None,
+    between: Callable[[], None] = lambda: None,
 ) -> Explanation:
     """Explain the label that is predicted, or `label`, by `method` (None: integrated gradients where they can be had).
 
-    `steps` is the most points that the integral may take.
+    `steps` is the most points that the integral may take. `between` is called between two passes through the network;
+    an exception that it raises ends the explanation.
 
     Raises:
         SettingsError: an unknown label or method, or gradients of a trunk that computes in 8 bits.
@@ -91,9 +93,9 @@ def explain(
     pieces = [found.span() for found in WORD.finditer(text)]
     owners = _owners(predictor, text, pieces)
     if method == GRADIENTS:
-        values, total, base, n = _by_gradients(predictor, text, label_id, len(pieces), owners, steps)
+        values, total, base, n = _by_gradients(predictor, text, label_id, len(pieces), owners, steps, between)
     else:
-        values, total, base, n = _by_occlusion(predictor, text, label_id, pieces, owners)
+        values, total, base, n = _by_occlusion(predictor, text, label_id, pieces, owners, between)
     read = set(owners.tolist())
     words = tuple(
         Word(text[start:end], start, end, float(values[at]), at in read) for at, (start, end) in enumerate(pieces)
@@ -134,10 +136,16 @@ def log_odds(logits: Tensor, label_id: int, multi_label: bool = False) -> Tensor
 
 
 def _by_gradients(
-    predictor: Predictor, text: str, label_id: int, n_pieces: int, owners: NDArray[np.int64], steps: int
+    predictor: Predictor,
+    text: str,
+    label_id: int,
+    n_pieces: int,
+    owners: NDArray[np.int64],
+    steps: int,
+    between: Callable[[], None],
 ) -> tuple[NDArray[np.float64], float, float, int]:
     token_ids = torch.from_numpy(predictor.encode([text]).token_ids).to(predictor.machine.device)
-    path = _Path(predictor, token_ids, len(owners), label_id)
+    path = _Path(predictor, token_ids, len(owners), label_id, between)
     total, base = path.ends()
     n = min(FIRST_STEPS, steps)
     while True:
@@ -151,9 +159,16 @@ def _by_gradients(
 class _Path:
     """The straight line from the baseline to a text, in the space of input embeddings."""
 
-    def __init__(self, predictor: Predictor, token_ids: Tensor, n_own: int, label_id: int) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        token_ids: Tensor,
+        n_own: int,
+        label_id: int,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         """`n_own`: tokens that are the text's; those behind them are padding, which the line leaves alone."""
-        self.predictor, self.label_id, self.n_own = predictor, label_id, n_own
+        self.predictor, self.label_id, self.n_own, self.between = predictor, label_id, n_own, between
         gpt, config = predictor.classifier.gpt, predictor.classifier.config
         with torch.no_grad():
             packing = Packing([len(token_ids)], token_ids.device)
@@ -181,6 +196,7 @@ class _Path:
         total = np.zeros(self.n_own)
         together = max(self.predictor.machine.token_budget // len(difference), 1)
         for at in range(0, n, together):
+            self.between()
             part = slice(at, at + together)
             alphas = torch.from_numpy((points[part] + 1) / 2).to(difference)
             x = (self.baseline + alphas[:, None, None] * difference).requires_grad_()
@@ -196,13 +212,14 @@ def _by_occlusion(
     label_id: int,
     pieces: Sequence[tuple[int, int]],
     owners: NDArray[np.int64],
+    between: Callable[[], None],
 ) -> tuple[NDArray[np.float64], float, float, int]:
     values = np.zeros(len(pieces))
     read = np.unique(owners)
     groups = np.array_split(read, min(len(read), MOST_VARIANTS)) if len(read) else []
     first, last = (pieces[read[0]][0], pieces[read[-1]][1]) if len(read) else (0, 0)
     variants = [text[first : pieces[group[0]][0]] + text[pieces[group[-1]][1] : last] for group in groups]
-    logits = predictor.logits(predictor.encode([text, "", *variants]))
+    logits = predictor.logits(predictor.encode([text, "", *variants]), lambda n_rows: between())
     several = predictor.classifier.config.multi_label
     total, base, *without = log_odds(torch.from_numpy(logits).double(), label_id, several).tolist()
     for group, found in zip(groups, without, strict=True):

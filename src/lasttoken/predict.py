@@ -23,6 +23,7 @@ from lasttoken.rundir import RunDir
 from lasttoken.runtime import CPU, Machine, compare_logits, pick_machine, quicken_cpu
 from lasttoken.tokenizer import Tokenizer
 
+PROBABILITY_DECIMALS = 6  # in files and in a server's answers; a batch changes a probability by 1e-7 or so
 SELF_CHECK_TEXTS = (
     "Free entry! Text WIN to claim your prize.",
     "Running late, order me a coffee?",

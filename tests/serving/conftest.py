@@ -13,7 +13,8 @@ from miniature import blank_curves, messages, random_gpt, run_cli, write_backbon
 from lasttoken.predict import Predictor
 from lasttoken.serving.app import Server, make_app
 from lasttoken.serving.engine import Engine, Observed
-from lasttoken.serving.guard import Guard, Limits
+from lasttoken.serving.guard import Guard
+from lasttoken.serving.limits import Limits
 from lasttoken.serving.metrics import ServerMetrics
 from lasttoken.serving.models import load_models
 
@@ -49,14 +50,20 @@ def predictor(runs: list[Path]) -> Predictor:
 
 
 def served(
-    paths: list[Path], *, token: str | None = None, max_queue: int = 64, log: list[str] | None = None, **limits: Any
+    paths: list[Path],
+    *,
+    token: str | None = None,
+    max_queue: int = 64,
+    log: list[str] | None = None,
+    origins: Any = (),
+    **limits: Any,
 ) -> tuple[Guard, Server]:
     """A server of some runs."""
     metrics, found = ServerMetrics(), Limits(**limits)
     engine = Engine(load_models(paths, "cpu"), max_queue, 2000, Observed(metrics.on_batch, metrics.queue.set))
     server = Server(engine, found, metrics, token is not None)
     lines = [] if log is None else log
-    return Guard(make_app(server), found, metrics, token, ["testserver"], lines.append), server
+    return Guard(make_app(server), found, metrics, token, ["testserver"], lines.append, origins), server
 
 
 @pytest.fixture(scope="session")

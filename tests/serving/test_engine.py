@@ -147,15 +147,6 @@ def test_an_error_is_its_batch_s_alone(groups: list[Group]) -> None:
     asyncio.run(scenario())
 
 
-def test_other_work_runs_where_the_models_are(groups: list[Group]) -> None:
-    async def scenario() -> str:
-        async with running(groups) as engine:
-            found: str = await engine.run(lambda: threading.current_thread().name, "text", 20)
-            return found
-
-    assert asyncio.run(scenario()) == "models"
-
-
 def test_runs_with_other_trunks_are_groups_of_their_own(runs: list[Path], tmp_path: Path) -> None:
     together = load_models(runs, "cpu")
     assert [[one.name for one in group.members] for group in together] == [["spam", "other"]]

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from lasttoken.cli.flags import Device, Precision, Quiet
 from lasttoken.cli.show import terminal
 from lasttoken.errors import SettingsError
+from lasttoken.serving.limits import LOOPBACK, Limits
 
 TOKEN_VARIABLE = "LASTTOKEN_TOKEN"
 CHARACTERS_PER_TOKEN = 4  # of English, about: what a batch of tokens may hold in characters
 TOKENS_OF_A_BATCH = {"cpu": 512, "cuda": 16_384, "mps": 4096}
 DRAIN_S = 30
 THREADS = 2  # that compute, on the CPU
-NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+DEFAULTS = Limits()
+NEEDED = ("fastapi", "uvicorn", "httptools", "prometheus_client")
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -37,11 +41,27 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", help="Another name that clients may call the server by.")
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-origin",
+            metavar="URL",
+            help="Origin of web pages that may call the server, such as https://example.org; repeatable. "
+            "*: pages of every origin, which is open to the whole web.",
+        ),
+    ] = None,
     max_queue: Annotated[int, typer.Option("--max-queue", help="Texts that may wait; more are answered 429.")] = 2048,
-    max_texts: Annotated[int, typer.Option("--max-texts", help="Texts in a request.")] = 1000,
-    max_characters: Annotated[int, typer.Option("--max-characters", help="Characters of a text.")] = 100_000,
-    max_body: Annotated[int, typer.Option("--max-body", help="Bytes of a request's body.")] = 4_000_000,
-    deadline: Annotated[float, typer.Option("--deadline", help="Seconds until a request is given up.")] = 30.0,
+    max_texts: Annotated[int, typer.Option("--max-texts", help="Texts in a request.")] = DEFAULTS.texts,
+    max_characters: Annotated[
+        int, typer.Option("--max-characters", help="Characters of a text.")
+    ] = DEFAULTS.characters,
+    max_body: Annotated[int, typer.Option("--max-body", help="Bytes of a request's body.")] = DEFAULTS.body_bytes,
+    max_connections: Annotated[
+        int, typer.Option("--max-connections", help="Connections; a new one takes the place of the longest silent one.")
+    ] = DEFAULTS.connections,
+    deadline: Annotated[
+        float, typer.Option("--deadline", help="Seconds until a request is given up.")
+    ] = DEFAULTS.deadline_s,
     batch_tokens: Annotated[
         int | None, typer.Option("--batch-tokens", help="Tokens computed together; default: by the device.")
     ] = None,
@@ -49,9 +69,13 @@ def serve(
     precision: Precision = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Serve classifiers over HTTP: a page, JSON, and the bodies that other servers' clients send."""
+    """Serve classifiers over HTTP: a page, JSON, and the bodies that other servers' clients send.
+
+    The models are read once, when the server starts, and served from its own memory: files that change later change
+    no answer. To replace a model, train it into a new folder and restart the server, or start a second one beside it.
+    """
     numbers = {"--max-queue": max_queue, "--max-texts": max_texts, "--max-characters": max_characters}
-    numbers |= {"--max-body": max_body, "--batch-tokens": batch_tokens or 1}
+    numbers |= {"--max-body": max_body, "--max-connections": max_connections, "--batch-tokens": batch_tokens or 1}
     for flag, value in numbers.items():
         if value < 1:
             raise SettingsError(f"{flag} is {value}; it must be at least 1")
@@ -59,13 +83,14 @@ def serve(
         raise SettingsError(f"--port is {port}; it must be between 0 and 65535")
     if not 0 < deadline < float("inf"):
         raise SettingsError(f"--deadline is {deadline}; it must be above 0")
+    origins = [_origin(url) for url in allow_origin or []]
     token = _token(token_file)
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise SettingsError(f"serve needs {missing[0]}, of the extra [serve]; pip install 'lasttoken[serve]'")
     from lasttoken.serving.app import Server, make_app
     from lasttoken.serving.engine import Engine, Observed
-    from lasttoken.serving.guard import LOOPBACK, Guard, Limits
+    from lasttoken.serving.guard import Guard
     from lasttoken.serving.listen import listen
     from lasttoken.serving.metrics import ServerMetrics
     from lasttoken.serving.models import load_models
@@ -81,19 +106,48 @@ def serve(
         Observed(metrics.on_batch, metrics.queue.set),
         THREADS if kind == "cpu" and (os.cpu_count() or 1) >= THREADS else 1,
     )
-    limits = Limits(max_body, max_texts, max_characters, deadline)
+    limits = replace(
+        DEFAULTS,
+        body_bytes=max_body,
+        texts=max_texts,
+        characters=max_characters,
+        connections=max_connections,
+        deadline_s=deadline,
+    )
     hosts = [*LOOPBACK, *(allow_host or [])] if _is_loopback(host) or allow_host else None
-    app = Guard(make_app(Server(engine, limits, metrics, token is not None)), limits, metrics, token, hosts)
+    server = Server(engine, limits, metrics, token is not None)
+    app = Guard(make_app(server), limits, metrics, token, hosts, origins=origins)
     if token is None and not _is_loopback(host):
         talk.say(f"anyone who reaches {host} may use this server; --token-file asks for a token")
+    if "*" in origins and token is None:
+        talk.say("pages of every origin may use this server; name origins, or ask for a token with --token-file")
     for group in groups:
         shared = " (one trunk)" if len(group.members) > 1 else ""
         talk.say(f"serving {', '.join(one.name for one in group.members)}{shared} on {kind}")
-    listen(app, host, port, DRAIN_S, talk.say)
+    listen(app, host, port, DRAIN_S, talk.say, limits)
 
 
 def _is_loopback(host: str) -> bool:
-    return host in ("127.0.0.1", "localhost", "::1")
+    return host in [name.strip("[]") for name in LOOPBACK]
+
+
+def _origin(url: str) -> str:
+    """An origin as browsers send it: scheme and host, in lower case, and the port where it is not the scheme's own.
+
+    Raises:
+        SettingsError: something else than an origin.
+    """
+    if url == "*":
+        return url
+    try:
+        parts = urlsplit(url)
+        port, own = parts.port, {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        own = None
+    if own is None or not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in url:
+        raise SettingsError(f"--allow-origin is {url!r}; give scheme and host alone, such as https://example.org")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + ("" if port in (None, own) else f":{port}")
 
 
 def _token(token_file: Path | None) -> str | None:

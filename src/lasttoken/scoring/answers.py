@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.model.classifier import ClassifierConfig
-from lasttoken.predict import given_labels
+from lasttoken.predict import PROBABILITY_DECIMALS, given_labels
 
 LABEL, SCORE, PROBS, TRUNCATED = "predicted_label", "predicted_score", "probs", "truncated"
 ADDED = (LABEL, SCORE, PROBS, TRUNCATED)
 FEW_LABELS, TOP_OF_MANY = 10, 5  # up to so many labels all probabilities are written, else those of the likeliest
-DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def answers_of(
 ) -> Answers:
     """The answers that the classifier gives for log_probs [N, K]; `cut` [N]: which texts lost tokens."""
     labels, separator = config.labels, config.separator or ""
-    probs = np.round(np.exp(log_probs.astype(np.float64)), DIGITS)
+    probs = np.round(np.exp(log_probs.astype(np.float64)), PROBABILITY_DECIMALS)
     given = given_labels(log_probs, config)
     best = probs.argmax(1).tolist() if len(probs) else []
     k = top_k or (len(labels) if len(labels) <= FEW_LABELS else TOP_OF_MANY)

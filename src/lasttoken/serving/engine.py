@@ -61,7 +61,7 @@ Answers = dict[str, Answer]  # by the model's name
 
 @dataclass(eq=False)
 class Job:
-    """Texts of one request, or work that needs the models for itself; what becomes of it goes to `future`.
+    """Texts of one request; what becomes of them goes to `future`.
 
     A long job is computed in pieces, its rest waiting behind the others: `start` is the first text that is not taken.
     """
@@ -71,7 +71,6 @@ class Job:
     deadline: float  # of time.monotonic()
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
-    work: Callable[[], Any] | None = None
     start: int = 0
     n_done: int = 0  # texts that are computed
     found: dict[int, Answers] = field(default_factory=dict)  # of the pieces that are done, by their start
@@ -163,22 +162,13 @@ class Engine:
         Raises:
             BusyError, LateError, ClosedError: there will be none.
         """
-        found: Answers = await self._submit(texts, frozenset(models), deadline_s, None)
-        return found
-
-    async def run(self, work: Callable[[], Any], size: str, deadline_s: float) -> Any:
-        """Run other work on the models' thread, such as an explanation; `size`: a text as long as it is heavy."""
-        return await self._submit([size], frozenset(), deadline_s, work)
-
-    async def _submit(
-        self, texts: Sequence[str], models: frozenset[str], deadline_s: float, work: Callable[[], Any] | None
-    ) -> Any:
         loop = asyncio.get_running_loop()
-        job = Job(texts, models, time.monotonic() + deadline_s, loop, loop.create_future(), work)
+        job = Job(texts, frozenset(models), time.monotonic() + deadline_s, loop, loop.create_future())
         self._put(job)
         try:
             async with asyncio.timeout(deadline_s):
-                return await job.future
+                found: Answers = await job.future
+                return found
         except TimeoutError as error:
             raise LateError from error
 
@@ -233,10 +223,7 @@ class Engine:
             taken: list[Piece] = []
             room = self._batch_characters
             while self._queue and (room > 0 or not taken):
-                job = self._queue[0]
-                if taken and (job.work or taken[0].job.work):
-                    break
-                self._queue.popleft()
+                job = self._queue.popleft()
                 if not job.is_wanted:
                     self._n_waiting -= job.n_left
                     continue
@@ -266,8 +253,6 @@ class Engine:
 
     def _compute(self, pieces: list[Piece]) -> list[tuple[Job, Any]]:
         """What becomes of the jobs that are done with these pieces."""
-        if pieces[0].job.work:
-            return [(pieces[0].job, pieces[0].job.work())]
         started = time.perf_counter()
         texts = [text for piece in pieces for text in piece.texts]
         found: Answers = {}

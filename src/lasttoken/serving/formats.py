@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 
-from lasttoken.predict import given_labels
+from lasttoken.predict import PROBABILITY_DECIMALS, given_labels
 from lasttoken.serving.engine import Answer
 from lasttoken.serving.models import Served
-
-DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -28,12 +26,17 @@ class Row:
     n_tokens: int
     truncated: bool
 
+    def by_label(self, names: Sequence[str]) -> list[float]:
+        """The probabilities in the order of `names`."""
+        probs = dict(self.ranked)
+        return [probs[name] for name in names]
+
 
 def rows_of(served: Served, answer: Answer) -> list[Row]:
     """The answers to N texts, as `predict` gives them."""
     config, names = served.predictor.classifier.config, served.predictor.labels
-    probs = np.exp(answer.log_probs.astype(np.float64)).round(DIGITS)
-    order = np.argsort(-answer.log_probs, axis=1, kind="stable")
+    probs = np.exp(answer.log_probs.astype(np.float64)).round(PROBABILITY_DECIMALS)
+    order = np.argsort(-probs, axis=1, kind="stable")  # of the rounded ones: a batch must not change the order
     given = given_labels(answer.log_probs, config)
     return [
         Row(
@@ -69,12 +72,12 @@ def task(row: Row, top_k: int | None) -> list[dict[str, Any]]:
     return [{"label": label, "score": score} for label, score in row.ranked[:top_k]]
 
 
-def vllm(served: Served, rows: Sequence[Row]) -> dict[str, Any]:
+def vllm(served: Served, rows: Sequence[Row], request_id: str | None = None) -> dict[str, Any]:
     """vLLM's `ClassificationResponse`; `label` is null where the classifier abstains, `probs` by label id."""
     names = served.predictor.labels
     n_tokens = sum(row.n_tokens for row in rows)
     return {
-        "id": f"classify-{uuid4().hex}",
+        "id": f"classify-{request_id or uuid4().hex}",
         "object": "list",
         "created": int(time.time()),
         "model": served.name,
@@ -82,7 +85,7 @@ def vllm(served: Served, rows: Sequence[Row]) -> dict[str, Any]:
             {
                 "index": index,
                 "label": row.label,
-                "probs": [dict(row.ranked)[name] for name in names],
+                "probs": row.by_label(names),
                 "num_classes": len(names),
             }
             for index, row in enumerate(rows)
@@ -96,6 +99,18 @@ def vllm(served: Served, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def models_list(names_and_lengths: Mapping[str, int], created: int) -> dict[str, Any]:
+    """OpenAI's list of models, with vLLM's `max_model_len`; `created`: when the server was started, in Unix seconds."""
+    data = [model_card(name, max_length, created) for name, max_length in names_and_lengths.items()]
+    return {"object": "list", "data": data}
+
+
+def model_card(name: str, max_length: int, created: int) -> dict[str, Any]:
+    """A model of `models_list`."""
+    about = {"id": name, "object": "model", "created": created, "owned_by": "lasttoken"}
+    return {**about, "root": name, "parent": None, "max_model_len": max_length, "permission": []}
+
+
 OUTPUTS = {"label": "BYTES", "score": "FP64", "probs": "FP64", "truncated": "BOOL"}
 
 
@@ -105,7 +120,7 @@ def infer(served: Served, rows: Sequence[Row], request_id: str | None, wanted: S
     data: dict[str, list[Any]] = {
         "label": [row.label or "" for row in rows],
         "score": [row.score for row in rows],
-        "probs": [dict(row.ranked)[name] for row in rows for name in names],
+        "probs": [p for row in rows for p in row.by_label(names)],
         "truncated": [row.truncated for row in rows],
     }
     outputs = [

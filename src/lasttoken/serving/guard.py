@@ -1,24 +1,30 @@
 """What stands before every route: limits, hosts, the token, headers of the answer, and a line in the log.
 
-    request ─► headers too long? 431 ─► host not ours? 421 ─► token? 401 ─► body too long? 413 ─► route ─► log, metrics
+    request ─► too long? 414, 431 ─► host not ours? 421 ─► CORS ─► token? 401 ─► body? 413 ─► route ─► log, metrics
 
-Plain ASGI, so that a body is cut off while it comes in and is never held beyond its limit.
+Plain ASGI. Without the token, exactly the pairs of `OPEN` are answered; every other method and path is refused.
 """
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import hmac
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
 from itertools import count
 from typing import Any
 from uuid import uuid4
 
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+from lasttoken.serving.intake import too_long
+from lasttoken.serving.limits import LOOPBACK, Limits
 from lasttoken.serving.metrics import ServerMetrics
+from lasttoken.serving.refusals import SECURITY_HEADERS, refusal_body
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -27,33 +33,12 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = ("/", "/app.js", "/style.css", "/docs", "/docs.js", "/health", "/v2/health/live", "/v2/health/ready")
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+OPEN = frozenset((method, path) for method in ("GET", "HEAD") for path in OPEN_PATHS)  # the page's shell, and health
+ANY_ORIGIN = "*"
 MAX_HEADER_BYTES = 16_384
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-HEADERS = [
-    (b"content-security-policy", POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-store"),
-]
-KINDS = {400: "validation", 401: "unauthorized", 404: "not_found", 405: "not_allowed", 413: "too_large", 421: "host"}
-
-
-class TooLargeError(Exception):
-    """A body that is longer than allowed."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a request may hold, and how long it may take."""
-
-    body_bytes: int = 4_000_000
-    texts: int = 1_000
-    characters: int = 100_000  # of one text
-    deadline_s: float = 30.0
+MAX_URL_BYTES = 8_192
+HEADERS_ALLOWED = ("Authorization", "Content-Type")  # to pages of other origins
+HEADERS_SHOWN = ("X-Request-Id", "Retry-After")
 
 
 class Guard:
@@ -67,88 +52,88 @@ class Guard:
         token: str | None = None,
         hosts: Iterable[str] | None = LOOPBACK,
         log: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
+        origins: Collection[str] = (),
     ) -> None:
-        """`hosts`: names in the Host header that are ours; None: any. `token`: what clients must show."""
+        """`hosts`: names in the Host header that are ours; None: any. `token`: what clients must show.
+
+        `origins`: of pages that may read the answers, such as https://example.org; `ANY_ORIGIN`: all.
+        """
         self.app, self.limits, self.metrics = app, limits, metrics
         self.token = token.encode() if token else None
         self.hosts = None if hosts is None else {host.lower() for host in hosts}
         self.log = log
+        self._guarded: App = _Cors(self._answered, origins) if origins else self._answered
         self._start, self._numbers = uuid4().hex[:16], count()  # of requests' names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-            return
-        started, status, request_id = time.perf_counter(), 500, f"{self._start}{next(self._numbers):016x}"
+        if scope["type"] == "http":
+            await self._logged(scope, receive, send)
+
+    async def _logged(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = f"{self._start}{next(self._numbers):016x}"
+        started = time.perf_counter()
+        reply = _Reply(send, request_id, scope["method"])
+        if reply.is_head:  # answered as GET, without the body
+            scope = {**scope, "method": "GET"}
         scope.setdefault("state", {})["facts"] = {}
-
-        async def answered(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                extra = [*HEADERS, (b"x-request-id", request_id.encode())]
-                message["headers"] = [*message.get("headers", []), *extra]
-            await send(message)
-
         try:
-            refusal = self._refusal(scope)
+            refusal = self._not_for_us(scope)
             if refusal:
-                await _answer(answered, *refusal)
+                await _refuse(reply.send, *refusal)
             else:
-                await self._limited(scope, receive, answered)
+                await self._guarded(scope, receive, reply.send)
+        except asyncio.CancelledError:
+            if not reply.has_begun:
+                await _refuse(reply.send, 503, "the server is shutting down")
+            raise
         except Exception as error:
-            if status != 500:
-                raise  # the answer had begun
             self.log(json.dumps({"event": "error", "request_id": request_id, "error": type(error).__name__}))
-            await _answer(answered, 500, "an error of ours; the log has its kind")
+            if not reply.has_begun:
+                await _refuse(reply.send, 500, "internal error; the log has its kind")
+            elif not reply.is_complete:
+                raise
         finally:
             seconds = time.perf_counter() - started
             path = getattr(scope.get("route"), "path", "other")
-            self.metrics.on_request(path, status, seconds)
-            facts = {"status": status, "ms": round(1000 * seconds, 2), **scope["state"]["facts"]}
-            line = {"event": "request", "request_id": request_id, "method": scope["method"], "path": path, **facts}
+            self.metrics.on_request(path, reply.status, seconds)
+            facts = {"status": reply.status, "ms": round(1000 * seconds, 2), **scope["state"]["facts"]}
+            method = "HEAD" if reply.is_head else scope["method"]
+            line = {"event": "request", "request_id": request_id, "method": method, "path": path, **facts}
             self.log(json.dumps(line))
 
-    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
-        n_bytes, refused = 0, False
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._not_allowed(scope)
+        if refusal:
+            await _refuse(send, *refusal)
+        else:
+            await self.app(scope, receive, send)
 
-        async def counted() -> Message:
-            nonlocal n_bytes, refused
-            message = await receive()
-            n_bytes += len(message.get("body", b""))
-            if n_bytes > self.limits.body_bytes:
-                refused = True
-                raise TooLargeError
-            return message
-
-        async def unless_refused(message: Message) -> None:
-            if not refused:  # else it says that the body could not be read, which is our doing
-                await send(message)
-
-        with contextlib.suppress(TooLargeError):
-            await self.app(scope, counted, unless_refused)
-        if refused:
-            await _answer(send, 413, self._too_large())
-
-    def _too_large(self) -> str:
-        return f"the body is longer than {self.limits.body_bytes:,} bytes; send fewer texts at a time"
-
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name.lower(), value)
+    def _not_for_us(self, scope: Scope) -> tuple[int, str] | None:
+        """A refusal of what cannot be meant for this server."""
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
             return 431, f"the headers are longer than {MAX_HEADER_BYTES:,} bytes"
-        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if len(scope["path"]) + len(scope.get("query_string", b"")) > MAX_URL_BYTES:
+            return 414, f"the URL is longer than {MAX_URL_BYTES:,} bytes"
+        host = _headers(scope).get(b"host", b"").decode("latin-1").lower()
         name = host if host.endswith("]") else host.rsplit(":", 1)[0]
         if self.hosts is not None and name not in self.hosts:
             return 421, "this server does not answer to that host name (serve --allow-host)"
-        if self.token and scope["path"] not in OPEN_PATHS and not self._shown(headers.get(b"authorization", b"")):
+        return None
+
+    def _not_allowed(self, scope: Scope) -> tuple[int, str] | None:
+        """A refusal of what this client may not ask."""
+        headers = _headers(scope)
+        is_open = (scope["method"], scope["path"]) in OPEN
+        if self.token and not is_open and not self._shown(headers.get(b"authorization", b"")):
             return 401, "a bearer token is needed: send the header Authorization: Bearer …"
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length[:20]) > self.limits.body_bytes:
-            return 413, self._too_large()
+        length = headers.get(b"content-length", b"0").strip(b" \t")
+        if not length.isdigit():
+            return 400, "the header Content-Length is not a number"
+        if int(length[:20]) > self.limits.body_bytes:
+            return 413, too_long(self.limits)
         return None
 
     def _shown(self, authorization: bytes) -> bool:
@@ -156,15 +141,57 @@ class Guard:
         return kind.lower() == b"bearer" and hmac.compare_digest(shown.strip(), self.token or b"")
 
 
-async def _answer(send: Send, status: int, sentence: str) -> None:
-    content = json.dumps({"error": sentence, "error_type": kind_of(status)}).encode()
+class _Reply:
+    """What is sent to the client: with the headers of every answer, and watched."""
+
+    def __init__(self, send: Send, request_id: str, method: str) -> None:
+        self._send, self._request_id = send, request_id
+        self.is_head = method == "HEAD"
+        self.status = 500
+        self.has_begun = self.is_complete = False
+
+    async def send(self, message: Message) -> None:
+        """See ASGI."""
+        if message["type"] == "http.response.start":
+            self.status, self.has_begun = message["status"], True
+            extra = [*SECURITY_HEADERS, (b"x-request-id", self._request_id.encode())]
+            message["headers"] = [*message.get("headers", []), *extra]
+        elif message["type"] == "http.response.body":
+            self.is_complete = not message.get("more_body", False)
+            if self.is_head:
+                message = {**message, "body": b""}
+        await self._send(message)
+
+
+class _Cors(CORSMiddleware):
+    """starlette's, with refusals as JSON."""
+
+    def __init__(self, app: App, origins: Collection[str]) -> None:
+        methods = ("GET", "HEAD", "POST")
+        super().__init__(app, origins, methods, HEADERS_ALLOWED, expose_headers=HEADERS_SHOWN)
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """The answer to a browser that asks before it sends."""
+        answer = super().preflight_response(request_headers)
+        if answer.status_code < 400:
+            return answer
+        sentence = "this request is not allowed to pages of that origin (serve --allow-origin)"
+        kept = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+        return Response(refusal_body(400, sentence), 400, kept, "application/json")
+
+
+def _headers(scope: Scope) -> dict[bytes, bytes]:
+    """Headers by name; of several with one name the first."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.lower(), value)
+    return headers
+
+
+async def _refuse(send: Send, status: int, sentence: str) -> None:
+    content = refusal_body(status, sentence)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
-    headers += [(b"connection", b"close")] if status in (413, 431) else []
+    headers += [(b"connection", b"close")] if status in (400, 414, 431, 503) else []
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
-
-
-def kind_of(status: int) -> str:
-    """A word for a status, for programs."""
-    return KINDS.get(status, "validation" if status == 422 else "overloaded" if status in (429, 503, 504) else "error")
