@@ -1,7 +1,9 @@
 # Two commands from a fresh machine: `make demo` and `make test`. `make check` is every other check.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Not compiled: Python compiles what is used when it is first used, which saves a minute and a sixth of the disk.
+PIP_SHOWN := $(BIN)/python -m pip install --no-compile --disable-pip-version-check --constraint constraints.txt
+PIP := $(PIP_SHOWN) --quiet
 
 .PHONY: demo test check format clean
 
@@ -25,12 +27,16 @@ format: .venv/installed-check
 	$(PYTHON) -c 'import sys; sys.exit("lasttoken needs Python 3.11 or later; run make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 
+# [serve] is 20 of its 1,300 MB, and lets `lasttoken serve runs/demo` follow the demo.
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) --editable '.[serve]'
+	@echo "Installing into .venv: about 1.3 GB on disk, most of it PyTorch. This takes two to five minutes, longer on a slow"
+	@echo "network; after 'Installing collected packages' pip is silent for a minute or two."
+	$(PIP_SHOWN) --editable '.[serve]'
 	touch $@
 
 .venv/installed-test: .venv/installed
-	$(PIP) --editable '.[test,openai]'
+	@echo "Installing what the tests need: about 2 GB on disk, most of it TensorFlow, in a few minutes."
+	$(PIP_SHOWN) --editable '.[test,openai]'
 	touch $@
 
 .venv/installed-check: .venv/installed-test

@@ -8,7 +8,7 @@ Everything that a user can get wrong is found before anything is written. metric
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -52,6 +52,13 @@ from lasttoken.training.repeat import Repeater
 from lasttoken.training.resume import restore_training, save_training
 
 CHECKPOINT_EVERY_S = 30.0
+PHASES = {
+    "reading": ("data", "load", "encode"),
+    "features": ("trunk",),
+    "training": ("tail", "repeats"),
+    "judging": ("evaluate", "baselines", "judge"),
+    "report": ("report",),
+}  # of a run: the parts of the clock that each takes in
 FALLBACK_BASELINE = "tfidf-logreg"  # of the learning curve, where the best one is not trained on rows
 STOPPED = {
     "interrupted": "interrupted by a signal; evaluated and complete with what was best so far",
@@ -71,9 +78,10 @@ class TrainedRun:
 
 @dataclass
 class Clock:
-    """Seconds of each part of a run."""
+    """Seconds of each part of a run, and since its start."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -81,6 +89,11 @@ class Clock:
         started = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def durations_s(self) -> dict[str, float]:
+        """Seconds of each phase of the run, and in total since its start."""
+        phases = {phase: sum(self.seconds.get(part, 0.0) for part in parts) for phase, parts in PHASES.items()}
+        return {name: round(s, 3) for name, s in {**phases, "total": time.perf_counter() - self.started}.items()}
 
 
 def train_run(
@@ -175,10 +188,15 @@ def train_run(
         with clock.part("repeats"):
             more = _repeat(repeater, prepared, settings, judged, talk)
     metrics = metrics_json(prepared, outcome, judged, clock.seconds, more)
+    metrics["durations_s"] = clock.durations_s()
     if run_dir:
-        _write(run_dir, prepared, settings, outcome, judged, metrics, _name_of(data))
+        with clock.part("report"):
+            _write(run_dir, prepared, settings, outcome, judged, metrics, _name_of(data))
+        metrics["durations_s"] = clock.durations_s()
+        run_dir.write_metrics(metrics)
     if tracker:
         tracker.finish(metrics, run_dir.path / "report.html" if run_dir else None)
+    talk.say(durations_in_words(metrics["durations_s"], resuming))
     return TrainedRun(prepared.predictor, metrics, outcome.history, out)
 
 
@@ -326,7 +344,7 @@ def _write(
     metrics: dict[str, Any],
     source: str,
 ) -> None:
-    """Write everything that is left to write: metrics.json last."""
+    """Write everything that is left to write but metrics.json, which comes last."""
     save_classifier(run_dir.path, prepared.classifier, prepared.predictor.tokenizer)
     run_dir.write_history(outcome.history)
     for name, scored in judged.scored.items():
@@ -338,7 +356,6 @@ def _write(
     facts["curves"] |= draw_plots(facts, run_dir.path / "curves")
     write_text(run_dir.path / "report.html", render_report(facts))
     write_text(run_dir.path / "README.md", render_card(facts))
-    run_dir.write_metrics(metrics)
 
 
 def _tell_lines(run_dir: RunDir | None, tracker: Tracker | None, talk: Talk) -> Callable[[Line], None]:
@@ -350,6 +367,17 @@ def _tell_lines(run_dir: RunDir | None, tracker: Tracker | None, talk: Talk) -> 
         talk.say(line_in_words(line))
 
     return tell
+
+
+def durations_in_words(durations_s: Mapping[str, float], resumed: bool = False) -> str:
+    """How long a run took, in minutes as chapter 6 prints them.
+
+    >>> durations_in_words({"reading": 1.2, "features": 30.0, "training": 300.0, "judging": 3.0, "total": 339.0})
+    'finished in 5.65 minutes (reading 0.02, features 0.50, training 5.00, judging 0.05)'
+    """
+    phases = ", ".join(f"{name} {s / 60:.2f}" for name, s in durations_s.items() if name != "total")
+    since = " since it was resumed" if resumed else ""
+    return f"finished in {durations_s['total'] / 60:.2f} minutes{since} ({phases})"
 
 
 def line_in_words(line: Line) -> str:

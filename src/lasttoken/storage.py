@@ -63,8 +63,11 @@ def _temporary(path: Path) -> Path:
 def make_dir(path: Path, mode: int = 0o777) -> Path:
     """Create a folder and its parents; `mode` is for the folder itself (the umask applies)."""
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=mode, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=mode, exist_ok=True)
+        except FileNotFoundError as error:  # a file system that takes no folders, such as /proc
+            raise StorageError(f"the folder {path} cannot be made; choose another place") from error
     return path
 
 

@@ -130,7 +130,7 @@ def report_facts(
         "command": _command(settings, source, prepared.classifier.gpt.config.n_embd),
         "settings": settings.to_toml(),
         "versions": versions(),
-        "timing_s": metrics["timing_s"],
+        "timing_s": {**metrics["timing_s"], "total": metrics["durations_s"]["total"]},
         "curves": dict(curves),
     }
 

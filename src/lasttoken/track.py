@@ -18,7 +18,9 @@ from lasttoken.errors import SettingsError, one_of
 
 PROJECT = "lasttoken"
 MAX_PARAM = 500  # characters of one setting, which every store takes
-SKIPPED = frozenset({"labels", "per_label", "confusion", "confused", "timing_s", "shared_with_train"})  # no figures
+SKIPPED = frozenset(
+    {"labels", "per_label", "confusion", "confused", "timing_s", "durations_s", "shared_with_train"}
+)  # no figures
 
 
 class Tracker(Protocol):

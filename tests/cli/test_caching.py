@@ -63,3 +63,24 @@ def test_clearing_follows_no_link_out_of_the_cache(filled: Path, tmp_path: Path)
 def test_the_variable_is_in_the_help() -> None:
     assert "LASTTOKEN_CACHE" in run_cli("--help").out
     assert "LASTTOKEN_CACHE" in run_cli("cache", "--help").out
+
+
+@pytest.mark.parametrize("place", ["no folder", "no permission", "a file"])
+def test_a_cache_that_cannot_be_written_is_said_to_be_so(
+    place: str, data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "no folder":
+        if not Path("/proc/self").exists():
+            pytest.skip("needs a file system that takes no folders: /proc")
+        cache = Path("/proc/cache")
+    else:
+        cache = tmp_path / "cache"
+        cache.write_text("a file") if place == "a file" else cache.mkdir()
+    if place == "no permission":
+        access = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK | os.X_OK and access(path, mode))
+    monkeypatch.setenv("LASTTOKEN_CACHE", str(cache))
+    answer = run_cli("train", data, "--backbone", backbone, "--epochs", 1, "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    assert str(cache) in answer.err
+    assert "--cache-limit" not in answer.err

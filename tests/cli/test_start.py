@@ -133,3 +133,30 @@ def test_a_bad_character_for_the_terminal_is_no_failure(run_dir: Path) -> None:
     done = python(MAIN, "predict", str(run_dir), "héllo 🎉", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert b"h\\xe9llo" in done.stdout
+
+
+def test_the_program_is_named_as_the_shell_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lasttoken.cli.training import _program
+
+    program = tmp_path / ".venv" / "bin" / "lasttoken"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(Path(".venv/bin/lasttoken"))])
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert _program() == str(Path(".venv/bin/lasttoken"))
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    assert _program() == str(Path(".venv/bin/lasttoken"))
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert _program() == "lasttoken"
+
+
+def test_the_installation_says_what_it_does_before_it_is_silent() -> None:
+    makefile = (Path(__file__).resolve().parents[2] / "Makefile").read_text("utf-8")
+    recipe = makefile.split(".venv/installed:")[1].split("\n\n")[0]
+    said, installed = recipe.index("@echo"), recipe.index("--editable")
+    assert said < installed
+    assert "GB" in recipe[said:installed]
+    assert "minutes" in recipe[said:installed]
+    assert "$(PIP_SHOWN)" in recipe[:installed], "pip shows its progress"

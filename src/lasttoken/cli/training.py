@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
+import shutil
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -246,6 +250,18 @@ def demo(
         print_line(f"{prediction.label}\t{prediction.score:.3f}\t{text}")
     talk.say(
         "the demo's messages were written for it, so its figures are illustrative; the SMS collection is the "
-        "real test. Next:\n"
-        f"  lasttoken predict {out} 'your text'\n  open {out / 'report.html'}\n  lasttoken fetch sms-spam"
+        f"real test. The report is {out / 'report.html'}. Next:\n"
+        f"  {_program()} predict {out} 'your text'\n"
+        f"  {_program()} serve {out}\n"
+        f"  {_program()} fetch sms-spam"
     )
+
+
+def _program() -> str:
+    """The program as it can be called from here: by its name where the shell finds it, else by its path."""
+    called, on_path = Path(sys.argv[0]), shutil.which("lasttoken")
+    if not called.is_file() or (on_path and called.samefile(on_path)):
+        return "lasttoken"
+    with contextlib.suppress(ValueError):
+        return shlex.quote(str(called.absolute().relative_to(Path.cwd())))
+    return shlex.quote(str(called))

@@ -208,6 +208,16 @@ def evaluate(
     precision: Precision = "auto",
     threshold: Threshold = None,
     cost: Cost = None,
+    n_batches: Annotated[
+        int | None, typer.Option("--batches", help="Measure on the first batches only, as chapter 6's num_batches.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows of a batch [default: 8].")] = None,
+    shuffle_seed: Annotated[
+        int | None,
+        typer.Option(
+            "--shuffle-seed", help="With --batches: shuffle first, as the chapter's train loader, by this seed."
+        ),
+    ] = None,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -219,7 +229,9 @@ def evaluate(
     from lasttoken.evaluation.evaluate import evaluate as measure
     from lasttoken.predict import Predictor
     from lasttoken.rundir import RunDir
+    from lasttoken.training.order import first_batches
 
+    _check_batches(n_batches, batch_size, shuffle_seed)
     talk = terminal(quiet)
     predictor = Predictor.load(run, device, precision)
     predictor.answer_by(threshold, cost)
@@ -227,6 +239,11 @@ def evaluate(
     examples = read_examples(data, column_spec(text, label), options=read_options(flags), separator=separator)
     for note in examples.notes:
         talk.say(note)
+    if n_batches is not None:
+        rows = first_batches(len(examples), n_batches, batch_size or 8, shuffle_seed)
+        if not rows:
+            raise DataError(f"{data} has {len(examples):,} rows, less than a batch of {batch_size}; lower --batch-size")
+        examples = examples.take(rows)
     trained_on = RunDir(run).splits / "train.csv"
     if trained_on.is_file():
         trained = read_examples(trained_on, SPLIT_COLUMNS, separator=separator)
@@ -247,6 +264,17 @@ def evaluate(
     for name, found in metrics["per_label"].items():
         shares = "\t".join(f"{key} {bounded(found, key)}" for key in ("precision", "recall", "f1"))
         print_line(f"{name}\t{shares}\tn {found['n']}")
+
+
+def _check_batches(n_batches: int | None, batch_size: int | None, shuffle_seed: int | None) -> None:
+    for flag, value in {"--batches": n_batches, "--batch-size": batch_size}.items():
+        if value is not None and value < 1:
+            raise SettingsError(f"{flag} is {value}; it must be at least 1")
+    if n_batches is None and (batch_size is not None or shuffle_seed is not None):
+        flag = "--batch-size" if batch_size is not None else "--shuffle-seed"
+        raise SettingsError(f"{flag} goes with --batches only; add it, or leave {flag} out")
+    if shuffle_seed is not None and not 0 <= shuffle_seed < 2**63:
+        raise SettingsError(f"--shuffle-seed is {shuffle_seed}; it must be at least 0")
 
 
 def info(

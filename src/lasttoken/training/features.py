@@ -212,6 +212,9 @@ class FeatureCache:
 
     def make_room(self, n_bytes: int, say: Callable[[str], None] = lambda sentence: None) -> str | None:
         """Drop old entries until `n_bytes` more fit the limit and the disk, and say so; or why they cannot fit."""
+        make_dir(self.folder, mode=0o700)
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            return f"no permission to write {self.folder}; LASTTOKEN_CACHE names another folder"
         sweep_temporaries(self.folder)
         limit = self.limit_bytes()
         entries = sorted(self._entries().items(), key=lambda item: item[1].st_mtime)
@@ -220,6 +223,11 @@ class FeatureCache:
         droppable = used - held
         if held + n_bytes > limit:
             others = f", of which this run's other splits fill {held:,}" if held else ""
+            if self._limit is None:
+                return (
+                    f"the cache in {self.folder} may fill {limit:,} bytes, a quarter of what its disk could "
+                    f"give{others}; --cache-limit sets another limit"
+                )
             return f"--cache-limit is {limit:,} bytes{others}"
         if free_bytes(self.folder) + droppable < n_bytes + SPARE_BYTES:
             return f"the disk of {self.folder} has {free_bytes(self.folder):,} bytes free"

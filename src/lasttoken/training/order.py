@@ -47,6 +47,19 @@ class Order:
         self._generator.set_state(state)
 
 
+def first_batches(n: int, n_batches: int, batch_size: int, seed: int | None = None) -> list[int]:
+    """The rows of the first batches of a loader over n rows, as chapter 6's `num_batches` reads them.
+
+    In the file's order, the last batch incomplete, like its validation and test loaders; with a seed shuffled and
+    without an incomplete batch, like its train loader right after torch.manual_seed(seed).
+
+    >>> first_batches(5, 2, 2), first_batches(5, 9, 2), len(first_batches(5, 9, 2, seed=123))
+    ([0, 1, 2, 3], [0, 1, 2, 3, 4], 4)
+    """
+    rows = list(range(n)) if seed is None else Order(seed).shuffled(n)
+    return [row for batch in batches(rows, batch_size, drop_last=seed is not None)[:n_batches] for row in batch]
+
+
 def batches(rows: list[int], batch_size: int, drop_last: bool = False) -> list[list[int]]:
     """Rows in batches.
 

@@ -80,6 +80,8 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, machine: Mac
     predictor = Predictor(Classifier(backbone.gpt, config, settings.seed), backbone.tokenizer, machine)
     encoded = {name: predictor.encode(examples.texts) for name, examples in splits.named().items()}
     notes += _cuts(encoded, config)
+    if settings.recipe == "book":
+        notes.append(_batches_in_words(splits, settings, config))
     ratio = tokens_per_character(encoded["train"], splits.train.texts)
     if ratio > FOREIGN_TOKENS_PER_CHARACTER and not config.pads:
         notes.append(
@@ -125,6 +127,16 @@ def _classifier_config(
         int8_trunk=machine.precision == "int8",
         separator=splits.train.separator,
     )
+
+
+def _batches_in_words(splits: Splits, settings: Settings, config: ClassifierConfig) -> str:
+    """The batches of each split and their shape, as chapter 6 prints them of its loaders."""
+    counts = {name: -(-len(examples) // settings.batch_size) for name, examples in splits.named().items()}
+    if settings.drop_last:
+        counts["train"] = len(splits.train) // settings.batch_size
+    length = f"{config.max_length}" if config.pads else "as many as the text has"
+    shown = ", ".join(f"{name} {n:,}" for name, n in counts.items())
+    return f"batches: {shown}; the shape of a batch is {settings.batch_size} texts × {length} token ids"
 
 
 def _cuts(encoded: dict[str, Encoded], config: ClassifierConfig) -> list[str]:
