@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from miniature import messages, run_cli, write_messages
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 
 def test_a_training_says_how_long_it_took(data: Path, backbone: Path, tmp_path: Path) -> None:
@@ -50,10 +50,10 @@ def test_evaluate_reads_the_batches_that_a_loader_of_the_chapter_gives(
     data = write_messages(tmp_path / "data.csv", texts, labels)
     if seed is not None:
         torch.manual_seed(seed)
-    loader: DataLoader[int] = DataLoader(
-        list(range(45)), batch_size=4, shuffle=seed is not None, drop_last=seed is not None
-    )  # type: ignore[arg-type]
-    rows = [row for number, batch in enumerate(loader) if number < 3 for row in batch.tolist()]
+    loader = DataLoader(
+        TensorDataset(torch.arange(45)), batch_size=4, shuffle=seed is not None, drop_last=seed is not None
+    )
+    rows = [row for number, (batch,) in enumerate(loader) if number < 3 for row in batch.tolist()]
     same = write_messages(tmp_path / "rows.csv", [texts[row] for row in rows], [labels[row] for row in rows])
     flags = ["--batches", 3, "--batch-size", 4, *(["--shuffle-seed", seed] if seed is not None else [])]
     found = json.loads(run_cli("evaluate", run_dir, data, *flags, "--json").out)
