@@ -13,8 +13,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from lasttoken.columns import ColumnSpec
 from lasttoken.documents import checked, to_json
-from lasttoken.errors import BackboneError, RunError
+from lasttoken.errors import BackboneError, LastTokenError, RunError
 from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.gpt import GPTConfig
 from lasttoken.model.weights import (
@@ -26,6 +27,7 @@ from lasttoken.model.weights import (
     write_gpt_config,
     write_tensor_file,
 )
+from lasttoken.rundir import RunDir
 from lasttoken.storage import write_text
 from lasttoken.tokenizer import Tokenizer
 
@@ -45,7 +47,7 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
     tensors = to_published(gpt_state)
     tensors["score.weight"] = classifier.head.weight.detach().cpu().contiguous()
     tensors["score.bias"] = classifier.head.bias.detach().cpu().contiguous()
-    labels = classifier.config.labels
+    labels, columns = classifier.config.labels, classifier.config.columns
     content: dict[str, Any] = {
         **write_gpt_config(replace(classifier.gpt.config, tied=True)),
         "architectures": ["GPT2ForSequenceClassification"],
@@ -55,7 +57,7 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
         "eos_token_id": classifier.config.end_of_text_id,
         "pad_token_id": classifier.config.end_of_text_id,
         "problem_type": f"{'multi' if classifier.config.multi_label else 'single'}_label_classification",
-        "lasttoken": {"format": FORMAT, **asdict(classifier.config)},
+        "lasttoken": {"format": FORMAT, **asdict(classifier.config), "columns": columns.to_json() if columns else None},
     }
     write_tensor_file(folder / "model.safetensors", tensors)
     write_text(folder / "tokenizer.json", tokenizer.to_json())
@@ -129,3 +131,16 @@ def _check_fits(config: ClassifierConfig, shape: GPTConfig, where: str) -> None:
     for fault, is_so in faults.items():
         if is_so:
             raise RunError(f"{where}: {fault}; was it changed?")
+
+
+def trained_columns(folder: Path) -> ColumnSpec | None:
+    """The columns that a run was trained on, without loading its weights; None where they are not known.
+
+    Runs of earlier versions have only what the user named, in run.toml. A folder that cannot be read gives None.
+    """
+    try:
+        _, content = read_gpt_config(folder / "config.json")
+        recorded = ColumnSpec.from_json(content["lasttoken"].get("columns"))
+        return recorded or ColumnSpec.from_json(RunDir(folder).read_toml().get("settings"))
+    except (LastTokenError, OSError, KeyError, TypeError, ValueError, AttributeError):
+        return None

@@ -34,12 +34,16 @@ class ColumnSpec:
         return {"text": list(self.text), "label": list(self.label)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ColumnSpec | None:
-        """The columns of texts and labels as `to_json` or a run's settings hold them; None when neither is named.
+    def from_json(cls, value: Any) -> ColumnSpec | None:
+        """The columns of texts and labels as `to_json` or a run's settings hold them; None where neither is named.
 
         Raises:
             TypeError: something else than names of columns.
         """
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise TypeError(f"columns are {value!r}, not a table of text and label")
         found = cls(column_names(value.get("text")), column_names(value.get("label")))
         return found if found.names else None
 

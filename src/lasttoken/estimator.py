@@ -6,7 +6,9 @@ clf.predict(["You won $1000!"])        # [Prediction(label="spam", score=0.997, 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.checkpoint import save_classifier
-from lasttoken.columns import ColumnSpec, column_names
+from lasttoken.columns import ColumnSpec, column_names, names_in_frame
 from lasttoken.config import resolve
 from lasttoken.data.files import Examples
-from lasttoken.data.frames import from_frame, from_lists
+from lasttoken.data.frames import from_frame, from_lists, is_table
 from lasttoken.errors import DataError
 from lasttoken.evaluation.evaluate import evaluate
 from lasttoken.explain import Explanation, explain
@@ -70,7 +72,10 @@ class TextClassifier:
         """
         files = {"validation": validation, "test": test}
         files = {name: str(value) for name, value in files.items() if isinstance(value, str | Path)}
-        resolved = resolve(recipe, settings, files)
+        columns_given: dict[str, Any] = {
+            name: names_in_frame(settings[name]) for name in ("text", "label") if name in settings
+        }
+        resolved = resolve(recipe, {**settings, **columns_given}, files)
         columns, separator = resolved.columns, resolved.separator
         data: Path | Examples
         if isinstance(texts, str | Path):
@@ -85,8 +90,8 @@ class TextClassifier:
             data,
             resolved,
             out=Path(out) if out is not None else None,
-            validation=None if "validation" in files else _given_split(validation, columns, separator),
-            test=None if "test" in files else _given_split(test, columns, separator),
+            validation=None if "validation" in files else _given_split(validation, columns, separator, data),
+            test=None if "test" in files else _given_split(test, columns, separator, data),
             overwrite=overwrite,
             offline=offline,
             talk=talk,
@@ -110,20 +115,23 @@ class TextClassifier:
         """The K labels, in the order of their ids."""
         return self._predictor.labels
 
-    def predict(self, texts: str | Texts) -> list[Prediction]:
-        """One prediction for each text, or for each row of a frame, in order.
+    def predict(self, texts: str | Texts, *, text: str | Sequence[str] = ()) -> list[Prediction]:
+        """One prediction for each text, or for each row of a table, in order.
+
+        `text` names a table's text column, or several. Without it the columns of the training are read; where the table
+        has none of them, an obvious one, with a UserWarning.
 
         Raises:
-            DataError: something that is not a string.
+            DataError: something that is not a string, or a table without such columns.
         """
-        return self._predictor.predict(_checked(texts))
+        return self._predictor.predict(self._texts(texts, text))
 
     def predict_file(
         self,
         input: str | Path,
         output: str | Path,
         *,
-        text: Sequence[str] = (),
+        text: str | Sequence[str] = (),
         id: str | None = None,
         top_k: int | None = None,
         strict: bool = False,
@@ -135,18 +143,33 @@ class TextClassifier:
         Raises:
             DataError, SettingsError, RunError, StorageError: as there.
         """
-        source = Source(Path(input), tuple(text), id)
+        source = Source(Path(input), column_names(text), id, trained=self._predictor.classifier.config.columns)
         return score_file(
             lambda: self._predictor, source, Path(output), top_k=top_k, strict=strict, restart=restart, talk=talk
         )
 
-    def predict_proba(self, texts: str | Texts) -> NDArray[np.float32]:
-        """Probabilities [N, K], columns in the order of `labels`.
+    def predict_proba(self, texts: str | Texts, *, text: str | Sequence[str] = ()) -> NDArray[np.float32]:
+        """Probabilities [N, K], columns in the order of `labels`; a table's columns as in `predict`.
 
         Raises:
-            DataError: something that is not a string.
+            DataError: something that is not a string, or a table without such columns.
         """
-        return np.exp(self._predictor.log_probs(self._predictor.encode(_checked(texts))))
+        return np.exp(self._predictor.log_probs(self._predictor.encode(self._texts(texts, text))))
+
+    def _texts(self, texts: str | Texts, text: str | Sequence[str]) -> list[str]:
+        if is_table(texts):
+            asked = ColumnSpec(column_names(names_in_frame(text)))
+            examples = from_frame(texts, asked, labelled=False, trained=self._predictor.classifier.config.columns)
+            self._warn_of_guesses(examples)
+            return examples.texts
+        if text not in ((), [], None):
+            raise DataError(f"text={text!r} names a column, and there is no table but a list of texts; leave it out")
+        return from_lists([texts] if isinstance(texts, str) else texts).texts
+
+    def _warn_of_guesses(self, examples: Examples) -> None:
+        if self._predictor.classifier.config.columns is not None:
+            for note in examples.notes:
+                warnings.warn(note, UserWarning, stacklevel=4)
 
     def explain(self, text: str, *, label: str | None = None, method: str | None = None) -> Explanation:
         """Which words moved the decision for a text, see `lasttoken.explain.explain`.
@@ -161,17 +184,21 @@ class TextClassifier:
         texts: Texts,
         labels: Labels | None = None,
         *,
-        text: Sequence[str] = (),
-        label: str | None = None,
+        text: str | Sequence[str] = (),
+        label: str | Sequence[str] | None = None,
     ) -> dict[str, Any]:
-        """Metrics on labelled texts, as one split of metrics.json; `text` and `label` name a frame's columns.
+        """Metrics on labelled texts, as one split of metrics.json; `text` and `label` name a table's columns.
+
+        Without them the columns of the training are read, as in `predict`.
 
         Raises:
             DataError: a label that the classifier does not know.
         """
-        columns = ColumnSpec(column_names(text), column_names(label))
-        separator = self._predictor.classifier.config.separator
-        return evaluate(self._predictor, _examples(texts, labels, columns, separator)).to_json()
+        columns = ColumnSpec(column_names(names_in_frame(text)), column_names(names_in_frame(label)))
+        config = self._predictor.classifier.config
+        examples = _examples(texts, labels, columns, config.separator, config.columns)
+        self._warn_of_guesses(examples)
+        return evaluate(self._predictor, examples).to_json()
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that `load` reads: the classifier and its metrics.
@@ -187,30 +214,33 @@ class TextClassifier:
         run_dir.write_metrics(self.metrics)
 
 
-def _examples(texts: Any, labels: Any, columns: ColumnSpec, separator: str | None) -> Examples:
-    is_frame = hasattr(texts, "columns")
-    if is_frame == (labels is not None):
-        raise DataError(
-            "labels were given beside a frame; leave them out, they are read from its column"
-            if is_frame
-            else "there are texts but no labels; give a list of labels beside them, one for each text"
-        )
-    if is_frame:
-        return from_frame(texts, columns, separator=separator)
-    return from_lists(texts, labels, separator=separator)
+def _examples(
+    texts: Any,
+    labels: Any,
+    columns: ColumnSpec,
+    separator: str | None,
+    trained: ColumnSpec | None = None,
+    train_header: Sequence[str] | None = None,
+) -> Examples:
+    if not is_table(texts):
+        if labels is None:
+            raise DataError("there are texts but no labels; give a list of labels beside them, one for each text")
+        return from_lists(texts, labels, separator=separator)
+    if labels is not None:
+        raise DataError("labels were given beside a table; leave them out, they are read from its column")
+    return from_frame(texts, columns, separator=separator, trained=trained, train_header=train_header)
 
 
-def _given_split(value: Any, columns: ColumnSpec, separator: str | None) -> Examples | None:
+def _given_split(value: Any, columns: ColumnSpec, separator: str | None, train: Any) -> Examples | None:
+    """A split that was given, which has its columns where train has them."""
     if value is None:
         return None
     if not isinstance(value, tuple):
-        return _examples(value, None, columns, separator)
+        like = train.columns if isinstance(train, Examples) else None
+        if like is None:
+            return _examples(value, None, columns, separator)
+        others = replace(columns, text=(), label=())
+        return _examples(value, None, others, separator, like.remembered, like.header)
     if len(value) != 2:
         raise DataError(f"a split is a tuple of {len(value)}; give (texts, labels)")
     return _examples(*value, columns, separator)
-
-
-def _checked(texts: str | Texts) -> list[str]:
-    if hasattr(texts, "columns"):
-        return from_frame(texts, labelled=False).texts
-    return from_lists([texts] if isinstance(texts, str) else texts).texts

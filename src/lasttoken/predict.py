@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lasttoken.checkpoint import load_classifier
+from lasttoken.checkpoint import load_classifier, trained_columns
 from lasttoken.data.encoding import Encoded, batches_by_length, encode_texts
 from lasttoken.decision import AUTO, parse_decision
 from lasttoken.errors import DivergedError, SettingsError
@@ -77,6 +77,8 @@ class Predictor:
         RunDir(folder).read_metrics()
         quicken_cpu()
         classifier, tokenizer = load_classifier(folder)
+        if classifier.config.columns is None:
+            classifier.config = replace(classifier.config, columns=trained_columns(folder))
         if precision == "auto" and classifier.config.int8_trunk:
             precision = "int8"
         if precision == "int8" and classifier.n_frozen is None:

@@ -20,9 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from lasttoken.checkpoint import save_classifier
-from lasttoken.columns import SPLIT_COLUMNS
+from lasttoken.columns import SPLIT_COLUMNS, ColumnSpec
 from lasttoken.config import Settings
 from lasttoken.data.audit import Audit, audit
+from lasttoken.data.columns import Columns
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import read_splits, write_splits
 from lasttoken.data.gather import gather_splits
@@ -155,7 +156,9 @@ def train_run(
         run_dir.clear()
         write_splits(splits, run_dir.splits)
         counts = {"label_counts": splits.label_counts} if splits.label_counts else {}
-        run_dir.write_toml({**_run_toml(data, settings, machine, trunk.hash, belongs_to), **counts})
+        columns = prepared.classifier.config.columns
+        facts = counts | ({"columns": columns.to_json()} if columns else {})
+        run_dir.write_toml({**_run_toml(data, settings, machine, trunk.hash, belongs_to), **facts})
     if run_dir and resuming and run_dir.read_toml().get("fingerprint") != belongs_to:
         raise RunError(
             f"{run_dir.path} was started with other data, settings or weights than these; "
@@ -217,7 +220,10 @@ def _read_splits(run_dir: RunDir, settings: Settings) -> Splits:
     """The splits of a run that goes on, and what is not in their files."""
     written = replace(SPLIT_COLUMNS, slice_by="slice" if settings.slice_by else None)
     splits = read_splits(run_dir.splits, written, separator=settings.separator)
-    return replace(splits, label_counts=run_dir.read_toml().get("label_counts"))
+    facts = run_dir.read_toml()
+    spec = ColumnSpec.from_json(facts.get("columns", {}))  # of the data; the files of splits have columns of ours
+    train = replace(splits.train, columns=Columns(spec.text, spec.label) if spec else None)
+    return replace(splits, train=train, label_counts=facts.get("label_counts"))
 
 
 def _gather(

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import tomli_w
 from annotated_types import Len
 
+from lasttoken.columns import UNNAMED, ColumnSpec
 from lasttoken.documents import checked, load_json, to_json
 from lasttoken.errors import RunError
 from lasttoken.storage import dangling_link, make_dir, storage_errors, sweep_temporaries, write_text
@@ -94,6 +95,7 @@ class RunFile:
     trunk: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     label_counts: dict[str, int] = field(default_factory=dict)
+    columns: ColumnSpec = UNNAMED
 
 
 @dataclass(frozen=True)

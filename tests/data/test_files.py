@@ -404,7 +404,7 @@ def test_frame() -> None:
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT, np.float64("nan"), ""])
 def test_missing_values_of_a_frame(missing: object) -> None:
     frame = pd.DataFrame({"text": ["a", "b"], "label": pd.Series(["x", missing], dtype=object)})
-    with pytest.raises(DataError, match=r"row 2 of the frame has no label in column 'label'"):
+    with pytest.raises(DataError, match=r"row 2 of the table has no label in column 'label'"):
         from_frame(frame)
 
 
@@ -414,13 +414,13 @@ def test_numpy_values_of_a_frame() -> None:
 
 
 def test_broken_frames() -> None:
-    with pytest.raises(DataError, match=r"the frame has columns 'text', 'label' but no rows"):
+    with pytest.raises(DataError, match=r"the table has columns 'text', 'label' but no rows"):
         from_frame(pd.DataFrame({"text": [], "label": []}))
     with pytest.raises(DataError, match=r"more than one column named 'text'"):
         from_frame(pd.DataFrame([["a", "b"]], columns=["text", "text"]))
-    with pytest.raises(DataError, match=r"row 1 of the frame has a list \(\[1\]\) in column 'label'"):
+    with pytest.raises(DataError, match=r"row 1 of the table has a list \(\[1\]\) in column 'label'"):
         from_frame(pd.DataFrame({"text": ["a"], "label": [[1]]}))
-    with pytest.raises(DataError, match=r"the frame has no column 'nope'"):
+    with pytest.raises(DataError, match=r"the table has no column 'nope'"):
         from_frame(pd.DataFrame({"text": ["a"]}), ColumnSpec(label=("nope",)))
 
 
@@ -438,7 +438,7 @@ def test_lists() -> None:
         (["a", "b"], ["x"], "there are 2 texts and 1 labels; give one of each"),
         (["a", None], ["x", "y"], r"texts\[1\] is None, of type NoneType; give a string"),
         (["a", 5], None, r"texts\[1\] is 5, of type int"),
-        (["a"], [0.5], r"labels\[0\] is 0.5, of type float"),
+        (["a"], [float("nan")], r"labels\[0\] is nan, of type float"),
         (["a", " "], ["x", "y"], r"texts\[1\] is ' '; give every example a text"),
         (["a"], [""], r"labels\[0\] is ''"),
         ("abc", ["x"], "texts is one string, 'abc'; give a list of strings"),

@@ -110,9 +110,10 @@ def predict(
         for lines in _stdin_windows(_stdin_lines(options.encoding), 1 if sys.stdin.isatty() else WINDOW):
             _print_predictions(lines, predictor, as_json, talk)
     else:
+        from lasttoken.checkpoint import trained_columns
         from lasttoken.scoring.job import Source
 
-        source = Source(Path(str(input)), tuple(text or ()), id, options)
+        source = Source(Path(str(input)), tuple(text or ()), id, options, trained_columns(run))
         _predict_file(load, source, output, as_json, top_k, strict, restart, talk)
 
 
@@ -235,8 +236,10 @@ def evaluate(
     talk = terminal(quiet)
     predictor = Predictor.load(run, device, precision)
     predictor.answer_by(threshold, cost)
-    separator = predictor.classifier.config.separator
-    examples = read_examples(data, column_spec(text, label), options=read_options(flags), separator=separator)
+    config = predictor.classifier.config
+    separator = config.separator
+    asked = column_spec(text, label)
+    examples = read_examples(data, asked, options=read_options(flags), separator=separator, trained=config.columns)
     for note in examples.notes:
         talk.say(note)
     if n_batches is not None:

@@ -12,8 +12,8 @@ from memory frames.py's; here rows become examples.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lasttoken.columns import UNNAMED, ColumnSpec
@@ -40,6 +40,7 @@ class Examples:
     notes: tuple[str, ...] = ()
     slices: list[str] | None = None  # the value of the column that errors are broken down by
     separator: str | None = None  # between the labels of a text, see labels.py; None: every text has one label
+    columns: Columns | None = field(default=None, compare=False)  # where they were read from
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -69,19 +70,24 @@ def read_examples(
     labelled: bool = True,
     keep_blank: bool = False,
     separator: str | None = None,
+    trained: ColumnSpec | None = None,
+    train_header: Collection[str] | None = None,
 ) -> Examples:
     """Read a file of examples: .csv, .tsv, .txt or no suffix (tab-separated), .jsonl, each also .gz, and .parquet.
 
     Columns that are not named are guessed when obvious, and `notes` says so. Several text columns are joined by a
     blank line; several label columns are multi-hot, see multihot.py. With `labelled=False` labels are not read and
     texts may be empty; with `keep_blank=True` both are read and may be empty. With a `separator` a text has any number
-    of labels, see labels.py.
+    of labels, see labels.py. `trained` and `train_header`: see `choose_columns`.
 
     Raises:
         DataError: a file, a column or a row that cannot be used; names it and says what to do.
     """
-    with open_table(path, options=options, asked=asked.names) as table:
-        columns = choose_columns(table, asked, labelled=labelled, several=separator is not None)
+    named = [*asked.names, *(trained or UNNAMED).names]
+    with open_table(path, options=options, asked=named) as table:
+        columns = choose_columns(
+            table, asked, labelled=labelled, several=separator is not None, trained=trained, train_header=train_header
+        )
         return collect_examples(table, columns, filled=labelled and not keep_blank, separator=separator)
 
 
@@ -143,6 +149,7 @@ def collect_examples(table: Table, columns: Columns, filled: bool, separator: st
         columns.notes,
         slices if columns.slice_by is not None else None,
         separator if columns.label else None,
+        columns,
     )
 
 

@@ -1,8 +1,15 @@
-"""Tables and lists that Python hands over, read as examples."""
+"""Tables and lists that Python hands over, read as examples; no library of tables is imported.
+
+pandas, polars                       .columns, [name]
+pyarrow, datasets of Hugging Face    .column_names, [name]        ──►  Table  ──►  Examples
+{"text": […], "label": […]}          a dict of columns
+[{"text": …, "label": …}, …]         rows, as JSON lines have them
+NumPy's structured arrays            .dtype.names, [name]
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +21,31 @@ from lasttoken.data.labels import join_labels
 from lasttoken.data.tables import Row, Table, as_string, brief, checked_header
 from lasttoken.errors import DataError
 
+SOURCE = "the table"  # in messages
+
+
+# Tables -----------------------------------------------------------------------------------------------------------
+
+
+def is_table(value: Any) -> bool:
+    """Whether a value has named columns: a frame, a table, a dict, or a list of dicts."""
+    if isinstance(value, Mapping) or _column_names(value) is not None or hasattr(value, "collect_schema"):
+        return True
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0 and _is_row(value[0])
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _column_names(value: Any) -> list[Any] | None:
+    """The names of the columns; None of a value that has none. pyarrow's `.columns` are values, so it comes second."""
+    for names in (getattr(value, "column_names", None), getattr(value, "columns", None)):
+        if names is not None and not callable(names):
+            return list(names)
+    names = getattr(getattr(value, "dtype", None), "names", None)
+    return None if names is None else list(names)
+
 
 def from_frame(
     frame: Any,
@@ -21,23 +53,82 @@ def from_frame(
     *,
     labelled: bool = True,
     separator: str | None = None,
+    trained: ColumnSpec | None = None,
+    train_header: Collection[str] | None = None,
 ) -> Examples:
-    """Examples of anything with `.columns` and `[name].tolist()`, such as a pandas frame; NaN counts as missing.
+    """Examples of a table in memory, see `is_table`; NaN and None count as missing.
 
     Raises:
         DataError: as `read_examples`; rows are counted from 1.
     """
-    names = {str(name): name for name in frame.columns}
-    header = [str(name) for name in frame.columns]
-
-    def read(columns: Sequence[str]) -> Iterator[Row]:
-        lists = [frame[names[column]].tolist() for column in columns]
-        for number, values in enumerate(zip(*lists, strict=True), 1):
-            yield Row(number, None, dict(zip(columns, values, strict=True)))
-
-    table = Table("the frame", checked_header(header, "the frame"), read)
-    columns = choose_columns(table, asked, labelled=labelled, several=separator is not None)
+    table = _table(frame)
+    columns = choose_columns(
+        table, asked, labelled=labelled, several=separator is not None, trained=trained, train_header=train_header
+    )
     return collect_examples(table, columns, filled=labelled, separator=separator)
+
+
+def _table(frame: Any) -> Table:
+    if hasattr(frame, "collect_schema") and hasattr(frame, "collect"):
+        frame = frame.collect()  # a lazy frame of polars
+    if isinstance(frame, Mapping):
+        return _table_of_columns(_checked_columns(frame))
+    names = _column_names(frame)
+    if names is None:
+        return _table_of_rows(frame)
+    keys = {str(name): name for name in names}
+    header = checked_header([str(name) for name in names], SOURCE)
+    return _streaming(header, lambda name: _values(frame[keys[name]]))
+
+
+def _checked_columns(columns: Mapping[Any, Any]) -> dict[str, Any]:
+    for name, values in columns.items():
+        if _column_names(values) is not None:
+            raise DataError(
+                f"a dict of tables was given ({', '.join(map(repr, columns))}); give one of them, such as "
+                f"splits[{name!r}], and the others as validation= and test="
+            )
+        if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+            raise DataError(
+                f"a dict was given whose {name!r} is {brief(values)}; give a dict of columns, such as "
+                '{"text": [...], "label": [...]}, or a list of dicts, one for each row'
+            )
+    return {str(name): _values(values) for name, values in columns.items()}
+
+
+def _table_of_columns(columns: dict[str, list[Any]]) -> Table:
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"the columns differ in length ({lengths}); give one value of each for every row")
+    return _streaming(list(columns), columns.__getitem__)
+
+
+def _table_of_rows(rows: Sequence[Any]) -> Table:
+    for index, row in enumerate(rows):
+        if not _is_row(row):
+            raise DataError(f"row {index + 1} of {SOURCE} is {brief(row)}, of type {type(row).__name__}; give a dict")
+    named = [{str(name): value for name, value in row.items()} for row in rows]
+    header = list(dict.fromkeys(name for row in named for name in row))
+    return Table(SOURCE, header, lambda _: (Row(number, None, row) for number, row in enumerate(named, 1)))
+
+
+def _streaming(header: list[str], column: Any) -> Table:
+    def read(names: Sequence[str]) -> Iterator[Row]:
+        for number, values in enumerate(zip(*(column(name) for name in names), strict=True), 1):
+            yield Row(number, None, dict(zip(names, values, strict=True)))
+
+    return Table(SOURCE, header, read)
+
+
+def _values(column: Any) -> list[Any]:
+    """A column's values as a list of Python's own types where its library has a method for that."""
+    for method in ("to_pylist", "to_list", "tolist"):  # pyarrow; polars and pandas; NumPy
+        if callable(convert := getattr(column, method, None)):
+            return list(convert())
+    return list(column)
+
+
+# Lists ------------------------------------------------------------------------------------------------------------
 
 
 def from_lists(
@@ -46,17 +137,17 @@ def from_lists(
     ids: Iterable[str | int] | None = None,
     separator: str | None = None,
 ) -> Examples:
-    """Examples of lists of equal length; integer labels and ids become strings.
+    """Examples of lists of equal length; labels and ids become strings as the values of a table do (1.0 is "1.0").
 
     With a `separator` each of `labels` is a list of labels, or a string of them, see labels.py.
 
     Raises:
-        DataError: lengths that differ, or a value that is no string (names its index).
+        DataError: lengths that differ, or a value that cannot be used (names its index).
     """
     made = Examples(
-        _strings(texts, "texts", (str,)),
+        _strings(texts, "texts", only_strings=True),
         None if labels is None else _labels(labels, separator),
-        None if ids is None else _strings(ids, "ids", (str, int)),
+        None if ids is None else _strings(ids, "ids"),
         source="the lists given",
         separator=separator if labels is not None else None,
     )
@@ -70,32 +161,55 @@ def from_lists(
     return made
 
 
+def _listed(values: Any, name: str) -> list[Any]:
+    """The values of a list, array, series or iterator, in their order.
+
+    Raises:
+        DataError: one string, a set, a table, or nothing that can be listed.
+    """
+    if isinstance(values, str | bytes):
+        raise DataError(f"{name} is one string, {values[:40]!r}; give a list of strings")
+    if isinstance(values, set | frozenset):
+        raise DataError(f"{name} is a {type(values).__name__}, which has no order; give a list")
+    if is_table(values):
+        raise DataError(f"{name} is a table with columns, of type {type(values).__name__}; give one of its columns")
+    if not isinstance(values, Iterable):
+        raise DataError(f"{name} is {brief(values)}; give a list of strings")
+    try:
+        return _values(values)
+    except TypeError as error:  # such as an array of no dimension
+        raise DataError(f"{name} is {brief(values)}; give a list of strings") from error
+
+
 def _labels(values: Iterable[Any], separator: str | None) -> list[str]:
-    if separator is None or isinstance(values, str) or not isinstance(values, Iterable):
-        return _strings(values, "labels", (str, int))
+    if separator is None:
+        return _strings(values, "labels")
     made = []
-    for index, value in enumerate(values):
+    for index, value in enumerate(_listed(values, "labels")):
         try:
-            made.append(join_labels(value, separator))
+            made.append(join_labels(sorted(value) if isinstance(value, set | frozenset) else value, separator))
         except (TypeError, UnicodeError) as error:
             raise DataError(f"labels[{index}] has {error}; give a list of labels") from error
     return made
 
 
-def _strings(values: Iterable[object], name: str, kinds: tuple[type, ...]) -> list[str]:
-    if not isinstance(values, Iterable):
-        raise DataError(f"{name} is {brief(values)}; give a list of strings")
-    if isinstance(values, str):
-        raise DataError(f"{name} is one string, {values[:40]!r}; give a list of strings")
+def _strings(values: Iterable[object], name: str, only_strings: bool = False) -> list[str]:
+    """Values as strings. `only_strings`: a number is no text; else it becomes one, as in a table."""
     made = []
-    for index, value in enumerate(values):
+    for index, value in enumerate(_listed(values, name)):
         plain = value.item() if isinstance(value, np.generic) else value
-        if not isinstance(plain, kinds):
-            raise DataError(f"{name}[{index}] is {brief(plain)}, of type {type(plain).__name__}; give a string")
+        fault = f"{name}[{index}] is {brief(plain)}, of type {type(plain).__name__}; give a string"
+        if isinstance(plain, bytes) or (only_strings and not isinstance(plain, str)):
+            raise DataError(fault)
         try:
-            made.append(as_string(plain) or "")
+            string = as_string(plain)
+        except TypeError as error:
+            raise DataError(fault) from error
         except UnicodeError as error:
             raise DataError(f"{name}[{index}] has {error}; give a string that can be written as UTF-8") from error
+        if string is None:
+            raise DataError(fault)
+        made.append(string)
     return made
 
 

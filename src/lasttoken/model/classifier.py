@@ -21,6 +21,7 @@ import torch
 from annotated_types import Ge, Interval, MinLen
 from torch import Tensor, nn
 
+from lasttoken.columns import ColumnSpec
 from lasttoken.config import ENDS, READS
 from lasttoken.decision import MOST_PROBABLE, Decision
 from lasttoken.documents import STRICT, OneOf
@@ -50,6 +51,7 @@ class ClassifierConfig:
     separator: Annotated[str, MinLen(1)] | None = (
         None  # between the labels of a text that may have any number; None: it has one
     )
+    columns: ColumnSpec | None = None  # where train had its texts and labels; None: not in columns, or not known
 
     @property
     def multi_label(self) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from lasttoken.columns import ColumnSpec
+from lasttoken.columns import UNNAMED, ColumnSpec
 from lasttoken.data.columns import Columns, choose_columns
 from lasttoken.data.encoding import Encoded
 from lasttoken.data.options import DEFAULT, ReadOptions
@@ -41,6 +41,7 @@ class Source:
     text: tuple[str, ...] = ()
     id: str | None = None  # the only column that is kept; None: all
     options: ReadOptions = DEFAULT
+    trained: ColumnSpec | None = None  # the columns of the training, which are read where `text` names none
 
 
 @dataclass(frozen=True)
@@ -182,11 +183,11 @@ def classify(predictor: Predictor, window: Window, top_k: int | None) -> Answers
 
 
 def _asked(source: Source) -> list[str]:
-    return [*source.text, *([source.id] if source.id else [])]
+    return [*ColumnSpec(source.text, id=source.id).names, *(source.trained or UNNAMED).names]
 
 
 def _columns(table: Table, source: Source, talk: Talk) -> Columns:
-    columns = choose_columns(table, ColumnSpec(source.text, id=source.id), labelled=False)
+    columns = choose_columns(table, ColumnSpec(source.text, id=source.id), labelled=False, trained=source.trained)
     for note in columns.notes:
         talk.say(note)
     return columns

@@ -126,6 +126,7 @@ def _classifier_config(
         backbone=backbone.name,
         int8_trunk=machine.precision == "int8",
         separator=splits.train.separator,
+        columns=splits.train.columns.remembered if splits.train.columns else None,
     )
 
 
