@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -105,6 +106,24 @@ def test_sigterm_answers_what_is_under_way_and_ends_well(runs: list[Path]) -> No
         asking.join(30)
         assert len(found[0]["predictions"]) == 900
         assert process.wait(30) in (0, -signal.SIGTERM)
+
+
+def test_a_weights_file_that_changes_changes_no_answer(runs: list[Path], tmp_path: Path) -> None:
+    folders = [Path(shutil.copytree(run, tmp_path / run.name)) for run in runs]
+    with server(*folders) as (process, address):
+        before = post(f"{address}classify", {"texts": TEXTS, "model": "*"})
+        for folder in folders:
+            weights = folder / "model.safetensors"
+            with weights.open("r+b") as file:  # in place: the same file, which may be mapped
+                file.seek(weights.stat().st_size // 4)
+                file.write(b"\x3f" * (weights.stat().st_size // 2))
+        assert post(f"{address}classify", {"texts": TEXTS, "model": "*"}) == before
+        for folder in folders:
+            with (folder / "model.safetensors").open("r+b") as file:
+                file.truncate(0)
+        assert post(f"{address}classify", {"texts": TEXTS, "model": "*"}) == before
+        assert post(f"{address}explain", {"text": TEXTS[0], "model": "spam"})["words"]
+        assert process.poll() is None
 
 
 @pytest.mark.parametrize(

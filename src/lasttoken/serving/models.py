@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lasttoken.data.encoding import Encoded, batches_by_length
 from lasttoken.errors import SettingsError
+from lasttoken.model.classifier import Classifier
 from lasttoken.model.packing import Packing
 from lasttoken.predict import Predictor, log_probabilities
 from lasttoken.rundir import RunDir
@@ -67,7 +68,7 @@ class Group:
 
 
 def load_models(runs: Sequence[Path], device: str = "auto", precision: str = "auto") -> list[Group]:
-    """Load finished runs, by their folders' names, in groups that share a trunk.
+    """Load finished runs, by their folders' names, in groups that share a trunk, into memory of this process's own.
 
     Raises:
         SettingsError: two folders of one name.
@@ -78,6 +79,7 @@ def load_models(runs: Sequence[Path], device: str = "auto", precision: str = "au
         if names.count(name) > 1:
             raise SettingsError(f"two of the runs are called {name!r}; a server tells them apart by name, rename one")
     groups: dict[str, list[Served]] = {}
+    owned: set[int] = set()
     for name, run in zip(names, runs, strict=True):
         predictor = Predictor.load(run, device, precision)
         served = Served(name, predictor, RunDir(run).read_metrics())
@@ -85,6 +87,7 @@ def load_models(runs: Sequence[Path], device: str = "auto", precision: str = "au
         if alike:
             _share(alike[0].predictor, predictor)
         alike.append(served)
+        own_memory(predictor.classifier, owned)
     return [Group(tuple(members)) for members in groups.values()]
 
 
@@ -108,6 +111,26 @@ def _trunk_of(predictor: Predictor) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def own_memory(classifier: Classifier, owned: set[int]) -> None:
+    """Copy the weights out of the file that they are mapped from; `owned`: addresses of those that were copied before.
+
+    While a file is mapped, writing into it changes answers, and cutting it short kills the process (SIGBUS). Weights
+    that are computed with in 8 bits have been copied by that, and their float32 form is not read any more.
+    """
+    copies: dict[tuple[int, torch.Size, tuple[int, ...]], torch.Tensor] = {}  # tied weights are copied once
+    for module in classifier.modules():
+        in_8_bits = getattr(module, "int8", None) is not None
+        named = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        for name, tensor in named:
+            if tensor.device.type != "cpu" or tensor.data_ptr() in owned or (in_8_bits and name == "weight"):
+                continue
+            place = tensor.data_ptr(), tensor.shape, tensor.stride()
+            if place not in copies:
+                copies[place] = tensor.detach().clone()
+            tensor.data = copies[place]
+            owned.add(tensor.data_ptr())
 
 
 def _share(lead: Predictor, other: Predictor) -> None:
