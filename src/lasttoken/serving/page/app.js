@@ -184,7 +184,10 @@ function parse(content) {
   return rows;
 }
 
-const field = (cell) => (/[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
+// A spreadsheet runs a cell that begins with one of these signs as a formula; a quote before it makes it text.
+const asText = (cell) => (/^[=+\-@\t\r]/.test(cell) ? `'${cell}` : cell);
+const inQuotes = (cell) => (/[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
+const field = (cell) => inQuotes(asText(cell));
 
 let table = null;
 
