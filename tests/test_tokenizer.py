@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from miniature import N_SMALL_TOKENS, small_tokenizer, small_vocabulary
 from tokenizers import Tokenizer as Encoder
 
 from lasttoken.errors import BackboneError
+from lasttoken.pipeline import SPLITS
 from lasttoken.tokenizer import END_OF_TEXT, Tokenizer
 
 SMALL = small_tokenizer()
@@ -122,3 +124,179 @@ def test_a_tokenizer_of_another_size_is_refused_with_both_sizes(vocab_size: int)
 @pytest.mark.parametrize("vocab_size", [N_SMALL_TOKENS, N_SMALL_TOKENS + 3, N_SMALL_TOKENS + 127])
 def test_unused_rows_of_the_embedding_are_no_misfit(vocab_size: int) -> None:
     SMALL.check_fits(vocab_size, Path("somewhere"))
+
+
+def changed(folder: Path, *path: str, value: Any) -> Path:
+    """A tokenizer.json with one value replaced."""
+    content = json.loads(SMALL.to_json())
+    inner = content
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    return folder
+
+
+def sequence(kind: str, *parts: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Sequence", kind: list(parts)}
+
+
+DOUBLE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+ADDED = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+LLAMA_3 = SPLITS[1]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("normalizer", sequence("normalizers", *[DOUBLE] * 34), "normalizer"),
+        ("normalizer", DOUBLE, "normalizer"),
+        ("normalizer", {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}, "normalizer"),
+        ("normalizer", {"type": "Replace", "pattern": {"String": ""}, "content": ""}, "normalizer"),
+        ("normalizer", {"type": "Prepend", "prepend": "x" * 10**6}, "normalizer"),
+        ("normalizer", sequence("normalizers", *[{"type": "Prepend", "prepend": "x"}] * 1000), "normalizer"),
+        ("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}, "normalizer"),
+        ("normalizer", {"type": "Lowercase"}, "normalizer"),
+        ("normalizer", {"type": "Surprise"}, "normalizer"),
+        ("normalizer", 5, "normalizer"),
+        ("pre_tokenizer", {"type": "Split", "pattern": {"Regex": "(?=(a"}, "behavior": "Isolated"}, "pre_tokenizer"),
+        ("pre_tokenizer", {"type": "Split", "pattern": {"Regex": "(a|a)*b"}, "behavior": "Isolated"}, "pre_tokenizer"),
+        ("pre_tokenizer", sequence("pretokenizers", *[BYTES] * 8), "pre_tokenizer"),
+        ("pre_tokenizer", {"type": "BertPreTokenizer"}, "pre_tokenizer"),
+        ("decoder", sequence("decoders", *[DOUBLE] * 8), "decoder"),
+        ("decoder", {"type": "CTC"}, "decoder"),
+        ("post_processor", {"type": "BertProcessing", "sep": ["a", 1], "cls": ["a", 1]}, "post_processor"),
+        ("model.dropout", 0.5, "model.dropout"),
+        ("model.type", "Unigram", "model.type"),
+        ("model.type", "WordLevel", "model.type"),
+        ("model.end_of_word_suffix", "x" * 10**6, "model.end_of_word_suffix"),
+        ("model.vocab", {"a": "0"}, "'a'"),
+        ("model.vocab", {"a": -1}, "'a'"),
+        ("model.vocab", {"a": 0, "b": 0}, "one id"),
+        ("model.vocab", [["a", 0.5]], "vocab"),
+        ("model.merges", {"a": 1}, "merges"),
+        ("model.merges", [["nowhere", "to"]], "tokenizer"),
+        ("model", None, "model"),
+        ("added_tokens", [{"id": 7, "content": END_OF_TEXT, **ADDED}], END_OF_TEXT),
+        ("added_tokens", [{"id": N_SMALL_TOKENS - 1, "content": "", **ADDED}], "added_tokens.0.content"),
+        ("added_tokens", [{"id": -1, "content": "x", **ADDED}], "added_tokens.0.id"),
+        ("added_tokens", [{"id": N_SMALL_TOKENS - 1, "content": END_OF_TEXT, **ADDED, "special": False}], END_OF_TEXT),
+        ("added_tokens", 1, "added_tokens"),
+        ("wings", 2, "wings"),
+    ],
+)
+def test_what_may_not_be_in_a_tokenizer_file_is_named(path: str, value: Any, named: str, tmp_path: Path) -> None:
+    with pytest.raises(BackboneError, match=r"tokenizer\.json") as caught:
+        Tokenizer.load(changed(tmp_path, *path.split("."), value=value))
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_rules_that_build_the_special_token_are_refused(tmp_path: Path) -> None:
+    vocab = small_vocabulary()
+    parts = list(END_OF_TEXT)
+    merges = []
+    while len(parts) > 1:
+        merges.append([parts[0], parts[1]])
+        parts = [parts[0] + parts[1], *parts[2:]]
+        vocab.setdefault(parts[0], len(vocab))
+    content = json.loads(SMALL.to_json())
+    content["model"] |= {"vocab": vocab, "merges": merges}
+    content["pre_tokenizer"] = BYTES
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(BackboneError, match=r"tokenizer\.json makes a special token of the text '<\|endoftext\|>'"):
+        Tokenizer.load(tmp_path)
+
+
+SPACE = {"String": " "}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama 3": {
+        "pre_tokenizer": sequence(
+            "pretokenizers",
+            {"type": "Split", "pattern": {"Regex": LLAMA_3}, "behavior": "Isolated", "invert": False},
+            BYTES,
+        ),
+        "post_processor": sequence(
+            "processors",
+            {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True},
+            {
+                "type": "TemplateProcessing",
+                "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+                "special_tokens": {},
+            },
+        ),
+    },
+    "qwen": {
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": sequence(
+            "pretokenizers",
+            {"type": "Split", "pattern": {"Regex": SPLITS[2]}, "behavior": "Isolated", "invert": False},
+            BYTES,
+        ),
+    },
+    "smollm2": {
+        "pre_tokenizer": sequence(
+            "pretokenizers", {"type": "Digits", "individual_digits": True}, {**BYTES, "use_regex": True}
+        )
+    },
+    "gemma": {
+        "normalizer": {"type": "Replace", "pattern": SPACE, "content": "▁"},
+        "pre_tokenizer": {"type": "Split", "pattern": SPACE, "behavior": "MergedWithPrevious", "invert": False},
+        "decoder": sequence(
+            "decoders",
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+        ),
+    },
+    "llama 2": {
+        "normalizer": sequence(
+            "normalizers",
+            {"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": SPACE, "content": "▁"},
+        ),
+        "pre_tokenizer": None,
+        "decoder": sequence(
+            "decoders",
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_the_parts_of_published_families_are_accepted_and_bounded(family: str, tmp_path: Path) -> None:
+    content = {**json.loads(SMALL.to_json()), **FAMILIES[family]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    tokenizer = Tokenizer.load(tmp_path)
+    for text in ("a" * 1000, " " * 1000, "\u0958" * 1000, "👩‍👧" * 100, "see you at 12345 then\r\n"):
+        assert len(tokenizer.encode(text)) <= 12 * len(text) + 64
+
+
+def test_a_panic_of_the_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class PanicError(BaseException):
+        """As pyo3's PanicException: not an Exception."""
+
+    def panic(content: str) -> Encoder:
+        raise PanicError("called `Option::unwrap()` on a `None` value")
+
+    (tmp_path / "tokenizer.json").write_text(SMALL.to_json(), "utf-8")
+    monkeypatch.setattr("lasttoken.tokenizer.Encoder.from_str", panic)
+    with pytest.raises(BackboneError, match=r"tokenizer\.json cannot be read as a tokenizer: called"):
+        Tokenizer.load(tmp_path)
+
+
+def test_an_id_beyond_the_embedding_is_named(tmp_path: Path) -> None:
+    vocab = {**small_vocabulary(), "zz": 5000}
+    del vocab["Ġthe"]
+    content = json.loads(SMALL.to_json())
+    content["model"] |= {"vocab": vocab, "merges": []}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(BackboneError, match=r"has the id 5,000, and the weights embed 261"):
+        Tokenizer.load(tmp_path).check_fits(N_SMALL_TOKENS, tmp_path)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,12 +92,20 @@ def checked(
         error: a field that is missing, unknown, or of a value that it may not have; the first one is named, with
             its value and what is allowed.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(content, default=str), strict=True)
+        value: T = _adapter(kind).validate_json(json.dumps(content, default=str), strict=True)
+        return value
     except (ValidationError, ValueError, RecursionError) as cause:
         raise error(f"{where}: {_first_fault(cause)}; {advice}") from cause
+
+
+@cache
+def _adapter(kind: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def _first_fault(cause: Exception) -> str:
