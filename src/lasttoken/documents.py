@@ -95,7 +95,9 @@ def checked(
     from pydantic import ValidationError
 
     try:
-        value: T = _adapter(kind).validate_json(json.dumps(content, default=str), strict=True)
+        value: T = _adapter(kind).validate_json(  # type: ignore[arg-type]  # a type can be hashed
+            json.dumps(content, default=str), strict=True
+        )
         return value
     except (ValidationError, ValueError, RecursionError) as cause:
         raise error(f"{where}: {_first_fault(cause)}; {advice}") from cause
