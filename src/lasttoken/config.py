@@ -28,7 +28,10 @@ PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 SCHEDULES = ("constant", "cosine")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 KEEPS = ("best", "last")
-READ_SETTINGS = ("encoding",)  # how a file is read, on every command that reads one
+MOST_ROW_BYTES = 1_000_000_000  # more is not a row of text; the csv module ends at 2^31 - 1
+FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "fasttext", "txt")
+# How a file is read, on every command that reads one
+READ_SETTINGS = ("encoding", "field_separator", "no_header", "format", "max_row_bytes", "skip_unreadable")
 ONE_LABEL_ONLY = ("balance", "cost", "folds", "learning_curve", "answers")  # settings that --multi-label refuses
 METRICS = {"loss": "min", "accuracy": "max", "macro_f1": "max"}  # what `keep=best` can follow, and its direction
 
@@ -56,6 +59,19 @@ class Settings:
     id: str | None = _setting(None, "Column passed through to splits and predictions.")
     group: str | None = _setting(None, "Column whose equal values are never on two sides of the split.")
     encoding: str = _setting("utf-8", "Encoding of the text files.")
+    field_separator: str | None = _setting(
+        None, "Character between the fields of a table, or tab; default: what the file uses.", flag="--separator"
+    )
+    no_header: bool = _setting(
+        False, "The file has no line of column names: its columns are named 1, 2, ...", flag="--no-header"
+    )
+    format: str | None = _setting(
+        None, "Format of the data files; default: by the suffix. txt: one text a line.", FORMATS
+    )
+    max_row_bytes: str = _setting("16MB", "Longest row that is read; a longer one is refused.")
+    skip_unreadable: bool = _setting(
+        False, "Leave out rows that cannot be read, and say how many.", flag="--skip-unreadable"
+    )
     validation: str | None = _setting(None, "File to use as the validation split.")
     test: str | None = _setting(None, "File to use as the test split.")
     balance: str = _setting(
@@ -148,6 +164,11 @@ class Settings:
         """`cache_limit` in bytes; None: the default."""
         return None if self.cache_limit is None else parse_bytes(self.cache_limit)
 
+    @property
+    def row_limit_bytes(self) -> int:
+        """`max_row_bytes` in bytes."""
+        return parse_bytes(self.max_row_bytes)
+
     def check(self) -> None:
         """Refuse what cannot be meant.
 
@@ -195,6 +216,18 @@ class Settings:
             _ = self.cache_limit_bytes
         except ValueError as error:
             raise SettingsError(f"--cache-limit: {error}") from error
+        self._check_reading()
+
+    def _check_reading(self) -> None:
+        separator = self.field_separator
+        if separator is not None and separator not in ("tab", "\\t") and (len(separator) != 1 or separator in '\r\n"'):
+            raise SettingsError(f"--separator is {separator!r}; give one character, such as ';', or tab")
+        try:
+            limit = self.row_limit_bytes
+        except ValueError as error:
+            raise SettingsError(f"--max-row-bytes: {error}") from error
+        if not 0 < limit <= MOST_ROW_BYTES:
+            raise SettingsError(f"--max-row-bytes is {self.max_row_bytes!r}; give at least 1 byte and at most 1 GB")
 
     def _check_columns(self) -> None:
         for name in ("text", "label"):
@@ -313,7 +346,7 @@ def _typed(name: str, value: Any) -> Any:
                 f"--{name} is {value!r}; it must be the name of a column, or a list of names"
             ) from error
     if (
-        name in ("train_blocks", "cache_limit", "threshold")
+        name in ("train_blocks", "cache_limit", "threshold", "max_row_bytes")
         and isinstance(value, int | float)
         and not isinstance(value, bool)
     ):

@@ -110,7 +110,7 @@ UNUSABLE: dict[str, tuple[str, bytes, list[str], list[str]]] = {  # name: (file,
         [],
         ["row 2 (line 2) of a.jsonl is not JSON", "one object a line"],
     ),
-    "JSON that is no object": ("a.jsonl", b"[1, 2]\n", [], ["row 1 (line 1)", "[1, 2]", "no JSON object"]),
+    "JSON that is no object": ("a.jsonl", b"[1, 2]\n", [], ["row 1 (line 1)", "[1, 2]", "not a JSON object"]),
     "unreadable Parquet": (
         "a.parquet",
         b"PAR1 but torn",
@@ -123,7 +123,7 @@ UNUSABLE: dict[str, tuple[str, bytes, list[str], list[str]]] = {  # name: (file,
         [],
         ["a.csv.gz is a broken gzip", "pack it again"],
     ),
-    "another kind": ("a.xlsx", b"PK", [], ["a.xlsx is of a kind that is not read", ".csv, .tsv or .jsonl"]),
+    "another kind": ("a.xlsx", b"PK", [], ["a.xlsx has an unsupported file type", ".csv, .tsv or .jsonl"]),
 }
 
 

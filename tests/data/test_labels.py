@@ -56,7 +56,7 @@ def test_formats_agree(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ('"[""a"""', "starts as a JSON list and is none"),
+        ('"[""a"""', "starts like a list"),
         ('"[""a|b""]"', "holds the separator '|'; choose another --label-separator"),
         ('"[[1]]"', "a list"),
     ],

@@ -135,7 +135,7 @@ def _check_file_flags(input: str | None, flags: dict[str, Any]) -> None:
 
 def _stdin_lines(encoding: str) -> Iterator[str]:
     """The lines on stdin without their ends."""
-    from lasttoken.data.tables import codec_name
+    from lasttoken.data.lines import codec_name
 
     lines = io.TextIOWrapper(sys.stdin.buffer, codec_name(encoding), newline="\n")
     try:

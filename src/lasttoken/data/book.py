@@ -11,6 +11,7 @@ its notebook shuffles once, the script of its table of experiments twice; the se
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -20,10 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.columns import UNNAMED, ColumnSpec
+from lasttoken.data.delimited import FIELD_LIMIT_BYTES
 from lasttoken.data.files import Examples, read_examples
+from lasttoken.data.lines import LongLine, long_fault, read_lines
+from lasttoken.data.opening import open_table
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.splits import SPLIT_NAMES, Splits, label_counts, number_labels
-from lasttoken.data.tables import FIELD_LIMIT_BYTES, open_table, place_of, read_lines
+from lasttoken.data.tables import place_of
 from lasttoken.errors import DataError
 
 Indices = NDArray[np.intp]
@@ -43,8 +47,8 @@ def read_as_chapter(path: str | Path, *, options: ReadOptions = DEFAULT) -> Exam
     path = Path(path)
     csv.field_size_limit(FIELD_LIMIT_BYTES)
     end = ["the end\tthe end"]  # comes back as a row of its own unless a quote is still open
-    with closing(read_lines(path, options.encoding, newline="")) as lines:
-        reader = csv.reader(chain(lines, end), delimiter="\t")
+    with closing(read_lines(path, options, newline="")) as lines:
+        reader = csv.reader(chain(_bounded(lines, path.name, options), end), delimiter="\t")
         found = [(reader.line_num, record) for record in reader if record]
     if found.pop()[1] != end[0].split("\t"):
         raise DataError(f'{path.name} has a quote that is never closed; write quotes that are text twice ("")')
@@ -55,6 +59,13 @@ def read_as_chapter(path: str | Path, *, options: ReadOptions = DEFAULT) -> Exam
     note = f"the {n_lines:,} lines of {path.name} are read as {len(found):,} rows, for quotes count as in the book"
     texts, labels = [text for _, (_, text) in found], [label for _, (label, _) in found]
     return Examples(texts, labels, source=path.name, notes=(note,))
+
+
+def _bounded(lines: Iterable[str], source: str, options: ReadOptions) -> Iterator[str]:
+    for number, line in enumerate(lines, 1):
+        if isinstance(line, LongLine):
+            raise DataError(f"line {number} of {source} {long_fault(options)}")
+        yield line
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ def book_splits(
         DataError: a file that cannot be read, one label only, or too few rows for three splits.
     """
     with open_table(path, options=options, asked=asked.names) as table:
-        headerless = table.headerless
+        headerless = table.headerless and table.separator == "\t" and table.header == ["label", "text"]
     examples = read_as_chapter(path, options=options) if headerless else read_examples(path, asked, options=options)
     return split_as_chapter(examples, seed, train_fraction, validation_fraction, balance=balance, shuffles=shuffles)
 

@@ -215,7 +215,7 @@ def _obvious(table: Table, guess: str | None, role: str, trained: tuple[str, ...
     if guess is None:
         raise DataError(
             f"it is not obvious which column of {table.source} holds the {role}: it has {shown(table.header)}{absent}"
-            f"; name it with --{role}{_header_hint(table.header)}"
+            f"; name it with --{role}{_header_hint(table)}"
         )
     if trained:
         notes.append(
@@ -227,12 +227,15 @@ def _obvious(table: Table, guess: str | None, role: str, trained: tuple[str, ...
     return guess
 
 
-def _header_hint(header: list[str]) -> str:
+def _header_hint(table: Table) -> str:
     """What may be wrong with a header in which nothing is recognised."""
+    header = table.header
+    if table.separator is None or table.headerless:
+        return ""
     if len(header) == 1:
         separator = next((mark for mark in (";", "\t", ",", "|") if mark in header[0]), None)
-        return f", or save the file with other separators, for it seems to use {separator!r}" if separator else ""
-    return ", or put a line of column names above the first row if there is none"
+        return f", or the separator with --separator, for the file seems to use {separator!r}" if separator else ""
+    return ", or pass --no-header if the first line is not a line of column names"
 
 
 def _require(table: Table, name: str) -> None:
@@ -240,4 +243,5 @@ def _require(table: Table, name: str) -> None:
         return
     same = [known for known in table.header if known.strip().casefold() == name.strip().casefold()]
     hint = f"; did you mean {shown(same)}?" if same else nearest(name, table.header)
+    hint += _header_hint(table) if len(table.header) == 1 else ""
     raise DataError(f"{table.source} has no column {name!r}; it has {shown(table.header)}{hint}")

@@ -18,10 +18,11 @@ from pathlib import Path
 
 from lasttoken.columns import UNNAMED, ColumnSpec
 from lasttoken.data.columns import Columns, choose_columns
-from lasttoken.data.labels import join_labels
+from lasttoken.data.labels import join_labels, single_label
 from lasttoken.data.multihot import labels_of_columns
+from lasttoken.data.opening import open_table
 from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.data.tables import Row, Table, open_table, shown
+from lasttoken.data.tables import Row, Table, shown
 from lasttoken.errors import DataError
 
 
@@ -84,7 +85,7 @@ def read_examples(
         DataError: a file, a column or a row that cannot be used; names it and says what to do.
     """
     named = [*asked.names, *(trained or UNNAMED).names]
-    with open_table(path, options=options, asked=named) as table:
+    with open_table(path, options=options, asked=named, labelled=labelled) as table:
         columns = choose_columns(
             table, asked, labelled=labelled, several=separator is not None, trained=trained, train_header=train_header
         )
@@ -146,7 +147,7 @@ def collect_examples(table: Table, columns: Columns, filled: bool, separator: st
         ids if columns.id is not None else None,
         groups if columns.group is not None else None,
         table.source,
-        columns.notes,
+        (*columns.notes, *table.late_notes),
         slices if columns.slice_by is not None else None,
         separator if columns.label else None,
         columns,
@@ -158,8 +159,18 @@ def _label_of(table: Table, row: Row, columns: Sequence[str], separator: str | N
         return labels_of_columns(table, row, columns, separator)
     column = columns[0]
     if separator is None:
-        return table.cell(row, column) or ""
+        return _single_label_of(table, row, column)
     try:
         return join_labels(row.values.get(column), separator)
     except (TypeError, UnicodeError) as error:
         raise DataError(f"{table.place(row)} has {error} in column {column!r}; labels are needed there") from error
+
+
+def _single_label_of(table: Table, row: Row, column: str) -> str:
+    value = row.values.get(column)
+    if not isinstance(value, list):
+        return table.cell(row, column) or ""
+    try:
+        return single_label(value)
+    except (TypeError, UnicodeError) as error:
+        raise DataError(f"{table.place(row)} has {error} in column {column!r}; a label is needed there") from error

@@ -10,12 +10,16 @@ strings, and files of splits hold them as people do.
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 import re
 from collections.abc import Iterable
 from typing import Any
 
-from lasttoken.data.tables import as_string
+from lasttoken.data.tables import as_string, brief
+
+MOST_LIST_CHARACTERS = 10_000  # of a list that Python's own parser reads
 
 
 def natural_order(labels: Iterable[str]) -> list[str]:
@@ -36,6 +40,21 @@ def _natural_key(label: str) -> tuple[object, ...]:
     return (1, [*zip(parts[::2], [*digits, (0, "")], strict=True)], label)
 
 
+def single_label(values: list[Any]) -> str:
+    """The label in a list of one, as annotation tools write them; "" of an empty list.
+
+    >>> single_label(["spam"]), single_label([])
+    ('spam', '')
+
+    Raises:
+        TypeError: several labels, or something else than a label.
+        UnicodeError: see `as_string`.
+    """
+    if len(values) > 1:
+        raise TypeError(f"{len(values)} labels ({brief(values)}); pass --multi-label if texts may have several")
+    return (as_string(values[0]) or "") if values else ""
+
+
 def join_labels(value: Any, separator: str) -> str:
     """A cell of several labels in the written form: names parted by the separator, a JSON list, or a list.
 
@@ -48,9 +67,9 @@ def join_labels(value: Any, separator: str) -> str:
     """
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            value = json.loads(value)
+            value = _parsed_list(value)
         except ValueError as error:
-            raise TypeError(f"{value[:40]!r}, which starts as a JSON list and is none ({error})") from error
+            raise TypeError(f"{value[:40]!r}, which starts like a list but is not valid JSON ({error})") from error
     if hasattr(value, "tolist"):
         value = value.tolist()
     if not isinstance(value, list | tuple):
@@ -61,6 +80,19 @@ def join_labels(value: Any, separator: str) -> str:
             f"the label {parted!r}, which holds the separator {separator!r}; choose another --label-separator"
         )
     return separator.join(natural_order(found))
+
+
+def _parsed_list(text: str) -> Any:
+    """A list as JSON or as Python writes it: ["joy"] or ['joy'], the latter up to a size."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        if len(text) > MOST_LIST_CHARACTERS:
+            raise
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            if isinstance(value := ast.literal_eval(text.strip()), list):
+                return value
+        raise
 
 
 def part_labels(joined: str, separator: str | None) -> tuple[str, ...]:

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from lasttoken.config import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """What a user says about a file beyond its columns. The flags of the same names are fields of `Settings`."""
+    """What a user says about a file beyond its columns; each has a flag, see `Settings`."""
 
     encoding: str = "utf-8"
+    separator: str | None = None  # between the fields of a line; None: what the file uses
+    header: bool = True  # False: the columns are named "1", "2", …
+    format: str | None = None  # one of config.FORMATS; None: by the suffix, and by what the file holds
+    max_row_bytes: int = 16_000_000
+    skip_unreadable: bool = False  # rows that cannot be read are left out and counted
 
     @classmethod
     def of(cls, settings: Settings) -> ReadOptions:
         """The options that a run's settings hold."""
-        return cls(encoding=settings.encoding)
+        separator = settings.field_separator
+        return cls(
+            encoding=settings.encoding,
+            separator="\t" if separator in ("tab", "\\t") else separator,
+            header=not settings.no_header,
+            format=settings.format,
+            max_row_bytes=settings.row_limit_bytes,
+            skip_unreadable=settings.skip_unreadable,
+        )
+
+    def given(self) -> dict[str, Any]:
+        """The options that differ from the defaults, by name."""
+        return {
+            item.name: getattr(self, item.name) for item in fields(self) if getattr(self, item.name) != item.default
+        }
 
 
 DEFAULT = ReadOptions()

@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from lasttoken.columns import UNNAMED, ColumnSpec
+from lasttoken.data.columnar import ArrowRow
 from lasttoken.data.columns import Columns, choose_columns
 from lasttoken.data.encoding import Encoded
+from lasttoken.data.lines import GZIP, PARQUET, first_bytes, read_errors
+from lasttoken.data.opening import open_table
 from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.data.tables import BadRow, OnBad, Row, Table, open_table, place_of
+from lasttoken.data.tables import BadRow, OnBad, Row, Table, place_of, row_fault
 from lasttoken.errors import DataError
 from lasttoken.predict import Predictor
 from lasttoken.scoring.answers import Answers, added_names, answers_of
@@ -30,7 +33,6 @@ from lasttoken.talk import Talk
 
 WINDOW = 4096  # rows read, classified and written at a time
 SAMPLED_BYTES = 1 << 18  # to estimate how many rows a file has
-FIRST_ESCAPED, LAST_ESCAPED = "\udc80", "\udcff"  # what bytes become that cannot be decoded
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ def score_file(
     talk = talk or Talk()
     bad: list[BadRow] = []
     on_bad = None if strict else bad.append
-    with open_table(source.path, options=source.options, asked=_asked(source), on_bad=on_bad) as table:
+    with open_table(
+        source.path, options=source.options, asked=_asked(source), on_bad=on_bad, labelled=False, every_key=True
+    ) as table:
         columns = _columns(table, source, talk)
         form = _form(output, table, source)
         predictor = load()
@@ -161,7 +165,7 @@ def score_to_stream(
         DataError: an input or a row that cannot be read.
     """
     counts = Counts()
-    with open_table(source.path, options=source.options, asked=_asked(source)) as table:
+    with open_table(source.path, options=source.options, asked=_asked(source), labelled=False) as table:
         columns = _columns(table, source, talk)
         form = _form(Path("out.jsonl" if as_json else "out.csv"), table, source)
         predictor = load()
@@ -196,7 +200,7 @@ def _columns(table: Table, source: Source, talk: Talk) -> Columns:
 def _form(output: Path, table: Table, source: Source) -> Format:
     kept = [source.id] if source.id else [name for name in table.header if name]
     form = format_of(output, kept, added_names(kept))
-    if form.kind == "parquet" and source.path.suffix.lower() == ".parquet":
+    if form.kind == "parquet" and first_bytes(source.path).startswith(PARQUET):
         from pyarrow import parquet
 
         return replace(form, schema=parquet.read_schema(source.path))
@@ -261,7 +265,8 @@ def _readable(
     """The rows that can be classified and written, and their texts; the others go to `on_bad`."""
     good, texts = [], []
     for row in rows:
-        fault = _undecoded(row, encoding)
+        names = row.values.batch.text_names if isinstance(row.values, ArrowRow) else None
+        fault = row_fault(row, encoding, names)
         if fault is None:
             try:
                 text = columns.text_of(table, row)
@@ -277,21 +282,6 @@ def _readable(
             raise DataError(f"{place_of(row.number, row.line, table.source)} {fault}")
         on_bad(BadRow(row.number, row.line, fault))
     return good, texts
-
-
-def _undecoded(row: Row, encoding: str) -> str | None:
-    """What is wrong with a row that holds bytes, or halves of characters, that are no text."""
-    for name, value in row.values.items():
-        if not isinstance(value, str) or value.isascii():
-            continue
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError as error:
-            sign = value[error.start]
-            if FIRST_ESCAPED <= sign <= LAST_ESCAPED:
-                return f"has a byte 0x{ord(sign) - 0xDC00:02x} in column {name!r} that is not {encoding}"
-            return f"has half a surrogate pair (\\u{ord(sign):04x}) in column {name!r}"
-    return None
 
 
 class _Pace:
@@ -310,16 +300,16 @@ class _Pace:
 
 def _estimate_rows(path: Path) -> int | None:
     """How many rows a file has: Parquet says it, of text the lines of its start tell."""
-    if path.suffix.lower() == ".parquet":
+    if not path.is_file():
+        return None
+    if first_bytes(path).startswith(PARQUET):
         from pyarrow import parquet
 
         return int(parquet.read_metadata(path).num_rows)
-    if not path.is_file():
-        return None
-    with path.open("rb") as raw:
-        sample: Any = (
-            gzip.GzipFile(fileobj=raw).read(SAMPLED_BYTES) if path.suffix.lower() == ".gz" else raw.read(SAMPLED_BYTES)
-        )
+    with read_errors(path, "utf-8"), path.open("rb") as raw:
+        packed = raw.read(2) == GZIP
+        raw.seek(0)
+        sample: bytes = gzip.GzipFile(fileobj=raw).read(SAMPLED_BYTES) if packed else raw.read(SAMPLED_BYTES)
         used = raw.tell()
     lines = sample.count(b"\n")
     return max(1, round(lines * path.stat().st_size / used)) if used else None

@@ -7,16 +7,19 @@ part 2 ┘
 
 from __future__ import annotations
 
+import base64
+import datetime
 import gzip
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lasttoken.data.columnar import as_table
 from lasttoken.data.folders import csv_line
-from lasttoken.data.tables import as_string
+from lasttoken.data.tables import as_string, duration_text
+from lasttoken.documents import to_json
 from lasttoken.errors import DataError, SettingsError, one_of
 from lasttoken.scoring.answers import Answers
 
@@ -60,7 +63,7 @@ class Format:
                     *(cell_of(row.get(name)) for name in self.kept),
                     label or "",
                     f"{score:.6f}",
-                    json.dumps(probs, ensure_ascii=False),
+                    to_json(probs),
                     "true" if cut else "false",
                 ]
             )
@@ -70,7 +73,7 @@ class Format:
     def _json_line(self, row: Values, label: str | None, score: float, probs: dict[str, float], cut: bool) -> str:
         added = zip(self.added, (label, score, probs, cut), strict=True)
         kept = row if self.every_key else {name: row.get(name) for name in self.kept}
-        return json.dumps({**kept, **dict(added)}, ensure_ascii=False, default=str) + "\n"
+        return to_json({**kept, **dict(added)}, default=json_value) + "\n"
 
     def write_part(self, path: Path, rows: Sequence[Values], answers: Answers, schema: Any = None) -> None:
         """Write a part, without a head; of Parquet with this schema, if it is known."""
@@ -115,9 +118,20 @@ def cell_of(value: object) -> str:
     >>> cell_of(None), cell_of(1.5), cell_of(["a"])
     ('', '1.5', '["a"]')
     """
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return as_string(value) or ""
+    if isinstance(value, list | dict | tuple):
+        return to_json(value, default=json_value)
+    return json_value(value) if isinstance(value, bytes) else as_string(value) or ""
+
+
+def json_value(value: object) -> str:
+    """A value that JSON has no form for: bytes as base64, anything else as text.
+
+    >>> json_value(b"\\x89PNG"), json_value(datetime.timedelta(seconds=90))
+    ('iVBORw==', 'PT90S')
+    """
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    return duration_text(value) if isinstance(value, datetime.timedelta) else str(value)
 
 
 def _tab_line(cells: Sequence[str]) -> str:
@@ -138,8 +152,9 @@ def _write_parquet(path: Path, form: Format, rows: Sequence[Values], answers: An
     }
     added = (answers.labels, answers.scores, [list(one.items()) for one in answers.probs], answers.truncated)
     known = {} if schema is None else {field.name: field.type for field in schema}
-    columns = {}
-    for name in form.kept:
+    copied = as_table(rows, form.kept)
+    columns = {} if copied is None else dict(zip(form.kept, copied.columns, strict=True))
+    for name in form.kept if copied is None else ():
         try:
             columns[name] = _column([row.get(name) for row in rows], known.get(name))
         except (pyarrow.ArrowException, OverflowError) as error:
@@ -155,8 +170,6 @@ def _column(values: Sequence[object], kind: Any) -> Any:
     """Values as the input gave them, in the type that its file has, if it has one; all-missing ones as strings."""
     import pyarrow
 
-    if kind is not None and pyarrow.types.is_temporal(kind):
-        return pyarrow.array(values, pyarrow.string()).cast(kind)  # as which they were read
     found = pyarrow.array(values, kind)
     return found.cast(pyarrow.string()) if pyarrow.types.is_null(found.type) else found
 
@@ -169,7 +182,8 @@ def _join_parquet(parts: Sequence[Path], path: Path) -> None:
     with parquet.ParquetWriter(path, schema) as writer:
         for part in parts:
             try:
-                writer.write_table(parquet.read_table(part).cast(schema))
+                table = parquet.read_table(part)
+                writer.write_table(table if table.schema.equals(schema) else table.cast(schema))
             except pyarrow.ArrowException as error:
                 raise DataError(
                     f"rows of {part.name} are of other types than the first ({error}); write .jsonl"
