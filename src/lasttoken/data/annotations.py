@@ -54,15 +54,20 @@ def converted(table: Table, ahead: Sequence[Row], asked: Iterable[str], labelled
 
     def read(_: Sequence[str]) -> Iterator[Row]:
         left_out: Counter[str] = Counter()
+        n_examples = 0
         for row in table.read(table.header):
             made = tool.convert(row.values)
             if not isinstance(made, str):
+                n_examples += 1
                 yield replace_values(row, made)
             elif labelled:
                 left_out[made] += 1
             else:
                 yield row
-        late.extend(f"{table.source}: {n:,} rows are left out: {reason}" for reason, n in left_out.items())
+        sentences = [f"{table.source}: {n:,} rows are left out: {reason}" for reason, n in left_out.items()]
+        late.extend(sentences)
+        if sentences and not n_examples:
+            raise DataError(f"{'; '.join(sentences)}; that is all rows, so there is no example to learn from")
 
     return replace(table, header=header, read=read, notes=(*table.notes, note))
 

@@ -81,6 +81,8 @@ def _separator(ahead: Sequence[str], tabbed: bool, asked: Collection[str], whole
         return usual
     for separator in SEPARATORS:
         records = sample(ahead, separator, whole)
+        if separator == "\t" and _width(records) < 2:
+            records = sample(ahead, separator, whole, quotes=True)
         if separator == usual or not records or (len(header) > 1 and _width(records) < 2):
             continue
         names = [name.strip().casefold() for name in records[0]]
@@ -92,12 +94,14 @@ def _separator(ahead: Sequence[str], tabbed: bool, asked: Collection[str], whole
     return usual
 
 
-def sample(lines: Sequence[str], separator: str, whole: bool, skip_space: bool = False) -> list[list[str]]:
-    """The records of the first lines, or none if they are not of this separator, with CSV's quotes or (tabs) without.
+def sample(
+    lines: Sequence[str], separator: str, whole: bool, *, skip_space: bool = False, quotes: bool = False
+) -> list[list[str]]:
+    """The records of the first lines, or none if they are not of this separator; tabs without quotes unless asked.
 
     A last record that goes on behind the lines is left out unless these are the `whole` file.
     """
-    if separator == "\t":
+    if separator == "\t" and not quotes:
         return [line.rstrip("\r\n").split("\t") for line in lines if line.rstrip("\r\n")]
     records: list[list[str]] = []
     try:
