@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.columns import UNNAMED, ColumnSpec
-from lasttoken.data.files import Examples, read_examples
-from lasttoken.data.folders import split_file
+from lasttoken.data.files import Examples
+from lasttoken.data.folders import read_files, split_files, split_name
 from lasttoken.data.labels import natural_order
 from lasttoken.data.likeness import Indices, Likeness, likeness, normalise, similarity
 from lasttoken.data.options import DEFAULT, ReadOptions
@@ -470,13 +470,12 @@ def read_for_audit(
     """
     named = _folder_files(paths[0]) if len(paths) == 1 and paths[0].is_dir() else _named(paths)
     order = sorted(named, key=lambda name: SPLIT_NAMES.index(name) if name in SPLIT_NAMES else len(SPLIT_NAMES))
-    return {
-        name: read_examples(named[name], asked, options=options, keep_blank=True, separator=separator) for name in order
-    }
+    files = {name: named[name] for name in order}
+    return read_files(files, asked, options=options, keep_blank=True, separator=separator)
 
 
 def _folder_files(folder: Path) -> dict[str, Path]:
-    found = {name: path for name in SPLIT_NAMES if (path := split_file(folder, name))}
+    found = split_files(folder)
     if not found:
         raise DataError(
             f"{folder} holds no train.csv, validation.csv or test.csv (or .tsv, .jsonl, .parquet); name files"
@@ -487,8 +486,7 @@ def _folder_files(folder: Path) -> dict[str, Path]:
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
-        stem = path.name.split(".")[0]
-        name = stem if stem in SPLIT_NAMES else path.name
+        name = split_name(path) or path.name
         name = str(path) if name in found else name
         if name in found:
             raise DataError(f"{path} is named twice; name each file once")

@@ -25,7 +25,11 @@ ID_NAME = re.compile(
 
 
 class UnlabelledError(DataError):
-    """A split without a column of labels."""
+    """A split without a column of labels; `fact` is what was found, without the advice."""
+
+    def __init__(self, fact: str) -> None:
+        super().__init__(f"{fact}; add the column, or leave the file out (predict classifies texts without labels)")
+        self.fact = fact
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,7 @@ def _unlabelled(table: Table, free: list[str], trained: ColumnSpec, train_header
             f"{sentence}; it has {shown(table.header)}: rename the column that holds the labels, or remove the file if "
             "it has none"
         )
-    return UnlabelledError(f"{sentence}: it has {shown(table.header)}")
+    return UnlabelledError(f"{sentence} (it has {shown(table.header)})")
 
 
 def _usual(names: list[str], usual: frozenset[str]) -> str | None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
 from lasttoken.columns import UNNAMED, ColumnSpec
+from lasttoken.data.columns import UnlabelledError
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.labels import natural_order
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.splits import SPLIT_NAMES, Splits, labels_of
+from lasttoken.data.tables import FORMATS
 from lasttoken.errors import DataError, one_of
 from lasttoken.storage import new_file
 
 NEEDS_QUOTES = re.compile(r'[",\r\n]')  # by its text, re.search took a third of the time of writing a split
-SPLIT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
+SPLIT_STEMS = {  # names of files, in any case and of any format that is read
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+    "test": ("test", "testing"),
+}
+NO_DATA = ("readme", "license", "licence", "citation", "requirements", "dataset_info", "dataset_infos", "metadata")
 
 
 def write_splits(splits: Splits, folder: str | Path, *, book: bool = False) -> None:
@@ -77,29 +85,137 @@ def read_splits(
     options: ReadOptions = DEFAULT,
     separator: str | None = None,
 ) -> Splits:
-    """Read train.csv and, where they are there, validation.csv and test.csv (or .tsv, .jsonl, .parquet, .gz).
+    """Read a folder's train file and, where they are there, its validation and test files, see `split_files`.
+
+    `notes` names the data files that are not used.
 
     Raises:
-        DataError: no train file, or one that cannot be read.
+        DataError: no train file, two files for one split, or one that cannot be read.
     """
     folder = Path(folder)
-    paths = {name: split_file(folder, name) for name in SPLIT_NAMES}
-    if paths["train"] is None:
-        raise DataError(
-            f"{folder} has no train.csv, nor one of {one_of(SPLIT_SUFFIXES[1:])}; add one{_folder_hint(folder)}"
-        )
-    found = {
-        name: read_examples(path, asked, options=options, separator=separator)
-        for name, path in paths.items()
-        if path is not None
-    }
-    notes = tuple(note for examples in found.values() for note in examples.notes)
-    return Splits(found["train"], found.get("validation"), found.get("test"), notes)
+    paths = split_files(folder) if folder.is_dir() else {}
+    if "train" not in paths:
+        raise DataError(f"{folder} has no train.csv, nor a train file of {one_of(FORMATS)}{_folder_hint(folder)}")
+    found = read_files(paths, asked, options=options, separator=separator)
+    notes = [note for examples in found.values() for note in examples.notes]
+    if unused := _unused(folder, paths):
+        notes.append(f"{folder.name} holds data files that are not used: {one_of(unused)}")
+    return Splits(found["train"], found.get("validation"), found.get("test"), tuple(notes))
 
 
-def split_file(folder: Path, name: str) -> Path | None:
-    """The file of a split in a folder, of the first format there is."""
-    return next((path for suffix in SPLIT_SUFFIXES if (path := folder / f"{name}{suffix}").is_file()), None)
+def read_files(
+    paths: Mapping[str, Path],
+    asked: ColumnSpec = UNNAMED,
+    *,
+    options: ReadOptions = DEFAULT,
+    separator: str | None = None,
+    keep_blank: bool = False,
+) -> dict[str, Examples]:
+    """Files of splits by name, all read from the columns of the one called train, where there is one.
+
+    A test file without labels is left out, which the notes of train say.
+
+    Raises:
+        DataError: see `read_examples`; a column of train's that another file lacks.
+    """
+    if "train" not in paths:
+        return {
+            name: read_examples(path, asked, options=options, separator=separator, keep_blank=keep_blank)
+            for name, path in paths.items()
+        }
+    train = read_examples(paths["train"], asked, options=options, separator=separator, keep_blank=keep_blank)
+    found = {"train": train}
+    for name, path in paths.items():
+        if name == "train":
+            continue
+        try:
+            other = read_like(train, path, asked, options=options, separator=separator, keep_blank=keep_blank)
+            fact = f"every row of {path.name} has the label '-1', which stands for none"
+        except UnlabelledError as error:
+            if name != "test":
+                raise
+            other, fact = None, error.fact
+        if other is None or (name == "test" and _hides_labels(other, train)):
+            note = f"{fact}: it is left out of the evaluation"
+            found["train"] = replace(found["train"], notes=(*found["train"].notes, note))
+        else:
+            found[name] = other
+    return found
+
+
+def _hides_labels(test: Examples, train: Examples) -> bool:
+    """Whether a test file keeps its labels secret, as hub data sets do: -1 in every row."""
+    return set(test.labels or ()) == {"-1"} and "-1" not in (train.labels or ())
+
+
+def read_like(
+    train: Examples,
+    path: Path,
+    asked: ColumnSpec = UNNAMED,
+    *,
+    options: ReadOptions = DEFAULT,
+    separator: str | None = None,
+    keep_blank: bool = False,
+) -> Examples:
+    """Another split of the data that train is from: its labels are where train has them, or the file is refused.
+
+    Raises:
+        UnlabelledError: the file has no column of labels.
+        DataError: see `read_examples`.
+    """
+    columns = train.columns.remembered if train.columns else None
+    return read_examples(
+        path,
+        replace(asked, label=()) if columns else asked,
+        options=options,
+        separator=separator,
+        keep_blank=keep_blank,
+        trained=columns,
+        train_header=train.columns.header if train.columns else None,
+    )
+
+
+def split_files(folder: Path) -> dict[str, Path]:
+    """The files of splits in a folder, train first: train.csv, dev.tsv, test.jsonl.gz, …, of every format that is read.
+
+    Raises:
+        DataError: two files for one split.
+    """
+    found: dict[str, list[Path]] = {name: [] for name in SPLIT_NAMES}
+    for path in sorted(folder.iterdir()):
+        name = split_name(path)
+        if name and path.is_file():
+            found[name].append(path)
+    for name, paths in found.items():
+        if len(paths) > 1:
+            names = one_of(path.name for path in paths)
+            raise DataError(f"{folder} has more than one {name} file: {names}; keep one, or name files with flags")
+    return {name: paths[0] for name, paths in found.items() if paths}
+
+
+def split_name(path: Path) -> str | None:
+    """The split that a file's name says, or None.
+
+    >>> split_name(Path("dev.tsv")), split_name(Path("Test.jsonl.gz")), split_name(Path("train.py"))
+    ('validation', 'test', None)
+    """
+    stem, suffix = _stem_and_suffix(path)
+    return next((name for name, stems in SPLIT_STEMS.items() if stem in stems), None) if suffix in FORMATS else None
+
+
+def _stem_and_suffix(path: Path) -> tuple[str, str]:
+    inner = Path(path.name.lower().removesuffix(".gz"))
+    return inner.stem, inner.suffix
+
+
+def _unused(folder: Path, used: Mapping[str, Path]) -> list[str]:
+    """Data files of a folder that are no split's, by name."""
+    names = []
+    for path in sorted(folder.iterdir()):
+        stem, suffix = _stem_and_suffix(path)
+        if path.is_file() and suffix and suffix in FORMATS and path not in used.values() and stem not in NO_DATA:
+            names.append(path.name)
+    return names
 
 
 def _folder_hint(folder: Path) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from lasttoken.config import Settings
 from lasttoken.data.book import book_splits, split_as_chapter
 from lasttoken.data.files import Examples, read_examples, warn_about_labels
-from lasttoken.data.folders import read_splits
+from lasttoken.data.folders import read_like, read_splits
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.splits import (
     Splits,
@@ -105,7 +105,9 @@ def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> S
         splits = replace(splits, notes=(*examples.notes, counted, *splits.notes))
     for name in ("validation", "test"):
         if path := getattr(settings, name):
-            examples = read_examples(Path(path), columns, **reading)
+            if getattr(splits, name) is not None:
+                say(f"the {name} split of {data} is not used: --{name} {path} takes its place")
+            examples = read_like(splits.train, Path(path), columns, **reading)
             splits = replace(splits, notes=(*splits.notes, *examples.notes))
             splits = replace(splits, validation=examples) if name == "validation" else replace(splits, test=examples)
     return splits

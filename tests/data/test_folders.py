@@ -1,0 +1,132 @@
+"""Folders of splits: which file is which split, columns as train has them, and what is not used is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lasttoken.columns import ColumnSpec
+from lasttoken.config import Settings, resolve
+from lasttoken.data.audit import read_for_audit
+from lasttoken.data.columns import UnlabelledError
+from lasttoken.data.folders import read_splits
+from lasttoken.data.gather import gather_splits
+from lasttoken.errors import DataError
+
+TRAIN = "text,label\n" + "".join(f"text {row} of {row * 7919},{'ab'[row % 2]}\n" for row in range(20))
+
+
+def folder_of(tmp_path: Path, **files: str) -> Path:
+    for name, content in files.items():
+        (tmp_path / name.replace("_", ".", 1)).write_text(content, "utf-8")
+    return tmp_path
+
+
+# Which file is which split ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["dev.csv", "val.csv", "valid.tsv", "eval.csv", "validation.ndjson", "Validation.CSV", "validation.json"]
+)
+def test_other_names_of_the_validation_split(tmp_path: Path, name: str) -> None:
+    rows = {"csv": "text,label\nc,a\nd,b\n", "tsv": "text\tlabel\nc\ta\nd\tb\n"}
+    lines = '{"text": "c", "label": "a"}\n{"text": "d", "label": "b"}\n'
+    (tmp_path / name).write_text(rows.get(name.lower().split(".")[1], lines), "utf-8")
+    found = gather_splits(folder_of(tmp_path, train_csv=TRAIN), Settings(), lambda sentence: None)
+    assert found.validation is not None
+    assert found.validation.texts == ["c", "d"]
+    assert len(found.train) == 20
+
+
+@pytest.mark.parametrize("names", [("dev.csv", "val.csv"), ("test.csv", "test.tsv"), ("train.tsv", "training.csv")])
+def test_two_files_for_one_split_are_refused_by_name(tmp_path: Path, names: tuple[str, str]) -> None:
+    folder_of(tmp_path, train_csv=TRAIN)
+    for name in names:
+        (tmp_path / name).write_text("text,label\nc,a\n", "utf-8")
+    for read in (read_splits, lambda path: read_for_audit([path])):
+        with pytest.raises(DataError, match="|".join(names)) as error:
+            read(tmp_path)
+        assert all(name in str(error.value) for name in names)
+
+
+def test_data_files_that_are_not_used_are_named(tmp_path: Path) -> None:
+    found = read_splits(folder_of(tmp_path, train_csv=TRAIN, unlabeled_csv="text\nx\n", README_txt="read", run_py="1"))
+    assert [note for note in found.notes if "unlabeled.csv" in note]
+    assert not [note for note in found.notes if "README" in note or "run.py" in note]
+
+
+def test_a_split_that_a_flag_replaces_is_said(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "other.csv"
+    other.write_text("text,label\nz,a\n", "utf-8")
+    said: list[str] = []
+    folder = folder_of(tmp_path, train_csv=TRAIN, test_csv="text,label\nc,a\n")
+    found = gather_splits(folder, Settings(test=str(other)), said.append)
+    assert found.test is not None
+    assert found.test.texts == ["z"]
+    assert [sentence for sentence in said if "--test" in sentence and str(other) in sentence]
+
+
+# Columns ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_file_is_read_from_the_columns_of_train(tmp_path: Path) -> None:
+    other = "title,review,sentiment,category\nno,yes,a,b\n"
+    folder = folder_of(tmp_path, train_csv="review,sentiment\nx,a\ny,b\n", validation_csv=other, test_csv=other)
+    found = read_splits(folder)
+    for part in (found.validation, found.test):
+        assert part is not None
+        assert (part.texts, part.labels) == (["yes"], ["a"])
+
+
+@pytest.mark.parametrize("asked", [ColumnSpec(), ColumnSpec(label=("label",)), ColumnSpec(("text",), ("label",))])
+def test_another_label_column_than_that_of_train_is_refused(tmp_path: Path, asked: ColumnSpec) -> None:
+    folder = folder_of(tmp_path, train_csv=TRAIN, test_csv="text,second_choice\nx,a\n")
+    with pytest.raises(DataError, match=r"test.csv has no column 'label'.*'second_choice'") as error:
+        read_splits(folder, asked)
+    assert not isinstance(error.value, UnlabelledError)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (TRAIN, "id,text\n1,x\n2,y\n"),
+        ("sentence,label\nx,a\ny,b\n", "index,sentence\n0,x\n1,y\n"),
+        ("id,keyword,location,text,target\n1,k,l,x,0\n2,k,l,y,1\n", "id,keyword,location,text\n3,k,l,z\n"),
+        ("text,label\nx,a\ny,b\n", "text\nz\n"),
+        ("text,label\nx,0\ny,1\n", "text,label\nz,-1\nw,-1\n"),
+    ],
+)
+def test_a_test_file_without_labels_is_left_out_and_said(tmp_path: Path, train: str, test: str) -> None:
+    folder = folder_of(tmp_path, train_csv=train, test_csv=test)
+    found = read_splits(folder)
+    assert found.test is None
+    assert [note for note in found.notes if "test.csv" in note and "left out" in note]
+    assert list(read_for_audit([folder])) == ["train"]
+
+
+def test_a_validation_file_without_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnlabelledError, match=r"dev.csv has no column 'label'"):
+        read_splits(folder_of(tmp_path, train_csv=TRAIN, dev_csv="id,text\n1,x\n"))
+
+
+@pytest.mark.parametrize("flag", ["test", "validation"])
+def test_files_of_flags_are_read_from_the_columns_of_train(tmp_path: Path, flag: str) -> None:
+    (tmp_path / "train.csv").write_text(
+        "title,abstract,field\n" + "".join(f"t,{row * 7919} text,{'ab'[row % 2]}\n" for row in range(20)), "utf-8"
+    )
+    (tmp_path / "other.csv").write_text("text,abstract,label,field\nno,yes,b,a\n", "utf-8")
+    settings = resolve("default", {"text": "abstract", "label": "field", flag: str(tmp_path / "other.csv")})
+    found = getattr(gather_splits(tmp_path / "train.csv", settings, lambda sentence: None), flag)
+    assert (found.texts, found.labels) == (["yes"], ["a"])
+    (tmp_path / "other.csv").write_text("id,abstract\n1,yes\n", "utf-8")
+    with pytest.raises(UnlabelledError, match=r"other.csv has no column 'field'"):
+        gather_splits(tmp_path / "train.csv", settings, lambda sentence: None)
+
+
+def test_an_id_column_is_never_guessed_to_be_the_label(tmp_path: Path) -> None:
+    for name in ("id", "PhraseId", "sentence_id", "index", "Unnamed: 0"):
+        (tmp_path / "train.csv").write_text(f"{name},text\n1,x\n2,y\n", "utf-8")
+        with pytest.raises(DataError, match="--label"):
+            read_splits(tmp_path)
