@@ -14,9 +14,9 @@ from lasttoken.columns import UNNAMED, ColumnSpec
 from lasttoken.data.columns import UnlabelledError
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.labels import natural_order
+from lasttoken.data.opening import FORMATS
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.splits import SPLIT_NAMES, Splits, labels_of
-from lasttoken.data.tables import FORMATS
 from lasttoken.errors import DataError, one_of
 from lasttoken.storage import new_file
 
