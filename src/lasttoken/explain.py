@@ -27,6 +27,7 @@ from torch import Tensor
 
 from lasttoken.errors import SettingsError, one_of
 from lasttoken.model.packing import Packing
+from lasttoken.model.side_by_side import side_by_side
 from lasttoken.predict import Predictor
 
 GRADIENTS, OCCLUSION = "integrated-gradients", "occlusion"
@@ -194,15 +195,19 @@ class _Path:
         points, weights = np.polynomial.legendre.leggauss(n)
         difference = self.text - self.baseline
         total = np.zeros(self.n_own)
-        together = max(self.predictor.machine.token_budget // len(difference), 1)
-        for at in range(0, n, together):
+        # At least two batches, so that each is computed by one thread: several would add up gradients in another order.
+        together = max(min(self.predictor.machine.token_budget // len(difference), n // 2), 1)
+
+        def along(part: slice) -> NDArray[np.float64]:
             self.between()
-            part = slice(at, at + together)
             alphas = torch.from_numpy((points[part] + 1) / 2).to(difference)
             x = (self.baseline + alphas[:, None, None] * difference).requires_grad_()
             (gradient,) = torch.autograd.grad(self._log_odds(x).sum(), x)
-            along = (gradient * difference).sum(-1)[:, : self.n_own]
-            total += weights[part] / 2 @ along.double().cpu().numpy()
+            return (gradient * difference).sum(-1)[:, : self.n_own].double().cpu().numpy()
+
+        parts = [slice(at, at + together) for at in range(0, n, together)]
+        for part, values in side_by_side(along, parts, self.text.device):
+            total += weights[part] / 2 @ values
         return total
 
 

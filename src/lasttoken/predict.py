@@ -19,11 +19,13 @@ from lasttoken.decision import AUTO, parse_decision
 from lasttoken.errors import DivergedError, SettingsError
 from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.packing import Packing
+from lasttoken.model.side_by_side import side_by_side
 from lasttoken.rundir import RunDir
 from lasttoken.runtime import CPU, Machine, compare_logits, pick_machine, quicken_cpu
 from lasttoken.tokenizer import Tokenizer
 
 PROBABILITY_DECIMALS = 6  # in files and in a server's answers; a batch changes a probability by 1e-7 or so
+PACK_FROM = 4_096  # tokens for which packing the trunk (as long as computing some 500 of them) pays
 SELF_CHECK_TEXTS = (
     "Free entry! Text WIN to claim your prize.",
     "Running late, order me a coffee?",
@@ -106,17 +108,23 @@ class Predictor:
         """Logits [N, K] in float32, in the order of the texts; `progress` is told of rows done."""
         return self._logits(encoded, self.machine, progress)
 
-    @torch.inference_mode()
     def _logits(
         self, encoded: Encoded, machine: Machine, progress: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        found = np.empty((len(encoded), len(self.labels)), dtype=np.float32)
-        for rows in batches_by_length(encoded.lengths, machine.token_budget):
-            ids = encoded.ids_of(rows)
-            packing = Packing(encoded.lengths[rows].tolist(), machine.device)
+        if encoded.n_tokens >= PACK_FROM and machine == CPU:
+            self.classifier.pack_trunk()
+
+        @torch.inference_mode()
+        def compute(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            ids = torch.from_numpy(encoded.ids_of(rows)).to(machine.device)
             with machine.autocast():
-                logits = self.classifier(torch.from_numpy(ids).to(machine.device), packing)
-            found[rows] = logits.float().cpu().numpy()
+                logits = self.classifier(ids, Packing(encoded.lengths[rows].tolist(), machine.device))
+            return logits.float().cpu().numpy()  # type: ignore[no-any-return]
+
+        found = np.empty((len(encoded), len(self.labels)), dtype=np.float32)
+        batches = batches_by_length(encoded.lengths, machine.token_budget)
+        for rows, logits in side_by_side(compute, batches, machine.device):
+            found[rows] = logits
             if progress:
                 progress(len(rows))
         return found

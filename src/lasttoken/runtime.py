@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -84,6 +85,14 @@ def quicken_cpu() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, n_bytes in MALLOC.items():
             mallopt(parameter, n_bytes)
+
+
+def memory_bytes() -> float:
+    """The machine's memory; infinite where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
 
 
 def compare_logits(expected: Tensor, found: Tensor, machine: Machine) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lasttoken.model import linear as module
@@ -157,3 +161,44 @@ def test_what_is_trained_cannot_be_quantized() -> None:
 def test_the_float32_weight_is_what_is_saved() -> None:
     assert quantized().state_dict().keys() == layer().state_dict().keys()
     assert torch.equal(quantized().state_dict()["weight"], layer().weight)
+
+
+@pytest.mark.parametrize("n", [1, 8, 300])
+@pytest.mark.parametrize("gelu", [False, True])
+def test_a_packed_weight_gives_the_same_numbers(n: int, gelu: bool) -> None:
+    plain, packed = layer().requires_grad_(False), layer().requires_grad_(False)
+    packed.pack()
+    assert (packed.packed is not None) == module.has_packing()
+    torch.testing.assert_close(packed(rows(n), gelu), plain(rows(n), gelu), atol=1e-5, rtol=1e-5)
+
+
+def test_a_packed_weight_still_gives_gradients_of_its_input_and_can_be_saved() -> None:
+    plain, packed = layer().requires_grad_(False), layer().requires_grad_(False)
+    packed.pack()
+    gradients = []
+    for one in (plain, packed):
+        x = rows(30).requires_grad_()
+        one(x, True).square().sum().backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(*gradients)
+    assert packed.state_dict().keys() == plain.state_dict().keys()
+    assert torch.equal(packed.weight, plain.weight)
+
+
+def test_double_precision_and_missing_operators_leave_a_weight_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    double = layer(dtype=torch.float64).requires_grad_(False)
+    double.pack()
+    assert double.packed is None
+    monkeypatch.setattr(module, "has_packing", lambda: False)
+    single = layer().requires_grad_(False)
+    single.pack()
+    assert single.packed is None
+
+
+def test_pages_of_a_mapped_file_are_given_back_and_read_again(tmp_path: Path) -> None:
+    save_file({"weight": torch.arange(1 << 20, dtype=torch.float32)}, tmp_path / "weights.safetensors")
+    with safe_open(tmp_path / "weights.safetensors", "pt") as file:
+        weight = file.get_tensor("weight")
+    own = torch.arange(1 << 20, dtype=torch.float32)
+    module.drop_mapped_pages([weight, own])
+    assert torch.equal(weight, own)

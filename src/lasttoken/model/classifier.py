@@ -27,8 +27,11 @@ from lasttoken.decision import MOST_PROBABLE, Decision
 from lasttoken.documents import STRICT, OneOf
 from lasttoken.errors import SettingsError
 from lasttoken.model.gpt import GPT
-from lasttoken.model.linear import Linear
+from lasttoken.model.linear import Linear, can_pack, drop_mapped_pages
 from lasttoken.model.packing import Packing
+from lasttoken.runtime import memory_bytes
+
+PACKED_PART = 0.25  # of the machine's memory: the most that a trunk's packed matrices may take
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,23 @@ class Classifier(nn.Module):
             for module in block.modules():
                 if isinstance(module, Linear):
                     module.quantize()
+
+    def pack_trunk(self) -> None:
+        """Copy the trunk's matrices into oneDNN's own layout, where that fits into memory; see model/linear.py.
+
+        The results are the same to rounding. A trunk that is packed already stays so.
+        """
+        layers = [
+            module
+            for block in self.gpt.blocks[: self.n_frozen or 0]
+            for module in block.modules()
+            if isinstance(module, Linear) and module.packed is None and can_pack(module.weight)
+        ]
+        n_bytes = sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
+        if n_bytes <= PACKED_PART * memory_bytes():
+            for layer in layers:
+                layer.pack()
+                drop_mapped_pages([layer.weight])
 
     def trunk_tensors(self) -> dict[str, Tensor]:
         """The tensors that features depend on, by name."""

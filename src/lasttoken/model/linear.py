@@ -19,8 +19,13 @@ Source of the scheme: Dettmers et al. 2022, *LLM.int8()*, section 2 (row- and co
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import mmap
 import platform
+from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +33,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 TINY = 1e-12  # below it a row counts as zeros
+PACKED_FOR = 512  # rows of a batch; other numbers read the same layout
+PAGE_OUT = 21  # Linux's MADV_PAGEOUT
 EMPTY: list[float] = []
 
 
@@ -39,6 +46,49 @@ def has_onednn() -> bool:
         and platform.machine().lower() in ("x86_64", "amd64")
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
+
+
+@cache
+def has_packing() -> bool:
+    """Whether oneDNN lays out a weight once for all its products, and they come out right."""
+    if not (has_onednn() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")):
+        return False
+    x, weight = torch.eye(16), torch.arange(512.0).view(32, 16)
+    try:
+        found = _onednn(x, torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_FOR), None)
+    except RuntimeError:
+        return False
+    return torch.equal(found, weight.t())
+
+
+def can_pack(weight: Tensor) -> bool:
+    """Whether `weight` is one that oneDNN can lay out."""
+    return weight.dtype == torch.float32 and weight.device.type == "cpu" and has_packing()
+
+
+def drop_mapped_pages(tensors: Iterable[Tensor]) -> None:
+    """Let the system take back the memory of tensors that lie in mapped files; they are read again when needed.
+
+    Nothing is lost: other tensors, and pages that were written to, stay as they are. Linux only.
+    """
+    mapped = _file_mappings()
+    for tensor in tensors:
+        start, n_bytes = tensor.data_ptr(), tensor.numel() * tensor.element_size()
+        first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + n_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > first and any(low <= start < high for low, high in mapped):
+            with contextlib.suppress(OSError, AttributeError):
+                ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), PAGE_OUT)
+
+
+def _file_mappings() -> list[tuple[int, int]]:
+    """Address ranges [first, end) of this process that are mapped from files; none where the system does not say."""
+    try:
+        lines = Path("/proc/self/maps").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    fields = (line.split(maxsplit=5) for line in lines)  # range, permissions, offset, device, inode, path
+    ranges = [part[0].split("-") for part in fields if len(part) == 6 and part[4] != "0"]
+    return [(int(low, 16), int(high, 16)) for low, high in ranges]
 
 
 @cache
@@ -126,16 +176,31 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tenso
 
 
 class Linear(nn.Linear):
-    """torch.nn.Linear on [n, in] by `linear`; `quantize` makes its products 8-bit."""
+    """torch.nn.Linear on [n, in] by `linear`; `pack` lays its weight out as oneDNN reads it, `quantize` makes its
+    matrix multiplications 8-bit."""
 
     int8: Int8Weight | None = None
+    packed: Tensor | None = None  # the weight in oneDNN's own layout; opaque
 
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
         """[n, in] -> [n, out], then GELU in its tanh form if asked for."""
-        if self.int8 is None:
-            return linear(x, self.weight, self.bias, gelu)
-        y = self.int8.product(x, self.bias)
-        return F.gelu(y, approximate="tanh") if gelu else y
+        if self.int8 is not None:
+            y = self.int8.product(x, self.bias)
+            return F.gelu(y, approximate="tanh") if gelu else y
+        differentiated = torch.is_grad_enabled() and x.requires_grad
+        if self.packed is not None and not differentiated and not torch.is_autocast_enabled("cpu"):
+            return linear(x, self.packed, self.bias, gelu)
+        return linear(x, self.weight, self.bias, gelu)
+
+    @torch.no_grad()
+    def pack(self) -> None:
+        """Multiply by a copy in oneDNN's own layout from now on; the float32 weight must not change any more.
+
+        The weight itself stays, for gradients of x and to be saved. Does nothing where oneDNN is not used.
+        """
+        assert not self.weight.requires_grad
+        if self.packed is None and self.int8 is None and can_pack(self.weight):
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach().contiguous(), PACKED_FOR)
 
     def quantize(self) -> None:
         """Compute in 8 bits from now on. The float32 weight stays, to be saved; it must not be trained any more."""

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ from lasttoken.data.encoding import Encoded, batches_by_length
 from lasttoken.errors import StorageError
 from lasttoken.model.classifier import Classifier
 from lasttoken.model.packing import Packing
-from lasttoken.runtime import Machine
+from lasttoken.model.side_by_side import side_by_side
+from lasttoken.runtime import Machine, memory_bytes
 from lasttoken.storage import cache_dir, free_bytes, make_dir, new_dir, sweep_temporaries
 
 FORMAT = 1  # of an entry; part of its key
@@ -63,6 +65,7 @@ class FeatureFile:
     def __init__(self, path: Path, shape: tuple[int, int]) -> None:
         self.shape = shape
         self._file = path.open("rb")
+        self._reading = threading.Lock()  # of the file's position
         weakref.finalize(self, self._file.close)
 
     def rows(self, spans: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
@@ -76,8 +79,9 @@ class FeatureFile:
         for first, end in spans:
             piece = block[at : at + end - first].data
             try:
-                self._file.seek(first * self.shape[1] * 4)
-                n_bytes = self._file.readinto(piece)
+                with self._reading:
+                    self._file.seek(first * self.shape[1] * 4)
+                    n_bytes = self._file.readinto(piece)
             except OSError as error:
                 raise StorageError(f"{self._file.name} cannot be read: {error}; train again") from error
             if n_bytes != piece.nbytes:
@@ -160,14 +164,6 @@ def entry_key(trunk: str, encoded: Encoded, machine: Machine) -> str:
     digest.update(np.ascontiguousarray(encoded.lengths).tobytes())
     digest.update(np.ascontiguousarray(encoded.token_ids).tobytes())
     return digest.hexdigest()
-
-
-def memory_bytes() -> float:
-    """The machine's memory; infinite where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return float("inf")
 
 
 class FeatureCache:
@@ -275,8 +271,10 @@ def compute_features(
     """Run the trunk over a split, packed by length; each text's features go to `put` at their row."""
     live = LiveFeatures(encoded, classifier, machine)
     offsets = encoded.offsets
-    for rows in batches_by_length(encoded.lengths, machine.token_budget):
-        block, packing = live.batch(rows.tolist())
+    if machine.device.type == "cpu" and machine.precision == "float32":
+        classifier.pack_trunk()
+    batches = batches_by_length(encoded.lengths, machine.token_budget)
+    for rows, (block, packing) in side_by_side(lambda rows: live.batch(rows.tolist()), batches, machine.device):
         block = block.cpu()
         pieces = torch.split(block, packing.sizes if classifier.keeps_tokens else 1)
         for row, piece in zip(rows, pieces, strict=True):

@@ -30,6 +30,7 @@ from lasttoken.data.encoding import batches_by_length
 from lasttoken.errors import DivergedError
 from lasttoken.evaluation.figures import Truth, figures
 from lasttoken.model.classifier import Classifier
+from lasttoken.model.side_by_side import side_by_side
 from lasttoken.predict import log_probabilities
 from lasttoken.runtime import Machine
 from lasttoken.training.adamw import AdamW
@@ -300,17 +301,22 @@ class Trainer:
             self.state.since_best += 1
 
 
-@torch.no_grad()
 def tail_logits(
     classifier: Classifier, source: FeatureSource, machine: Machine, rows: list[int] | None = None
 ) -> NDArray[np.float32]:
     """Logits [N, K] of some rows of a split, or of all, in their order; computed by length."""
     chosen = np.arange(len(source.encoded)) if rows is None else np.asarray(rows, dtype=np.int64)
-    found = np.empty((len(chosen), len(classifier.config.labels)), dtype=np.float32)
-    for places in batches_by_length(source.encoded.lengths[chosen], 8 * machine.token_budget):
+
+    @torch.no_grad()
+    def compute(places: NDArray[np.int64]) -> NDArray[np.float32]:
         features, packing = source.batch(chosen[places].tolist())
         with machine.autocast():
-            found[places] = classifier.tail(features, packing).float().cpu().numpy()
+            return classifier.tail(features, packing).float().cpu().numpy()
+
+    found = np.empty((len(chosen), len(classifier.config.labels)), dtype=np.float32)
+    batches = batches_by_length(source.encoded.lengths[chosen], 8 * machine.token_budget)
+    for places, logits in side_by_side(compute, batches, machine.device):
+        found[places] = logits
     return found
 
 
