@@ -84,8 +84,8 @@ def test_features_logits_and_explanations_are_the_same_bits_for_any_number_of_th
         ]
         found.append((features.numpy(), tail_logits(classifier, source, CPU), predictor.logits(encoded), values))
     torch.set_num_threads(before)
-    for features, tail, logits, values in found[1:]:
-        np.testing.assert_array_equal(features, found[0][0])
+    for other_features, tail, logits, values in found[1:]:
+        np.testing.assert_array_equal(other_features, found[0][0])
         np.testing.assert_array_equal(tail, found[0][1])
         np.testing.assert_array_equal(logits, found[0][2])
         assert values == found[0][3]
