@@ -107,6 +107,16 @@ def test_models_are_listed_as_openai_s_clients_expect(both: TestClient) -> None:
     assert both.get("/v1/models/nobody").status_code == 404
 
 
+def test_every_body_can_name_one_of_several_models(both: TestClient) -> None:
+    for path, body in (("/", {"inputs": "a"}), ("/predict", {"inputs": "a"}), ("/classify", {"input": "a"})):
+        assert "other" in both.post(path, json=body).json()["error"]
+        found = both.post(path, json={**body, "model": "other"})
+        assert found.status_code == 200, found.text
+        assert both.post(path, json={**body, "model": "nobody"}).status_code == 404
+    assert both.post("/models/other", json={"inputs": "a", "model": "other"}).status_code == 200
+    assert "model" in both.post("/models/other", json={"inputs": "a", "model": "spam"}).json()["error"]
+
+
 # Digits --------------------------------------------------------------------------------------------------------------
 
 

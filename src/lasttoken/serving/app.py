@@ -322,7 +322,9 @@ def _add_other_servers(app: FastAPI, server: Server) -> None:
 
     async def task(request: Request, name: str | None) -> Response:
         async with server.intake.body(request, TaskBody) as body:
-            served = server.model(name)
+            if name is not None and body.model not in (None, name):
+                raise RefusedError(422, "the field 'model' and the address name different models; leave one out")
+            served = server.model(name or body.model)
             texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
             ours = "sigmoid" if served.predictor.classifier.config.multi_label else "softmax"
             parameters = body.parameters or Parameters(top_k=None, truncation=None)
@@ -345,7 +347,7 @@ def _add_other_servers(app: FastAPI, server: Server) -> None:
     @app.post("/predict", summary="text-embeddings-inference's body", openapi_extra=_body(PredictBody))
     async def predict(request: Request) -> Response:
         async with server.intake.body(request, PredictBody) as body:
-            served, inputs = server.model(None), body.inputs
+            served, inputs = server.model(body.model), body.inputs
             side = "right" if served.predictor.classifier.config.truncate == "tail" else "left"
             if body.truncation_direction is not None and body.truncation_direction.lower() != side:
                 raise RefusedError(422, f"truncation_direction must be {side}, as the classifier was trained")

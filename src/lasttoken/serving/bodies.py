@@ -75,6 +75,7 @@ class TaskBody(_Body):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"inputs": "You won $1000!"}]})
     inputs: Text | Texts
+    model: StrictStr | None = Field(None, description="A model's name; needed where the server has several.")
     parameters: Parameters | None = None
     options: dict[str, Any] | None = Field(None, description="The hub's own: caching and waiting. Accepted, unused.")
 
@@ -86,6 +87,7 @@ class PredictBody(_Body):
         extra="forbid", json_schema_extra={"examples": [{"inputs": "You won $1000!"}, {"inputs": [["one"], ["two"]]}]}
     )
     inputs: Text | Texts | Pairs
+    model: StrictStr | None = Field(None, description="A model's name; needed where the server has several.")
     raw_scores: Literal[False] | None = Field(None, description="Scores are calibrated: false, or left out.")
     truncate: StrictBool | None = Field(None, description="false: a text that would be cut is refused with 413.")
     truncation_direction: Literal["left", "right", "Left", "Right"] | None = Field(
