@@ -146,6 +146,9 @@ def read_answers(folder: Path, name: str, split: str) -> Answers:
     answers = read_examples(answers_file, ANSWER_COLUMNS, keep_blank=True, separator=separator)
     if answers.labels != rows.labels:
         raise RunError(f"{answers_file} does not belong to {rows_file}; one of them was changed")
+    measure = "accuracy" if separator is None else "micro_f1"
+    if metrics["splits"][split].get(measure) is None:
+        raise RunError(f"{folder / 'metrics.json'}: splits.{split}.{measure} is missing; was it changed?")
     seconds = float(sum(metrics.get("timing_s", {}).values()))
     backbone = str(settings.get("backbone", ""))
     return Answers(name, rows, answers.texts, metrics["splits"][split], backbone, seconds)

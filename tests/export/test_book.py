@@ -12,6 +12,7 @@ import torch
 from miniature import N_SMALL_TOKENS, run_cli, small_tokenizer
 from torch import Tensor
 
+from lasttoken.export.book import HEADS
 from lasttoken.predict import Predictor
 
 N_EMBD, N_HEAD, N_LAYER, N_POSITIONS = 32, 4, 2, 24
@@ -126,6 +127,10 @@ class Evil:
         ),
         ({name: tensor for name, tensor in book_state().items() if name != "trf_blocks.1.norm2.shift"}, "norm2.shift"),
         ({**book_state(), "trf_blocks.0.ff.layers.2.weight": torch.zeros(3, 3)}, "do not fit each other"),
+        ({**book_state(), "tok_emb.weight": torch.zeros(3)}, "two dimensions"),
+        ({**book_state(), "out_head.weight": torch.zeros(())}, "two dimensions"),
+        ({**book_state(), "trf_blocks.0.att.W_key.weight": torch.zeros(5)}, "do not fit each other"),
+        ({**book_state(), f"trf_blocks.{'9' * 5000}.x": torch.zeros(5)}, "trf_blocks.999"),
         (book_state(n_labels=3), "--labels names 2 labels, and the head of"),
     ],
 )
@@ -174,3 +179,53 @@ def test_settings_that_do_not_fit(flags: list[Any], message: str, tokenizer: Pat
     answer = bring_in(tmp_path / "a.pth", tmp_path / "run", tokenizer, *flags)
     assert answer.code == 2, answer.err
     assert message in answer.err
+
+
+def test_a_width_that_is_not_gpt2s_needs_heads(tokenizer: Path, tmp_path: Path) -> None:
+    torch.save(book_state(), tmp_path / "a.pth")
+    answer = run_cli(
+        "import", tmp_path / "a.pth", "--out", tmp_path / "run", "--max-length", 20, "--tokenizer", tokenizer
+    )
+    assert answer.code == 2, answer.err
+    assert "--heads" in answer.err
+    assert str(N_EMBD) in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("heads", [0, -4, 3, 64])
+def test_heads_that_do_not_divide_the_width_are_refused(heads: int, tokenizer: Path, tmp_path: Path) -> None:
+    torch.save(book_state(), tmp_path / "a.pth")
+    answer = bring_in(tmp_path / "a.pth", tmp_path / "run", tokenizer, "--heads", heads)
+    assert answer.code == 2, answer.err
+    assert f"--heads is {heads}" in answer.err
+
+
+def test_the_heads_of_the_published_widths_are_known() -> None:
+    assert HEADS == {768: 12, 1024: 16, 1280: 20, 1600: 25}
+
+
+def test_the_names_of_the_chapter_s_summary_give_the_same_run(tokenizer: Path, tmp_path: Path) -> None:
+    state = book_state()
+    names = {"tok_emb": "token_emb", "pos_emb": "position_emb", "trf_blocks": "transformer_blocks"}
+    torch.save(state, tmp_path / "a.pth")
+    torch.save(
+        {".".join([names.get(first, first), *rest]): tensor for (first, *rest), tensor in (
+            (name.split("."), tensor) for name, tensor in state.items()
+        )},
+        tmp_path / "b.pth",
+    )  # fmt: skip
+    for name in ("a", "b"):
+        answer = bring_in(tmp_path / f"{name}.pth", tmp_path / name, tokenizer)
+        assert answer.code == 0, answer.err
+    found = [Predictor.load(tmp_path / name, "cpu").predict(["win the prize"])[0].probs for name in ("a", "b")]
+    assert found[0] == found[1]
+
+
+def test_book_weights_that_are_not_finite_are_named(tokenizer: Path, tmp_path: Path) -> None:
+    state = book_state()
+    state["trf_blocks.1.att.W_key.weight"][0, 0] = float("nan")
+    torch.save(state, tmp_path / "a.pth")
+    answer = bring_in(tmp_path / "a.pth", tmp_path / "run", tokenizer)
+    assert answer.code == 2, answer.err
+    assert "trf_blocks.1.att.W_key.weight" in answer.err
+    assert not (tmp_path / "run").exists()

@@ -81,7 +81,7 @@ def import_weights(
         int, typer.Option("--max-length", help="Tokens that every text was padded to: the longest train text.")
     ] = 120,
     heads: Annotated[
-        int | None, typer.Option("--heads", help="Attention heads; default: as GPT-2 of that width.")
+        int | None, typer.Option("--heads", help="Attention heads; needed where the width is not one of GPT-2's.")
     ] = None,
     tokenizer: Annotated[
         str, typer.Option("--tokenizer", help="Backbone whose it is, or a folder, such as the book's gpt2/124M.")

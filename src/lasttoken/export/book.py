@@ -21,15 +21,22 @@ from torch import Tensor
 
 from lasttoken.catalog import BACKBONES
 from lasttoken.checkpoint import save_classifier
-from lasttoken.errors import BackboneError, SettingsError
+from lasttoken.errors import BackboneError, SettingsError, one_of
 from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.gpt import GPT, GPTConfig
 from lasttoken.model.pretrained import load_tokenizer
+from lasttoken.model.weights import check_finite
 from lasttoken.rundir import RunDir
 from lasttoken.tokenizer import Tokenizer
 
-HEAD_WIDTH = 64  # channels of an attention head in all four published sizes
-BLOCK = re.compile(r"trf_blocks\.(\d+)\.")
+HEADS = {entry.n_embd: entry.n_head for entry in BACKBONES.values() if entry.hub_id}  # of the published widths
+OTHER_NAMES = {  # as the chapter's summary calls them
+    "token_emb.": "tok_emb.",
+    "position_emb.": "pos_emb.",
+    "transformer_blocks.": "trf_blocks.",
+    "output_head.": "out_head.",
+}
+BLOCK = re.compile(r"trf_blocks\.([0-9]{1,4})\.")
 PLAIN = {
     "tok_emb.weight": "wte.weight",
     "pos_emb.weight": "wpe.weight",
@@ -48,6 +55,7 @@ IN_BLOCK = {
     "norm2.scale": "ln_2.weight",
     "norm2.shift": "ln_2.bias",
 }
+QUERIES = [f"att.W_{one}.{part}" for one in ("query", "key", "value") for part in ("weight", "bias")]
 NOT_THE_BOOKS = "is not a state dict of the book's GPTModel with a class head"
 
 
@@ -68,7 +76,7 @@ def import_book(
         out: the run directory to make.
         labels: the names of the head's outputs, in their order; the chapter's are ham, spam (0 and 1).
         max_length: tokens to which every text is padded or cut: the longest train text, 120 in the chapter.
-        n_head: attention heads; default: one for each 64 channels, as in the published sizes.
+        n_head: attention heads; needed where the width is not one of the four published ones.
         tokenizer: the backbone whose it is, by name, or a folder with its files, such as the book's gpt2/124M.
         offline: never use the network for it.
 
@@ -80,6 +88,7 @@ def import_book(
     run_dir = RunDir(out)
     run_dir.check_free(overwrite=False)
     state = read_state(file)
+    check_finite({name: tensor for name, tensor in state.items() if not name.endswith("mask")}, file)
     tensors = renamed(state, file)
     config = _shape(tensors, n_head, file)
     n_labels = state["out_head.weight"].shape[0]
@@ -95,7 +104,7 @@ def import_book(
         max_length=max_length,
         truncate="tail",
         train_blocks="1",
-        end_of_text_id=encoder.end_of_text_id or config.vocab_size - 1,
+        end_of_text_id=config.vocab_size - 1 if encoder.end_of_text_id is None else encoder.end_of_text_id,
         backbone=f"imported from {file.name}",
     )
     classifier = _classifier(config, tensors, state, described)
@@ -129,7 +138,17 @@ def read_state(file: Path) -> dict[str, Tensor]:
         raise BackboneError(f"{file} cannot be read as saved tensors: {str(error).splitlines()[0][:200]}") from error
     if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise BackboneError(f"{file} {NOT_THE_BOOKS}; save model.state_dict()")
-    return {str(name): tensor for name, tensor in found.items()}
+    return {_usual(str(name)): tensor for name, tensor in found.items()}
+
+
+def _usual(name: str) -> str:
+    """A tensor's name as the chapter's code has it.
+
+    >>> _usual("transformer_blocks.0.norm1.scale"), _usual("tok_emb.weight")
+    ('trf_blocks.0.norm1.scale', 'tok_emb.weight')
+    """
+    other = next((other for other in OTHER_NAMES if name.startswith(other)), "")
+    return OTHER_NAMES.get(other, "") + name.removeprefix(other)
 
 
 def _starts_as_pickle(file: Path) -> bool:
@@ -158,6 +177,17 @@ def renamed(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
             found[f"{ours}attn.c_attn.bias"] = torch.cat(biases)
     except KeyError as error:
         raise BackboneError(f"{file} {NOT_THE_BOOKS}: it has no tensor {error.args[0]}") from error
+    except (RuntimeError, IndexError, TypeError) as error:
+        why = str(error).splitlines()[0][:200]
+        raise BackboneError(f"{file} {NOT_THE_BOOKS}: shapes that do not fit each other ({why})") from error
+    used = {*PLAIN, "out_head.weight", "out_head.bias"} | {
+        f"trf_blocks.{at}.{name}" for at in range(n_layer) for name in (*IN_BLOCK, *QUERIES)
+    }
+    if unknown := sorted(name for name in state if name not in used and not name.endswith(".att.mask")):
+        raise BackboneError(f"{file} {NOT_THE_BOOKS}: it holds tensors that it does not have: {one_of(unknown)[:500]}")
+    flat = [name for name in ("wte.weight", "wpe.weight") if found[name].dim() != 2]
+    if flat or state["out_head.weight"].dim() != 2:
+        raise BackboneError(f"{file} {NOT_THE_BOOKS}: its embeddings and its head must have two dimensions")
     if not n_layer:
         raise BackboneError(f"{file} {NOT_THE_BOOKS}: it has no trf_blocks")
     return {name: tensor.float() for name, tensor in found.items()}
@@ -165,8 +195,12 @@ def renamed(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
 
 def _shape(tensors: Mapping[str, Tensor], n_head: int | None, file: Path) -> GPTConfig:
     (vocab_size, n_embd), n_positions = tensors["wte.weight"].shape, tensors["wpe.weight"].shape[0]
-    known = next((one.n_head for one in BACKBONES.values() if one.n_embd == n_embd), n_embd // HEAD_WIDTH)
-    heads = n_head or known
+    heads = HEADS.get(n_embd) if n_head is None else n_head
+    if heads is None:
+        raise SettingsError(
+            f"{file} is {n_embd} channels wide, which is none of GPT-2's widths ({', '.join(map(str, HEADS))}), and "
+            "weights do not tell the number of attention heads; pass --heads, the n_heads of its configuration"
+        )
     if heads < 1 or n_embd % heads:
         raise SettingsError(
             f"--heads is {heads}, which does not divide the {n_embd} channels of {file}; give the right one"
