@@ -42,7 +42,6 @@ class Bench:
         command = [
             *PROGRAM, "train", str(self.arguments.data), "--recipe", "book", "--overwrite",
             "--backbone", str(self.arguments.backbone), "--out", str(self.work / out), "--quiet",
-            "--device", "cpu",
             "--device", "cpu", *flags,
         ]  # fmt: skip
         if not cached:

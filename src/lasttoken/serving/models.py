@@ -22,6 +22,7 @@ from lasttoken.model.classifier import Classifier
 from lasttoken.model.packing import Packing
 from lasttoken.predict import Predictor, log_probabilities
 from lasttoken.rundir import RunDir
+from lasttoken.runtime import CPU
 
 Logits = dict[str, NDArray[np.float32]]  # by name: [N, K]
 
@@ -88,6 +89,8 @@ def load_models(runs: Sequence[Path], device: str = "auto", precision: str = "au
             _share(alike[0].predictor, predictor)
         alike.append(served)
         own_memory(predictor.classifier, owned)
+        if predictor.machine == CPU:
+            predictor.classifier.pack_trunk()  # does nothing to a trunk that is shared and packed already
     return [Group(tuple(members)) for members in groups.values()]
 
 
