@@ -27,6 +27,7 @@ from lasttoken.predict import Prediction, Predictor
 from lasttoken.run import train_run
 from lasttoken.rundir import RunDir
 from lasttoken.scoring.job import Outcome, Source, score_file
+from lasttoken.storage import exclusive
 from lasttoken.talk import Talk
 
 Labels = Sequence[str] | Sequence[int] | Sequence[Sequence[str]]  # lists of labels with multi_label=True
@@ -204,14 +205,15 @@ class TextClassifier:
         """Write a folder that `load` reads: the classifier and its metrics.
 
         Raises:
-            RunError: the folder holds a finished run, or other files.
+            RunError: the folder holds a run, finished or not, or other files, or another process works on it.
             StorageError: no permission, or a full disk.
         """
         run_dir = RunDir(Path(folder))
-        run_dir.check_free(overwrite=False)
-        run_dir.clear()
-        save_classifier(run_dir.path, self._predictor.classifier, self._predictor.tokenizer)
-        run_dir.write_metrics(self.metrics)
+        with exclusive(run_dir.path):
+            run_dir.check_free(overwrite=False, replace_unfinished=False)
+            run_dir.clear()
+            save_classifier(run_dir.path, self._predictor.classifier, self._predictor.tokenizer)
+            run_dir.write_metrics(self.metrics)
 
 
 def _examples(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from lasttoken.data.columns import Columns
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import read_splits, write_splits
 from lasttoken.data.gather import gather_splits
+from lasttoken.data.origin import compare_origins, describe_origin
 from lasttoken.data.splits import Splits
 from lasttoken.errors import RunError, SettingsError
 from lasttoken.evaluation.baselines import NAMES
@@ -42,7 +43,7 @@ from lasttoken.report.page import render_report
 from lasttoken.report.plots import draw_plots
 from lasttoken.rundir import RunDir
 from lasttoken.runtime import Machine, pick_machine, quicken_cpu, stop_on_signal
-from lasttoken.storage import write_text
+from lasttoken.storage import exclusive, write_text
 from lasttoken.summary import metrics_json, report_facts, versions
 from lasttoken.talk import Talk
 from lasttoken.track import Tracker, open_tracker
@@ -118,10 +119,39 @@ def train_run(
         resume: go on with what is in `out`; settings must be those it was started with.
 
     Raises:
-        UserError: see errors.py; nothing has been written then.
+        UserError: see errors.py; nothing has been written then, and an earlier run in `out` is as it was.
+        RunError: among them, when another process trains into `out`.
         FailedError: disk, network, device, or a loss that is not finite.
     """
-    talk = talk or Talk()
+    with exclusive(out) if out is not None else nullcontext():
+        return _train_held(
+            data,
+            settings,
+            out=out,
+            validation=validation,
+            test=test,
+            resume=resume,
+            overwrite=overwrite,
+            offline=offline,
+            checkpoint_every_s=checkpoint_every_s,
+            talk=talk or Talk(),
+        )
+
+
+def _train_held(
+    data: Path | Examples | None,
+    settings: Settings,
+    *,
+    out: Path | None,
+    validation: Examples | None,
+    test: Examples | None,
+    resume: bool,
+    overwrite: bool,
+    offline: bool,
+    checkpoint_every_s: float,
+    talk: Talk,
+) -> TrainedRun:
+    """`train_run`, once `out` is this process's own."""
     clock = Clock()
     run_dir = RunDir(out) if out is not None else None
     resuming = _can_resume(run_dir, resume, talk)
@@ -131,6 +161,7 @@ def train_run(
     machine = pick_machine(settings.device, settings.precision)
     with clock.part("data"):
         if run_dir and resuming:
+            _compare_data(run_dir, data, settings, talk)
             splits = _read_splits(run_dir, settings)
         else:
             splits = _gather(data, validation, test, settings, talk)
@@ -148,17 +179,10 @@ def train_run(
     with clock.part("trunk"):
         trunk = TrunkPass(prepared.classifier, machine, cache=cache, say=talk.say)
     belongs_to = fingerprint(prepared, settings, trunk.hash)
-    if run_dir and not resuming:
-        if run_dir.resume_file.is_file():
-            talk.say(
-                f"{run_dir.path} held a run that was not finished; it is replaced (--resume would have gone on with it)"
-            )
-        run_dir.clear()
-        write_splits(splits, run_dir.splits)
-        counts = {"label_counts": splits.label_counts} if splits.label_counts else {}
-        columns = prepared.classifier.config.columns
-        facts = counts | ({"columns": columns.to_json()} if columns else {})
-        run_dir.write_toml({**_run_toml(data, settings, machine, trunk.hash, belongs_to), **facts})
+    content = _run_toml(data, settings, machine, trunk.hash, belongs_to) | _facts(prepared, splits)
+    replaces = run_dir is not None and run_dir.is_finished
+    if run_dir and not resuming and not replaces:
+        _begin(run_dir, splits, content, talk)
     if run_dir and resuming and run_dir.read_toml().get("fingerprint") != belongs_to:
         raise RunError(
             f"{run_dir.path} was started with other data, settings or weights than these; "
@@ -176,6 +200,8 @@ def train_run(
         checkpoint_every_s=checkpoint_every_s,
         label_counts=prepared.label_counts,
     )
+    if run_dir and replaces:  # only now, so that an earlier run outlives whatever may be wrong
+        _begin(run_dir, splits, content, talk)
     if tracker:
         tracker.start(settings.to_toml(), out.name if out else _name_of(data))
     with clock.part("tail"):
@@ -216,6 +242,34 @@ def _can_resume(run_dir: RunDir | None, resume: bool, talk: Talk) -> bool:
     return False
 
 
+def _compare_data(run_dir: RunDir, data: Path | Examples | None, settings: Settings, talk: Talk) -> None:
+    """Say which files are not read by a run that goes on with its own splits; refuse other ones than it began with."""
+    content = run_dir.read_toml()
+    given = _data_files(data, settings)
+    recorded = content.get("origin", {})
+    if "origin" not in content and (name := content.get("settings", {}).get("data")):  # a run of an earlier version
+        same_name = isinstance(data, Path) and data.name == Path(name).name
+        recorded = {"data": {"path": str((data if same_name and isinstance(data, Path) else Path(name)).resolve())}}
+    for note in compare_origins(recorded, given, run_dir.path):
+        talk.say(note)
+
+
+def _data_files(data: Path | Examples | None, settings: Settings) -> dict[str, Path]:
+    files = {"data": data, "validation": settings.validation, "test": settings.test}
+    return {name: Path(file) for name, file in files.items() if isinstance(file, str | Path)}
+
+
+def _begin(run_dir: RunDir, splits: Splits, content: Mapping[str, Any], talk: Talk) -> None:
+    """Take the run's folder: what an earlier run left is removed, and this one can be resumed from now on."""
+    if run_dir.resume_file.is_file():
+        talk.say(
+            f"{run_dir.path} held a run that was not finished; it is replaced (--resume would have gone on with it)"
+        )
+    run_dir.clear(keep_toml=True)
+    run_dir.write_toml(content)
+    write_splits(splits, run_dir.splits)
+
+
 def _read_splits(run_dir: RunDir, settings: Settings) -> Splits:
     """The splits of a run that goes on, and what is not in their files."""
     written = replace(SPLIT_COLUMNS, slice_by="slice" if settings.slice_by else None)
@@ -254,7 +308,15 @@ def _run_toml(
         "machine": {"device": machine.device.type, "precision": machine.precision, "threads": torch.get_num_threads()},
         "trunk": {"hash": trunk} if trunk else {},
         "versions": versions(),
+        "origin": {name: describe_origin(path) for name, path in _data_files(data, settings).items()},
     }
+
+
+def _facts(prepared: Prepared, splits: Splits) -> dict[str, Any]:
+    """What run.toml records beside the settings: label counts before balancing, and the columns that were read."""
+    columns = prepared.classifier.config.columns
+    counts = {"label_counts": splits.label_counts} if splits.label_counts else {}
+    return counts | ({"columns": columns.to_json()} if columns else {})
 
 
 def _train(

@@ -20,7 +20,7 @@ from annotated_types import Len
 from lasttoken.columns import UNNAMED, ColumnSpec
 from lasttoken.documents import checked, load_json, to_json
 from lasttoken.errors import RunError
-from lasttoken.storage import dangling_link, make_dir, storage_errors, sweep_temporaries, write_text
+from lasttoken.storage import dangling_link, is_leftover, make_dir, storage_errors, sweep_temporaries, write_text
 
 FILES = (
     "run.toml",
@@ -124,11 +124,11 @@ class RunDir:
         """Whether the run is complete."""
         return (self.path / FINAL).is_file()
 
-    def check_free(self, overwrite: bool) -> None:
-        """Refuse a folder that holds something to lose.
+    def check_free(self, overwrite: bool, replace_unfinished: bool = True) -> None:
+        """Refuse a folder that holds something to lose, or something that `clear` could not remove.
 
         Raises:
-            RunError: a finished run, or files that are no run's.
+            RunError: a finished run; an unfinished one, unless `replace_unfinished`; or files that are no run's.
         """
         if self.path.is_file():
             raise RunError(f"--out {self.path} is a file; give a folder")
@@ -139,22 +139,47 @@ class RunDir:
         if not self.path.is_dir():
             return
         ours = {*FILES, *FOLDERS, FINAL}
-        foreign = sorted(p.name for p in self.path.iterdir() if p.name not in ours and ".tmp-" not in p.name)
+        foreign = sorted(p.name for p in self.path.iterdir() if p.name not in ours and not is_leftover(p.name))
         if foreign and not (self.path / "run.toml").is_file():
             raise RunError(f"{self.path} is not empty and holds no run ({foreign[0]!r} is in it); give another --out")
+        if self.resume_file.is_file() and not self.is_finished and not replace_unfinished:
+            hint = f"finish it with `lasttoken train --resume --out {self.path}`"
+            raise RunError(f"{self.path} holds a training that is not finished; {hint}, or give another folder")
+        self._check_kinds()
 
-    def clear(self) -> None:
-        """Remove an earlier run's files, its metrics first, and make the folder.
+    def _check_kinds(self) -> None:
+        """Refuse what has a name of ours and is not what we write: it is neither followed nor removed."""
+        for name in FOLDERS:
+            path = self.path / name
+            if path.is_symlink():
+                raise RunError(
+                    f"{path} is a symbolic link, which is neither followed nor removed; remove it, or give another "
+                    "--out"
+                )
+            if path.exists() and not path.is_dir():
+                raise RunError(f"{path} is a file where a run has a folder; move it away, or give another --out")
+        for name in (FINAL, *FILES):
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                raise RunError(f"{path} is a folder where a run has a file; move it away, or give another --out")
+
+    def clear(self, keep_toml: bool = False) -> None:
+        """Remove an earlier run's files, its metrics first, and make the folder. Hold the folder (`exclusive`) before.
+
+        `keep_toml`: all but run.toml, by which a folder that holds other files too is known as a run's.
 
         A new folder is the user's alone (mode 0700), for a run holds texts; one that is there keeps its mode.
 
         Raises:
+            RunError: see `check_free`; nothing has been removed then.
             StorageError: no permission.
         """
         make_dir(self.path, mode=0o700)
+        self._check_kinds()
         with storage_errors(self.path):
             for name in (FINAL, *FILES):
-                (self.path / name).unlink(missing_ok=True)
+                if name != "run.toml" or not keep_toml:
+                    (self.path / name).unlink(missing_ok=True)
             for name in FOLDERS:
                 if (self.path / name).is_dir():
                     shutil.rmtree(self.path / name)
@@ -201,7 +226,8 @@ class RunDir:
         """Write metrics.json, which makes the run finished, and drop what only an unfinished one needs."""
         with storage_errors(self.path):
             for folder in (self.path, *(self.path / name for name in FOLDERS)):
-                sweep_temporaries(folder, older_than_s=0.0)  # what it left when it was killed and resumed
+                if folder == self.path or not folder.is_symlink():
+                    sweep_temporaries(folder, older_than_s=0.0)  # what it left when it was killed and resumed
         write_text(self.path / FINAL, to_json(metrics, indent=1) + "\n")
         self.resume_file.unlink(missing_ok=True)
 

@@ -1,9 +1,11 @@
-"""Files that are whole or absent: temporary name, flush to disk, rename. And where the cache is.
+"""Files that are whole or absent: temporary name, flush to disk, rename. One process at a time for each output.
 
     path.tmp-<pid>-<random>  ──write, fsync──►  os.replace  ──►  path
+    .path.lock               held while a command works on `path`; the kernel releases it when the process dies
 
-A process killed at any moment leaves at most a file or folder with `.tmp-` in its name; it is swept away
-later, and nothing ever reads it. A full disk or a missing permission becomes one sentence (StorageError).
+A process killed at any moment leaves at most a file or folder with `.tmp-` in its name, which nothing ever reads, and
+an unlocked lock file; whoever locks that output next removes both. A full disk or a missing permission becomes one
+sentence (StorageError).
 """
 
 from __future__ import annotations
@@ -15,15 +17,23 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
 
-from lasttoken.errors import StorageError
+from lasttoken.errors import RunError, StorageError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 CACHE_VARIABLE = "LASTTOKEN_CACHE"
 STALE_AFTER_S = 24 * 3600  # a temporary older than this belongs to no living run
+TEMPORARY = re.compile(r"\.tmp-\d+-\w+$")  # what ends the name of a file or folder that is being written
+LOCK_WAIT_S = 0.2  # a process that has just finished may still be removing its lock file
+LOCK_INSIDE = ".lasttoken.lock"  # in a folder whose parent cannot be written, such as a mounted volume
+NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of some network file systems
 
 
 def cache_dir() -> Path:
@@ -46,7 +56,7 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise StorageError(f"the disk is full: could not write {path}; free some space and run again") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StorageError(f"no permission to write {path}; choose another place or change its mode") from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR):
             raise StorageError(f"cannot write {path}: a file is where a folder is needed, or the reverse") from error
         raise
 
@@ -56,8 +66,73 @@ def dangling_link(path: Path) -> Path | None:
     return path.readlink() if path.is_symlink() and not path.exists() else None
 
 
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Keep other processes and threads of this program away from an output while the block runs.
+
+    All spellings of a path are one output: symbolic links are followed. On entry, what killed processes have left half
+    written in its place is removed. Missing parent folders are made, and removed again where they stay empty.
+
+    Raises:
+        RunError: another process or thread works on the output; nothing has been touched.
+        StorageError: no permission to write there, a read-only or full disk.
+    """
+    target = Path(os.path.realpath(path))
+    absent = [folder for folder in target.parents if not folder.exists()]
+    try:
+        lock = _locked(target, path)
+        try:
+            with storage_errors(path):
+                sweep_temporaries(target.parent, older_than_s=0.0, of=target.name)
+            yield
+        finally:
+            with suppress(OSError):  # another system than Linux may not remove a file that is open
+                os.unlink(lock.lock_file)  # before the release, so that nobody else's lock is removed
+            lock.release()
+    finally:
+        with suppress(OSError):
+            for folder in absent:
+                folder.rmdir()
+
+
+def _locked(target: Path, path: Path) -> BaseFileLock:
+    """The lock of an output, acquired; `path` is the name of the output in messages."""
+    from filelock import FileLock, SoftFileLock, Timeout  # not at the top: it takes a tenth of a second
+
+    make_dir(target.parent)
+    inside = target.is_dir() and not os.access(target.parent, os.W_OK)
+    file = target / LOCK_INSIDE if inside else target.with_name(f".{target.name}.lock")
+    # Every user may open it: the lock file of a killed process must not shut out the others.
+    lock: BaseFileLock = FileLock(file, LOCK_WAIT_S, mode=0o666, poll_interval=0.02, fallback_to_soft=False)
+    try:
+        with storage_errors(path):
+            try:
+                lock.acquire()
+            except OSError as error:
+                if error.errno not in NO_FLOCK:
+                    raise
+                lock = SoftFileLock(file, LOCK_WAIT_S, mode=0o666, poll_interval=0.02)
+                lock.acquire()
+    except Timeout as error:
+        raise RunError(
+            f"another process is working on {path}; wait until it has finished, or give another output"
+        ) from error
+    except OSError as error:
+        raise StorageError(f"{path} cannot be locked ({error.strerror or error}); choose another place") from error
+    return lock
+
+
 def _temporary(path: Path) -> Path:
     return path.with_name(f"{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file or folder of this name is this program's own, and safe to ignore: a temporary, or a lock.
+
+    >>> is_leftover("run.toml.tmp-12-ab34"), is_leftover("model.tmp-backup"), is_leftover(".lasttoken.lock")
+    (True, False, True)
+    """
+    return TEMPORARY.search(name) is not None or name == LOCK_INSIDE
 
 
 def make_dir(path: Path, mode: int = 0o777) -> Path:
@@ -98,10 +173,13 @@ def write_text(path: Path, content: str) -> None:
 
 
 @contextmanager
-def new_dir(path: Path, mode: int = 0o777) -> Iterator[Path]:
+def new_dir(path: Path, mode: int = 0o777, first_stays: bool = True) -> Iterator[Path]:
     """A temporary folder to fill; it becomes `path` when the block ends well, and is removed otherwise.
 
-    When another process has put `path` there in the meantime, theirs stays and ours is dropped.
+    When another process has put `path` there in the meantime, theirs stays: ours is dropped, silently if `first_stays`.
+
+    Raises:
+        StorageError: no permission, a full disk; or, unless `first_stays`, `path` is there.
     """
     make_dir(path.parent)
     temporary = _temporary(path)
@@ -112,21 +190,26 @@ def new_dir(path: Path, mode: int = 0o777) -> Iterator[Path]:
             try:
                 os.rename(temporary, path)
             except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not first_stays:
                     raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def sweep_temporaries(folder: Path, older_than_s: float = STALE_AFTER_S) -> None:
-    """Remove what killed processes left in `folder`."""
+def sweep_temporaries(folder: Path, older_than_s: float = STALE_AFTER_S, of: str | None = None) -> None:
+    """Remove what killed processes left in `folder`; with `of`, only what was to become the file of that name.
+
+    `older_than_s` 0 takes those of living processes too: hold the output (`exclusive`) before.
+    """
     limit = time.time() - older_than_s
     for entry in folder.glob("*.tmp-*"):
+        if not TEMPORARY.search(entry.name) or (of is not None and TEMPORARY.sub("", entry.name) != of):
+            continue
         try:
-            stale = entry.stat().st_mtime < limit
+            stale = entry.lstat().st_mtime < limit
         except FileNotFoundError:
             continue
-        if stale and entry.is_dir():
+        if stale and entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
         elif stale:
             entry.unlink(missing_ok=True)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
-from lasttoken.cli.show import check_output, new_table, percent, print_json, print_line, print_table, terminal
+from lasttoken.cli.show import (
+    check_free,
+    check_output,
+    new_table,
+    percent,
+    print_json,
+    print_line,
+    print_table,
+    terminal,
+)
 from lasttoken.config import READ_SETTINGS, resolve
 from lasttoken.errors import SettingsError, one_of
+from lasttoken.storage import exclusive
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,20 +56,21 @@ def learning_curve(
 
     if out and out.suffix not in DRAWN:
         raise SettingsError(f"--out {out} ends in {out.suffix!r}; use one of {one_of(DRAWN)}")
-    if out and out.exists() and not overwrite:
-        raise SettingsError(f"--out {out} is there already; pass --overwrite to replace it, or another --out")
     if out:
         check_output("--out", out)
     chosen = given(flags)
     settings = resolve(chosen.get("recipe", "default"), chosen, {"learning_curve": True})
     talk = terminal(quiet)
-    run = train_run(data, settings, offline=offline, talk=talk)
-    if "learning_curve" not in run.metrics:
-        raise SettingsError("the learning curve was interrupted before its first point; run it again")
-    curve = run.metrics["learning_curve"]
-    if out:
-        draw_learning_curve(curve, out)
-        talk.say(f"drawn: {out}")
+    with exclusive(out) if out else nullcontext():
+        if out:
+            check_free("--out", out, overwrite)
+        run = train_run(data, settings, offline=offline, talk=talk)
+        if "learning_curve" not in run.metrics:
+            raise SettingsError("the learning curve was interrupted before its first point; run it again")
+        curve = run.metrics["learning_curve"]
+        if out:
+            draw_learning_curve(curve, out)
+            talk.say(f"drawn: {out}")
     if as_json:
         print_json(curve)
         return

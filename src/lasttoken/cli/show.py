@@ -48,6 +48,16 @@ def check_output(flag: str, path: Path) -> None:
         )
 
 
+def check_free(flag: str, path: Path, overwrite: bool) -> None:
+    """Refuse to replace a file without --overwrite.
+
+    Raises:
+        SettingsError: it is there.
+    """
+    if path.exists() and not overwrite:
+        raise SettingsError(f"{flag} {path} is there already; pass --overwrite to replace it, or another {flag}")
+
+
 def print_json(content: Any) -> None:
     """One JSON document on stdout."""
     print(printable_json(to_json(content, indent=1)))

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
-from lasttoken.cli.show import check_output, print_json, print_line, terminal
+from lasttoken.cli.show import check_free, check_output, print_json, print_line, terminal
 from lasttoken.config import READ_SETTINGS, resolve
-from lasttoken.errors import SettingsError
+from lasttoken.storage import exclusive
 
 SETTINGS = [
     "recipe", "text", "label", "group", *READ_SETTINGS, "balance", "validation_fraction", "backbone", "train_blocks",
@@ -43,15 +43,15 @@ def suspects(
     """Rank the rows of a labelled file by how wrong their labels look."""
     from lasttoken.suspects import find_suspects, write_suspects
 
-    if out.exists() and not overwrite:
-        raise SettingsError(f"--out {out} is there already; pass --overwrite to replace it, or another --out")
     check_output("--out", out)
     chosen = given(flags)
     n_folds = chosen.pop("folds", 0) or FOLDS
     settings = resolve(chosen.get("recipe", "default"), chosen)
     talk = terminal(quiet)
-    found, n_estimated = find_suspects(data, settings, n_folds, offline, talk)
-    write_suspects(out, found)
+    with exclusive(out):
+        check_free("--out", out, overwrite)
+        found, n_estimated = find_suspects(data, settings, n_folds, offline, talk)
+        write_suspects(out, found)
     shown = found[: max(1, min(n_estimated, SHOWN))]
     if as_json:
         print_json(

@@ -16,10 +16,11 @@ from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
 from lasttoken.cli.show import print_json, print_line, print_metrics, terminal
 from lasttoken.config import READ_SETTINGS, Settings, read_config, resolve
 from lasttoken.errors import RunError, SettingsError, UserError, nearest, one_of
-from lasttoken.storage import dangling_link
+from lasttoken.storage import dangling_link, exclusive
 from lasttoken.talk import Talk
 
 if TYPE_CHECKING:
+    from lasttoken.data.splits import Splits
     from lasttoken.rundir import RunDir
 
 SPLIT_SETTINGS = [
@@ -141,27 +142,14 @@ def split(
     **flags: Any,
 ) -> None:
     """Balance and split a labelled file into train, validation and test."""
-    from lasttoken.data.audit import audit
-    from lasttoken.data.folders import write_splits
-    from lasttoken.data.gather import gather_splits
-    from lasttoken.data.splits import SPLIT_NAMES, label_counts
+    from lasttoken.data.splits import label_counts
 
-    if out.is_file():
-        raise UserError(f"--out {out} is a file; give a folder")
-    if target := dangling_link(out):
-        raise UserError(f"--out {out} is a link to {target}, which is not there; make that folder first")
-    there = [name for name in SPLIT_NAMES if (out / f"{name}.csv").exists()]
-    if there and not overwrite:
-        raise UserError(f"{out} holds {there[0]}.csv already; pass --overwrite to replace it, or another --out")
     layers = read_config(config) if config else {}
     layers.pop("data", None)
     flags = given(flags)
     settings = resolve(flags.get("recipe") or layers.get("recipe") or "default", layers, flags)
     talk = terminal(quiet)
-    splits = gather_splits(data, settings, talk.say)
-    for finding in audit(splits.named()).findings():
-        talk.say(finding)
-    write_splits(splits, out, book=settings.recipe == "book")
+    splits = _write_split(data, out, overwrite, settings, talk)
     counts = {name: label_counts(examples) for name, examples in splits.named().items()}
     if as_json:
         print_json(
@@ -170,6 +158,27 @@ def split(
         return
     for name, found in counts.items():
         print_line(f"{name}\t{sum(found.values())}\t" + "\t".join(f"{label} {n}" for label, n in found.items()))
+
+
+def _write_split(data: Path, out: Path, overwrite: bool, settings: Settings, talk: Talk) -> Splits:
+    from lasttoken.data.audit import audit
+    from lasttoken.data.folders import write_splits
+    from lasttoken.data.gather import gather_splits
+    from lasttoken.data.splits import SPLIT_NAMES
+
+    if out.is_file():
+        raise UserError(f"--out {out} is a file; give a folder")
+    if target := dangling_link(out):
+        raise UserError(f"--out {out} is a link to {target}, which is not there; make that folder first")
+    with exclusive(out):
+        there = [name for name in SPLIT_NAMES if (out / f"{name}.csv").exists()]
+        if there and not overwrite:
+            raise UserError(f"{out} holds {there[0]}.csv already; pass --overwrite to replace it, or another --out")
+        splits = gather_splits(data, settings, talk.say)
+        for finding in audit(splits.named()).findings():
+            talk.say(finding)
+        write_splits(splits, out, book=settings.recipe == "book")
+    return splits
 
 
 def fetch(

@@ -27,6 +27,7 @@ from lasttoken.model.gpt import GPT, GPTConfig
 from lasttoken.model.pretrained import load_tokenizer
 from lasttoken.model.weights import check_finite
 from lasttoken.rundir import RunDir
+from lasttoken.storage import exclusive
 from lasttoken.tokenizer import Tokenizer
 
 HEADS = {entry.n_embd: entry.n_head for entry in BACKBONES.values() if entry.hub_id}  # of the published widths
@@ -86,7 +87,21 @@ def import_book(
         RunError, StorageError: see `RunDir`.
     """
     run_dir = RunDir(out)
-    run_dir.check_free(overwrite=False)
+    with exclusive(out):
+        run_dir.check_free(overwrite=False, replace_unfinished=False)
+        return _import_held(run_dir, file, labels, max_length, n_head, tokenizer, offline)
+
+
+def _import_held(
+    run_dir: RunDir,
+    file: Path,
+    labels: Sequence[str],
+    max_length: int,
+    n_head: int | None,
+    tokenizer: str,
+    offline: bool,
+) -> ClassifierConfig:
+    """`import_book`, once the run's folder is this process's own."""
     state = read_state(file)
     check_finite({name: tensor for name, tensor in state.items() if not name.endswith("mask")}, file)
     tensors = renamed(state, file)

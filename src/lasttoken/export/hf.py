@@ -30,7 +30,7 @@ from lasttoken.export.folded import fold
 from lasttoken.model.weights import to_published, write_gpt_config, write_tensor_file
 from lasttoken.predict import Predictor
 from lasttoken.rundir import RunDir
-from lasttoken.storage import new_dir, write_text
+from lasttoken.storage import exclusive, new_dir, write_text
 from lasttoken.tokenizer import END_OF_TEXT
 
 ENDING = "<|lasttoken-end-of-text|>"  # what the tokenizer of an export calls the token that ends texts
@@ -84,15 +84,29 @@ def export_hf(run: Path, out: Path, check: bool = True) -> Exported:
     """
     predictor = Predictor.load(run, "cpu", "float32")
     check_exportable(predictor)
-    if out.exists() or out.is_symlink():
-        raise SettingsError(f"--out {out} is there already; give another folder")
     notes = lost_on_the_way(predictor)
     difference = None
-    with new_dir(out) as folder:
+    with new_export(out) as folder:
         _write(folder, predictor, run)
         if check and find_spec("transformers"):
             difference = compare_with_transformers(folder, predictor)
     return Exported(out, notes, difference)
+
+
+@contextmanager
+def new_export(out: Path) -> Iterator[Path]:
+    """A temporary folder to export to; it becomes `out` when the block ends well.
+
+    Raises:
+        SettingsError: `out` is there already.
+        RunError: another process exports to it.
+        StorageError: no permission, or a full disk.
+    """
+    with exclusive(out):
+        if out.exists() or out.is_symlink():
+            raise SettingsError(f"--out {out} is there already; give another folder")
+        with new_dir(out, first_stays=False) as folder:
+            yield folder
 
 
 def lost_on_the_way(predictor: Predictor) -> tuple[str, ...]:

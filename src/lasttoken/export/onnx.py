@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from lasttoken.documents import to_json
 from lasttoken.errors import SettingsError
-from lasttoken.export.hf import PROBES, Exported, checked, logits_of, quiet
+from lasttoken.export.hf import PROBES, Exported, checked, logits_of, new_export, quiet
 from lasttoken.model.classifier import Classifier
 from lasttoken.model.gpt import Block
 from lasttoken.predict import Predictor
-from lasttoken.storage import new_dir, write_text
+from lasttoken.storage import write_text
 
 OPSET, IR_VERSION = 20, 9
 MOST_IN_ONE_FILE = 1_500_000_000  # bytes; protobuf ends at 2 GiB
@@ -100,10 +100,8 @@ def export_onnx(run: Path, out: Path, int8: bool = False) -> tuple[Exported, Int
             "the classifier was trained on a trunk in 8 bits of its own, which ONNX has no node for; train without "
             "--precision int8, and pass it here"
         )
-    if out.exists() or out.is_symlink():
-        raise SettingsError(f"--out {out} is there already; give another folder")
     found = None
-    with new_dir(out) as folder:
+    with new_export(out) as folder:
         save_graph(predictor.classifier, folder / ONNX)
         session = open_session(folder / ONNX)
         expected = logits_of(predictor, PROBES)

@@ -24,11 +24,12 @@ from lasttoken.data.lines import GZIP, PARQUET, first_bytes, read_errors
 from lasttoken.data.opening import open_table
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.tables import BadRow, OnBad, Row, Table, place_of, row_fault
-from lasttoken.errors import DataError
+from lasttoken.errors import DataError, SettingsError
 from lasttoken.predict import Predictor
 from lasttoken.scoring.answers import Answers, added_names, answers_of
-from lasttoken.scoring.parts import Counts, Parts, describe_classifier, describe_input
+from lasttoken.scoring.parts import Counts, Part, Parts, describe_classifier, describe_input, rejects_of
 from lasttoken.scoring.writers import Format, format_of
+from lasttoken.storage import exclusive
 from lasttoken.talk import Talk
 
 WINDOW = 4096  # rows read, classified and written at a time
@@ -94,11 +95,35 @@ def score_file(
 
     Raises:
         DataError: an input, or with `strict` a row, that cannot be read.
-        SettingsError: an output of a kind that is not written.
-        RunError: beside the output are parts of another job.
+        SettingsError: an output of a kind that is not written, a folder or a device, or the input itself.
+        RunError: another process works on the output, or beside it are parts of another job.
         StorageError: no permission, or a full disk; what is done stays done.
     """
-    talk = talk or Talk()
+    _check_output(source.path, output)
+    with exclusive(output), exclusive(rejects_of(output)):
+        return _score_held(load, source, output, top_k, strict, restart, talk or Talk())
+
+
+def _check_output(input: Path, output: Path) -> None:
+    """Refuse an output that cannot be a file, or that is the input."""
+    format_of(output, (), ())
+    for path in (output, rejects_of(output)):
+        if path.exists() and not path.is_file():
+            raise SettingsError(f"{path} is a folder or a device, and the output is a file; give another output")
+        if path.exists() and input.exists() and path.samefile(input):
+            raise SettingsError(f"the job would replace {path}, which is the file that it reads; give another output")
+
+
+def _score_held(
+    load: Callable[[], Predictor],
+    source: Source,
+    output: Path,
+    top_k: int | None,
+    strict: bool,
+    restart: bool,
+    talk: Talk,
+) -> Outcome:
+    """`score_file`, once the output is this process's own."""
     bad: list[BadRow] = []
     on_bad = None if strict else bad.append
     with open_table(
@@ -121,39 +146,39 @@ def score_file(
             "output": [form.kind, form.packed],
         }
         done = parts.open(job, restart or not source.path.is_file())  # a pipe gives its rows once
+        n_done = sum(part.counts.n_rows for part in done)
         if done:
-            talk.say(f"going on after {sum(one.n_rows for one in done):,} rows that an earlier job has classified")
+            talk.say(f"going on after {n_done:,} rows that an earlier job has classified")
         try:
             windows = _windows(table, columns, predictor, bad, source.options.encoding, strict, skip=len(done))
-            counts = _score(predictor, windows, parts, done, top_k, _estimate_rows(source.path), talk)
-            rejects = parts.finish(len(counts), output)
+            written = _score(predictor, windows, parts, done, top_k, _estimate_rows(source.path), talk)
+            rejects = parts.finish(written, output)
         except DataError:
             parts.remove()  # the input has to change, and then nothing of this is of use
             raise
     longest = predictor.classifier.config.max_length
-    return Outcome(sum(counts, Counts()), longest, sum(one.n_rows for one in done), rejects)
+    return Outcome(sum((part.counts for part in written), Counts()), longest, n_done, rejects)
 
 
 def _score(
     predictor: Predictor,
     windows: Iterator[Window],
     parts: Parts,
-    done: list[Counts],
+    done: list[Part],
     top_k: int | None,
     n_expected: int | None,
     talk: Talk,
-) -> list[Counts]:
-    """Classify windows and write their parts; the counts of all parts."""
-    counts = list(done)
-    n_done = sum(one.n_rows for one in done)
+) -> list[Part]:
+    """Classify windows and write their parts; all parts, with those that were done."""
+    written = list(done)
     with talk.bar("classifying", n_expected or 1) as advance:
-        tell = _Pace(advance, n_done)
+        tell = _Pace(advance, sum(part.counts.n_rows for part in done))
         for number, window in enumerate(windows, len(done)):
             answers = classify(predictor, window, top_k)
-            counts.append(window.counts)
-            parts.write(number, [row.values for row in window.rows], answers, window.bad, counts[-1])
+            rows = [row.values for row in window.rows]
+            written.append(parts.write(number, rows, answers, window.bad, window.counts))
             tell(len(window.rows))
-    return counts
+    return written
 
 
 def score_to_stream(
@@ -248,9 +273,10 @@ def _row_windows(table: Table, bad: list[BadRow]) -> Iterator[tuple[list[Row], l
         empty = False
         rows.append(row)
         if len(rows) + len(bad) >= WINDOW:
-            yield rows, bad[:]
+            taken = bad[:]
+            bad.clear()  # before the window goes out: its reader adds rows of its own to `bad`
+            yield rows, taken
             rows = []
-            bad.clear()
     if empty and not bad:
         raise DataError(table.no_rows)
     if rows or bad:

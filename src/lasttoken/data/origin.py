@@ -1,0 +1,75 @@
+"""The files a run's rows came from: whether one that is given again is the same, has changed, or is another.
+
+    run.toml  [origin.data]  path = "/home/ana/messages.csv"  bytes = 482113  sha256 = "9f…"
+
+A run that is resumed reads its own splits, never these files again; so a difference has to be said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lasttoken.data.folders import split_file
+from lasttoken.data.splits import SPLIT_NAMES
+from lasttoken.errors import RunError
+
+FLAGS = {"data": "the data file", "validation": "--validation", "test": "--test"}
+
+
+def describe_origin(path: Path) -> dict[str, str | int]:
+    """The absolute path of a file, its size in bytes and its sha256; of a folder, those of its splits together.
+
+    Without size and sha256 where there is no such file, or where it is a pipe.
+    """
+    described: dict[str, str | int] = {"path": str(path.resolve())}
+    files = [found for name in SPLIT_NAMES if (found := split_file(path, name))] if path.is_dir() else [path]
+    digest, size = hashlib.sha256(), 0
+    try:
+        for file in files:
+            if not file.is_file():
+                return described
+            with file.open("rb") as handle:
+                digest.update(hashlib.file_digest(handle, "sha256").digest())
+                size += handle.tell()
+    except OSError:
+        return described
+    return {**described, "bytes": size, "sha256": digest.hexdigest()} if files else described
+
+
+def compare_origins(recorded: Mapping[str, Any], given: Mapping[str, Path], run: Path) -> list[str]:
+    """What a resumed run does not read, in sentences.
+
+    Args:
+        recorded: what `describe_origin` gave when the run was started, by "data", "validation", "test".
+        given: the files that are named now, by the same names.
+        run: the run's folder.
+
+    Raises:
+        RunError: a file that is not the one the run was started with.
+    """
+    notes = []
+    for name in FLAGS:
+        before = recorded.get(name)
+        path = given.get(name) or (Path(before["path"]) if before else None)
+        if path is None:
+            continue
+        now = describe_origin(path)
+        if before is None:
+            if name == "data":
+                notes.append(f"{path} is not read: {run} goes on with the rows it was started with")
+            continue
+        if "sha256" in before and before["sha256"] == now.get("sha256"):
+            continue
+        if now["path"] != before["path"]:
+            raise RunError(
+                f"{run} was started with {before['path']}, and {path} is another file; leave out {FLAGS[name]} to go "
+                "on with that run, or train into another --out"
+            )
+        if "sha256" in now:
+            notes.append(f"{path} has changed since {run} was started; it is not read, for a run goes on with its rows")
+        elif name in given:
+            notes.append(f"{path} is not read: {run} goes on with the rows it was started with")
+    return notes
