@@ -111,7 +111,9 @@ def _locked(target: Path, path: Path) -> BaseFileLock:
             except OSError as error:
                 if error.errno not in NO_FLOCK:
                     raise
-                lock = SoftFileLock(file, LOCK_WAIT_S, mode=0o666, poll_interval=0.02)
+                file.unlink(missing_ok=True)
+                # Its existence is the lock, so under another name than the one that others create to try flock.
+                lock = SoftFileLock(f"{file}ed", LOCK_WAIT_S, mode=0o666, poll_interval=0.02)
                 lock.acquire()
     except Timeout as error:
         raise RunError(
@@ -132,7 +134,7 @@ def is_leftover(name: str) -> bool:
     >>> is_leftover("run.toml.tmp-12-ab34"), is_leftover("model.tmp-backup"), is_leftover(".lasttoken.lock")
     (True, False, True)
     """
-    return TEMPORARY.search(name) is not None or name == LOCK_INSIDE
+    return TEMPORARY.search(name) is not None or name.startswith(LOCK_INSIDE)
 
 
 def make_dir(path: Path, mode: int = 0o777) -> Path:
