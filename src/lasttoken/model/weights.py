@@ -139,7 +139,23 @@ def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
             save_file(dict(tensors), temporary, metadata={"format": "pt", SUMS: json.dumps(sums)})
         except SafetensorError as error:
             raise StorageError(f"{path} cannot be written: {error}; make room, or choose another folder") from error
+        _sort_metadata(temporary)
         temporary.chmod(mode)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Bring the metadata of a safetensors file into one order, so that equal tensors give equal bytes.
+
+    The library writes it in the order of a hash table, another one each time.
+    """
+    with path.open("r+b") as file:
+        n_bytes = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(n_bytes))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        content = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8").ljust(n_bytes)
+        assert len(content) == n_bytes
+        file.seek(8)
+        file.write(content)
 
 
 def _tensor_files(folder: Path) -> Iterator[Path]:
