@@ -9,10 +9,11 @@ No answer depends on its window, and memory holds three windows whatever the fil
 from __future__ import annotations
 
 import gzip
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -136,13 +137,8 @@ def _score_held(
         job = {
             "input": describe_input(source.path),
             "classifier": describe_classifier(predictor),
-            "settings": {
-                "text": list(columns.text),
-                "id": source.id,
-                "encoding": source.options.encoding,
-                "top_k": top_k,
-            }
-            | {"window": WINDOW},
+            "settings": {"text": list(columns.text), "id": source.id, "top_k": top_k, "strict": strict, "window": WINDOW}
+            | json.loads(json.dumps(asdict(source.options), default=str)),
             "output": [form.kind, form.packed],
         }
         done = parts.open(job, restart or not source.path.is_file())  # a pipe gives its rows once
