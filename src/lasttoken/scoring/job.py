@@ -137,7 +137,13 @@ def _score_held(
         job = {
             "input": describe_input(source.path),
             "classifier": describe_classifier(predictor),
-            "settings": {"text": list(columns.text), "id": source.id, "top_k": top_k, "strict": strict, "window": WINDOW}
+            "settings": {
+                "text": list(columns.text),
+                "id": source.id,
+                "top_k": top_k,
+                "strict": strict,
+                "window": WINDOW,
+            }
             | json.loads(json.dumps(asdict(source.options), default=str)),
             "output": [form.kind, form.packed],
         }
