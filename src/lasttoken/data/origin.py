@@ -12,20 +12,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lasttoken.data.folders import split_file
-from lasttoken.data.splits import SPLIT_NAMES
+from lasttoken.data.folders import split_name
 from lasttoken.errors import RunError
 
 FLAGS = {"data": "the data file", "validation": "--validation", "test": "--test"}
 
 
 def describe_origin(path: Path) -> dict[str, str | int]:
-    """The absolute path of a file, its size in bytes and its sha256; of a folder, those of its splits together.
+    """The absolute path of a file, its size in bytes and its sha256; of a folder, those of its files together.
+
+    Of a folder that holds files of splits, those files alone are meant.
 
     Without size and sha256 where there is no such file, or where it is a pipe.
     """
     described: dict[str, str | int] = {"path": str(path.resolve())}
-    files = [found for name in SPLIT_NAMES if (found := split_file(path, name))] if path.is_dir() else [path]
+    files = _files_in(path) if path.is_dir() else [path]
     digest, size = hashlib.sha256(), 0
     try:
         for file in files:
@@ -37,6 +38,11 @@ def describe_origin(path: Path) -> dict[str, str | int]:
     except OSError:
         return described
     return {**described, "bytes": size, "sha256": digest.hexdigest()} if files else described
+
+
+def _files_in(folder: Path) -> list[Path]:
+    splits = [path for path in folder.iterdir() if split_name(path)]
+    return sorted(splits or (path for path in folder.rglob("*") if path.is_file()))
 
 
 def compare_origins(recorded: Mapping[str, Any], given: Mapping[str, Path], run: Path) -> list[str]:
