@@ -20,6 +20,7 @@ from lasttoken.columns import ColumnSpec, column_names, names_in_frame
 from lasttoken.config import resolve
 from lasttoken.data.files import Examples
 from lasttoken.data.frames import from_frame, from_lists, is_table
+from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.errors import DataError
 from lasttoken.evaluation.evaluate import evaluate
 from lasttoken.explain import Explanation, explain
@@ -134,6 +135,7 @@ class TextClassifier:
         *,
         text: str | Sequence[str] = (),
         id: str | None = None,
+        options: ReadOptions = DEFAULT,
         top_k: int | None = None,
         strict: bool = False,
         restart: bool = False,
@@ -141,10 +143,13 @@ class TextClassifier:
     ) -> Outcome:
         """Classify every row of a file into another; a killed job goes on where it was. See `scoring.job.score_file`.
 
+        `options` says how the input is read: its encoding, separator, header, format and longest row.
+
         Raises:
             DataError, SettingsError, RunError, StorageError: as there.
         """
-        source = Source(Path(input), column_names(text), id, trained=self._predictor.classifier.config.columns)
+        trained = self._predictor.classifier.config.columns
+        source = Source(Path(input), column_names(text), id, options, trained)
         return score_file(
             lambda: self._predictor, source, Path(output), top_k=top_k, strict=strict, restart=restart, talk=talk
         )

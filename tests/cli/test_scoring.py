@@ -18,7 +18,7 @@ import pytest
 from miniature import run_cli
 from pyarrow import parquet
 
-from lasttoken.errors import RunError, StorageError
+from lasttoken.errors import DataError, RunError, StorageError
 from lasttoken.predict import Predictor
 from lasttoken.scoring import job, parts
 from lasttoken.scoring.answers import Answers
@@ -329,3 +329,138 @@ def test_a_pipe_is_read_once(predictor: Predictor, big: Path, tmp_path: Path) ->
     found = score_file(lambda: predictor, Source(pipe), tmp_path / "scored.csv")
     writer.join(20)
     assert found.counts.n_rows == N
+
+
+# Values that no format holds as they are --------------------------------------------------------------------------
+
+OUTPUTS = ["a.csv", "a.tsv", "a.jsonl", "a.parquet", "a.csv.gz"]
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize(
+    "bad",
+    ['{"text": "b", "user": {"name": "ana \\ud83d"}}', '{"text": "b", "tags": [["\\udc00"]]}',
+     '{"text": "b", "user": {"\\ud83d": 1}}', '{"text": "b", "\\ud83d": 1}',
+     '{"text": "b", "u": ' + "[" * 500 + "]" * 500 + "}"],
+)  # fmt: skip
+def test_half_a_character_anywhere_spoils_its_row_only(
+    predictor: Predictor, tmp_path: Path, output: str, bad: str
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "a", "user": {"name": "x"}}\n' + bad + '\n{"text": "c", "user": null}\n')
+    done = score_file(lambda: predictor, Source(source), tmp_path / output)
+    assert (done.counts.n_rows, done.counts.n_rejected) == (2, 1)
+    assert done.rejects is not None
+    assert rows_of(done.rejects)[0]["row"] == "2"
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("id", [None, "uid"])
+def test_bytes_and_unique_ids_are_written(predictor: Predictor, tmp_path: Path, output: str, id: str | None) -> None:
+    source = tmp_path / "in.parquet"
+    uid = pyarrow.array([bytes(range(16))] * 2, pyarrow.binary(16))
+    columns = {
+        "text": ["hi", "ho"],
+        "thumb": [b"\x89PNG", b"abcd"],
+        "uid": pyarrow.ExtensionArray.from_storage(pyarrow.uuid(), uid),
+        "nested": [{"bytes": b"\xff", "path": "x"}] * 2,
+    }
+    parquet.write_table(pyarrow.table(columns), source)
+    done = score_file(lambda: predictor, Source(source, id=id), tmp_path / output)
+    assert (done.counts.n_rows, done.counts.n_rejected) == (2, 0)
+    if output == "a.parquet":
+        found = parquet.read_table(tmp_path / output)
+        assert found["uid"].to_pylist() == pyarrow.table(columns)["uid"].to_pylist()
+        return
+    rows = read_any(tmp_path / output)
+    assert rows[0]["uid"] == "00010203-0405-0607-0809-0a0b0c0d0e0f"
+    if id is None:
+        assert [row["thumb"] for row in rows] == ["iVBORw==", "YWJjZA=="]
+        assert '"/w=="' in json.dumps(rows[0]["nested"]).replace('\\"', '"')
+
+
+TEMPORAL = {
+    "duration": pyarrow.array([90_500, None], pyarrow.duration("ms")),
+    "nanos": pyarrow.array([1, 2], pyarrow.timestamp("ns", "Europe/Vienna")),
+    "time": pyarrow.array([1, None], pyarrow.time64("ns")),
+    "date": pyarrow.array([1, 2], pyarrow.date32()),
+    "decimal": pyarrow.array([None, None], pyarrow.decimal128(30, 5)),
+    "times": pyarrow.array([[1], None], pyarrow.list_(pyarrow.timestamp("ns"))),
+    "map": pyarrow.array([[("a", 1)], []], pyarrow.map_(pyarrow.string(), pyarrow.int8())),
+    "words": pyarrow.array(["a", "b"]).dictionary_encode(),
+    "float": pyarrow.array([float("nan"), float("inf")], pyarrow.float32()),
+    "struct": pyarrow.array([{"d": 5}, None], pyarrow.struct([("d", pyarrow.duration("us"))])),
+}
+
+
+@pytest.mark.parametrize("name", TEMPORAL)
+def test_parquet_to_parquet_keeps_values_and_types(predictor: Predictor, tmp_path: Path, name: str) -> None:
+    table = pyarrow.table({"text": ["hi", "ho"], name: TEMPORAL[name]})
+    parquet.write_table(table, tmp_path / "in.parquet")
+    score_file(lambda: predictor, Source(tmp_path / "in.parquet"), tmp_path / "out.parquet")
+    found = parquet.read_table(tmp_path / "out.parquet")
+    original = parquet.read_table(tmp_path / "in.parquet")
+    assert found.schema.field(name).type == original.schema.field(name).type
+    assert str(found[name].combine_chunks()) == str(original[name].combine_chunks())
+
+
+@pytest.mark.parametrize("output", ["a.csv", "a.tsv", "a.jsonl"])
+def test_values_of_every_type_are_written_as_text(predictor: Predictor, tmp_path: Path, output: str) -> None:
+    parquet.write_table(pyarrow.table({"text": ["hi", "ho"], **TEMPORAL}), tmp_path / "in.parquet")
+    done = score_file(lambda: predictor, Source(tmp_path / "in.parquet"), tmp_path / output)
+    assert (done.counts.n_rows, done.counts.n_rejected) == (2, 0)
+    rows = read_any(tmp_path / output)
+    assert rows[0]["duration"] == "PT90.5S"
+    if output == "a.jsonl":
+        for line in (tmp_path / output).read_text().splitlines():
+            json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+        assert rows[0]["float"] is None
+
+
+def test_json_that_is_not_finite_becomes_null(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "hi", "price": NaN, "f": [1e400]}\n')
+    score_file(lambda: predictor, Source(tmp_path / "in.jsonl"), tmp_path / "out.jsonl")
+    row = json.loads((tmp_path / "out.jsonl").read_text())
+    assert (row["price"], row["f"]) == (None, [None])
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl.gz", "a.tsv.gz"])
+@pytest.mark.parametrize("kept", [11, 60, -30, -4])
+def test_a_gzip_file_that_breaks_off_is_one_sentence(
+    predictor: Predictor, tmp_path: Path, name: str, kept: int
+) -> None:
+    lines = [f'{{"text": "word {i}"}}' if "json" in name else f"word {i}" for i in range(300)]
+    content = "\n".join([] if "json" in name else ["text"]) + "\n" + "\n".join(lines) + "\n"
+    (tmp_path / name).write_bytes(gzip.compress(content.encode(), mtime=0)[:kept])
+    with pytest.raises(DataError, match=rf"{name} is a broken gzip file"):
+        score_file(lambda: predictor, Source(tmp_path / name, text=("text",)), tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_cells_that_a_spreadsheet_would_run(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text('text,note\n"=1+1",-5\n@x,-x\n+a,"\tb"\n')
+    flags = ["predict", run_dir, "--input", tmp_path / "in.csv", "--text", "text", "--quiet"]
+    assert run_cli(*flags, "--output", tmp_path / "out.csv", "--spreadsheet-safe").code == 0
+    rows = rows_of(tmp_path / "out.csv")
+    assert [(row["text"], row["note"]) for row in rows] == [("'=1+1", "-5"), ("'@x", "'-x"), ("'+a", "'\tb")]
+    assert run_cli(*flags, "--output", tmp_path / "plain.csv").code == 0
+    assert rows_of(tmp_path / "plain.csv")[0]["text"] == "=1+1"
+    refused = run_cli(*flags, "--output", tmp_path / "out.jsonl", "--spreadsheet-safe")
+    assert refused.code == 2
+    assert "--spreadsheet-safe" in refused.err
+
+
+def test_rows_of_another_encoding_are_hinted_at(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_bytes(b"text\ncaf\xe9\nplain\n")
+    done = run_cli("predict", run_dir, "--input", tmp_path / "in.csv", "--text", "text", "--output", tmp_path / "o.csv")
+    assert done.code == 0
+    assert "--encoding" in done.err
+
+
+def test_other_options_are_another_job(predictor: Predictor, big: Path, tmp_path: Path) -> None:
+    from lasttoken.data.options import ReadOptions
+
+    output = tmp_path / "o.csv"
+    interrupted(predictor, big, output)
+    with pytest.raises(RunError, match="settings"):
+        score_file(lambda: predictor, Source(big, options=ReadOptions(max_row_bytes=10**6)), output)

@@ -72,6 +72,10 @@ def predict(
     restart: Annotated[
         bool, typer.Option("--restart", help="Drop what a killed job has done, and start again.")
     ] = False,
+    spreadsheet_safe: Annotated[
+        bool,
+        typer.Option("--spreadsheet-safe", help="In CSV and TSV, put ' before cells that a spreadsheet would run."),
+    ] = False,
     device: Device = "auto",
     precision: Precision = "auto",
     threshold: Threshold = None,
@@ -86,7 +90,7 @@ def predict(
         raise SettingsError("give either texts, such as lasttoken predict RUN 'some text', or --input FILE (-: stdin)")
     options = read_options(flags)
     of_files = {"--output": output, "--text": text, "--id": id, "--top-k": top_k, "--strict": strict}
-    _check_file_flags(input, {**of_files, "--restart": restart})
+    _check_file_flags(input, {**of_files, "--restart": restart, "--spreadsheet-safe": spreadsheet_safe})
     if top_k is not None and top_k < 1:
         raise SettingsError(f"--top-k is {top_k}; it must be at least 1")
     if as_json and output and not any(output.name.lower().endswith(suffix) for suffix in JSON_SUFFIXES):
@@ -113,7 +117,7 @@ def predict(
         from lasttoken.checkpoint import trained_columns
         from lasttoken.scoring.job import Source
 
-        source = Source(Path(str(input)), tuple(text or ()), id, options, trained_columns(run))
+        source = Source(Path(str(input)), tuple(text or ()), id, options, trained_columns(run), spreadsheet_safe)
         _predict_file(load, source, output, as_json, top_k, strict, restart, talk)
 
 
@@ -157,10 +161,10 @@ def _print_predictions(texts: Sequence[str], predictor: Predictor, as_json: bool
             print(printable_json(to_json({"text": text, **vars(found)})), flush=True)
         else:
             probs = ", ".join(
-                f"{label} {p:.3f}" for label, p in sorted(found.probs.items(), key=lambda item: -item[1])[:5]
+                f"{_escaped(label)} {p:.3f}" for label, p in sorted(found.probs.items(), key=lambda item: -item[1])[:5]
             )
             print_line(
-                f"{joined(found, predictor) or ABSTAINED}\t{found.score:.3f}\t{probs}\t{_one_line(text)}",
+                f"{_escaped(joined(found, predictor)) or ABSTAINED}\t{found.score:.3f}\t{probs}\t{_one_line(text)}",
                 flush=True,
             )
 
@@ -168,6 +172,11 @@ def _print_predictions(texts: Sequence[str], predictor: Predictor, as_json: bool
 def joined(found: Prediction, predictor: Predictor) -> str:
     """The label of a text, or all that it has as the data writes them; "" for none."""
     return (predictor.classifier.config.separator or "").join(found.labels)
+
+
+def _escaped(label: str) -> str:
+    """A label whose tabs and line ends do not break the line it is printed in."""
+    return label.replace("\t", "\\t").replace("\r", "\\r").replace("\n", "\\n")
 
 
 def _one_line(text: str) -> str:
@@ -184,7 +193,7 @@ def _predict_file(
     load: Callable[[], Predictor], source: Source, output: Path | None, as_json: bool, top_k: int | None,
     strict: bool, restart: bool, talk: Talk,
 ) -> None:  # fmt: skip
-    from lasttoken.scoring.job import score_file, score_to_stream
+    from lasttoken.scoring.job import n_undecodable, score_file, score_to_stream
 
     if output is None:
         done = score_to_stream(load, source, rows_to_stdout(as_json), as_json, top_k, talk)
@@ -193,6 +202,12 @@ def _predict_file(
     counts = done.counts
     if done.rejects:
         talk.say(f"{counts.n_rejected:,} rows could not be read; they and the reasons are in {done.rejects}")
+        if n_foreign := n_undecodable(done.rejects, source.options.encoding):
+            other = "cp1252" if source.options.encoding != "cp1252" else "utf-8"
+            talk.say(
+                f"{n_foreign:,} of them hold bytes that are not {source.options.encoding}: name the file's encoding "
+                f"with --encoding, such as --encoding {other}"
+            )
     if counts.n_empty:
         talk.say(f"{counts.n_empty:,} rows have no text; they got the answer for an empty one, which says nothing")
     cut = f", {counts.n_cut:,} of them cut to {done.max_length} tokens" if counts.n_cut else ""

@@ -46,6 +46,7 @@ class Source:
     id: str | None = None  # the only column that is kept; None: all
     options: ReadOptions = DEFAULT
     trained: ColumnSpec | None = None  # the columns of the training, which are read where `text` names none
+    spreadsheet_safe: bool = False  # no cell of CSV and TSV is a formula to a spreadsheet
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ def _score_held(
                 "top_k": top_k,
                 "strict": strict,
                 "window": WINDOW,
+                "spreadsheet_safe": source.spreadsheet_safe,
             }
             | json.loads(json.dumps(asdict(source.options), default=str)),
             "output": [form.kind, form.packed],
@@ -226,7 +228,9 @@ def _columns(table: Table, source: Source, talk: Talk) -> Columns:
 
 def _form(output: Path, table: Table, source: Source) -> Format:
     kept = [source.id] if source.id else [name for name in table.header if name]
-    form = format_of(output, kept, added_names(kept))
+    form = replace(format_of(output, kept, added_names(kept)), spreadsheet_safe=source.spreadsheet_safe)
+    if form.spreadsheet_safe and form.kind not in ("csv", "tsv"):
+        raise SettingsError(f"--spreadsheet-safe is for CSV and TSV, and the output is .{form.kind}; leave it out")
     if form.kind == "parquet" and first_bytes(source.path).startswith(PARQUET):
         from pyarrow import parquet
 
@@ -310,6 +314,12 @@ def _readable(
             raise DataError(f"{place_of(row.number, row.line, table.source)} {fault}")
         on_bad(BadRow(row.number, row.line, fault))
     return good, texts
+
+
+def n_undecodable(rejects: Path, encoding: str) -> int:
+    """How many of the rejected rows hold bytes that are not in the encoding."""
+    with rejects.open(encoding="utf-8") as lines:
+        return sum(line.rstrip().endswith(f"that is not {encoding}") for line in lines)
 
 
 class _Pace:

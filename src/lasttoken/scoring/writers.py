@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import datetime
 import gzip
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from lasttoken.scoring.answers import Answers
 
 KINDS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 GZIP_LEVEL = 6
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")  # with which a spreadsheet's formula may begin
+NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?")
 
 Values = Mapping[str, object]  # a row: column → value as the input holds it
 
@@ -38,6 +41,7 @@ class Format:
     kept: tuple[str, ...]
     added: tuple[str, ...]  # label, score, probs, truncated
     schema: Any = None  # Parquet: types of the kept columns, where the input has them
+    spreadsheet_safe: bool = False  # CSV and TSV: no cell is a formula to a spreadsheet
     every_key: bool = False  # JSONL: all that a row holds, also what the first rows lack
 
     @property
@@ -47,9 +51,10 @@ class Format:
 
     def head(self) -> bytes:
         """What stands before the first row."""
+        names = [_safe_cell_of(name) if self.spreadsheet_safe else name for name in (*self.kept, *self.added)]
         if self.kind == "csv":
-            return csv_line([*self.kept, *self.added]).encode()
-        return _tab_line([*self.kept, *self.added]).encode() if self.kind == "tsv" else b""
+            return csv_line(names).encode()
+        return _tab_line(names).encode() if self.kind == "tsv" else b""
 
     def body(self, rows: Sequence[Values], answers: Answers) -> bytes:
         """The rows as text; not for Parquet."""
@@ -57,11 +62,12 @@ class Format:
         if self.kind == "jsonl":
             return "".join(self._json_line(*row) for row in columns).encode("utf-8")
         line = csv_line if self.kind == "csv" else _tab_line
+        cell = _safe_cell_of if self.spreadsheet_safe else cell_of
         return "".join(
             line(
                 [
-                    *(cell_of(row.get(name)) for name in self.kept),
-                    label or "",
+                    *(cell(row.get(name)) for name in self.kept),
+                    cell(label),
                     f"{score:.6f}",
                     to_json(probs),
                     "true" if cut else "false",
@@ -121,6 +127,16 @@ def cell_of(value: object) -> str:
     if isinstance(value, list | dict | tuple):
         return to_json(value, default=json_value)
     return json_value(value) if isinstance(value, bytes) else as_string(value) or ""
+
+
+def _safe_cell_of(value: object) -> str:
+    """The same, with a single quote before what a spreadsheet would run as a formula; numbers stay numbers.
+
+    >>> _safe_cell_of("=1+1"), _safe_cell_of("-5"), _safe_cell_of("fine")
+    ("'=1+1", '-5', 'fine')
+    """
+    cell = cell_of(value)
+    return f"'{cell}" if cell.startswith(FORMULA_SIGNS) and not NUMBER.fullmatch(cell) else cell
 
 
 def json_value(value: object) -> str:
