@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from lasttoken.config import Settings
 
@@ -31,12 +30,6 @@ class ReadOptions:
             max_row_bytes=settings.row_limit_bytes,
             skip_unreadable=settings.skip_unreadable,
         )
-
-    def given(self) -> dict[str, Any]:
-        """The options that differ from the defaults, by name."""
-        return {
-            item.name: getattr(self, item.name) for item in fields(self) if getattr(self, item.name) != item.default
-        }
 
 
 DEFAULT = ReadOptions()
