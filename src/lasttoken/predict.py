@@ -24,7 +24,7 @@ from lasttoken.rundir import RunDir
 from lasttoken.runtime import CPU, Machine, compare_logits, pick_machine, quicken_cpu
 from lasttoken.tokenizer import Tokenizer
 
-PROBABILITY_DECIMALS = 6  # in files and in a server's answers; a batch changes a probability by 1e-7 or so
+PROBABILITY_DECIMALS = 6  # in files and in a server's answers; a batch changes a probability by up to 4e-7
 PACK_FROM = 4_096  # tokens for which packing the trunk (as long as computing some 500 of them) pays
 SELF_CHECK_TEXTS = (
     "Free entry! Text WIN to claim your prize.",

@@ -42,6 +42,7 @@ def listen(
             http=connection_class(_within_files(limits or Limits())),
             ws="none",
             log_config=None,
+            log_level="error",  # malformed requests are the client's matter, and would fill the log
             access_log=False,
             server_header=False,
             date_header=False,
