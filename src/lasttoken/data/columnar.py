@@ -21,7 +21,6 @@ from lasttoken.errors import DataError
 
 BATCH_ROWS = 8192
 BATCH_BYTES = 64_000_000  # of the rows that are in memory at a time, by what the file says of their size
-NO_LABEL = -1  # what data sets of the hub write where a label is not known
 
 
 class ArrowRow(Mapping[str, object]):
@@ -72,7 +71,7 @@ class Batch:
         names = self._classes.get(name)
         if names is None:
             return values
-        known: dict[object, object] = {NO_LABEL: None, **dict(enumerate(names))}
+        known: dict[object, object] = dict(enumerate(names))  # -1, no label, stays -1
         return [known.get(value, value) for value in values]
 
 

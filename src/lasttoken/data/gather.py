@@ -18,6 +18,7 @@ from lasttoken.config import Settings
 from lasttoken.data.book import book_splits, split_as_chapter
 from lasttoken.data.files import Examples, read_examples, warn_about_labels
 from lasttoken.data.folders import read_like, read_splits
+from lasttoken.data.layouts import read_layout
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.splits import (
     Splits,
@@ -81,6 +82,8 @@ def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> S
     columns = settings.columns
     reading: dict[str, Any] = {"options": ReadOptions.of(settings), "separator": settings.separator}
     fractions = {name: getattr(settings, name) for name in ("train_fraction", "validation_fraction", "seed")}
+    if isinstance(data, Path) and data.is_dir():
+        data = read_layout(data, columns, reading) or data
     if isinstance(data, Splits):
         splits = data
     elif isinstance(data, Path) and data.is_dir():
