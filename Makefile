@@ -30,7 +30,7 @@ format: .venv/installed-check
 # [serve] is 20 of its 1,300 MB, and lets `lasttoken serve runs/demo` follow the demo.
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing into .venv: about 1.3 GB on disk, most of it PyTorch. This takes two to five minutes, longer on a slow"
-	@echo "network; after 'Installing collected packages' pip is silent for a minute or two."
+	@echo "network; pip says nothing while it unpacks, after 'Installing collected packages'."
 	$(PIP_SHOWN) --editable '.[serve]'
 	touch $@
 

@@ -80,7 +80,7 @@ def test_a_missing_library_is_one_sentence(
     name: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(SettingsError, match=rf"pip install 'lasttoken\[{name}\]'"):
+    with pytest.raises(SettingsError, match=rf"pip install '.\[{name}\]'"):
         open_tracker(name, tmp_path)
 
 

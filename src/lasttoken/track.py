@@ -50,7 +50,8 @@ def open_tracker(name: str, out: Path) -> Tracker:
         return TRACKERS[name](out)
     except ImportError as error:
         raise SettingsError(
-            f"--track is {name!r}, but its library is not installed ({error}); pip install 'lasttoken[{name}]'"
+            f"--track is {name!r}, but its library is not installed ({error}); pip install '.[{name}]' in "
+            "lasttoken's folder"
         ) from None
 
 

@@ -90,7 +90,7 @@ def test_weights_beyond_protobuf_s_limit_go_beside(
 def test_what_is_missing_is_named(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx, "find_spec", lambda name: None)
     answer = run_cli("export", make_run(), "--to", "onnx", "--out", tmp_path / "out")
-    assert (answer.code, "pip install 'lasttoken[onnx]'" in answer.err) == (2, True)
+    assert (answer.code, "pip install '.[onnx]'" in answer.err) == (2, True)
 
 
 def test_verify_with_an_export_for_transformers(make_run: MakeRun, tmp_path: Path) -> None:

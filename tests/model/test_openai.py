@@ -29,9 +29,7 @@ HPARAMS = {"n_vocab": 261, "n_ctx": 32, "n_embd": 32, "n_head": 4, "n_layer": 3}
 def tensorflow() -> ModuleType:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")  # it greets on stderr as it is imported
-        found: ModuleType = pytest.importorskip(
-            "tensorflow", reason="needs TensorFlow: pip install 'lasttoken[openai]'"
-        )
+        found: ModuleType = pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install '.[openai]'")
     return found
 
 
@@ -135,7 +133,7 @@ def test_tensors_that_make_no_gpt2_are_named(tensorflow: ModuleType, tmp_path: P
 def test_without_tensorflow_the_sentence_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("tensorflow", "tensorflow.train"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(BackboneError, match=r"124M is a TensorFlow checkpoint; .*pip install 'lasttoken\[openai\]'"):
+    with pytest.raises(BackboneError, match=r"124M is a TensorFlow checkpoint; .*pip install '\.\[openai\]'"):
         load_backbone(str(write_hparams(tmp_path / "124M")))
 
 

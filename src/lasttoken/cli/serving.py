@@ -87,7 +87,9 @@ def serve(
     token = _token(token_file)
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        raise SettingsError(f"serve needs {missing[0]}, of the extra [serve]; pip install 'lasttoken[serve]'")
+        raise SettingsError(
+            f"serve needs {missing[0]}, of the extra [serve]; pip install '.[serve]' in lasttoken's folder"
+        )
     from lasttoken.serving.app import Server, make_app
     from lasttoken.serving.engine import Engine, Observed
     from lasttoken.serving.guard import Guard

@@ -93,7 +93,7 @@ def export_onnx(run: Path, out: Path, int8: bool = False) -> tuple[Exported, Int
     """
     missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if missing:
-        raise SettingsError(f"export --to onnx needs {missing[0]}; pip install 'lasttoken[onnx]'")
+        raise SettingsError(f"export --to onnx needs {missing[0]}; pip install '.[onnx]' in lasttoken's folder")
     predictor = Predictor.load(run, "cpu", "float32")
     if predictor.classifier.config.int8_trunk:
         raise SettingsError(

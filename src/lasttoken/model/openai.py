@@ -42,7 +42,7 @@ def read_openai_tensors(folder: Path) -> dict[str, Tensor]:
         from tensorflow.train import latest_checkpoint, load_checkpoint
     except ImportError as error:
         raise BackboneError(
-            f"{folder} is a TensorFlow checkpoint; to read it, pip install 'lasttoken[openai]'"
+            f"{folder} is a TensorFlow checkpoint; to read it, pip install '.[openai]' in lasttoken's folder"
         ) from error
     prefix = latest_checkpoint(str(folder)) or str(folder / "model.ckpt")
     try:
