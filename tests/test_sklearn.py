@@ -23,7 +23,7 @@ import pytest
 from miniature import messages, random_gpt, write_backbone
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.exceptions import NotFittedError, SkipTestWarning
+from sklearn.exceptions import DataConversionWarning, NotFittedError, SkipTestWarning
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -32,6 +32,7 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator
 
 from lasttoken import sklearn as ours
+from lasttoken.errors import BackboneError, DataError, RunError, SettingsError, StorageError
 from lasttoken.predict import Predictor
 from lasttoken.sklearn import LastTokenClassifier
 from lasttoken.training.shared import SharedFeatures
@@ -224,3 +225,34 @@ def test_it_is_found_where_users_look(backbone: str, tmp_path: Path) -> None:
     from lasttoken.sklearn import LastTokenClassifier as Found
 
     assert Found().backbone == "pocket"
+
+
+# What scikit-learn expects ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [DataError, SettingsError, BackboneError, RunError], ids=lambda error: str(error.__name__)
+)
+def test_a_users_mistake_is_a_value_error(error: type[Exception]) -> None:
+    assert issubclass(error, ValueError)
+    assert not issubclass(StorageError, ValueError)
+
+
+def test_fit_raises_value_errors() -> None:
+    texts, labels = ["a b", "c d"] * 5, [0, 1] * 5
+    for wrong, given in (({"epochs": 0}, texts), ({"backbone": "nope"}, texts), ({}, [*texts[:-1], ""])):
+        with pytest.raises(ValueError, match=r"epochs|nope|texts\[9\]"):
+            LastTokenClassifier(**wrong).fit(given, labels)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_a_missing_label_is_named(missing: Any) -> None:
+    with pytest.raises(ValueError, match=r"y\[1\].*NaN"):
+        LastTokenClassifier().fit(["a", "b", "c"], pd.Series(["x", missing, "y"], dtype=object))
+
+
+def test_a_column_of_labels_is_raveled_with_a_warning(backbone: str) -> None:
+    texts, labels = messages(20)
+    with pytest.warns(DataConversionWarning):
+        found = make(backbone, epochs=1).fit(texts, np.array(labels)[:, None])
+    assert found.classes_.tolist() == ["ham", "spam"]

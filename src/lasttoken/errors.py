@@ -1,7 +1,7 @@
 """Every error the project raises on purpose.
 
 LastTokenError
-├── UserError            the user's mistake, exit code 2
+├── UserError            the user's mistake, exit code 2; also a ValueError
 │   ├── DataError        a file, or a table of examples, that cannot be used
 │   ├── SettingsError    a flag, a --config file or an argument that cannot be used
 │   ├── BackboneError    a backbone, tokenizer or checkpoint that cannot be loaded
@@ -28,8 +28,8 @@ class LastTokenError(Exception):
     exit_code = 1
 
 
-class UserError(LastTokenError):
-    """The user's mistake: one sentence that says what to change."""
+class UserError(LastTokenError, ValueError):
+    """The user's mistake: one sentence that says what to change. A ValueError too, as scikit-learn's tools expect."""
 
     exit_code = 2
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from lasttoken.checkpoint import load_classifier, save_classifier
@@ -227,15 +228,30 @@ def _texts(X: Any) -> list[str]:  # noqa: N803
         found = "one string" if isinstance(X, str | bytes) else f"of shape {shape}"
         raise ValueError(f"X is {found}; give a list, an array or a column of strings, one for each row")
     try:
-        return from_lists(X.tolist() if hasattr(X, "tolist") else X).texts
+        return from_lists(X).texts
     except DataError as error:
-        raise ValueError(f"X: {error}") from error
+        raise DataError(f"X: {error}") from error
 
 
 def _labels(y: Any, n: int) -> NDArray[Any]:
+    """Labels [N] of any kind that scikit-learn takes; a column [N, 1] is raveled with a DataConversionWarning.
+
+    Raises:
+        ValueError: not one label for each text.
+    """
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    found = np.asarray(y.tolist() if hasattr(y, "tolist") else y)
+    values = y.tolist() if hasattr(y, "tolist") else y
+    for index, label in enumerate(values if isinstance(values, list | tuple) else ()):
+        if (
+            label is None
+            or type(label).__name__ in ("NAType", "NaTType")
+            or (isinstance(label, float) and isnan(label))
+        ):
+            raise ValueError(f"y[{index}] is {label}: Input y contains NaN; give every text a label")
+    found = np.asarray(values)  # after that look: beside strings, it makes a string of NaN
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = column_or_1d(found, warn=True)
     check_classification_targets(found)
     if found.ndim != 1 or len(found) != n:
         raise ValueError(f"there are {n} texts, and y is of shape {found.shape}; give one label for each")

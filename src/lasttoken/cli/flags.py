@@ -17,6 +17,7 @@ from typer.core import TyperCommand
 
 from lasttoken.columns import ColumnSpec
 from lasttoken.config import Settings, flag_of, resolve
+from lasttoken.errors import SettingsError
 
 if TYPE_CHECKING:
     from lasttoken.data.options import ReadOptions
@@ -47,7 +48,32 @@ LabelColumn = Annotated[
 ]
 
 
-class TextCommand(TyperCommand):
+class Command(TyperCommand):
+    """A command that refuses a flag which takes one value and is given twice; the parser would keep the last."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments.
+
+        Raises:
+            SettingsError: names the flag that is repeated.
+        """
+        if not ctx.resilient_parsing:
+            _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+            for item in given:
+                if given.count(item) > 1 and not (item.multiple or getattr(item, "is_flag", False)):
+                    raise SettingsError(f"{item.opts[0]} is given {given.count(item)} times; give it once")
+        return super().parse_args(ctx, args)
+
+
+class Program(typer.Typer):
+    """A program whose commands are `Command`s."""
+
+    def command(self, name: str | None = None, *, cls: type[TyperCommand] | None = None, **options: Any) -> Any:
+        """Register a command, as typer does."""
+        return super().command(name, cls=cls or Command, **options)
+
+
+class TextCommand(Command):
     """A command that takes texts, which may begin with a dash: "-5 stars" is a text, "--jsn" a mistyped flag."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -31,12 +31,12 @@ from lasttoken.cli import (
     using,
 )
 from lasttoken.cli.crashlog import write_crash_log
-from lasttoken.cli.flags import TextCommand
+from lasttoken.cli.flags import Program, TextCommand
 from lasttoken.errors import LastTokenError, SettingsError
 from lasttoken.storage import CACHE_VARIABLE
 from lasttoken.talk import SafeConsole, printable
 
-app = typer.Typer(
+app = Program(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -173,12 +173,9 @@ def _listed(values: Any, name: str) -> list[Any]:
         raise DataError(f"{name} is a {type(values).__name__}, which has no order; give a list")
     if is_table(values):
         raise DataError(f"{name} is a table with columns, of type {type(values).__name__}; give one of its columns")
-    if not isinstance(values, Iterable):
+    if not isinstance(values, Iterable) or getattr(values, "shape", None) == ():
         raise DataError(f"{name} is {brief(values)}; give a list of strings")
-    try:
-        return _values(values)
-    except TypeError as error:  # such as an array of no dimension
-        raise DataError(f"{name} is {brief(values)}; give a list of strings") from error
+    return _values(values)
 
 
 def _labels(values: Iterable[Any], separator: str | None) -> list[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from lasttoken.catalog import BACKBONES, find_backbone
 from lasttoken.documents import load_json
-from lasttoken.errors import BackboneError, NetworkError, nearest, one_of
+from lasttoken.errors import BackboneError, LastTokenError, NetworkError, nearest, one_of
 from lasttoken.fetch.attempts import BACKOFF_S, TIMEOUT_S, FailureError, refusal, retried, why
 from lasttoken.storage import storage_errors
 
@@ -244,6 +244,8 @@ def _hub_failures(repo_id: str, revision: str, timeout_s: float) -> Iterator[Non
     )
     try:
         yield
+    except LastTokenError:
+        raise
     except errors.GatedRepoError as error:
         terms = f"{constants.ENDPOINT}/{repo_id}"
         raise BackboneError(f"{repo_id!r} is gated; accept its terms at {terms}, then {log_in}") from error

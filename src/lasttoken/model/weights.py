@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lasttoken.documents import load_json
-from lasttoken.errors import BackboneError, StorageError, one_of
+from lasttoken.errors import BackboneError, LastTokenError, StorageError, one_of
 from lasttoken.model.gpt import GPT, GPTConfig
 from lasttoken.storage import new_file
 
@@ -60,6 +60,8 @@ def read_tensor_files(folder: Path) -> dict[str, Tensor]:
             with safe_open(path, "pt") as file:
                 read = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 sums = (file.metadata() or {}).get(SUMS)
+        except LastTokenError:
+            raise
         except (SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
             size = path.stat().st_size if path.exists() else 0
             raise BackboneError(

@@ -1,0 +1,159 @@
+"""Tables of every library and lists of every make are read, or say what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from lasttoken.columns import ColumnSpec
+from lasttoken.data.files import Examples
+from lasttoken.data.frames import from_frame, from_lists, is_table
+from lasttoken.errors import DataError
+
+TEXTS, LABELS = ["one", "two", "three"], ["a", "b", "a"]
+COLUMNS = {"text": TEXTS, "label": LABELS}
+ROWS = [{"text": text, "label": label} for text, label in zip(TEXTS, LABELS, strict=True)]
+
+
+class PolarsLike:
+    """What is used of a frame of polars: names, and series that know `to_list` only."""
+
+    columns = list(COLUMNS)
+
+    def collect_schema(self) -> None: ...
+
+    def __getitem__(self, name: str) -> Any:
+        class Series:
+            def to_list(self) -> list[str]:
+                return COLUMNS[name]
+
+        return Series()
+
+
+class LazyLike:
+    """What is used of a lazy frame of polars."""
+
+    def collect_schema(self) -> None: ...
+
+    def collect(self) -> PolarsLike:
+        return PolarsLike()
+
+
+class DatasetLike:
+    """What is used of a data set of Hugging Face's library; its columns are iterables."""
+
+    column_names = list(COLUMNS)
+
+    def __getitem__(self, name: str) -> Iterator[str]:
+        return iter(COLUMNS[name])
+
+    def __len__(self) -> int:
+        return len(TEXTS)
+
+
+TABLES: dict[str, Callable[[], Any]] = {
+    "pandas": lambda: pd.DataFrame(COLUMNS),
+    "pandas strings": lambda: pd.DataFrame(COLUMNS, dtype="string", index=[9, 8, 7]),
+    "categories": lambda: pd.DataFrame(COLUMNS).astype({"label": "category"}),
+    "pyarrow table": lambda: pa.table(COLUMNS),
+    "pyarrow batch": lambda: pa.RecordBatch.from_pydict(COLUMNS),
+    "polars": PolarsLike,
+    "polars, lazy": LazyLike,
+    "datasets": DatasetLike,
+    "dict of lists": lambda: COLUMNS,
+    "dict of arrays": lambda: {name: np.array(values) for name, values in COLUMNS.items()},
+    "list of dicts": lambda: ROWS,
+    "tuple of dicts": lambda: tuple(ROWS),
+    "structured array": lambda: np.array(
+        list(zip(TEXTS, LABELS, strict=True)), dtype=[("text", "U9"), ("label", "U9")]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_of_every_library_are_the_same_examples(name: str) -> None:
+    assert is_table(TABLES[name]())
+    found = from_frame(TABLES[name]())
+    assert (found.texts, found.labels) == (TEXTS, LABELS)
+
+
+def test_rows_may_lack_keys() -> None:
+    found = from_frame([{"label": "a", "body": "x"}, {"body": "y", "label": "b", "id": 7}], ColumnSpec(id="id"))
+    assert (found.texts, found.labels, found.ids) == (["x", "y"], ["a", "b"], ["", "7"])
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ({"text": "hi", "label": "a"}, "'text'"),
+        ({"train": pa.table(COLUMNS), "test": pa.table(COLUMNS)}, "'train'"),
+        ({"text": ["a", "b"], "label": ["x"]}, "length"),
+        ([*ROWS, "four"], "row 4"),
+    ],
+)
+def test_what_looks_like_a_table_and_is_none(table: Any, named: str) -> None:
+    with pytest.raises(DataError, match=named):
+        from_frame(table)
+
+
+LISTS: dict[str, Callable[[list[str]], Any]] = {
+    "tuple": tuple,
+    "generator": iter,
+    "dict keys": lambda values: dict.fromkeys(values).keys(),
+    "strings": np.array,
+    "objects": lambda values: np.array(values, dtype=object),
+    "series": lambda values: pd.Series(values, index=range(10, 10 + len(values))),
+    "arrow array": pa.array,
+    "arrow chunks": lambda values: pa.chunked_array([values[:1], values[1:]]),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_of_every_make(name: str) -> None:
+    assert from_lists(LISTS[name](TEXTS)).texts == TEXTS
+
+
+@pytest.mark.parametrize("values", [{"one", "two"}, frozenset(("one",)), pd.DataFrame(COLUMNS), np.array("x"), 3, b"x"])
+@pytest.mark.parametrize("name", ["texts", "labels"])
+def test_what_cannot_be_listed_says_what_it_is(values: Any, name: str) -> None:
+    with pytest.raises(DataError, match=f"^{name} is"):
+        from_lists(**{"texts": ["one", "two"], "labels": ["a", "b"], name: values})
+
+
+def test_values_are_the_same_labels_in_lists_and_in_frames() -> None:
+    for labels in ([1.0, 0.5], [1, 0], [True, False], np.array([1.0, 2.0]), np.array([1, 2], dtype="int8")):
+        frame = pd.DataFrame({"text": ["x", "y"], "label": labels})
+        assert from_lists(["x", "y"], labels).labels == from_frame(frame).labels
+
+
+# A column for each label ------------------------------------------------------------------------------------------
+
+
+def hot(**columns: list[Any]) -> Examples:
+    frame = pd.DataFrame({"comment_text": ["x", "y", "z"], **columns})
+    return from_frame(frame, ColumnSpec(("comment_text",), tuple(columns)), separator="|")
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"), [(1, 0), (1.0, 0.0), (True, False), ("1", "0"), ("yes", "no"), ("TRUE", "false"), ("Y", "n")]
+)
+def test_multi_hot_columns_are_the_labels(yes: Any, no: Any) -> None:
+    assert hot(toxic=[yes, no, no], threat=[yes, yes, no]).labels == ["threat|toxic", "threat", ""]
+
+
+@pytest.mark.parametrize("cell", [-1, 2, "maybe", None, float("nan")])
+def test_a_cell_that_is_neither_yes_nor_no_is_named(cell: Any) -> None:
+    with pytest.raises(DataError, match=r"row 2 .*column 'threat'"):
+        hot(toxic=[1, 0, 0], threat=[1, cell, 0])
+
+
+def test_several_label_columns_need_several_labels() -> None:
+    with pytest.raises(DataError, match=r"--label.*'toxic', 'threat'.*--multi-label"):
+        from_frame({"text": ["x"], "toxic": [1], "threat": [0]}, ColumnSpec(label=("toxic", "threat")))
+    with pytest.raises(DataError, match=r"a\|b"):
+        from_frame({"text": ["x"], "a|b": [1], "c": [0]}, ColumnSpec(label=("a|b", "c")), separator="|")
