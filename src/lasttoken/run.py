@@ -418,7 +418,7 @@ def _write(
     for name, scored in judged.scored.items():
         if name != "train":
             path = run_dir.predictions / f"{name}.csv"
-            write_predictions(path, prepared.labels, scored, judged.baselines, name, settings.separator)
+            write_predictions(path, prepared.splits.named()[name], prepared.labels, scored, judged.baselines, name)
     curves = draw_curves(outcome.history, run_dir.path / "curves", len(prepared.splits.train))
     facts = report_facts(prepared, settings, outcome, judged, metrics, curves, source)
     facts["curves"] |= draw_plots(facts, run_dir.path / "curves")

@@ -468,6 +468,22 @@ def test_predictions_are_those_of_the_figures_row_by_row(run_dir: Path) -> None:
         assert right / len(rows) == metrics["splits"][split]["accuracy"]
         cheap = sum(row["label"] == row["baseline tfidf-logreg"] for row in rows)
         assert cheap / len(rows) == metrics["baselines"]["tfidf-logreg"][split]["accuracy"]
+        assert [row["text"] for row in rows] == [row["text"] for row in given]
+        assert [int(row["row"]) for row in rows] == list(range(1, len(rows) + 1))
+        assert all(row["probability"] == row[f"probability of {row['predicted']}"] for row in rows)
+        assert "id" not in rows[0]
+
+
+def test_predictions_have_the_ids_of_the_data(tmp_path: Path, backbone: Path) -> None:
+    texts, labels = messages(60)
+    lines = [f'key-{row},"{text}",{label}\n' for row, (text, label) in enumerate(zip(texts, labels, strict=True))]
+    (tmp_path / "a.csv").write_text("key,text,label\n" + "".join(lines), "utf-8")
+    ids = {text: f"key-{row}" for row, text in enumerate(texts)}
+    flags = ("--id", "key", "--backbone", backbone, "--epochs", 1, "--no-cache", "--out", tmp_path / "run")
+    assert run_cli("train", tmp_path / "a.csv", *flags).code == 0
+    rows = rows_of(tmp_path / "run/predictions/test.csv")
+    assert next(iter(rows[0])) == "id"
+    assert [row["id"] for row in rows] == [ids[row["text"]] for row in rows]
 
 
 def test_a_thinned_train_split_remembers_the_real_frequencies(data: Path, backbone: Path, tmp_path: Path) -> None:

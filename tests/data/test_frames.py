@@ -23,7 +23,7 @@ ROWS = [{"text": text, "label": label} for text, label in zip(TEXTS, LABELS, str
 class PolarsLike:
     """What is used of a frame of polars: names, and series that know `to_list` only."""
 
-    columns = list(COLUMNS)
+    columns = tuple(COLUMNS)
 
     def collect_schema(self) -> None: ...
 
@@ -47,7 +47,7 @@ class LazyLike:
 class DatasetLike:
     """What is used of a data set of Hugging Face's library; its columns are iterables."""
 
-    column_names = list(COLUMNS)
+    column_names = tuple(COLUMNS)
 
     def __getitem__(self, name: str) -> Iterator[str]:
         return iter(COLUMNS[name])
