@@ -464,3 +464,19 @@ def test_other_options_are_another_job(predictor: Predictor, big: Path, tmp_path
     interrupted(predictor, big, output)
     with pytest.raises(RunError, match="settings"):
         score_file(lambda: predictor, Source(big, options=ReadOptions(max_row_bytes=10**6)), output)
+
+
+def test_json_values_of_several_types_fit_one_parquet_column(predictor: Predictor, tmp_path: Path) -> None:
+    odd = [1, 2.5, "three", None, [1, "a"], {"k": 2**70}, True, 2**60 + 1]
+    rows: list[dict[str, Any]] = [
+        {"text": f"word {i}", "odd": odd[i // 10] if i % 10 == 0 else 1, "n": i if i < 50 else i + 0.5}
+        for i in range(80)
+    ]
+    rows[-1]["late"] = "x"
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = score_file(lambda: predictor, Source(tmp_path / "in.jsonl"), tmp_path / "out.parquet")
+    assert (done.counts.n_rows, done.counts.n_rejected) == (80, 0)
+    found = parquet.read_table(tmp_path / "out.parquet")
+    assert found["odd"].to_pylist()[20] == "three"
+    assert found["n"].to_pylist() == [float(row["n"]) for row in rows]
+    assert found["late"].to_pylist()[-1] == "x"

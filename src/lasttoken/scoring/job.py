@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from lasttoken.errors import DataError, SettingsError
 from lasttoken.predict import Predictor
 from lasttoken.scoring.answers import Answers, added_names, answers_of
 from lasttoken.scoring.parts import Counts, Part, Parts, describe_classifier, describe_input, rejects_of
-from lasttoken.scoring.writers import Format, format_of
+from lasttoken.scoring.writers import Format, format_of, schema_of_values
 from lasttoken.storage import exclusive
 from lasttoken.talk import Talk
 
@@ -235,7 +235,17 @@ def _form(output: Path, table: Table, source: Source) -> Format:
         from pyarrow import parquet
 
         return replace(form, schema=parquet.read_schema(source.path))
+    if form.kind == "parquet" and table.separator is None and source.path.is_file():
+        return replace(form, schema=schema_of_values(_values_of(source), kept))
     return replace(form, every_key=form.kind == "jsonl" and source.id is None)
+
+
+def _values_of(source: Source) -> Iterator[Mapping[str, object]]:
+    """The readable rows of the input, from the start: a JSON file says nothing of the types of its later rows."""
+    with open_table(source.path, options=source.options, on_bad=lambda _: None, labelled=False) as table:
+        for row in table.read(table.header):
+            if row_fault(row, source.options.encoding) is None:
+                yield row.values
 
 
 def _windows(

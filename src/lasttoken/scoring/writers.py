@@ -12,8 +12,9 @@ import datetime
 import gzip
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from lasttoken.scoring.answers import Answers
 
 KINDS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 GZIP_LEVEL = 6
+ROWS_TYPED = 1000  # rows whose types are found at a time
+MOST_EXACT = 2**53  # up to which a float holds every integer
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")  # with which a spreadsheet's formula may begin
 NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?")
 
@@ -186,8 +189,40 @@ def _column(values: Sequence[object], kind: Any) -> Any:
     """Values as the input gave them, in the type that its file has, if it has one; all-missing ones as strings."""
     import pyarrow
 
+    if kind is not None and (pyarrow.types.is_null(kind) or pyarrow.types.is_string(kind)):
+        return pyarrow.array([None if value is None else cell_of(value) for value in values], pyarrow.string())
     found = pyarrow.array(values, kind)
     return found.cast(pyarrow.string()) if pyarrow.types.is_null(found.type) else found
+
+
+def schema_of_values(rows: Iterable[Values], names: Sequence[str]) -> Any:
+    """The Parquet types that hold all values of rows; a column of several kinds of values becomes text.
+
+    Args:
+        rows: streamed once, a thousand in memory.
+        names: the columns.
+    """
+    import pyarrow
+
+    types: dict[str, Any] = dict.fromkeys(names, pyarrow.null())
+    stream = iter(rows)
+    while chunk := list(islice(stream, ROWS_TYPED)):
+        for name in names:
+            types[name] = _common_type(types[name], [row.get(name) for row in chunk])
+    return pyarrow.schema(list(types.items()))
+
+
+def _common_type(known: Any, values: Sequence[object]) -> Any:
+    import pyarrow
+
+    try:
+        here = pyarrow.schema([("x", pyarrow.array(values).type)])
+        merged = pyarrow.unify_schemas([pyarrow.schema([("x", known)]), here], promote_options="permissive")
+    except (pyarrow.ArrowException, OverflowError, UnicodeError, TypeError):
+        return pyarrow.string()
+    mixed = pyarrow.types.is_floating(merged.field("x").type)
+    large = mixed and any(isinstance(value, int) and abs(value) > MOST_EXACT for value in values)
+    return pyarrow.string() if large else merged.field("x").type
 
 
 def _join_parquet(parts: Sequence[Path], path: Path) -> None:
