@@ -33,6 +33,7 @@ from lasttoken.errors import RunError, SettingsError
 from lasttoken.evaluation.baselines import NAMES
 from lasttoken.evaluation.onevsrest import baselines_for
 from lasttoken.judging import Judged, ask_baseline, check_judging, judge_training, settle
+from lasttoken.model.linear import int8_passes
 from lasttoken.model.pretrained import load_backbone
 from lasttoken.predict import Predictor
 from lasttoken.predictions import write_predictions
@@ -159,6 +160,8 @@ def _train_held(
         run_dir.check_free(overwrite)
     quicken_cpu()
     machine = pick_machine(settings.device, settings.precision)
+    if machine.precision == "int8" and int8_passes() != 1:
+        talk.say("this processor lacks 8-bit dot products (VNNI): --precision int8 is slower than float32 here")
     with clock.part("data"):
         if run_dir and resuming:
             _compare_data(run_dir, data, settings, talk)

@@ -92,23 +92,38 @@ def _file_mappings() -> list[tuple[int, int]]:
 
 
 @cache
-def has_int8() -> bool:
-    """Whether oneDNN's 8-bit products are there and exact: CPUs without VNNI add pairs of them up in 16 bits, which
-    overflow. Without them int8 gives the same numbers, slowly."""
+def int8_passes() -> int:
+    """How many of oneDNN's 8-bit multiplications an exact result takes here: 1, 2, or 0 where it has none.
+
+    Processors with VNNI add products up in 32 bits. Older ones (AVX2, and the first AVX-512) add pairs of them up in 16
+    bits, which overflow above 127: there each number from 0 to 255 is split into two halves, multiplied separately.
+    """
     if not (has_onednn() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
-        return False
-    largest = torch.full((16, 64), 127, dtype=torch.int8)
-    packed = torch.ops.onednn.qlinear_prepack(largest, None)
-    found = _int8(
-        torch.full((16, 64), 255, dtype=torch.uint8), packed, torch.ones(16), torch.zeros(16, dtype=torch.int32)
-    )
-    return bool((found == 127 * 127 * 64).all())
+        return 0
+    integers = torch.full((16, 64), 127, dtype=torch.int8)
+    integers[::2] *= -1
+    packed = torch.ops.onednn.qlinear_prepack(integers, None)
+    x = torch.full((16, 64), 255, dtype=torch.uint8)
+    x[::2] = 0
+    expected = (x.double() - 128) @ integers.t().double()
+    for passes in (1, 2):
+        found = _int8(x, packed, torch.ones(16), torch.zeros(16, dtype=torch.int32), passes)
+        if torch.equal(found.double(), expected):
+            return passes
+    return 0
 
 
-def _int8(x: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
-    """(x - 128) · wᵀ · scales for x [n, in] in uint8."""
+def _int8(x: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor, passes: int) -> Tensor:
+    """(x - 128) · wᵀ · scales for x [n, in] in uint8; with two passes as (a - 64) + (b - 64), a and b halves of x."""
+    if passes == 1:
+        return _qlinear(x, 128, packed, scales, zeros)
+    half = x >> 1
+    return _qlinear(half, 64, packed, scales, zeros) + _qlinear(x - half, 64, packed, scales, zeros)
+
+
+def _qlinear(x: Tensor, zero: int, packed: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
     return torch.ops.onednn.qlinear_pointwise(  # type: ignore[no-any-return]
-        x, 1.0, 128, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", EMPTY, ""
+        x, 1.0, zero, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", EMPTY, ""
     )
 
 
@@ -217,15 +232,15 @@ class Int8Weight:
         integers = (weight / scales[:, None]).round().to(torch.int8).contiguous()
         self.scales = scales.float()
         self.zeros = torch.zeros(len(scales), dtype=torch.int32)
-        self.packed = torch.ops.onednn.qlinear_prepack(integers, None) if has_int8() else integers.t().double()
+        self.packed = torch.ops.onednn.qlinear_prepack(integers, None) if int8_passes() else integers.t().double()
 
     @torch.no_grad()
     def product(self, x: Tensor, bias: Tensor) -> Tensor:
         """[n, in] -> [n, out] in float32, each row by its own scale."""
         scales = x.abs().amax(1, keepdim=True).clamp_min_(TINY).mul_(1 / 127)
         quantized = (x / scales).add_(128.5).to(torch.uint8)  # the cast rounds down
-        if has_int8():
-            y = _int8(fill_rows(quantized), self.packed, self.scales, self.zeros)[: len(x)]
+        if passes := int8_passes():
+            y = _int8(fill_rows(quantized), self.packed, self.scales, self.zeros, passes)[: len(x)]
         else:
             y = ((quantized.double() - 128) @ self.packed).float() * self.scales
         return torch.addcmul(bias, y, scales)
