@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,50 @@ def test_unreadable_metrics_are_one_sentence(content: bytes, tmp_path: Path) -> 
     (tmp_path / FINAL).write_bytes(content)
     with pytest.raises(RunError, match=r"metrics\.json cannot be read"):
         RunDir(tmp_path).read_metrics()
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("kind", ["link", "dangling", "file"])
+def test_what_is_not_a_runs_own_folder_is_neither_followed_nor_removed(name: str, kind: str, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "thesis.csv").write_text("mine")
+    run = run_at(tmp_path / "run")
+    shutil.rmtree(run.path / name)
+    if kind == "file":
+        (run.path / name).write_text("mine")
+    else:
+        (run.path / name).symlink_to(elsewhere if kind == "link" else tmp_path / "nowhere")
+    before = sorted(path.name for path in run.path.rglob("*"))
+    with pytest.raises(RunError, match=name):
+        run.check_free(overwrite=True)
+    with pytest.raises(RunError, match=name):
+        run.clear()
+    assert sorted(path.name for path in run.path.rglob("*")) == before
+    assert (elsewhere / "thesis.csv").read_text() == "mine"
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_before_anything_goes(tmp_path: Path) -> None:
+    run = run_at(tmp_path / "run")
+    (run.path / "report.html").unlink()
+    (run.path / "report.html").mkdir()
+    with pytest.raises(RunError, match=r"report\.html"):
+        run.clear()
+    assert run.is_finished
+
+
+def test_metrics_are_written_without_sweeping_beyond_a_link(tmp_path: Path) -> None:
+    run = run_at(tmp_path / "run", finished=False)
+    shutil.rmtree(run.path / "curves")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.tmp-1-ab").write_text("mine")
+    (run.path / "curves").symlink_to(tmp_path / "elsewhere")
+    run.write_metrics({})
+    assert (tmp_path / "elsewhere" / "a.tmp-1-ab").is_file()
+
+
+def test_a_training_that_can_be_resumed_is_kept_where_it_must_be(tmp_path: Path) -> None:
+    run = run_at(tmp_path / "run", finished=False)
+    run.check_free(overwrite=False)
+    with pytest.raises(RunError, match="--resume"):
+        run.check_free(overwrite=False, replace_unfinished=False)

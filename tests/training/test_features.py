@@ -316,6 +316,68 @@ def test_a_damaged_entry_is_computed_again(damage: Callable[[Path], None], trunk
     assert (cache.folder / key_of() / "features.bin").stat().st_size == TEXTS_BYTES
 
 
+def flip_a_bit(stored: bytearray) -> None:
+    stored[len(stored) // 2] ^= 1
+
+
+def zero_a_part(stored: bytearray) -> None:
+    stored[256:512] = bytes(256)
+
+
+def swap_rows(stored: bytearray) -> None:
+    row = C * 4
+    stored[:row], stored[row : 2 * row] = stored[row : 2 * row], stored[:row]
+
+
+def end_in_zeros(stored: bytearray) -> None:
+    stored[-4:] = bytes(4)
+
+
+@pytest.mark.parametrize("change", [flip_a_bit, zero_a_part, swap_rows, end_in_zeros])
+def test_an_entry_whose_bytes_have_changed_is_computed_again_and_it_is_said(
+    change: Callable[[bytearray], None], trunk_calls: list[int]
+) -> None:
+    expected = content(trunk_pass(FeatureCache(LIMIT)).source(TEXTS, "train"))
+    file = FeatureCache().folder / key_of() / "features.bin"
+    stored = bytearray(file.read_bytes())
+    change(stored)
+    file.write_bytes(stored)
+    trunk_calls.clear()
+    said: list[str] = []
+    source = trunk_pass(FeatureCache(LIMIT), said).source(TEXTS, "train")
+    assert torch.equal(content(source), expected)
+    assert isinstance(source, StoredFeatures)
+    assert sum(trunk_calls) == len(TEXTS)
+    assert len(said) == 1
+    assert key_of() in said[0]
+    again = trunk_pass(FeatureCache(LIMIT)).source(TEXTS, "train")
+    assert torch.equal(content(again), expected)
+    assert sum(trunk_calls) == len(TEXTS)
+
+
+def test_an_entry_without_a_checksum_counts_as_absent(trunk_calls: list[int]) -> None:
+    trunk_pass(FeatureCache(LIMIT)).source(TEXTS, "train")
+    meta = FeatureCache().folder / key_of() / "meta.json"
+    meta.write_text(json.dumps({"format": 1, "shape": [TEXTS.n_tokens, C]}))
+    trunk_calls.clear()
+    trunk_pass(FeatureCache(LIMIT)).source(TEXTS, "train")
+    assert sum(trunk_calls) == len(TEXTS)
+    assert json.loads(meta.read_text())["crc32"]
+
+
+def test_a_disk_that_fails_while_a_split_is_stored_costs_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    said: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", failing)
+        source = trunk_pass(FeatureCache(LIMIT), said).source(TEXTS, "train")
+    assert isinstance(source, LiveFeatures)
+    assert len(said) == 1
+    assert entries(FeatureCache()) == set()
+
+
 def test_a_disk_that_fills_up_while_writing_leaves_nothing_and_training_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

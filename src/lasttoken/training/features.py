@@ -4,10 +4,10 @@
                                                                 │ no
                                                                 └─► trunk, by length, to a token budget ─► cache
 
-An entry is a folder `<cache>/features/<key>/` of `features.bin` (float32, [rows, C]) and `meta.json`; it is
-renamed into place when whole. Features are stored in float32 whatever the trunk computed in: a 16-bit copy would
-save disk and cost digits that the tail trains on. What does not fit the limit or the disk is not kept: then the
-trunk runs again for every batch, with the same result to rounding.
+An entry is a folder `<cache>/features/<key>/` of `features.bin` (float32, [rows, C]) and `meta.json` with its checksum;
+it is renamed into place when whole, and its bytes are checked each time a run opens it. Features are stored in float32
+whatever the trunk computed in: a 16-bit copy would save disk and cost digits that the tail trains on. What does not fit
+the limit or the disk is not kept: then the trunk runs again for every batch, with the same result to rounding.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import os
 import shutil
 import threading
 import weakref
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import Protocol
 
@@ -37,9 +39,10 @@ from lasttoken.model.side_by_side import side_by_side
 from lasttoken.runtime import Machine, memory_bytes
 from lasttoken.storage import cache_dir, free_bytes, make_dir, new_dir, sweep_temporaries
 
-FORMAT = 1  # of an entry; part of its key
+FORMAT = 2  # of an entry; part of its key
 SPARE_BYTES = 500_000_000  # left free on the disk whatever the limit says
 LARGEST_DEFAULT_LIMIT = 50_000_000_000
+CHECKED_BYTES = 1 << 20  # read at a time for a checksum
 MEMORY_PART = 0.5  # of the machine's memory, for features that are kept in memory
 
 Progress = Callable[[int], None]  # told of tokens done
@@ -68,6 +71,15 @@ class FeatureFile:
         self._reading = threading.Lock()  # of the file's position
         weakref.finalize(self, self._file.close)
 
+    def checksum(self) -> int:
+        """The CRC-32 of the whole file, read through a small buffer.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with self._reading:
+            return _checksum(self._file)
+
     def rows(self, spans: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
         """The rows of each span (first, end), one span after the other.
 
@@ -88,6 +100,14 @@ class FeatureFile:
                 raise StorageError(f"{self._file.name} was cut short while it was read; train again")
             at += end - first
         return block
+
+
+def _checksum(file: BufferedReader | BufferedRandom) -> int:
+    file.seek(0)
+    buffer, crc = bytearray(CHECKED_BYTES), 0
+    while n_bytes := file.readinto(buffer):
+        crc = zlib.crc32(memoryview(buffer)[:n_bytes], crc)
+    return crc
 
 
 @dataclass(frozen=True)
@@ -190,17 +210,24 @@ class FeatureCache:
         used = sum(stat.st_size for stat in self._entries().values())
         return min((free_bytes(self.folder) + used) // 4, LARGEST_DEFAULT_LIMIT)
 
-    def open(self, key: str, shape: tuple[int, int]) -> FeatureFile | None:
-        """The entry, open for reading, or None where it is absent or not whole."""
+    def open(
+        self, key: str, shape: tuple[int, int], say: Callable[[str], None] = lambda sentence: None
+    ) -> FeatureFile | None:
+        """The entry, open for reading, or None where it is absent or not what was written: then it is dropped.
+
+        `say` is told when its bytes have changed.
+        """
         entry = self.folder / key
         path = entry / "features.bin"
         try:
             meta = json.loads((entry / "meta.json").read_text("utf-8"))
             if meta["shape"] == list(shape) and path.stat().st_size == shape[0] * shape[1] * 4:
-                os.utime(path)
                 array = FeatureFile(path, shape)
-                self._held.add(key)
-                return array
+                if array.checksum() == meta["crc32"]:
+                    os.utime(path)
+                    self._held.add(key)
+                    return array
+                say(f"the cached features in {entry} have changed since they were written: they are computed again")
         except (OSError, ValueError, KeyError, TypeError):
             pass  # the same as an entry of another shape
         shutil.rmtree(entry, ignore_errors=True)
@@ -248,7 +275,7 @@ class FeatureCache:
         """
         make_dir(self.folder, mode=0o700)
         with new_dir(self.folder / key, mode=0o700) as entry:
-            with (entry / "features.bin").open("wb") as file:
+            with (entry / "features.bin").open("w+b") as file:
 
                 def put(first_row: int, block: Tensor) -> None:
                     file.seek(first_row * shape[1] * 4)
@@ -258,7 +285,8 @@ class FeatureCache:
                 file.truncate(shape[0] * shape[1] * 4)
                 file.flush()
                 os.fsync(file.fileno())
-            (entry / "meta.json").write_text(json.dumps({"format": FORMAT, "shape": shape}), "utf-8")
+                meta = {"format": FORMAT, "shape": shape, "crc32": _checksum(file)}
+            (entry / "meta.json").write_text(json.dumps(meta), "utf-8")
 
 
 def compute_features(
@@ -334,7 +362,7 @@ class TrunkPass:
         assert self.cache is not None
         assert self.hash is not None
         key = entry_key(self.hash, encoded, self.machine)
-        found = self.cache.open(key, shape)
+        found = self.cache.open(key, shape, self.say)
         if found is not None:
             if progress:
                 progress(encoded.n_tokens)
@@ -349,7 +377,7 @@ class TrunkPass:
             self.cache.store(
                 key, shape, lambda put: compute_features(self.classifier, encoded, self.machine, put, progress)
             )
-        except StorageError as error:
+        except (StorageError, OSError) as error:  # a disk that fails may cost time, not the training
             self.say(f"{kept_out}: {error}; {consequence}")
             return None
-        return self.cache.open(key, shape)
+        return self.cache.open(key, shape, self.say)
