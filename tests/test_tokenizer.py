@@ -174,6 +174,7 @@ LLAMA_3 = SPLITS[1]
         ("model.vocab", {"a": "0"}, "'a'"),
         ("model.vocab", {"a": -1}, "'a'"),
         ("model.vocab", {"a": 0, "b": 0}, "one id"),
+        ("model.vocab", {token: at for token, at in small_vocabulary().items() if token != "q"}, "'q'"),
         ("model.vocab", [["a", 0.5]], "vocab"),
         ("model.merges", {"a": 1}, "merges"),
         ("model.merges", [["nowhere", "to"]], "tokenizer"),

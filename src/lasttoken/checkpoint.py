@@ -15,7 +15,7 @@ from typing import Any
 
 from lasttoken.columns import ColumnSpec
 from lasttoken.documents import checked, to_json
-from lasttoken.errors import BackboneError, LastTokenError, RunError
+from lasttoken.errors import BackboneError, LastTokenError, RunError, shown
 from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.gpt import GPTConfig
 from lasttoken.model.weights import (
@@ -81,7 +81,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
     if not isinstance(ours, dict) or ours.get("format") != FORMAT:
         found = ours.get("format") if isinstance(ours, dict) else None
         raise RunError(
-            f"{folder / 'config.json'} is of format {found!r}, this version reads {FORMAT}; was it written "
+            f"{folder / 'config.json'} is of format {shown(found)}, this version reads {FORMAT}; was it written "
             "by `lasttoken train`?"
         )
     where = f"{folder / 'config.json'}: lasttoken"
@@ -115,7 +115,7 @@ def _check_fits(config: ClassifierConfig, shape: GPTConfig, where: str) -> None:
     trains_some = re.fullmatch(r"[1-9][0-9]{0,5}", blocks) and int(blocks) <= shape.n_layer
     beyond = sorted(label_id for label_id in config.decision.label_ids() if label_id >= len(labels))
     faults = {
-        f"labels names {twice!r} twice": twice is not None,
+        f"labels names {shown(twice)} twice": twice is not None,
         f"max_length is {config.max_length:,}, and the backbone has {shape.n_positions:,} positions": (
             config.max_length > shape.n_positions
         ),

@@ -17,11 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lasttoken.errors import LastTokenError, RunError
+from lasttoken.errors import LastTokenError, RunError, shown
 
 MOST_BYTES = 64_000_000  # of a JSON file; the largest published tokenizer.json has 35 MB
 MOST_VALUES = 5_000_000  # in a JSON file: commas, brackets and braces; Python needs up to 100 bytes for each
-LONGEST_SHOWN = 80  # characters of a wrong value in a sentence
 
 STRICT: Any = {"extra": "forbid", "allow_inf_nan": False}  # a dataclass's __pydantic_config__: no other fields, no NaN
 
@@ -119,10 +118,8 @@ def _first_fault(cause: Exception) -> str:
     fault = faults[0]
     name = ".".join(map(str, fault["loc"]))
     if fault["type"] == "missing":
-        return f"{name} is missing"
+        return f"{name[:200]} is missing"
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{name} is not a field that this version knows"
-    value = repr(fault["input"])
-    shown = value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}…"
-    message = str(fault["msg"]).removeprefix("Value error, ").replace("Input should", "it must")
-    return f"{name} is {shown}; {message[:1].lower()}{message[1:]}" if name else message
+        return f"{name[:200]} is not a field that this version knows"
+    message = str(fault["msg"]).removeprefix("Value error, ").replace("Input should", "it must")[:300]
+    return f"{name[:200]} is {shown(fault['input'])}; {message[:1].lower()}{message[1:]}" if name else message

@@ -70,15 +70,28 @@ class DivergedError(FailedError):
     """A loss that is not finite."""
 
 
+LONGEST_SHOWN = 80  # characters of a value in a sentence
+
+
+def shown(value: object) -> str:
+    """A value as an error message shows it, however long it is.
+
+    >>> shown("spam"), len(shown("x" * 10**6))
+    ("'spam'", 81)
+    """
+    text = repr(value if not isinstance(value, str) else value[:LONGEST_SHOWN])
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
 def one_of(words: Iterable[str]) -> str:
     """Words as an error message lists them.
 
     >>> one_of(["ham", "spam"])
     "'ham', 'spam'"
     """
-    shown = list(words)
-    rest = len(shown) - 12
-    text = ", ".join(repr(word) for word in shown[:12])
+    known = list(words)
+    rest = len(known) - 12
+    text = ", ".join(map(shown, known[:12]))
     return f"{text} and {rest} more" if rest > 0 else text
 
 

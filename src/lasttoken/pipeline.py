@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Len
 from pydantic import Discriminator
+from tokenizers import pre_tokenizers
 
 from lasttoken.documents import STRICT, OneOf, checked
 from lasttoken.errors import BackboneError
@@ -261,7 +262,26 @@ def check_pipeline(content: Mapping[str, Any], path: Path) -> None:
         raise BackboneError(f"{path} cannot be read as a tokenizer: it has no model; fetch it again")
     check_vocabulary(model.get("vocab"), model.get("merges"), path)
     rest = {name: value for name, value in model.items() if name not in ("vocab", "merges")}
-    checked(Pipeline, {**content, "model": rest}, path, BackboneError, "only the parts that published GPTs use are run")
+    advice = "only the parts that published GPTs use are run"
+    pipeline = checked(Pipeline, {**content, "model": rest}, path, BackboneError, advice)
+    first = pipeline.pre_tokenizer
+    parts = first.pretokenizers if isinstance(first, PreTokenizers) else [first]
+    if any(isinstance(part, ByteLevel) for part in parts):
+        check_bytes(model["vocab"], path)
+
+
+def check_bytes(vocab: Mapping[str, int], path: Path) -> None:
+    """Refuse a byte-level vocabulary that lacks a byte: it would vanish from every text, without a word.
+
+    Raises:
+        BackboneError: names the byte's letter.
+    """
+    missing = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocab.keys())
+    if missing:
+        raise BackboneError(
+            f"{path} cannot be read as a tokenizer: {len(missing)} of the 256 bytes have no token ({missing[0]!r} is "
+            "one), and texts would lose them; fetch it again"
+        )
 
 
 def check_vocabulary(vocab: Any, merges: Any, path: Path) -> None:

@@ -21,7 +21,7 @@ from lasttoken.model.classifier import Classifier, ClassifierConfig
 from lasttoken.model.packing import Packing
 from lasttoken.model.side_by_side import side_by_side
 from lasttoken.rundir import RunDir
-from lasttoken.runtime import CPU, Machine, compare_logits, pick_machine, quicken_cpu
+from lasttoken.runtime import CPU, Machine, compare_logits, pick_machine, quicken_cpu, survive_forks
 from lasttoken.tokenizer import Tokenizer
 
 PROBABILITY_DECIMALS = 6  # in files and in a server's answers; a batch changes a probability by up to 4e-7
@@ -59,6 +59,7 @@ class Predictor:
         Raises:
             DeviceError: the device computes other logits than the CPU for eight texts.
         """
+        survive_forks()
         self.classifier, self.tokenizer, self.machine = classifier, tokenizer, machine
         if machine != CPU:
             encoded = self.encode(SELF_CHECK_TEXTS)

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache, partial
 from types import FrameType
 
 import torch
@@ -85,6 +86,16 @@ def quicken_cpu() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, n_bytes in MALLOC.items():
             mallopt(parameter, n_bytes)
+
+
+@cache
+def survive_forks() -> None:
+    """Let a process that is forked from this one compute: on one thread, for the others do not exist there.
+
+    OpenMP would wait for them for ever. Registered once, when a classifier is first made ready to predict.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def memory_bytes() -> float:

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer as Encoder
 
 from lasttoken.documents import MOST_BYTES, load_json
 from lasttoken.errors import BackboneError, LastTokenError
-from lasttoken.pipeline import check_pipeline, check_vocabulary
+from lasttoken.pipeline import check_bytes, check_pipeline, check_vocabulary
 
 END_OF_TEXT = "<|endoftext|>"
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
@@ -162,6 +162,7 @@ def _from_pair(vocab: Path, merges: Path) -> Encoder:
         lines = file.read(MOST_BYTES).decode("utf-8").split("\n")
     rules = [tuple(line.split(" ", 1)) for line in lines if line and not line.startswith("#version")]
     check_vocabulary(ids, rules, vocab)
+    check_bytes(ids, vocab)
     encoder = Encoder(models.BPE(vocab=ids, merges=rules))  # type: ignore[arg-type]
     encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     encoder.decoder = decoders.ByteLevel()

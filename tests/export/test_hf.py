@@ -19,6 +19,7 @@ from lasttoken.decision import Decision
 from lasttoken.errors import FailedError, SettingsError
 from lasttoken.export import hf
 from lasttoken.export.folded import fold
+from lasttoken.export.verify import _exports, probs_of
 from lasttoken.predict import Predictor
 
 TEXTS = ["a", "win a prize now", "the end <|endoftext|> is not the end", "see you at six, " * 40, "ok ok"]
@@ -107,3 +108,27 @@ def test_without_transformers_it_says_so(make_run: MakeRun, tmp_path: Path, monk
     monkeypatch.setattr(hf, "find_spec", lambda name: None)
     answer = run_cli("export", make_run(), "--to", "hf", "--out", tmp_path / "out")
     assert "transformers is not installed" in answer.err
+
+
+@pytest.mark.parametrize("changes", [{}, {"separator": "|"}])
+def test_an_empty_text_is_said_and_has_a_way(changes: dict[str, Any], make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(**changes)
+    (run / "splits" / "test.csv").write_text('text,label\n"",ham\na,ham\n', "utf-8")
+    answer = run_cli("export", run, "--to", "hf", "--out", tmp_path / "out")
+    assert answer.code == 0, answer.err
+    assert hf.ENDING in answer.err
+    assert hf.ENDING in (tmp_path / "out" / "README.md").read_text("utf-8")
+    classify = pipeline("text-classification", model=str(tmp_path / "out"), device="cpu")
+    ours = Predictor.load(run, "cpu").predict(["", "a"])
+    for batch_size in (1, 2):
+        found: Any = classify(hf.never_empty(["", "a"]), top_k=None, batch_size=batch_size)
+        for answers, expected in zip(found, ours, strict=True):
+            assert {one["label"]: one["score"] for one in answers} == pytest.approx(expected.probs, abs=1e-5)
+
+
+def test_verify_says_what_it_gave_in_place_of_empty_texts(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    assert run_cli("export", run, "--to", "hf", "--out", tmp_path / "out").code == 0
+    expected = probs_of(Predictor.load(run, "cpu", "float32"), ["", "a"])
+    found = dict(_exports(tmp_path / "out", Predictor.load(run, "cpu", "float32"), ["", "a"]))["out"]()
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -122,5 +122,5 @@ def verify(
         table.add_row(one.name, *(figures if one.trouble is None else ("", "", "", "")))
     print_table(table)
     for one in found:
-        if one.trouble:
-            terminal(quiet).say(f"{one.name}: {one.trouble}")
+        for sentence in filter(None, (one.trouble, one.note)):
+            terminal(quiet).say(f"{one.name}: {sentence}")

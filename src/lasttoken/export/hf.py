@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -43,6 +43,7 @@ PROBES = (
     "ok",
     "word " * 3000,
     "日本語のテキスト, مرحبا, 👩‍👩‍👧",
+    "",
 )
 
 
@@ -112,7 +113,10 @@ def new_export(out: Path) -> Iterator[Path]:
 def lost_on_the_way(predictor: Predictor) -> tuple[str, ...]:
     """What a classifier has and the format has not, in sentences."""
     config = predictor.classifier.config
-    notes = [f"texts are cut to {config.max_length} tokens only when truncation=True is passed"]
+    notes = [
+        f"texts are cut to {config.max_length} tokens only when truncation=True is passed",
+        f"an empty text has no tokens in transformers, which fails or answers otherwise; give {ENDING!r} in its place",
+    ]
     if config.multi_label:
         notes.append("thresholds are not kept: pass top_k=None and compare scores with those in README.md")
     elif config.decision != MOST_PROBABLE:
@@ -183,8 +187,12 @@ USE = """
 from transformers import pipeline
 
 classify = pipeline("text-classification", model="{name}")
-print(classify("a text", truncation=True))
+text = "a text"
+print(classify(text or "{ending}", truncation=True))
 ```
+
+transformers makes no tokens of an empty text, and fails or answers otherwise; the name of the token that ends texts, in
+its place, gives the answer of `lasttoken predict`.
 
 Bias and temperature are in the weights: the scores are those of `lasttoken predict`.{more}
 """
@@ -198,7 +206,7 @@ def as_card(card: str, predictor: Predictor, name: str = "THIS FOLDER") -> str:
     if config.multi_label:
         least = ", ".join(f"{config.labels[at]} {threshold:.3f}" for at, threshold in config.decision.thresholds)
         more = f" A label is given from its threshold on (pass top_k=None to see all): {least or '0.5 for all'}."
-    return found.rstrip() + USE.format(name=name, more=more)
+    return found.rstrip() + USE.format(name=name, more=more, ending=ENDING)
 
 
 @torch.no_grad()
@@ -214,12 +222,17 @@ def compare_with_transformers(folder: Path, predictor: Predictor) -> float:
         with quiet():
             model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
             tokenizer = AutoTokenizer.from_pretrained(folder)
-        batch = tokenizer(list(PROBES), padding=True, truncation=True, return_tensors="pt")
+        batch = tokenizer(never_empty(PROBES), padding=True, truncation=True, return_tensors="pt")
         batch.pop("token_type_ids", None)
         found = model(**batch).logits.float().numpy()
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise FailedError(f"transformers cannot load what was exported: {error}") from error
     return checked(found, logits_of(predictor, PROBES), "transformers")
+
+
+def never_empty(texts: Sequence[str]) -> list[str]:
+    """Texts as an export for transformers must be given them: an empty one as the token that ends texts."""
+    return [text or ENDING for text in texts]
 
 
 @contextmanager

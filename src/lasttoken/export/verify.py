@@ -7,7 +7,7 @@ drift    by how much probabilities differ, at most and in the mean
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lasttoken.columns import SPLIT_COLUMNS
 from lasttoken.data.files import read_examples
 from lasttoken.errors import LastTokenError, RunError, SettingsError
-from lasttoken.export.hf import quiet
+from lasttoken.export.hf import ENDING, never_empty, quiet
 from lasttoken.export.onnx import ONNX, QUANTIZED, open_session, run_session
 from lasttoken.predict import Predictor
 from lasttoken.rundir import RunDir
@@ -39,6 +39,7 @@ class Checked:
     largest: float = 0.0
     mean: float = 0.0
     trouble: str | None = None
+    note: str | None = None  # what was done to the texts
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -61,9 +62,17 @@ def verify(run: Path, split: str = "test", exports: Sequence[Path] = ()) -> list
     ways: dict[str, Callable[[], Probs]] = {
         name: partial(_by_us, run, how, texts) for name, how in _ways(reference).items()
     }
+    theirs: set[str] = set()  # those that transformers computes
     for folder in exports:
-        ways |= _exports(folder, reference, texts)
-    return [_checked(name, compute, expected) for name, compute in ways.items()]
+        found = _exports(folder, reference, texts)
+        ways |= found
+        theirs |= set() if _graphs(folder) else set(found)
+    n_empty = texts.count("")
+    note = f"{n_empty:,} empty texts were given to it as {ENDING}" if n_empty else None
+    return [
+        replace(_checked(name, compute, expected), note=note if name in theirs else None)
+        for name, compute in ways.items()
+    ]
 
 
 def _ways(reference: Predictor) -> dict[str, tuple[str, str]]:
@@ -78,12 +87,15 @@ def _ways(reference: Predictor) -> dict[str, tuple[str, str]]:
 
 
 def _exports(folder: Path, reference: Predictor, texts: Sequence[str]) -> dict[str, Callable[[], Probs]]:
-    graphs = [name for name in (ONNX, QUANTIZED) if (folder / name).is_file()]
-    if graphs:
+    if graphs := _graphs(folder):
         return {f"{folder.name}/{name}": partial(_by_onnx, folder / name, reference, texts) for name in graphs}
     if (folder / "config.json").is_file() and (folder / "tokenizer_config.json").is_file():
         return {folder.name: lambda: _by_transformers(folder, reference, texts)}
     raise SettingsError(f"--export {folder} is no folder that `lasttoken export` wrote")
+
+
+def _graphs(folder: Path) -> list[str]:
+    return [name for name in (ONNX, QUANTIZED) if (folder / name).is_file()]
 
 
 def _by_us(run: Path, how: tuple[str, str], texts: Sequence[str]) -> Probs:
@@ -113,7 +125,7 @@ def _by_transformers(folder: Path, reference: Predictor, texts: Sequence[str]) -
     several = reference.classifier.config.multi_label
     parts = []
     for at in range(0, len(texts), BATCH):
-        batch = tokenizer(list(texts[at : at + BATCH]), padding=True, truncation=True, return_tensors="pt")
+        batch = tokenizer(never_empty(texts[at : at + BATCH]), padding=True, truncation=True, return_tensors="pt")
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.double()
         parts.append((logits.sigmoid() if several else logits.softmax(-1)).numpy())
     return np.concatenate(parts)

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lasttoken.documents import load_json
-from lasttoken.errors import BackboneError, LastTokenError, StorageError, one_of
+from lasttoken.errors import BackboneError, LastTokenError, StorageError, one_of, shown
 from lasttoken.model.gpt import GPT, GPTConfig
 from lasttoken.storage import new_file
 
@@ -65,7 +65,7 @@ def read_tensor_files(folder: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
             size = path.stat().st_size if path.exists() else 0
             raise BackboneError(
-                f"{path} ({size:,} bytes) is torn or not safetensors: {error}; fetch it again"
+                f"{path} ({size:,} bytes) is torn or not safetensors: {str(error)[:200]}; fetch it again"
             ) from error
         if sums is None:
             check_finite(read, path)
@@ -101,7 +101,7 @@ def check_finite(tensors: Mapping[str, Tensor], where: Path) -> None:
             continue
         total = tensor.sum(dtype=torch.float32)  # one quick pass; only what is odd is looked at again
         if not total.isfinite() and not tensor.isfinite().all():
-            raise BackboneError(f"{where}: tensor {name} holds NaN or infinity; fetch or train it again")
+            raise BackboneError(f"{where}: tensor {name[:100]} holds NaN or infinity; fetch or train it again")
 
 
 def _sum_of_bytes(tensor: Tensor) -> int:
@@ -124,7 +124,7 @@ def _check_sums(tensors: Mapping[str, Tensor], sums: str, path: Path) -> None:
         raise BackboneError(f"{path} was changed: the sums in its header cannot be read; {AGAIN}") from error
     for name in sorted({*tensors, *written}):
         if name not in tensors or written.get(name) != f"{_sum_of_bytes(tensors[name]):x}":
-            raise BackboneError(f"{path} was changed: tensor {name} is not the one that was written; {AGAIN}")
+            raise BackboneError(f"{path} was changed: tensor {name[:100]} is not the one that was written; {AGAIN}")
 
 
 def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -172,7 +172,7 @@ def _tensor_files(folder: Path) -> Iterator[Path]:
         for name in names:
             shard = folder / name
             if not shard.is_file():
-                raise BackboneError(f"{index} names the shard {name!r}, which is not in {folder}; fetch it again")
+                raise BackboneError(f"{index} names the shard {shown(name)}, which is not in {folder}; fetch it again")
             yield shard
     elif (folder / "pytorch_model.bin").is_file():
         raise BackboneError(f"{folder} holds only pytorch_model.bin, a pickle, which can run code when read; {CONVERT}")
@@ -194,7 +194,7 @@ def read_gpt_config(path: Path) -> tuple[GPTConfig, dict[str, Any]]:
         ) from error
     kind = content.get("model_type", "gpt2")
     if kind != "gpt2":
-        raise BackboneError(f"{path} describes a model of type {kind!r}; only the gpt2 architecture can be loaded")
+        raise BackboneError(f"{path} describes a model of type {shown(kind)}; only the gpt2 architecture can be loaded")
     expected = {
         "activation_function": "gelu_new",
         "scale_attn_weights": True,
@@ -203,7 +203,9 @@ def read_gpt_config(path: Path) -> tuple[GPTConfig, dict[str, Any]]:
     }
     for name, value in expected.items():
         if content.get(name, value) != value:
-            raise BackboneError(f"{path} has {name} = {content[name]!r}; only {value!r}, as in GPT-2, can be computed")
+            raise BackboneError(
+                f"{path} has {name} = {shown(content[name])}; only {value!r}, as in GPT-2, can be computed"
+            )
     return shape_of(content, path), content
 
 
@@ -224,10 +226,12 @@ def shape_of(content: Mapping[str, Any], path: Path) -> GPTConfig:
         tied=content.get("tie_word_embeddings", True),
     )
     if not isinstance(config.tied, bool):
-        raise BackboneError(f"{path} has tie_word_embeddings = {config.tied!r}; it must be true or false")
+        raise BackboneError(f"{path} has tie_word_embeddings = {shown(config.tied)}; it must be true or false")
     epsilon = config.layer_norm_epsilon
     if not isinstance(epsilon, int | float) or not 0 <= epsilon < 1:
-        raise BackboneError(f"{path} has layer_norm_epsilon = {epsilon!r}, which is no small number; fetch it again")
+        raise BackboneError(
+            f"{path} has layer_norm_epsilon = {shown(epsilon)}, which is no small number; fetch it again"
+        )
     if config.n_embd % config.n_head:
         raise BackboneError(f"{path} has n_embd {config.n_embd}, which is not a multiple of n_head {config.n_head}")
     return config
@@ -236,7 +240,7 @@ def shape_of(content: Mapping[str, Any], path: Path) -> GPTConfig:
 def _size(content: Mapping[str, Any], path: Path, *names: str) -> int:
     value = next((content[name] for name in names if content.get(name) is not None), None)
     if type(value) is not int or not 1 <= value <= LARGEST_SIZE:
-        raise BackboneError(f"{path} gives {' or '.join(names)} as {value!r}, which is no size; is it a GPT-2's?")
+        raise BackboneError(f"{path} gives {' or '.join(names)} as {shown(value)}, which is no size; is it a GPT-2's?")
     return value
 
 
