@@ -165,6 +165,7 @@ LLAMA_3 = SPLITS[1]
         ("pre_tokenizer", sequence("pretokenizers", *[BYTES] * 8), "pre_tokenizer"),
         ("pre_tokenizer", {"type": "BertPreTokenizer"}, "pre_tokenizer"),
         ("decoder", sequence("decoders", *[DOUBLE] * 8), "decoder"),
+        ("pre_tokenizer", None, "pre_tokenizer"),
         ("decoder", {"type": "CTC"}, "decoder"),
         ("post_processor", {"type": "BertProcessing", "sep": ["a", 1], "cls": ["a", 1]}, "post_processor"),
         ("model.dropout", 0.5, "model.dropout"),
@@ -274,6 +275,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_the_parts_of_published_families_are_accepted_and_bounded(family: str, tmp_path: Path) -> None:
     content = {**json.loads(SMALL.to_json()), **FAMILIES[family]}
+    content["model"]["byte_fallback"] = family in ("gemma", "llama 2")
     (tmp_path / "tokenizer.json").write_text(json.dumps(content), "utf-8")
     tokenizer = Tokenizer.load(tmp_path)
     for text in ("a" * 1000, " " * 1000, "\u0958" * 1000, "👩‍👧" * 100, "see you at 12345 then\r\n"):

@@ -268,6 +268,11 @@ def check_pipeline(content: Mapping[str, Any], path: Path) -> None:
     parts = first.pretokenizers if isinstance(first, PreTokenizers) else [first]
     if any(isinstance(part, ByteLevel) for part in parts):
         check_bytes(model["vocab"], path)
+    elif not (pipeline.model.byte_fallback or pipeline.model.unk_token):
+        raise BackboneError(
+            f"{path}: pre_tokenizer has no ByteLevel, and model neither byte_fallback nor unk_token; texts would lose "
+            "what has no token; fetch it again"
+        )
 
 
 def check_bytes(vocab: Mapping[str, int], path: Path) -> None:

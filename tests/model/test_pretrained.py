@@ -127,6 +127,7 @@ def bytes_only_tokenizer(folder: Path) -> None:
     """256 tokens, and none that ends a text."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     encoder = Encoder(models.BPE(vocab={sign: at for at, sign in enumerate(alphabet)}, merges=[]))
+    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     encoder.decoder = decoders.ByteLevel()
     encoder.save(str(folder / "tokenizer.json"))
 

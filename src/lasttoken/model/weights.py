@@ -228,7 +228,7 @@ def shape_of(content: Mapping[str, Any], path: Path) -> GPTConfig:
     if not isinstance(config.tied, bool):
         raise BackboneError(f"{path} has tie_word_embeddings = {shown(config.tied)}; it must be true or false")
     epsilon = config.layer_norm_epsilon
-    if not isinstance(epsilon, int | float) or not 0 <= epsilon < 1:
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 <= epsilon < 1:
         raise BackboneError(
             f"{path} has layer_norm_epsilon = {shown(epsilon)}, which is no small number; fetch it again"
         )
