@@ -102,8 +102,8 @@ class DataSet:
     def split(self, seed: int) -> Rows:
         """The rows of each split: leak-free and stratified, or official test rows and validation cut from train."""
         if self.test is not None:
-            train, validation = cut_validation(self.pool, 0.1, seed)
-            return {"train": rows_of(train), "validation": rows_of(validation), "test": rows_of(self.test)}
+            cut = cut_validation(self.pool, 0.1, seed).named()
+            return {**{name: rows_of(examples) for name, examples in cut.items()}, "test": rows_of(self.test)}
         found = split_examples(self.pool, 0.7, 0.1, seed).named()
         return {name: rows_of(examples) for name, examples in found.items()}
 

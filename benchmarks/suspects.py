@@ -48,7 +48,7 @@ def by_words(examples: Examples, seed: int) -> list[int]:
     names = label_names(examples)
     label_ids = np.asarray(truth_of(examples, names), dtype=np.int64)
     log_probs = np.empty((len(examples), len(names)), dtype=np.float32)
-    for held_out in cut_folds(examples, N_FOLDS, seed):
+    for held_out in cut_folds(examples, N_FOLDS, seed).sides:
         rest = np.setdiff1d(np.arange(len(examples)), held_out)
         vectorizer = TfidfVectorizer(**VECTORIZERS["tfidf-logreg"], sublinear_tf=True)
         features = vectorizer.fit_transform([examples.texts[row] for row in rest])

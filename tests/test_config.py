@@ -43,6 +43,8 @@ OTHER: dict[str, Any] = {
     "weight_decay": 0.7,
     "clip_norm": 2.5,
     "drop_last": True,
+    "strict": True,
+    "min_rows": 7,
     "eval_every": 9,
     "eval_batches": 4,
     "keep": "last",

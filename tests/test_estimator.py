@@ -260,7 +260,7 @@ FRAME = pandas.DataFrame({"text": TEXTS, "label": LABELS})
         (TEXTS, [*LABELS[:-1], None], {}, r"labels\[59\] is None"),
         (TEXTS, [*LABELS[:-1], float("nan")], {}, r"labels\[59\] is nan, of type float"),
         ([*TEXTS[:-1], 7], LABELS, {}, r"texts\[59\] is 7, of type int"),
-        ([*TEXTS[:-1], " "], LABELS, {}, r"texts\[59\] is ' '"),
+        ([*TEXTS[:-1], " "], LABELS, {"strict": True}, r"index 59 has ' ' as its text"),
         ([], [], {}, "texts is empty"),
         (FRAME, LABELS, {}, "labels were given beside a table"),
         (FRAME, None, {"label": "kind"}, "the table has no column 'kind'; it has 'text', 'label'"),

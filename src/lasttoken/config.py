@@ -30,6 +30,7 @@ TRACKERS = ("tensorboard", "mlflow", "wandb")
 KEEPS = ("best", "last")
 MOST_ROW_BYTES = 1_000_000_000  # more is not a row of text; the csv module ends at 2^31 - 1
 FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "fasttext", "txt")
+CLEAN_SETTINGS = ("strict", "min_rows")  # which labelled rows are left out
 # How a file is read, on every command that reads one
 READ_SETTINGS = ("encoding", "field_separator", "no_header", "format", "max_row_bytes", "skip_unreadable")
 ONE_LABEL_ONLY = ("balance", "cost", "folds", "learning_curve", "answers")  # settings that --multi-label refuses
@@ -72,6 +73,10 @@ class Settings:
     skip_unreadable: bool = _setting(
         False, "Leave out rows that cannot be read, and say how many.", flag="--skip-unreadable"
     )
+    strict: bool = _setting(
+        False, "Stop at the first row without a text or a label, instead of leaving such rows out.", flag="--strict"
+    )
+    min_rows: int = _setting(1, "Rows that a label needs; rows of labels with fewer are left out.")
     validation: str | None = _setting(None, "File to use as the validation split.")
     test: str | None = _setting(None, "File to use as the test split.")
     balance: str = _setting(
@@ -183,7 +188,7 @@ class Settings:
                 raise SettingsError(
                     f"{flag_of(item.name)} is {value!r}; use one of {one_of(choices)}{nearest(str(value), choices)}"
                 )
-        for name in ("epochs", "batch_size", "max_length", "seeds"):
+        for name in ("epochs", "batch_size", "max_length", "seeds", "min_rows"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingsError(f"{flag_of(name)} is {value}; it must be at least 1")

@@ -78,7 +78,8 @@ class TextClassifier:
             name: names_in_frame(settings[name]) for name in ("text", "label") if name in settings
         }
         resolved = resolve(recipe, {**settings, **columns_given}, files)
-        columns, separator = resolved.columns, resolved.separator
+        columns = resolved.columns
+        reading: dict[str, Any] = {"separator": resolved.separator, "strict": resolved.strict}
         data: Path | Examples
         if isinstance(texts, str | Path):
             if labels is not None:
@@ -87,13 +88,13 @@ class TextClassifier:
                 )
             data = Path(texts)
         else:
-            data = _examples(texts, labels, columns, separator)
+            data = _examples(texts, labels, columns, **reading)
         run = train_run(
             data,
             resolved,
             out=Path(out) if out is not None else None,
-            validation=None if "validation" in files else _given_split(validation, columns, separator, data),
-            test=None if "test" in files else _given_split(test, columns, separator, data),
+            validation=None if "validation" in files else _given_split(validation, columns, data, **reading),
+            test=None if "test" in files else _given_split(test, columns, data, **reading),
             overwrite=overwrite,
             offline=offline,
             talk=talk,
@@ -197,6 +198,8 @@ class TextClassifier:
 
         Without them the columns of the training are read, as in `predict`.
 
+        Rows without a text or a label are left out, with a warning.
+
         Raises:
             DataError: a label that the classifier does not know.
         """
@@ -204,6 +207,8 @@ class TextClassifier:
         config = self._predictor.classifier.config
         examples = _examples(texts, labels, columns, config.separator, config.columns)
         self._warn_of_guesses(examples)
+        for sentence in examples.left_out.sentences() if examples.left_out else ():
+            warnings.warn(sentence, UserWarning, stacklevel=2)
         return evaluate(self._predictor, examples).to_json()
 
     def save(self, folder: str | Path) -> None:
@@ -228,26 +233,29 @@ def _examples(
     separator: str | None,
     trained: ColumnSpec | None = None,
     train_header: Sequence[str] | None = None,
+    strict: bool = False,
 ) -> Examples:
     if not is_table(texts):
         if labels is None:
             raise DataError("there are texts but no labels; give a list of labels beside them, one for each text")
-        return from_lists(texts, labels, separator=separator)
+        return from_lists(texts, labels, separator=separator, strict=strict)
     if labels is not None:
         raise DataError("labels were given beside a table; leave them out, they are read from its column")
-    return from_frame(texts, columns, separator=separator, trained=trained, train_header=train_header)
+    return from_frame(texts, columns, separator=separator, trained=trained, train_header=train_header, strict=strict)
 
 
-def _given_split(value: Any, columns: ColumnSpec, separator: str | None, train: Any) -> Examples | None:
+def _given_split(
+    value: Any, columns: ColumnSpec, train: Any, *, separator: str | None, strict: bool
+) -> Examples | None:
     """A split that was given, which has its columns where train has them."""
     if value is None:
         return None
     if not isinstance(value, tuple):
         like = train.columns if isinstance(train, Examples) else None
         if like is None:
-            return _examples(value, None, columns, separator)
+            return _examples(value, None, columns, separator, strict=strict)
         others = replace(columns, text=(), label=())
-        return _examples(value, None, others, separator, like.remembered, like.header)
+        return _examples(value, None, others, separator, like.remembered, like.header, strict)
     if len(value) != 2:
         raise DataError(f"a split is a tuple of {len(value)}; give (texts, labels)")
-    return _examples(*value, columns, separator)
+    return _examples(*value, columns, separator, strict=strict)

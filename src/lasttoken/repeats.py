@@ -24,6 +24,7 @@ from lasttoken.training.repeat import Repeater, Rows
 
 SIZES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of train; the run itself is the last point of the curve
 FIGURES = ("accuracy", "micro_f1", "macro_f1", "balanced_accuracy", "loss", "ece")
+NOT_TESTED = -1  # in place of a label_id
 FOLD_BASELINES = ("tfidf-logreg", "char-ngrams")
 
 Done = Callable[[int], None]  # told of trainings done
@@ -47,7 +48,7 @@ def run_seeds(
 
 def run_folds(repeater: Repeater, settings: Settings, labels: Sequence[str], done: Done, stop: Stop) -> dict[str, Any]:
     """`settings.folds` trainings, in which each row is tested once; and the cheap models on the same folds."""
-    runs, predicted = [], np.empty(len(repeater.truth), dtype=np.int64)
+    runs, predicted = [], np.full(len(repeater.truth), NOT_TESTED, dtype=np.int64)
     cheap = {name: predicted.copy() for name in FOLD_BASELINES}
     texts, names = repeater.examples.texts, labels_of(repeater.examples)
     with repeater.borrowed():
@@ -70,14 +71,20 @@ def run_folds(repeater: Repeater, settings: Settings, labels: Sequence[str], don
 def _all_rows(
     truth: Rows, predicted: Rows, cheap: Mapping[str, Rows], runs: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Each row's answer by the classifier that had not seen it: accuracy, and the difference to the cheap models."""
-    correct = predicted == truth
+    """Each row's answer by the classifier that had not seen it: accuracy, and the difference to the cheap models.
+
+    Rows of labels with too few rows for every fold are in no fold's test, and left out here.
+    """
+    tested = predicted != NOT_TESTED
+    correct = predicted[tested] == truth[tested]
     against = {
-        name: paired_difference(correct, theirs == truth).to_json()
+        name: paired_difference(correct, theirs[tested] == truth[tested]).to_json()
         for name, theirs in cheap.items()
         if all(f"{name} accuracy" in run for run in runs)
     }
-    return {"all_rows": share_right(correct), "against": against}
+    n_not_tested = int((~tested).sum())
+    left_out = {"n_not_tested": n_not_tested} if n_not_tested else {}
+    return {"all_rows": share_right(correct), "against": against, **left_out}
 
 
 def _figures(metrics: Figures) -> dict[str, float]:

@@ -277,10 +277,12 @@ def _read_splits(run_dir: RunDir, settings: Settings) -> Splits:
     """The splits of a run that goes on, and what is not in their files."""
     written = replace(SPLIT_COLUMNS, slice_by="slice" if settings.slice_by else None)
     splits = read_splits(run_dir.splits, written, separator=settings.separator)
-    facts = run_dir.read_toml()
-    spec = ColumnSpec.from_json(facts.get("columns", {}))  # of the data; the files of splits have columns of ours
+    content = run_dir.read_toml()
+    spec = ColumnSpec.from_json(content.get("columns", {}))  # of the data; the files of splits have columns of ours
     train = replace(splits.train, columns=Columns(spec.text, spec.label) if spec else None)
-    return replace(splits, train=train, label_counts=facts.get("label_counts"))
+    facts = dict(content.get("data_facts", {}))
+    notes = tuple(facts.pop("notes", ()))
+    return replace(splits, train=train, label_counts=content.get("label_counts"), notes=notes, facts=facts)
 
 
 def _gather(
@@ -316,10 +318,14 @@ def _run_toml(
 
 
 def _facts(prepared: Prepared, splits: Splits) -> dict[str, Any]:
-    """What run.toml records beside the settings: label counts before balancing, and the columns that were read."""
+    """What run.toml records beside the settings.
+
+    Label counts before balancing, the columns that were read, and what was left out or merged.
+    """
     columns = prepared.classifier.config.columns
-    counts = {"label_counts": splits.label_counts} if splits.label_counts else {}
-    return counts | ({"columns": columns.to_json()} if columns else {})
+    facts: dict[str, Any] = {"data_facts": {"notes": list(splits.notes), **splits.facts}}
+    facts |= {"label_counts": splits.label_counts} if splits.label_counts else {}
+    return facts | ({"columns": columns.to_json()} if columns else {})
 
 
 def _train(

@@ -96,6 +96,7 @@ class RunFile:
     versions: dict[str, str] = field(default_factory=dict)
     label_counts: dict[str, int] = field(default_factory=dict)
     columns: ColumnSpec = UNNAMED
+    data_facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ once for a text in a process, whatever folds and searches ask for: its features 
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from math import isnan
@@ -32,6 +33,7 @@ from lasttoken.judging import settle
 from lasttoken.model.pretrained import load_backbone
 from lasttoken.predict import Predictor, log_probabilities
 from lasttoken.runtime import pick_machine, quicken_cpu
+from lasttoken.spelling import label_key
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Split, Trainer, tail_logits
 from lasttoken.training.prepare import prepare
@@ -124,7 +126,9 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(seed, int | np.integer):
             seed = check_random_state(seed).randint(2**31 - 1)
         settings = self._settings(int(seed))
-        examples = from_lists(texts, [str(label_id) for label_id in ids.tolist()], ids=list(range(len(texts))))
+        for sentence in warn_about_classes(self.classes_):
+            warnings.warn(sentence, UserWarning, stacklevel=2)
+        examples = _filled(texts, [str(label_id) for label_id in ids.tolist()])
         train, validation, settings = _parts(examples, settings)
         self._predictor = self._train(train, validation, settings, weights)
         return self
@@ -233,6 +237,31 @@ def _texts(X: Any) -> list[str]:  # noqa: N803
         raise DataError(f"X: {error}") from error
 
 
+def _filled(texts: Sequence[str], labels: Sequence[str]) -> Examples:
+    """Examples of texts, none of them blank, with their indices as ids.
+
+    Raises:
+        ValueError: a blank text; names its index.
+    """
+    try:
+        return from_lists(texts, labels, ids=range(len(texts)), strict=True)
+    except DataError as error:
+        raise ValueError(f"X: {error}".replace(", or leave --strict out", " or remove it and its label")) from error
+
+
+def warn_about_classes(classes: NDArray[Any]) -> list[str]:
+    """Sentences about classes that may be one: spellings of one label, or labels that differ only by case."""
+    groups: dict[str, list[Any]] = {}
+    for label in classes.tolist():
+        groups.setdefault(label_key(str(label)).casefold(), []).append(label)
+    return [
+        f"y has the classes {' and '.join(map(ascii, group))}, which may be one: they differ only by case, spaces, "
+        "invisible characters or the way a number is written; they are taken as different classes"
+        for group in groups.values()
+        if len(group) > 1
+    ]
+
+
 def _labels(y: Any, n: int) -> NDArray[Any]:
     """Labels [N] of any kind that scikit-learn takes; a column [N, 1] is raveled with a DataConversionWarning.
 
@@ -273,7 +302,7 @@ def _weights(sample_weight: Any, n: int) -> NDArray[np.float32] | None:
 def _parts(examples: Examples, settings: Settings) -> tuple[Examples, Examples, Settings]:
     """Train, validation, and the settings that go with them."""
     try:
-        train, validation = cut_validation(examples, settings.validation_fraction, settings.seed)
+        cut = cut_validation(examples, settings.validation_fraction, settings.seed, rare="refuse")
     except DataError:  # too few rows of a label for two sides
         return examples, examples, replace(settings, keep="last", calibrate=False)
-    return train, validation, settings
+    return cut.train, cut.named()["validation"], settings

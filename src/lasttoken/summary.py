@@ -55,6 +55,7 @@ def metrics_json(
         "decision": _rule_in_words(prepared),
         "answered": _answered(judged.told),
         "slices": [one.to_json() for one in judged.slices],
+        "data": {"notes": list(prepared.splits.notes), **prepared.splits.facts},
         "audit": {"findings": list(judged.audit.findings()), "notes": list(judged.audit.notes())},
         **more,
         "timing_s": {name: round(seconds, 3) for name, seconds in timing_s.items()},

@@ -44,11 +44,12 @@ def test_the_chapters_reading_is_pandas(tmp_path: Path, texts: list[str]) -> Non
         with pytest.raises(DataError, match=r"never closed"):
             read_as_chapter(path)
         return
-    if not frame["Text"].str.strip().all():
-        with pytest.raises(DataError, match=r"is not a label, a tab and a text"):
+    filled = [text for text in frame["Text"] if text.strip()]
+    if not filled:
+        with pytest.raises(DataError, match=r"no row of messages has both"):
             read_as_chapter(path)
         return
-    assert read_as_chapter(path).texts == frame["Text"].tolist()
+    assert read_as_chapter(path).texts == filled
 
 
 def pandas_recipe(frame: pd.DataFrame, shuffles: int, seed: int = 123) -> list[pd.DataFrame]:

@@ -24,11 +24,12 @@ from lasttoken.columns import SPLIT_COLUMNS, ColumnSpec
 from lasttoken.data import lines as file_lines
 from lasttoken.data import opening
 from lasttoken.data.columns import choose_columns
-from lasttoken.data.files import Examples, read_examples, warn_about_labels
+from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists
 from lasttoken.data.opening import open_table
 from lasttoken.data.options import ReadOptions
 from lasttoken.errors import DataError
+from lasttoken.spelling import is_blank
 
 Make = Callable[[str, str | bytes], Path]
 
@@ -297,7 +298,7 @@ def test_first_line_of_data_is_told_from_a_header(make: Make, content: str, head
 )  # fmt: skip
 def test_broken_file(make: Make, name: str, content: str | bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_examples(make(name, content))
+        read_examples(make(name, content), options=ReadOptions(strict=True))
 
 
 def test_bad_byte_is_found_far_into_the_file(make: Make) -> None:
@@ -404,7 +405,8 @@ def test_frame() -> None:
 def test_missing_values_of_a_frame(missing: object) -> None:
     frame = pd.DataFrame({"text": ["a", "b"], "label": pd.Series(["x", missing], dtype=object)})
     with pytest.raises(DataError, match=r"row 2 of the table has no label in column 'label'"):
-        from_frame(frame)
+        from_frame(frame, strict=True)
+    assert from_frame(frame).texts == ["a"]
 
 
 def test_numpy_values_of_a_frame() -> None:
@@ -438,8 +440,8 @@ def test_lists() -> None:
         (["a", None], ["x", "y"], r"texts\[1\] is None, of type NoneType; give a string"),
         (["a", 5], None, r"texts\[1\] is 5, of type int"),
         (["a"], [float("nan")], r"labels\[0\] is nan, of type float"),
-        (["a", " "], ["x", "y"], r"texts\[1\] is ' '; give every example a text"),
-        (["a"], [""], r"labels\[0\] is ''"),
+        (["a", " "], ["x", "y"], r"index 1 has ' ' as its text"),
+        (["a"], [""], r"index 0 has '' as its label"),
         ("abc", ["x"], "texts is one string, 'abc'; give a list of strings"),
         ([], [], "texts is empty"),
         (["\ud83d"], None, r"texts\[0\] has half a surrogate pair"),
@@ -447,18 +449,12 @@ def test_lists() -> None:
 )
 def test_broken_lists(texts: list[str], labels: list[str] | None, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        from_lists(texts, labels)
-
-
-def test_warn_about_labels() -> None:
-    assert warn_about_labels(["ham", "spam", "eggs"]) == []
-    (warning,) = warn_about_labels(["Spam "] * 3 + ["spam"] * 812 + ["ham", "SPAM"])
-    assert warning.startswith("'SPAM' (1 row) and 'Spam ' (3 rows) and 'spam' (812 rows) differ only by case")
+        from_lists(texts, labels, strict=True)
 
 
 # Properties
 
-ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: text.strip())
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: not is_blank(text))
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

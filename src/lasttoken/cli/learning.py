@@ -19,7 +19,7 @@ from lasttoken.cli.show import (
     print_table,
     terminal,
 )
-from lasttoken.config import READ_SETTINGS, resolve
+from lasttoken.config import CLEAN_SETTINGS, READ_SETTINGS, resolve
 from lasttoken.errors import SettingsError, one_of
 from lasttoken.storage import exclusive
 
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SETTINGS = [
-    "recipe", "text", "label", "id", "group", *READ_SETTINGS, "validation", "test", "balance", "train_fraction",
-    "validation_fraction", "backbone", "train_blocks", "read", "causal_mask", "max_length", "truncate", "epochs",
+    "recipe", "text", "label", "id", "group", *READ_SETTINGS, *CLEAN_SETTINGS, "validation", "test",
+    "balance", "train_fraction", "validation_fraction", "backbone", "train_blocks",
+    "read", "causal_mask", "max_length", "truncate", "epochs",
     "batch_size", "learning_rate", "schedule", "warmup_fraction", "weight_decay", "clip_norm", "keep", "metric",
     "patience", "seed", "device", "precision", "cache_limit", "no_cache",
 ]  # fmt: skip

@@ -9,11 +9,12 @@ import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
 from lasttoken.cli.show import check_free, check_output, print_json, print_line, terminal
-from lasttoken.config import READ_SETTINGS, resolve
+from lasttoken.config import CLEAN_SETTINGS, READ_SETTINGS, resolve
 from lasttoken.storage import exclusive
 
 SETTINGS = [
-    "recipe", "text", "label", "group", *READ_SETTINGS, "balance", "validation_fraction", "backbone", "train_blocks",
+    "recipe", "text", "label", "group", *READ_SETTINGS, *CLEAN_SETTINGS, "balance",
+    "validation_fraction", "backbone", "train_blocks",
     "read", "max_length", "truncate", "epochs", "batch_size", "learning_rate", "seed", "folds", "device", "precision",
     "cache_limit", "no_cache",
 ]  # fmt: skip
@@ -52,14 +53,16 @@ def suspects(
         check_free("--out", out, overwrite)
         found, n_estimated = find_suspects(data, settings, n_folds, offline, talk)
         write_suspects(out, found)
-    shown = found[: max(1, min(n_estimated, SHOWN))]
+    judged = [one for one in found if one.margin is not None]
+    shown = judged[: max(1, min(n_estimated, SHOWN))]
     if as_json:
-        print_json(
-            {"out": str(out), "rows": len(found), "estimated": n_estimated, "first": [vars(one) for one in shown]}
-        )
+        first = [vars(one) for one in shown]
+        n_skipped = len(found) - len(judged)
+        counts = {"rows": len(found), "not_judged": n_skipped, "estimated": n_estimated}
+        print_json({"out": str(out), **counts, "first": first})
         return
     print_line(
-        f"about {n_estimated:,} of {len(found):,} labels look wrong; all rows, the most suspect first, are in {out}"
+        f"about {n_estimated:,} of {len(judged):,} labels look wrong; all rows, the most suspect first, are in {out}"
     )
     for one in shown:
         text = " ".join(one.text.split())[:100]

@@ -14,7 +14,7 @@ import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
 from lasttoken.cli.show import print_json, print_line, print_metrics, terminal
-from lasttoken.config import READ_SETTINGS, Settings, read_config, resolve
+from lasttoken.config import CLEAN_SETTINGS, READ_SETTINGS, Settings, read_config, resolve
 from lasttoken.errors import RunError, SettingsError, UserError, nearest, one_of
 from lasttoken.storage import dangling_link, exclusive
 from lasttoken.talk import Talk
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from lasttoken.rundir import RunDir
 
 SPLIT_SETTINGS = [
-    "recipe", "text", "label", "multi_label", "label_separator", "id", "group", *READ_SETTINGS, "validation", "test",
-    "balance", "train_fraction", "validation_fraction", "seed",
+    "recipe", "text", "label", "multi_label", "label_separator", "id", "group", *READ_SETTINGS, *CLEAN_SETTINGS,
+    "validation", "test", "balance", "train_fraction", "validation_fraction", "seed",
 ]  # fmt: skip
 DEMO_OUT = Path("runs/demo")
 

@@ -214,7 +214,7 @@ def _predict_file(
     talk.say(f"{counts.n_rows:,} rows classified{cut}")
 
 
-@with_settings(READ_SETTINGS)
+@with_settings((*READ_SETTINGS, "strict"))
 def evaluate(
     run: RUN,
     data: Annotated[Path, typer.Argument(help="A labelled file.")],
@@ -350,7 +350,7 @@ def generate(
         print_line(text)
 
 
-@with_settings(READ_SETTINGS)
+@with_settings((*READ_SETTINGS, "strict"))
 def ask(
     backbone: BACKBONE,
     data: Annotated[Path, typer.Argument(help="A labelled file.")],

@@ -2,6 +2,7 @@
 
     splits ─► rows that are empty, hardly text or damaged     findings: a figure measured on these rows may be wrong
            ─► duplicates, conflicting labels, leaks           notes:    true of the data, and no mistake by itself
+           ─► labels in several spellings
            ─► shortcuts: length, one word
 
 Findings, worst first: leaks between splits; the same text with different labels; a shortcut that nearly is the label;
@@ -11,6 +12,7 @@ text and weaker shortcuts are notes: real data has them. Rows are counted from 1
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,13 +25,14 @@ from numpy.typing import NDArray
 from lasttoken.columns import UNNAMED, ColumnSpec
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import read_files, split_files, split_name
-from lasttoken.data.labels import natural_order
+from lasttoken.data.labels import Merge, merges_of, natural_order, warn_about_labels
 from lasttoken.data.likeness import Indices, Likeness, likeness, normalise, similarity
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.shortcuts import Shortcut, find_shortcuts
 from lasttoken.data.splits import SPLIT_NAMES, label_sets
 from lasttoken.data.writing import damage_in, hardly_text, script_shares
 from lasttoken.errors import DataError
+from lasttoken.spelling import is_blank, label_key
 from lasttoken.tokenizer import Tokenizer
 
 CHUNK = 4096  # texts tokenized at a time
@@ -55,7 +58,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Conflict:
-    """Rows of one text with different labels; `kind` is exact, or normalised: the texts differ in case or the like."""
+    """Rows of one text with different labels.
+
+    `kind` is exact, or normalised: the texts differ only in case or space. Texts that differ in digits or punctuation
+    are not one text, as these may tell the labels apart: their kind is digits or punctuation, in `Audit.variants`.
+    """
 
     kind: str
     rows: tuple[Row, ...]
@@ -132,17 +139,23 @@ class Audit:
     conflicts: tuple[Conflict, ...]
     leaks: tuple[Leak, ...]
     shortcuts: tuple[Shortcut, ...]
+    variants: tuple[Conflict, ...]  # texts with different labels that are equal but for digits or punctuation
+    merges: tuple[Merge, ...]  # spellings of one label
+    near_labels: tuple[str, ...]  # sentences about labels that differ only by case or the like
     alike: Likeness  # of all rows, end to end in the order of the splits
 
     def findings(self) -> tuple[str, ...]:
         """Sentences about what makes figures untrustworthy, worst first."""
-        return (*self._leaks_in_words(), *self._conflicts_in_words(), *self._decisive(), *self._faults())
+        conflicts = self._conflicts_in_words()
+        return (*self._leaks_in_words(), *conflicts, *self._decisive(), *self.near_labels, *self._faults())
 
     def notes(self) -> tuple[str, ...]:
         """Sentences about what is worth knowing and no mistake by itself."""
         weaker = [one.sentence() for one in self.shortcuts if one.is_strong and not one.is_decisive]
         remarks = (line for name, split in self.splits.items() for line in _remarks(name, split))
-        return (*_imbalance(*next(iter(self.splits.items()))), *weaker[:MOST_WORDS], *remarks)
+        spelled = (merge.sentence() for merge in self.merges)
+        imbalance = _imbalance(*next(iter(self.splits.items())))
+        return (*imbalance, *spelled, *self._variants_in_words(), *weaker[:MOST_WORDS], *remarks)
 
     def sentences(self) -> tuple[str, ...]:
         """Findings, then notes."""
@@ -206,6 +219,8 @@ class Audit:
             "n_leaks": leaks,
             "leaks": [asdict(leak) for leak in self.leaks],
             "conflicts": [asdict(conflict) for conflict in self.conflicts],
+            "variants": [asdict(conflict) for conflict in self.variants],
+            "merged_labels": [merge.to_json() for merge in self.merges],
             "shortcuts": shortcuts,
         }
 
@@ -223,6 +238,19 @@ class Audit:
             return []
         texts = counted(len(self.conflicts), "text has", "texts have")
         return [f"{texts} different labels in different rows ({n_rows:,} rows)"]
+
+    def _variants_in_words(self) -> list[str]:
+        found = []
+        for kind in ("digits", "punctuation"):
+            of_kind = [variant for variant in self.variants if variant.kind == kind]
+            n_rows = sum(len(variant.rows) for variant in of_kind)
+            if of_kind:
+                found.append(
+                    f"{counted(len(of_kind), 'group', 'groups')} of texts that are equal but for {kind} "
+                    f"{'has' if len(of_kind) == 1 else 'have'} different labels ({n_rows:,} rows); that is right where "
+                    f"the {kind} tell the labels apart"
+                )
+        return found
 
     def _decisive(self) -> list[str]:
         return [one.sentence() for one in self.shortcuts if one.is_decisive]
@@ -351,19 +379,37 @@ def audit(
         name: _look(examples, {kind: ids[a:b] for kind, ids in alike.by_kind().items()}, tokenizer, max_length)
         for (name, examples), a, b in zip(splits.items(), rows.starts[:-1], rows.starts[1:], strict=True)
     }
-    filled = np.fromiter(map(bool, map(str.strip, rows.texts)), np.bool_, len(rows.texts))
+    filled = np.fromiter((not is_blank(text) for text in rows.texts), np.bool_, len(rows.texts))
     first = slice(0, int(rows.starts[1]))
     several = any(examples.separator is not None for examples in splits.values())
     shortcuts = () if several else find_shortcuts(rows.texts[first], rows.labels[first], alike.near[first])
-    return Audit(found, _conflicts(rows, alike, filled), _leaks(rows, alike, filled), shortcuts, alike)
+    conflicts, variants = _conflicts(rows, alike, filled)
+    by_split = [Counter(label for of_row in _sets(examples) for label in of_row) for examples in splits.values()]
+    merges = merges_of(by_split[0], sum(by_split[1:], Counter()))
+    near = warn_about_labels(_merged(sum(by_split, Counter()), merges))
+    leaks = _leaks(rows, alike, filled)
+    return Audit(found, conflicts, leaks, shortcuts, variants, tuple(merges), tuple(near), alike)
+
+
+def _sets(examples: Examples) -> list[tuple[str, ...]]:
+    """The labels of each row, without blank ones."""
+    sets = label_sets(examples) if examples.labels is not None else []
+    return [tuple(label for label in of_row if not is_blank(label)) for of_row in sets]
+
+
+def _merged(counts: Counter[str], merges: Sequence[Merge]) -> Counter[str]:
+    spelled = {spelling: merge.label for merge in merges for spelling in merge.spellings}
+    merged: Counter[str] = Counter()
+    for label, n in counts.items():
+        merged[spelled.get(label, label)] += n
+    return merged
 
 
 def _look(
     examples: Examples, ids: Mapping[str, Indices], tokenizer: Tokenizer | None, max_length: int | None
 ) -> SplitAudit:
     texts, labels = examples.texts, examples.labels or [""] * len(examples)
-    sets = label_sets(examples) if examples.labels is not None else []
-    counts = Counter(label for of_row in sets for label in of_row if label.strip())
+    counts = Counter(label for of_row in _sets(examples) for label in of_row)
     n_tokens = _token_counts(texts, tokenizer) if tokenizer else None
     return SplitAudit(
         n=len(texts),
@@ -374,8 +420,8 @@ def _look(
         cut=None if n_tokens is None or max_length is None else _cut(n_tokens, max_length),
         scripts=script_shares(texts),
         empty=_where(texts, lambda text: not text),
-        blank=_where(texts, lambda text: bool(text) and not text.strip()),
-        unlabelled=_where(labels, lambda label: not label.strip()) if examples.separator is None else (),
+        blank=_where(texts, lambda text: bool(text) and is_blank(text)),
+        unlabelled=_where(labels, is_blank) if examples.separator is None else (),
         hardly_text=tuple((np.flatnonzero(hardly_text(texts)) + 1).tolist()),
         damaged={row: damage for row, text in enumerate(texts, 1) if (damage := damage_in(text))},
         repeats={kind: len(texts) - len(np.unique(of_kind)) for kind, of_kind in ids.items()},
@@ -403,18 +449,30 @@ def _cut(n_tokens: Indices, max_length: int) -> Cut:
     return Cut(max_length, int((over > 0).sum()), int(over.sum()))
 
 
-def _conflicts(rows: _Rows, alike: Likeness, filled: NDArray[np.bool_]) -> tuple[Conflict, ...]:
-    """Equal texts, or equal after normalising, with different labels, in the order of their first rows."""
-    usable = np.flatnonzero(filled & np.fromiter(map(bool, map(str.strip, rows.labels)), np.bool_, len(rows.labels)))
-    label_ids = np.unique([rows.labels[at] for at in usable.tolist()], return_inverse=True)[1]
+def _conflicts(
+    rows: _Rows, alike: Likeness, filled: NDArray[np.bool_]
+) -> tuple[tuple[Conflict, ...], tuple[Conflict, ...]]:
+    """Texts with different labels, in the order of their first rows: equal ones, and those that are nearly so."""
+    usable = np.flatnonzero(filled & np.fromiter((not is_blank(label) for label in rows.labels), np.bool_, len(filled)))
+    key_of = {label: label_key(label) for label in set(rows.labels)}
+    label_ids = np.unique([key_of[rows.labels[at]] for at in usable.tolist()], return_inverse=True)[1]
     ids = alike.normalised[usable]
     pairs = np.unique(np.stack([ids, label_ids], axis=1), axis=0)[:, 0] if len(usable) else ids
     several, n_labels = np.unique(pairs, return_counts=True)
-    found = []
+    conflicts, variants = [], []
     for members in _groups(usable[np.isin(ids, several[n_labels > 1])], alike.normalised):
-        is_exact = len(set(alike.exact[members].tolist())) == 1
-        found.append(Conflict("exact" if is_exact else "normalised", tuple(map(rows.row, members))))
-    return tuple(found)
+        by_text: dict[str, list[int]] = defaultdict(list)
+        for row in members:
+            by_text[" ".join(rows.texts[row].casefold().split())].append(row)
+        apart = [of_text for of_text in by_text.values() if len({key_of[rows.labels[at]] for at in of_text}) > 1]
+        for of_text in apart:
+            is_exact = len(set(alike.exact[of_text].tolist())) == 1
+            conflicts.append(Conflict("exact" if is_exact else "normalised", tuple(map(rows.row, of_text))))
+        if not apart:
+            digits = {"".join(re.findall(r"\d", rows.texts[row])) for row in members}
+            kind = "digits" if len(digits) > 1 else "punctuation"
+            variants.append(Conflict(kind, tuple(map(rows.row, members))))
+    return tuple(conflicts), tuple(variants)
 
 
 def _groups(at: Indices, ids: Indices) -> list[list[int]]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lasttoken.columns import UNNAMED, ColumnSpec
 from lasttoken.data.delimited import FIELD_LIMIT_BYTES
-from lasttoken.data.files import Examples, read_examples
+from lasttoken.data.files import Examples, read_examples, without_blanks
 from lasttoken.data.lines import LongLine, long_fault, read_lines
 from lasttoken.data.opening import open_table
 from lasttoken.data.options import DEFAULT, ReadOptions
@@ -42,7 +42,7 @@ def read_as_chapter(path: str | Path, *, options: ReadOptions = DEFAULT) -> Exam
     Collection become 5,572 rows. Only `--recipe book` wants that.
 
     Raises:
-        DataError: a row without two fields, or a quote that is never closed.
+        DataError: a row without two fields, a quote that is never closed, or with `options.strict` an empty field.
     """
     path = Path(path)
     csv.field_size_limit(FIELD_LIMIT_BYTES)
@@ -53,12 +53,13 @@ def read_as_chapter(path: str | Path, *, options: ReadOptions = DEFAULT) -> Exam
     if found.pop()[1] != end[0].split("\t"):
         raise DataError(f'{path.name} has a quote that is never closed; write quotes that are text twice ("")')
     for number, (line, record) in enumerate(found, 1):
-        if len(record) != 2 or not all(field.strip() for field in record):
+        if len(record) != 2:
             raise DataError(f"{place_of(number, line, path.name)} is not a label, a tab and a text; fix the row")
     n_lines = reader.line_num - 1
     note = f"the {n_lines:,} lines of {path.name} are read as {len(found):,} rows, for quotes count as in the book"
+    places = [place_of(number, line, path.name) for number, (line, _) in enumerate(found, 1)]
     texts, labels = [text for _, (_, text) in found], [label for _, (label, _) in found]
-    return Examples(texts, labels, source=path.name, notes=(note,))
+    return without_blanks(Examples(texts, labels, source=path.name, notes=(note,)), places.__getitem__, options.strict)
 
 
 def _bounded(lines: Iterable[str], source: str, options: ReadOptions) -> Iterator[str]:
@@ -90,16 +91,24 @@ def book_splits(
 ) -> tuple[Splits, BookCounts]:
     """The chapter's splits of a file.
 
-    A headerless `label<TAB>text` file is read as the chapter reads it, with CSV's quotes; any other as
-    `read_examples` does. The rest is `split_as_chapter`.
+    `read_for_book`, then `split_as_chapter`.
 
     Raises:
         DataError: a file that cannot be read, one label only, or too few rows for three splits.
     """
+    examples = read_for_book(path, asked, options=options)
+    return split_as_chapter(examples, seed, train_fraction, validation_fraction, balance=balance, shuffles=shuffles)
+
+
+def read_for_book(path: str | Path, asked: ColumnSpec = UNNAMED, *, options: ReadOptions = DEFAULT) -> Examples:
+    """A headerless `label<TAB>text` file as the chapter reads it, with CSV's quotes; any other as `read_examples` does.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
     with open_table(path, options=options, asked=asked.names) as table:
         headerless = table.headerless and table.separator == "\t" and table.header == ["label", "text"]
-    examples = read_as_chapter(path, options=options) if headerless else read_examples(path, asked, options=options)
-    return split_as_chapter(examples, seed, train_fraction, validation_fraction, balance=balance, shuffles=shuffles)
+    return read_as_chapter(path, options=options) if headerless else read_examples(path, asked, options=options)
 
 
 def split_as_chapter(

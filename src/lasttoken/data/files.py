@@ -11,12 +11,13 @@ from memory frames.py's; here rows become examples.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from lasttoken.columns import UNNAMED, ColumnSpec
+from lasttoken.data.blanks import FILL_IN, BlankRows, LeftOut, missing_part
 from lasttoken.data.columns import Columns, choose_columns
 from lasttoken.data.labels import join_labels, single_label
 from lasttoken.data.multihot import labels_of_columns
@@ -24,6 +25,8 @@ from lasttoken.data.opening import open_table
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.tables import Row, Table, shown
 from lasttoken.errors import DataError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,21 @@ class Examples:
     slices: list[str] | None = None  # the value of the column that errors are broken down by
     separator: str | None = None  # between the labels of a text, see labels.py; None: every text has one label
     columns: Columns | None = field(default=None, compare=False)  # where they were read from
+    numbers: list[int] | None = None  # of the rows in the source, from 1; None: 1 to N
+    left_out: LeftOut | None = None  # rows of the source that are not among these
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def number_of(self, index: int) -> int:
+        """The number, from 1, that the row of an example has in its source."""
+        return index + 1 if self.numbers is None else self.numbers[index]
 
     def take(self, indices: Iterable[int]) -> Examples:
         """The examples at these indices, in their order."""
         at = list(indices)
 
-        def taken(values: list[str] | None) -> list[str] | None:
+        def taken(values: list[T] | None) -> list[T] | None:
             return None if values is None else [values[i] for i in at]
 
         return replace(
@@ -60,6 +69,7 @@ class Examples:
             ids=taken(self.ids),
             groups=taken(self.groups),
             slices=taken(self.slices),
+            numbers=taken(self.numbers),
         )
 
 
@@ -77,62 +87,74 @@ def read_examples(
     """Read a file of examples: .csv, .tsv, .txt or no suffix (tab-separated), .jsonl, each also .gz, and .parquet.
 
     Columns that are not named are guessed when obvious, and `notes` says so. Several text columns are joined by a
-    blank line; several label columns are multi-hot, see multihot.py. With `labelled=False` labels are not read and
-    texts may be empty; with `keep_blank=True` both are read and may be empty. With a `separator` a text has any number
-    of labels, see labels.py. `trained` and `train_header`: see `choose_columns`.
+    blank line; several label columns are multi-hot, see multihot.py. Rows without a text or a label are left out, and
+    `notes` and `left_out` say how many; with `options.strict` the first is an error. With `labelled=False` labels are
+    not read and texts may be empty; with `keep_blank=True` both are read and may be empty. With a `separator` a text
+    has any number of labels, see labels.py. `trained` and `train_header`: see `choose_columns`.
 
     Raises:
-        DataError: a file, a column or a row that cannot be used; names it and says what to do.
+        DataError: a file, a column or a row that cannot be used, or no row with a text and a label; names it and says
+            what to do.
     """
     named = [*asked.names, *(trained or UNNAMED).names]
     with open_table(path, options=options, asked=named, labelled=labelled) as table:
         columns = choose_columns(
             table, asked, labelled=labelled, several=separator is not None, trained=trained, train_header=train_header
         )
-        return collect_examples(table, columns, filled=labelled and not keep_blank, separator=separator)
-
-
-def warn_about_labels(labels: Iterable[str]) -> list[str]:
-    """Sentences about labels that differ only by case or by space around them.
-
-    >>> warn_about_labels(["spam", "spam", "Spam ", "ham"])
-    ["'Spam ' (1 row) and 'spam' (2 rows) differ only by case or surrounding space and are taken as different labels"]
-    """
-    alike: dict[str, dict[str, int]] = {}
-    for label, count in sorted(Counter(labels).items()):
-        alike.setdefault(label.strip().casefold(), {})[label] = count
-    return [
-        " and ".join(f"{label!r} ({count} {'row' if count == 1 else 'rows'})" for label, count in found.items())
-        + " differ only by case or surrounding space and are taken as different labels"
-        for found in alike.values()
-        if len(found) > 1
-    ]
+        blanks = BlankRows(table.source, options.strict) if labelled and not keep_blank else None
+        return collect_examples(table, columns, blanks, separator)
 
 
 # Rows to examples -------------------------------------------------------------------------------------------------
 
 
-def collect_examples(table: Table, columns: Columns, filled: bool, separator: str | None) -> Examples:
-    """All rows; with `filled`, none may lack its text or its label (with a separator: it may have none)."""
+def without_blanks(examples: Examples, place: Callable[[int], str], strict: bool) -> Examples:
+    """Labelled examples without those that have no text or no label; `place` names the one at an index.
+
+    Raises:
+        DataError: all of them, or with `strict` any.
+    """
+    blanks, kept = BlankRows(examples.source, strict), []
+    for index, (text, label) in enumerate(zip(examples.texts, examples.labels or (), strict=True)):
+        if missing := missing_part(text, None if examples.separator is not None else label):
+            value = text if missing == "text" else label
+            blanks.leave_out(missing, place(index), f"{place(index)} has {value!r} as its {missing}; {FILL_IN}")
+        else:
+            kept.append(index)
+    left_out = blanks.result(len(examples))
+    if left_out is None:
+        return examples
+    numbered = replace(examples, numbers=[index + 1 for index in range(len(examples))])
+    return replace(numbered.take(kept), left_out=left_out, notes=(*examples.notes, *left_out.sentences()))
+
+
+def collect_examples(table: Table, columns: Columns, blanks: BlankRows | None, separator: str | None) -> Examples:
+    """All rows; with `blanks`, without those that lack their text or their label (with a separator it may lack any)."""
     texts: list[str] = []
     labels: list[str] = []
     ids: list[str] = []
     groups: list[str] = []
     slices: list[str] = []
+    numbers: list[int] | None = None  # only kept from the first row on that is missing
+    n_rows = 0
     one_object: dict[str, str] = {}  # equal labels share one string: 1,000,000 rows, two labels, two objects
     for row in table.rows(columns.names):
-        text = columns.text_of(table, row)
-        if filled and not text.strip():
-            raise DataError(
-                f"{table.place(row)} has no text in column {shown(columns.text)}; fill it in or remove the row"
-            )
-        texts.append(text)
-        if columns.label:
+        n_rows += 1
+        text, label = columns.text_of(table, row), None
+        missing = missing_part(text, None) if blanks is not None else None
+        if columns.label and missing is None:
             label = _label_of(table, row, columns.label, separator)
-            if filled and separator is None and not label.strip():
-                raise DataError(
-                    f"{table.place(row)} has no label in column {columns.label[0]!r}; fill it in or remove the row"
-                )
+            missing = missing_part(text, label) if blanks is not None and separator is None else None
+        if blanks is not None and missing is not None:
+            place, names = table.place(row), columns.text if missing == "text" else columns.label
+            blanks.leave_out(missing, place, f"{place} has no {missing} in column {shown(names)}; {FILL_IN}")
+            continue
+        if numbers is None and row.number > len(texts) + 1:
+            numbers = list(range(1, len(texts) + 1))
+        texts.append(text)
+        if numbers is not None:
+            numbers.append(row.number)
+        if label is not None:
             labels.append(one_object.setdefault(label, label))
         if columns.id is not None:
             ids.append(table.cell(row, columns.id) or "")
@@ -141,16 +163,19 @@ def collect_examples(table: Table, columns: Columns, filled: bool, separator: st
         if columns.slice_by is not None:
             value = table.cell(row, columns.slice_by) or ""
             slices.append(one_object.setdefault(value, value))
+    left_out = blanks.result(n_rows) if blanks is not None else None
     return Examples(
         texts,
         labels if columns.label else None,
         ids if columns.id is not None else None,
         groups if columns.group is not None else None,
         table.source,
-        (*columns.notes, *table.late_notes),
+        (*columns.notes, *table.late_notes, *(left_out.sentences() if left_out else ())),
         slices if columns.slice_by is not None else None,
         separator if columns.label else None,
         columns,
+        numbers,
+        left_out,
     )
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from lasttoken.columns import UNNAMED, ColumnSpec
+from lasttoken.data.blanks import BlankRows
 from lasttoken.data.columns import choose_columns
-from lasttoken.data.files import Examples, collect_examples
+from lasttoken.data.files import Examples, collect_examples, without_blanks
 from lasttoken.data.labels import join_labels
 from lasttoken.data.tables import Row, Table, as_string, brief, checked_header
 from lasttoken.errors import DataError
@@ -55,6 +56,7 @@ def from_frame(
     separator: str | None = None,
     trained: ColumnSpec | None = None,
     train_header: Collection[str] | None = None,
+    strict: bool = False,
 ) -> Examples:
     """Examples of a table in memory, see `is_table`; NaN and None count as missing.
 
@@ -65,7 +67,7 @@ def from_frame(
     columns = choose_columns(
         table, asked, labelled=labelled, several=separator is not None, trained=trained, train_header=train_header
     )
-    return collect_examples(table, columns, filled=labelled, separator=separator)
+    return collect_examples(table, columns, BlankRows(table.source, strict) if labelled else None, separator)
 
 
 def _table(frame: Any) -> Table:
@@ -136,13 +138,15 @@ def from_lists(
     labels: Iterable[Any] | None = None,
     ids: Iterable[str | int] | None = None,
     separator: str | None = None,
+    strict: bool = False,
 ) -> Examples:
     """Examples of lists of equal length; labels and ids become strings as the values of a table do (1.0 is "1.0").
 
-    With a `separator` each of `labels` is a list of labels, or a string of them, see labels.py.
+    With labels, blank texts and labels are left out as by `read_examples`. With a `separator` each of `labels` is a
+    list of labels, or a string of them, see labels.py.
 
     Raises:
-        DataError: lengths that differ, or a value that cannot be used (names its index).
+        DataError: lengths that differ, a value that cannot be used, or with `strict` a blank one (names its index).
     """
     made = Examples(
         _strings(texts, "texts", only_strings=True),
@@ -154,11 +158,11 @@ def from_lists(
     for name, values in (("labels", made.labels), ("ids", made.ids)):
         if values is not None and len(values) != len(made):
             raise DataError(f"there are {len(made)} texts and {len(values)} {name}; give one of each for every example")
-    if made.labels is not None:
-        _refuse_blank(made.texts, "texts")
-        if separator is None:
-            _refuse_blank(made.labels, "labels")
-    return made
+    if made.labels is None:
+        return made
+    if not made.texts:
+        raise DataError("texts is empty; give at least one example of each label")
+    return without_blanks(made, "index {}".format, strict)
 
 
 def _listed(values: Any, name: str) -> list[Any]:
@@ -208,11 +212,3 @@ def _strings(values: Iterable[object], name: str, only_strings: bool = False) ->
             raise DataError(fault)
         made.append(string)
     return made
-
-
-def _refuse_blank(values: list[str], name: str) -> None:
-    if not values:
-        raise DataError(f"{name} is empty; give at least one example of each label")
-    for index, value in enumerate(values):
-        if not value.strip():
-            raise DataError(f"{name}[{index}] is {value!r}; give every example a text and a label")

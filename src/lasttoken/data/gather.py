@@ -7,7 +7,7 @@ a folder of splits     ──► used as given
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from lasttoken.config import Settings
-from lasttoken.data.book import book_splits, split_as_chapter
-from lasttoken.data.files import Examples, read_examples, warn_about_labels
+from lasttoken.data.book import read_for_book, split_as_chapter
+from lasttoken.data.cleaning import clean_labels
+from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import read_like, read_splits
 from lasttoken.data.layouts import read_layout
 from lasttoken.data.options import ReadOptions
@@ -43,12 +44,20 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
     Raises:
         DataError: files that cannot be read, or rows that cannot be split.
     """
-    splits = _as_given(data, settings, say)
+    reading: dict[str, Any] = {"options": ReadOptions.of(settings), "separator": settings.separator}
+    if isinstance(data, Path) and data.is_dir():
+        data = read_layout(data, settings.columns, reading) or data
+    read = _read(data, settings, reading, say)
+    facts = {"left_out": [one.left_out.to_json() for one in read.named().values() if one.left_out]}
+    cleaned = clean_labels(replace(read, facts=facts if facts["left_out"] else {}), settings.min_rows)
+    splits = _split(cleaned, settings, say) if _is_whole(data, settings) else cleaned
     if splits.validation is None:
-        train, validation = cut_validation(splits.train, settings.validation_fraction, settings.seed)
-        splits = replace(splits, train=train, validation=validation, notes=(*splits.notes, *train.notes))
+        cut = cut_validation(splits.train, settings.validation_fraction, settings.seed)
+        facts = {**splits.facts, **cut.facts}
+        notes = (*splits.notes, *cut.notes)
+        splits = replace(splits, train=cut.train, validation=cut.validation, notes=notes, facts=facts)
         say(
-            f"validation: {len(validation):,} rows cut from train (--validation-fraction "
+            f"validation: {len(cut.named()['validation']):,} rows cut from train (--validation-fraction "
             f"{settings.validation_fraction:g})"
         )
     check_splits(splits)
@@ -56,13 +65,9 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
         before, thinned = label_counts(splits.train), undersample(splits.train, settings.seed)
         splits = replace(splits, train=thinned, label_counts=before)
         say(f"train was thinned from {counts_in_words(before)} to {counts_in_words(label_counts(thinned))}")
-    for sentence in dict.fromkeys([*splits.notes, *_about_sets(splits), *warn_about_labels(_all_labels(splits))]):
+    for sentence in dict.fromkeys([*splits.notes, *_about_sets(splits)]):
         say(sentence)
     return splits
-
-
-def _all_labels(splits: Splits) -> Iterator[str]:
-    return (label for examples in splits.named().values() for labels in label_sets(examples) for label in labels)
 
 
 def _about_sets(splits: Splits) -> list[str]:
@@ -78,34 +83,28 @@ def _about_sets(splits: Splits) -> list[str]:
     return [f"{counted}; no row has two: are labels parted by another sign than {separator!r} (--label-separator)?"]
 
 
-def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> Splits:
+def _is_whole(data: Path | Examples | Splits, settings: Settings) -> bool:
+    """Whether the data is one table that is still to be split."""
+    is_table = isinstance(data, Examples) or (isinstance(data, Path) and not data.is_dir())
+    return is_table and not (settings.validation or settings.test)
+
+
+def _read(data: Path | Examples | Splits, settings: Settings, reading: dict[str, Any], say: Say) -> Splits:
+    """What was given, with the notes of all files; a table that is still to be split is train."""
     columns = settings.columns
-    reading: dict[str, Any] = {"options": ReadOptions.of(settings), "separator": settings.separator}
-    fractions = {name: getattr(settings, name) for name in ("train_fraction", "validation_fraction", "seed")}
-    if isinstance(data, Path) and data.is_dir():
-        data = read_layout(data, columns, reading) or data
     if isinstance(data, Splits):
-        splits = data
-    elif isinstance(data, Path) and data.is_dir():
+        notes = (note for examples in data.named().values() for note in examples.notes)
+        splits = replace(data, notes=tuple(dict.fromkeys((*data.notes, *notes))))
+    elif isinstance(data, Examples):
+        splits = Splits(data, None, None, data.notes)
+    elif data.is_dir():
         splits = read_splits(data, columns, **reading)
-    elif settings.validation or settings.test:
-        train = data if isinstance(data, Examples) else read_examples(data, columns, **reading)
+    elif settings.recipe == "book" and _is_whole(data, settings):
+        train = read_for_book(data, columns, options=reading["options"])
         splits = Splits(train, None, None, train.notes)
-    elif settings.recipe == "book":
-        balance = settings.balance == "undersample"
-        if isinstance(data, Examples):
-            splits, counts = split_as_chapter(data, balance=balance, **fractions)
-        else:
-            splits, counts = book_splits(data, columns, balance=balance, options=reading["options"], **fractions)
-        after = f"balanced to {counts_in_words(counts.balanced)}" if balance else "not balanced"
-        say(f"the book's recipe: {counts.n_rows:,} rows ({counts_in_words(counts.labels)}), {after}")
     else:
-        examples = data if isinstance(data, Examples) else read_examples(data, columns, **reading)
-        splits = split_examples(examples, **fractions)
-        counted = (
-            f"{examples.source or 'the data'} has {len(examples):,} rows ({counts_in_words(label_counts(examples))})"
-        )
-        splits = replace(splits, notes=(*examples.notes, counted, *splits.notes))
+        train = read_examples(data, columns, **reading)
+        splits = Splits(train, None, None, train.notes)
     for name in ("validation", "test"):
         if path := getattr(settings, name):
             if getattr(splits, name) is not None:
@@ -114,6 +113,21 @@ def _as_given(data: Path | Examples | Splits, settings: Settings, say: Say) -> S
             splits = replace(splits, notes=(*splits.notes, *examples.notes))
             splits = replace(splits, validation=examples) if name == "validation" else replace(splits, test=examples)
     return splits
+
+
+def _split(whole: Splits, settings: Settings, say: Say) -> Splits:
+    """The splits of a table, by the recipe."""
+    examples = whole.train
+    fractions = {name: getattr(settings, name) for name in ("train_fraction", "validation_fraction", "seed")}
+    if settings.recipe == "book":
+        balance = settings.balance == "undersample"
+        splits, counts = split_as_chapter(examples, balance=balance, **fractions)
+        after = f"balanced to {counts_in_words(counts.balanced)}" if balance else "not balanced"
+        say(f"the book's recipe: {counts.n_rows:,} rows ({counts_in_words(counts.labels)}), {after}")
+        return replace(splits, notes=whole.notes, facts=whole.facts)
+    splits = split_examples(examples, **fractions)
+    counted = f"{examples.source or 'the data'} has {len(examples):,} rows ({counts_in_words(label_counts(examples))})"
+    return replace(splits, notes=(*whole.notes, counted, *splits.notes), facts={**whole.facts, **splits.facts})
 
 
 def shared_with_train(splits: Splits) -> dict[str, int]:

@@ -14,10 +14,12 @@ import ast
 import contextlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from lasttoken.data.tables import as_string, brief
+from lasttoken.spelling import label_key, near_spellings, nearly_same, tidy, visible
 
 MOST_LIST_CHARACTERS = 10_000  # of a list that Python's own parser reads
 
@@ -74,7 +76,7 @@ def join_labels(value: Any, separator: str) -> str:
         value = value.tolist()
     if not isinstance(value, list | tuple):
         value = (as_string(value) or "").split(separator)
-    found = {(as_string(one) or "").strip() for one in value} - {""}
+    found = {tidy(as_string(one) or "") for one in value} - {""}
     if parted := next((label for label in found if separator in label), None):
         raise TypeError(
             f"the label {parted!r}, which holds the separator {separator!r}; choose another --label-separator"
@@ -104,3 +106,86 @@ def part_labels(joined: str, separator: str | None) -> tuple[str, ...]:
     if separator is None:
         return (joined,)
     return tuple(joined.split(separator)) if joined else ()
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Spellings of one label, with their rows, and the label that they are taken as."""
+
+    label: str
+    spellings: Mapping[str, int]
+
+    def sentence(self) -> str:
+        """What was merged, for the user.
+
+        >>> Merge("spam", {"spam": 812, "spam ": 1}).sentence()
+        "'spam' (812 rows) and 'spam ' (1 row) are spellings of one label and are taken as 'spam'"
+        """
+        several = len(self.spellings) > 1
+        verb = "are spellings of one label and are taken as" if several else "is taken as"
+        return f"{in_rows(self.spellings)} {verb} {visible(self.label)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The label, and the rows of each spelling."""
+        return {"label": self.label, "spellings": dict(self.spellings)}
+
+
+def in_rows(counts: Mapping[str, int]) -> str:
+    """Labels with their rows, for a sentence.
+
+    >>> in_rows({"a": 1, "b": 2000, "c": 3})
+    "'a' (1 row), 'b' (2,000 rows) and 'c' (3 rows)"
+    """
+    parts = [f"{visible(label)} ({n:,} {'row' if n == 1 else 'rows'})" for label, n in counts.items()]
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+
+
+def merges_of(train: Mapping[str, int], others: Mapping[str, int] | None = None) -> list[Merge]:
+    """What leaves one spelling of each label: the commonest in train, without spaces at its ends.
+
+    `train` and `others` are the rows of each spelling in train and in the other splits.
+
+    >>> merges_of({"True": 30, "no": 5}, {"true": 40})
+    [Merge(label='True', spellings={'True': 30, 'true': 40})]
+    """
+    others = others or {}
+    by_key: dict[str, list[str]] = {}
+    for label in sorted({*train, *others}, key=lambda label: _commonest_first(label, train, others)):
+        by_key.setdefault(label_key(label), []).append(label)
+    merges = [
+        Merge(tidy(found[0]), {label: train.get(label, 0) + others.get(label, 0) for label in found})
+        for found in by_key.values()
+    ]
+    return [merge for merge in merges if list(merge.spellings) != [merge.label]]
+
+
+def _commonest_first(label: str, train: Mapping[str, int], others: Mapping[str, int]) -> tuple[object, ...]:
+    return (-train.get(label, 0), -others.get(label, 0), label != label_key(label), label)
+
+
+def warn_about_labels(counts: Mapping[str, int]) -> list[str]:
+    """Sentences about labels, with their rows, that differ only by case or are equal as numbers, and stay apart.
+
+    >>> warn_about_labels({"spam": 2, "Spam": 1, "ham": 5})
+    ["'spam' (2 rows) and 'Spam' (1 row) differ only by case and are taken as different labels"]
+    """
+    return [
+        f"{in_rows(group)} {'differ only by case' if _differ_by_case(group) else 'are equal as numbers'}"
+        " and are taken as different labels"
+        for group in near_spellings(counts)
+    ]
+
+
+def _differ_by_case(labels: Iterable[str]) -> bool:
+    return len({label_key(label).casefold() for label in labels}) == 1
+
+
+def near_miss(label: str, labels: Iterable[str]) -> str:
+    """A hint for messages about an unknown label: the labels that differ from it only by case, or are equal as numbers.
+
+    >>> near_miss("Spam", ["ham", "spam"])
+    " ('spam' differs only by case)"
+    """
+    found = nearly_same(label, labels)
+    how = "differs only by case" if _differ_by_case([label, *found]) else "is equal as a number"
+    return f" ({visible(found[0])} {how})" if found else ""

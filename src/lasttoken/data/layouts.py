@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lasttoken.data.files import Examples
+from lasttoken.data.blanks import LeftOut
+from lasttoken.data.files import Examples, without_blanks
 from lasttoken.data.folders import SPLIT_STEMS, read_files
 from lasttoken.data.lines import read_pieces
 from lasttoken.data.options import ReadOptions
@@ -64,7 +65,7 @@ def _label_folders(folder: Path) -> list[Path]:
 
 
 def _texts_of(folder: Path, options: ReadOptions) -> Examples:
-    texts, labels = [], []
+    texts, labels, places = [], [], []
     for label in _label_folders(folder):
         for path in sorted(label.glob("*.txt"), key=lambda path: (len(path.name), path.name)):
             text = "".join(read_pieces(path, options))
@@ -72,10 +73,12 @@ def _texts_of(folder: Path, options: ReadOptions) -> Examples:
                 raise DataError(f"{path} is longer than {options.max_row_bytes:,} bytes; raise --max-row-bytes")
             texts.append(text.strip())
             labels.append(label.name)
+            places.append(str(path))
     skipped = [path.name for path in _folders(folder) if path.name in WITHOUT_LABEL]
     notes = [f"{folder.name} is read as one text a file, with the folder's name as its label"]
     notes += [f"{folder.name}/{name} holds texts without labels and is not used" for name in skipped]
-    return Examples(texts, labels, source=folder.name, notes=tuple(notes))
+    examples = Examples(texts, labels, source=folder.name, notes=tuple(notes))
+    return without_blanks(examples, places.__getitem__, options.strict)
 
 
 def _shards(folder: Path) -> dict[str, list[Path]]:
@@ -115,5 +118,8 @@ def _joined(parts: Sequence[Examples]) -> Examples:
     kept = {name: values(name) for name in ("labels", "ids", "groups", "slices")}
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
     texts = [text for part in parts for text in part.texts]
-    made: Examples = replace(parts[0], texts=texts, notes=notes, **kept)  # type: ignore[arg-type]
+    numbers = [part.number_of(at) for part in parts for at in range(len(part))]
+    left_out = LeftOut.joined(parts[0].source, [(len(part), part.left_out) for part in parts])
+    known = None if left_out is None else numbers
+    made: Examples = replace(parts[0], texts=texts, notes=notes, numbers=known, left_out=left_out, **kept)  # type: ignore[arg-type]
     return made

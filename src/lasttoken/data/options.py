@@ -17,6 +17,7 @@ class ReadOptions:
     format: str | None = None  # one of config.FORMATS; None: by the suffix, and by what the file holds
     max_row_bytes: int = 16_000_000
     skip_unreadable: bool = False  # rows that cannot be read are left out and counted
+    strict: bool = False  # a labelled row without a text or a label is an error
 
     @classmethod
     def of(cls, settings: Settings) -> ReadOptions:
@@ -29,6 +30,7 @@ class ReadOptions:
             format=settings.format,
             max_row_bytes=settings.row_limit_bytes,
             skip_unreadable=settings.skip_unreadable,
+            strict=settings.strict,
         )
 
 

@@ -7,22 +7,24 @@
     3 "c"    ─  a row alone                                                    rows alone fill every quota exactly
 
 What is nearly one text is told by likeness.py. Where keeping near-duplicates together leaves no fair split, because
-a few templates make up a label, only equal texts are kept together, and a note says so. Chapter 6's own way, which
-knows nothing of repeated texts, is in book.py.
+a few templates make up a label, only equal texts are kept together, and a note says so. Labels with too few rows for
+every side stay in train, all rows of their components with them. Chapter 6's own way, which knows nothing of repeated
+texts, is in book.py.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.data.files import Examples
-from lasttoken.data.labels import natural_order, part_labels
+from lasttoken.data.labels import in_rows, natural_order, near_miss, part_labels
 from lasttoken.data.likeness import Likeness, likeness, root
 from lasttoken.errors import DataError, SettingsError, one_of
 
@@ -30,6 +32,8 @@ Indices = NDArray[np.intp]
 
 SPLIT_NAMES = ("train", "validation", "test")
 ATTEMPTS = 20  # at getting every label into every split; few groups with several labels each may need more than one
+MOST_NAMED = 8  # labels in a sentence
+LARGEST_IN_TRAIN = 0.05  # of all rows, up to which a label with enough rows but few different texts stays in train
 WIDEST_FIRST = ("near", "normalised", "exact")  # meanings of "one text", of likeness.py
 KEPT_TOGETHER = {
     "near": "texts that are nearly equal are kept in one split",
@@ -49,11 +53,16 @@ class Splits:
     test: Examples | None
     notes: tuple[str, ...] = ()
     label_counts: dict[str, int] | None = None  # rows of each label in train before it was thinned, if it was
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what was left out or merged, as metrics.json holds it
 
     def named(self) -> dict[str, Examples]:
         """The splits there are, by name."""
         found = zip(SPLIT_NAMES, (self.train, self.validation, self.test), strict=True)
         return {name: examples for name, examples in found if examples is not None}
+
+    def with_examples(self, named: Mapping[str, Examples]) -> Splits:
+        """The same splits with other examples, by name."""
+        return replace(self, train=named["train"], validation=named.get("validation"), test=named.get("test"))
 
 
 # Labels -----------------------------------------------------------------------------------------------------------
@@ -142,12 +151,13 @@ def _rarest_labels(examples: Examples) -> tuple[list[str], Indices]:
 def split_examples(examples: Examples, train_fraction: float, validation_fraction: float, seed: int) -> Splits:
     """Cut examples into train, validation and test (the rest), rows in the file's order.
 
-    Each label is spread by the fractions to within a row, as far as components allow, and is in every split.
-    `notes` say how many rows repeat another's text, and by which meaning texts were kept together.
-    The same examples and seed give the same splits.
+    Each label is spread by the fractions to within a row, as far as components allow, and is in every split, unless
+    it has too few rows for that: those stay in train. `notes` say so, how many rows repeat another's text, and by which
+    meaning texts were kept together. The same examples and seed give the same splits.
 
     Raises:
-        DataError: one label only, or one with too few rows or too few independent groups for three splits.
+        DataError: one label only, labels that nearly all have too few rows for three splits, or a common one with too
+            few independent groups.
         SettingsError: fractions that leave nothing for a split.
     """
     fractions = (train_fraction, validation_fraction, 1 - train_fraction - validation_fraction)
@@ -156,22 +166,43 @@ def split_examples(examples: Examples, train_fraction: float, validation_fractio
             f"--train-fraction {train_fraction} and --validation-fraction {validation_fraction} leave nothing for one"
             " of train, validation and test; use fractions such as 0.7 and 0.1"
         )
-    (train, validation, test), notes = _cut(examples, fractions, SPLIT_NAMES, seed)
-    return Splits(train, validation, test, notes)
+    cut = cut_rows(examples, fractions, SPLIT_NAMES, seed)
+    train, validation, test = (examples.take(rows.tolist()) for rows in cut.sides)
+    return _with_train_only(Splits(train, validation, test, cut.notes))
 
 
-def cut_validation(train: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
-    """Cut a validation split of this fraction from train, by the rules of `split_examples`: (train, validation).
+def cut_validation(train: Examples, fraction: float, seed: int, rare: str = "first") -> Splits:
+    """Cut a validation split of this fraction from train, by the rules of `split_examples`.
 
-    Train's `notes` gain what was found about repeated texts.
+    `rare` is "first" or "refuse", see `cut_rows`. `notes` say what was found about repeated texts.
 
     Raises:
         DataError, SettingsError: as `split_examples`.
     """
     if not 0 < fraction < 1:
         raise SettingsError(f"--validation-fraction is {fraction}; it must be above 0 and below 1")
-    (kept, validation), notes = _cut(train, (1 - fraction, fraction), SPLIT_NAMES[:2], seed)
-    return replace(kept, notes=(*kept.notes, *notes)), validation
+    cut = cut_rows(train, (1 - fraction, fraction), SPLIT_NAMES[:2], seed, rare)
+    kept, validation = (train.take(rows.tolist()) for rows in cut.sides)
+    return _with_train_only(Splits(kept, validation, None, cut.notes))
+
+
+def _with_train_only(splits: Splits) -> Splits:
+    """The splits, with a note about the labels that are in train only."""
+    train, *others = (label_counts(examples) for examples in splits.named().values())
+    alone = {label: n for label, n in train.items() if not any(label in other for other in others)}
+    if not alone:
+        return splits
+    named, more = dict(list(alone.items())[:MOST_NAMED]), len(alone) - MOST_NAMED
+    one = len(alone) == 1
+    note = (
+        f"{'label' if one else 'labels'} {in_rows(named)}{f' and {more:,} more' if more > 0 else ''} "
+        f"{'has' if one else 'have'} too few rows for every split and {'is' if one else 'are'} in train only: no "
+        f"metric tells how well {'it is' if one else 'they are'} recognized; add rows, or leave "
+        f"{'it' if one else 'them'} out with --min-rows {max(alone.values()) + 1}"
+    )
+    if 2 * len(alone) > len(train):
+        note += f" (most labels are so rare: {_advice_for_rare(list(train), list(alone))})"
+    return replace(splits, notes=(*splits.notes, note), facts={**splits.facts, "labels_in_train_only": alone})
 
 
 def _repeat_notes(likeness: Likeness, kept: str) -> tuple[str, ...]:
@@ -193,50 +224,101 @@ def _size_notes(side: Indices, names: Sequence[str], quotas: Indices) -> list[st
         f"{name} has {n:,} of {n_rows:,} rows instead of {wanted:,}, because rows that share a text or a"
         " group, directly or through others, are never cut apart"
         for name, n, wanted in zip(
-            names, np.bincount(side, minlength=len(names)).tolist(), quotas.sum(axis=0).tolist(), strict=True
+            names, np.bincount(side[side >= 0], minlength=len(names)).tolist(), quotas.sum(axis=0).tolist(), strict=True
         )
         if abs(n - wanted) > slack
     ]
 
 
-def cut_folds(examples: Examples, n_folds: int, seed: int) -> list[Indices]:
+@dataclass(frozen=True)
+class Cut:
+    """The rows of each side, in order; `apart`: those on no side; `rare`: labels, with their rows, on one side only."""
+
+    sides: list[Indices]
+    apart: Indices
+    rare: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def cut_folds(examples: Examples, n_folds: int, seed: int) -> Cut:
     """The rows of each of `n_folds` equal parts, by the rules of `split_examples`: no text is in two of them.
 
+    Rows of a label with too few rows for every fold are in none: they can be trained on in each and tested in none.
+
     Raises:
-        DataError: one label only, or one with too few rows or too few independent groups for so many folds.
+        DataError: one label only, labels that nearly all have too few rows, or a common one with too few independent
+            groups.
         SettingsError: fewer than two folds.
     """
     if n_folds < 2:
         raise SettingsError(f"--folds is {n_folds}; it must be at least 2")
     names = [f"fold {fold}" for fold in range(1, n_folds + 1)]
-    return cut_rows(examples, [1 / n_folds] * n_folds, names, seed)[0]
-
-
-def _cut(
-    examples: Examples, fractions: Sequence[float], names: Sequence[str], seed: int
-) -> tuple[list[Examples], tuple[str, ...]]:
-    parts, notes = cut_rows(examples, fractions, names, seed)
-    return [examples.take(rows.tolist()) for rows in parts], notes
+    return cut_rows(examples, [1 / n_folds] * n_folds, names, seed, "apart")
 
 
 def cut_rows(
-    examples: Examples, fractions: Sequence[float], names: Sequence[str], seed: int
-) -> tuple[list[Indices], tuple[str, ...]]:
+    examples: Examples, fractions: Sequence[float], names: Sequence[str], seed: int, rare: str = "first"
+) -> Cut:
     """The rows of each side, and notes: by the widest meaning of "one text" that leaves fair splits, else by equality.
 
+    `rare` says what happens to a label with too few rows or texts for every side: "first" puts all of its rows on the
+    first side, "apart" on none, "refuse" raises. Rows that share a text or group with them go with them.
+
     Raises:
-        DataError: one label only, or one with too few rows or too few independent groups for the sides.
+        DataError: one label only, labels that nearly all have too few rows, or a common one with too few independent
+            groups for the sides.
     """
     labels, label_ids = number_labels(examples)
     alike = likeness(examples.texts)
+    is_rare = _rare_labels(_components(alike.exact, examples.groups), label_ids, len(names))
+    if rare == "refuse":
+        is_rare[:] = False
+    common = np.flatnonzero(~is_rare)
+    common_ids = np.cumsum(~is_rare) - 1  # label_id among the common ones
 
     def sides(kind: str) -> Indices:
+        """The side of each row, -1 for those that go with a rare label."""
         component = _components(alike.by_kind()[kind], examples.groups)
-        return _sides(examples, component, labels, label_ids, fractions, names, seed)
+        free = np.flatnonzero(~np.isin(component, component[is_rare[label_ids]]))
+        side = np.full(len(label_ids), -1, np.intp)
+        of_common = [labels[label_id] for label_id in common.tolist()]
+        side[free] = _sides(examples, component[free], of_common, common_ids[label_ids[free]], fractions, names, seed)
+        return side
 
-    kind, side = _widest_fair(sides, lambda side: _unfairness(side, label_ids, fractions))
-    notes = (*_repeat_notes(alike, kind), *_size_notes(side, names, _quotas(np.bincount(label_ids), fractions)))
-    return [np.flatnonzero(side == s) for s in range(len(names))], notes
+    def unfairness(side: Indices) -> float:
+        return _unfairness(side[side >= 0], common_ids[label_ids[side >= 0]], fractions)
+
+    kind, side = _widest_fair(sides, unfairness)
+    n_rows = np.bincount(label_ids, minlength=len(labels))
+    quotas = _quotas(n_rows[common], fractions)
+    if rare == "first":
+        side[side < 0] = 0
+        quotas[0, 0] += n_rows[is_rare].sum()
+    return Cut(
+        [np.flatnonzero(side == s) for s in range(len(names))],
+        np.flatnonzero(side < 0),
+        {labels[label_id]: int(n_rows[label_id]) for label_id in np.flatnonzero(is_rare).tolist()},
+        (*_repeat_notes(alike, kind), *_size_notes(side, names, quotas)),
+    )
+
+
+def _rare_labels(component: Indices, label_ids: Indices, n_sides: int) -> NDArray[np.bool_]:
+    """Which labels [K] have too few components for every side, without those that rows of other rare labels are in.
+
+    None, so that splitting says what is wrong, where these are most rows, or where a label has enough rows and more
+    than a few but too few different texts or groups.
+    """
+    n_rows = np.bincount(label_ids)
+    rare = np.zeros(len(n_rows), np.bool_)
+    while True:
+        free = ~np.isin(component, component[rare[label_ids]])
+        table = _ComponentTable.of(component[free], label_ids[free], len(n_rows))
+        too_few = table.per_label < n_sides
+        if (too_few == rare).all():
+            break
+        rare = too_few
+    too_large = rare & (n_rows >= n_sides) & (n_rows > LARGEST_IN_TRAIN * len(label_ids))
+    return rare if 2 * n_rows[rare].sum() <= len(label_ids) and not too_large.any() else np.zeros_like(rare)
 
 
 def _widest_fair(sides: Callable[[str], Indices], unfairness: Callable[[Indices], float]) -> tuple[str, Indices]:
@@ -275,7 +357,7 @@ def _sides(
     """
     table = _ComponentTable.of(component, label_ids, len(labels))
     _refuse_rare(examples, labels, label_ids, table, names)
-    quotas = _quotas(np.bincount(label_ids), fractions)
+    quotas = _quotas(np.bincount(label_ids, minlength=len(labels)), fractions)
     rng = np.random.default_rng(seed)
     for attempt in range(ATTEMPTS):
         side = _assign(component, label_ids, table, quotas, rng, disorder=attempt)
@@ -347,7 +429,7 @@ def _refuse_rare(
     rare = np.flatnonzero(table.per_label < len(names)).tolist()
     if not rare:
         return
-    n_rows = np.bincount(label_ids)
+    n_rows = np.bincount(label_ids, minlength=len(labels))
     worst = min(rare, key=lambda label_id: int(n_rows[label_id]))
     count, n_components = int(n_rows[worst]), int(table.per_label[worst])
     found = f"{count} {'row' if count == 1 else 'rows'}"
@@ -355,7 +437,7 @@ def _refuse_rare(
         found += f" but only {n_components} independent of each other (identical texts or one group count once)"
     n_more = len(rare) - 1
     others = f" (and {n_more} more {'label is' if n_more == 1 else 'labels are'} too rare)" if n_more else ""
-    advice = _advice_for_rare(labels, rare)
+    advice = _advice_for_rare(labels, [labels[label_id] for label_id in rare])
     if count >= len(names) > n_components:
         advice = "add other texts of it, or give your own splits"
     raise DataError(
@@ -364,14 +446,15 @@ def _refuse_rare(
     )
 
 
-def _advice_for_rare(labels: list[str], rare: list[int]) -> str:
+def _advice_for_rare(labels: Sequence[str], rare: Sequence[str]) -> str:
     """What to do about labels with too few rows; many of them mean another mistake than a few."""
+    advice = "add examples of it, or remove or merge the label"
     if 2 * len(rare) <= len(labels):
-        return "add examples of it, or remove or merge the label"
-    mark = next((mark for mark in ("|", ";", ",") if sum(mark in labels[at] for at in rare) * 2 > len(rare)), None)
+        return advice
+    mark = next((mark for mark in ("|", ";", ",") if sum(mark in label for label in rare) * 2 > len(rare)), None)
     if mark:
         return f"if a row has several labels, parted by {mark!r}, pass --multi-label (--label-separator {mark!r})"
-    return "add examples of it, or remove or merge the label; is it the label column (--label)?"
+    return f"{advice}; is it the label column (--label)?"
 
 
 def _quotas(n_rows: Indices, fractions: Sequence[float]) -> Indices:
@@ -500,11 +583,12 @@ def check_splits(splits: Splits) -> None:
     known = label_names(splits.train)
     there = set(known)
     for name, examples in splits.named().items():
-        for row, labels in enumerate(label_sets(examples), 1):
+        for at, labels in enumerate(label_sets(examples)):
             if label := next((label for label in labels if label not in there), None):
                 raise DataError(
-                    f"row {row} of {_source(examples, name)} has label {label!r}, which is not one of {one_of(known)}"
-                    f" in {_source(splits.train, 'train')}; fix the row, or add examples of that label to train"
+                    f"row {examples.number_of(at)} of {_source(examples, name)} has label {label!r}, which is not"
+                    f" one of {one_of(known)} in {_source(splits.train, 'train')}{near_miss(label, known)}; fix the"
+                    " row, or add examples of that label to train"
                 )
 
 

@@ -1,21 +1,25 @@
 """A classifier against labelled examples: the truth in its own labels, then the metrics.
 
-A column made only of the classifier's label ids ("0", "1", as chapter 6 writes them) stands for its labels.
+A label is matched whatever its spelling, see spelling.py. A column made only of the classifier's label ids ("0", "1",
+as chapter 6 writes them) stands for its labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.data.files import Examples
-from lasttoken.data.splits import label_sets, truth_of
+from lasttoken.data.labels import natural_order, near_miss
+from lasttoken.data.splits import label_sets
 from lasttoken.errors import DataError, one_of
 from lasttoken.evaluation.figures import Figures, figures
 from lasttoken.predict import Predictor
+from lasttoken.spelling import label_key, match_label, visible
 
+MOST_NAMED = 8  # spellings in a sentence
 Say = Callable[[str], None]
 
 
@@ -29,22 +33,26 @@ def evaluate(
     """
     config = predictor.classifier.config
     several = config.multi_label
-    truth = match_sets(examples, predictor.labels) if several else match_labels(examples, predictor.labels, say)
+    truth = match_sets(examples, predictor.labels, say) if several else match_labels(examples, predictor.labels, say)
     log_probs = predictor.log_probs(predictor.encode(examples.texts), progress)
     predicted = config.decision.decide_each(log_probs) if several else config.decision.decide(log_probs)
     return figures(truth, predictor.labels, log_probs=log_probs, predicted=predicted, intervals=True)
 
 
-def match_sets(examples: Examples, labels: Sequence[str]) -> NDArray[np.bool_]:
+def match_sets(examples: Examples, labels: Sequence[str], say: Say | None = None) -> NDArray[np.bool_]:
     """Which of the K labels each example has [N, K].
 
     Raises:
         DataError: see `evaluate`.
     """
-    for row, found in enumerate(label_sets(examples), 1):
-        if unknown := next((label for label in found if label not in labels), None):
-            raise DataError(_unknown(row, unknown, examples, labels))
-    return np.asarray(truth_of(examples, labels), dtype=np.bool_)
+    found = label_sets(examples)
+    ids = _ids_of({label for of_row in found for label in of_row}, labels, examples, say)
+    matched = np.zeros((len(found), len(labels)), dtype=np.bool_)
+    for at, of_row in enumerate(found):
+        if unknown := next((label for label in of_row if label not in ids), None):
+            raise DataError(_unknown(examples.number_of(at), unknown, examples, labels))
+        matched[at, [ids[label] for label in of_row]] = True
+    return matched
 
 
 def match_labels(examples: Examples, labels: Sequence[str], say: Say | None = None) -> NDArray[np.int64]:
@@ -57,23 +65,35 @@ def match_labels(examples: Examples, labels: Sequence[str], say: Say | None = No
         raise DataError(
             f"{examples.source or 'the examples'} has no labels to evaluate against; name the column with --label"
         )
-    ids = {label: label_id for label_id, label in enumerate(labels)}
-    by_id = {str(label_id): label_id for label_id in range(len(labels))}
     found = set(examples.labels)
-    if not found & ids.keys() and found <= by_id.keys():
+    ids = _ids_of(found, labels, examples, say)
+    by_id = {label: int(key) for label in found if (key := label_key(label)) in map(str, range(len(labels)))}
+    if not ids and len(by_id) == len(found):
         pairs = ", ".join(f"{label_id} = {label}" for label_id, label in enumerate(labels))
         (say or _silence)(f"the labels of {examples.source or 'the examples'} are the classifier's label ids: {pairs}")
         ids = by_id
-    for row, label in enumerate(examples.labels, 1):
+    for at, label in enumerate(examples.labels):
         if label not in ids:
-            raise DataError(_unknown(row, label, examples, labels))
+            raise DataError(_unknown(examples.number_of(at), label, examples, labels))
     return np.array([ids[label] for label in examples.labels], dtype=np.int64)
+
+
+def _ids_of(found: Collection[str], labels: Sequence[str], examples: Examples, say: Say | None) -> dict[str, int]:
+    """The label_id of each spelling that is one of the labels; those that are spelled otherwise are said."""
+    ids = {label: label_id for label_id, label in enumerate(labels)}
+    matched = {label: match for label in natural_order(found) if (match := match_label(label, labels)) is not None}
+    other = [f"{visible(label)} as {visible(match)}" for label, match in matched.items() if label != match]
+    if other:
+        more = f" and {len(other) - MOST_NAMED:,} more" if len(other) > MOST_NAMED else ""
+        source = examples.source or "the examples"
+        (say or _silence)(f"labels of {source} are spelled otherwise and taken: {', '.join(other[:MOST_NAMED])}{more}")
+    return {label: ids[match] for label, match in matched.items()}
 
 
 def _unknown(row: int, label: str, examples: Examples, labels: Sequence[str]) -> str:
     return (
-        f"row {row} of {examples.source or 'the examples'} has label {label!r}, which is not one of the classifier's "
-        f"{one_of(labels)}; fix the row, or name another column with --label"
+        f"row {row} of {examples.source or 'the examples'} has label {visible(label)}, which is not one of the "
+        f"classifier's {one_of(labels)}{near_miss(label, labels)}; fix the row, or name another column with --label"
     )
 
 

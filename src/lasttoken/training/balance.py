@@ -50,7 +50,9 @@ def label_weights(label_ids: NDArray[np.int64], n_labels: int) -> NDArray[np.flo
 def prior_shift(n_rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """What is added to the logits [K] of even training, for labels that really come `n_rows` [K] times: log(K · π).
 
+    A label without rows gets that of half a row: what was never seen is rare, not impossible.
+
     >>> [f"{shift:.3f}" for shift in prior_shift(np.array([3, 1]))]
     ['0.405', '-0.693']
     """
-    return np.asarray(np.log(len(n_rows) * n_rows / n_rows.sum()), dtype=np.float32)
+    return np.asarray(np.log(len(n_rows) * np.maximum(n_rows, 0.5) / n_rows.sum()), dtype=np.float32)

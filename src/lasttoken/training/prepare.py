@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.config import READ_SETTINGS, Settings
+from lasttoken.config import CLEAN_SETTINGS, READ_SETTINGS, Settings
 from lasttoken.data.encoding import FOREIGN_TOKENS_PER_CHARACTER, Encoded, encode_texts, tokens_per_character
 from lasttoken.data.splits import Splits, label_names, truth_of
 from lasttoken.errors import SettingsError
@@ -30,8 +30,9 @@ Say = Callable[[str], None]
 
 # Settings that do not change the course of a training: a resumed one may differ in them.
 WITHOUT_EFFECT = {
-    "text", "label", "id", "group", *READ_SETTINGS, "validation", "test", "backbone", "device", "cache_limit",
-    "no_cache", "calibrate", "threshold", "cost", "seeds", "folds", "learning_curve", "slice_by", "answers", "track",
+    "text", "label", "id", "group", *READ_SETTINGS, *CLEAN_SETTINGS, "validation", "test", "backbone",
+    "device", "cache_limit", "no_cache", "calibrate", "threshold",
+    "cost", "seeds", "folds", "learning_curve", "slice_by", "answers", "track",
 }  # fmt: skip
 
 

@@ -165,15 +165,16 @@ class Repeater:
     def folds(self, n_folds: int, validation_fraction: float, seed: int) -> list[dict[str, Rows]]:
         """The pool's rows in `n_folds` ways: each row is in test once; no text is on two sides.
 
+        Rows of a label with too few rows for every fold are in every train and in no test.
+
         Raises:
-            DataError: a label with too few independent rows.
+            DataError: see `cut_folds`.
         """
         found, names = [], ("train", "validation")
-        parts = cut_folds(self.examples, n_folds, seed)
-        for fold, test in enumerate(parts):
-            rest = np.sort(np.concatenate([part for at, part in enumerate(parts) if at != fold]))
+        for test in cut_folds(self.examples, n_folds, seed).sides:
+            rest = np.setdiff1d(np.arange(len(self.examples)), test)
             share = validation_fraction / (1 - 1 / n_folds)
-            (train, validation), _ = cut_rows(self.examples.take(rest.tolist()), (1 - share, share), names, seed)
+            train, validation = cut_rows(self.examples.take(rest.tolist()), (1 - share, share), names, seed).sides
             found.append({"train": rest[train], "validation": rest[validation], "test": test})
         return found
 
@@ -198,10 +199,12 @@ def out_of_fold(
 ) -> NDArray[np.float32]:
     """Log-probabilities [N, K] of all rows of the pool, each by a classifier that was trained without it.
 
+    NaN where there is none: rows of a label with too few rows for every fold.
+
     Raises:
-        DataError: a label with too few independent rows for so many folds.
+        DataError: see `cut_folds`.
     """
-    found = np.empty((len(repeater.truth), repeater.classifier.head.out_features), dtype=np.float32)
+    found = np.full((len(repeater.truth), repeater.classifier.head.out_features), np.nan, dtype=np.float32)
     with repeater.borrowed():
         for rows in repeater.folds(n_folds, settings.validation_fraction, settings.seed):
             found[rows["test"]] = repeater.fit(rows, settings)["test"]

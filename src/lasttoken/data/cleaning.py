@@ -1,0 +1,94 @@
+"""Before rows are split: one spelling of each label, and no rows of labels that are too rare.
+
+"kitchen" 60, "kitchen " 2, "Kitchen" 9   ──unify_labels──►   "kitchen" 62, "Kitchen" 9, and a sentence for each merge
+"kitchen" 62, "kitchn" 1, --min-rows 3    ──leave_out_rare─►  "kitchen" 62, and a sentence about the row left out
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from lasttoken.data.files import Examples
+from lasttoken.data.labels import in_rows, merges_of, natural_order
+from lasttoken.data.splits import Splits, label_counts, label_sets
+from lasttoken.errors import DataError
+
+MOST_NAMED = 8  # labels in a sentence
+
+
+def clean_labels(splits: Splits, min_rows: int) -> Splits:
+    """`unify_labels`, then `leave_out_rare`."""
+    return leave_out_rare(unify_labels(splits), min_rows)
+
+
+def unify_labels(splits: Splits) -> Splits:
+    """The splits with one spelling of each label, the commonest in train; `notes` say what was merged.
+
+    Raises:
+        DataError: a split without labels.
+    """
+    named = splits.named()
+    others = (examples for name, examples in named.items() if name != "train")
+    merges = merges_of(_counts([splits.train]), _counts(others))
+    if not merges:
+        return splits
+    spelled = {spelling: merge.label for merge in merges for spelling in merge.spellings}
+    unified = {name: _respelled(examples, spelled) for name, examples in named.items()}
+    notes = (*splits.notes, *(merge.sentence() for merge in merges))
+    facts = {**splits.facts, "merged_labels": [merge.to_json() for merge in merges]}
+    return replace(splits.with_examples(unified), notes=notes, facts=facts)
+
+
+def _counts(parts: Iterable[Examples]) -> Mapping[str, int]:
+    return Counter(label for examples in parts for labels in label_sets(examples) for label in labels)
+
+
+def _respelled(examples: Examples, spelled: Mapping[str, str]) -> Examples:
+    if examples.separator is None:
+        return replace(examples, labels=[spelled.get(label, label) for label in examples.labels or []])
+    separator = examples.separator
+    sets = ({spelled.get(label, label) for label in labels} for labels in label_sets(examples))
+    return replace(examples, labels=[separator.join(natural_order(labels)) for labels in sets])
+
+
+def leave_out_rare(splits: Splits, min_rows: int) -> Splits:
+    """The splits without the rows of labels that have fewer than `min_rows` rows in train; `notes` say which.
+
+    Where a text has any number of labels, a row is left out when one of them is too rare; rows that are left out make
+    other labels rarer, so this goes on until no label is too rare.
+
+    Raises:
+        DataError: no row is left in train.
+    """
+    if min_rows <= 1:
+        return splits
+    rare: dict[str, int] = {}
+    train = splits.train
+    while found := {label: n for label, n in label_counts(train).items() if n < min_rows}:
+        rare |= found
+        train = _without(train, found)
+    if not rare:
+        return splits
+    if not len(train):
+        raise DataError(
+            f"every label of {train.source or 'the data'} has fewer than {min_rows} rows, so --min-rows {min_rows} "
+            "leaves none; give a smaller number, or name another column with --label"
+        )
+    kept = {name: _without(examples, rare) for name, examples in splits.named().items()}
+    n_left_out = sum(map(len, splits.named().values())) - sum(map(len, kept.values()))
+    named = in_rows(dict(list(rare.items())[:MOST_NAMED]))
+    more = f" and {len(rare) - MOST_NAMED:,} more" if len(rare) > MOST_NAMED else ""
+    note = (
+        f"labels with fewer than {min_rows} rows are left out (--min-rows): {named}{more}; {n_left_out:,} rows in all"
+    )
+    facts = {**splits.facts, "labels_left_out": rare}
+    return replace(splits.with_examples(kept), notes=(*splits.notes, note), facts=facts)
+
+
+def _without(examples: Examples, labels: Mapping[str, int]) -> Examples:
+    kept = [at for at, found in enumerate(label_sets(examples)) if not any(label in labels for label in found)]
+    if len(kept) == len(examples):
+        return examples
+    return replace(examples, numbers=[examples.number_of(at) for at in range(len(examples))]).take(kept)
