@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from miniature import plain_settings, trainer_of, weights_of
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -155,3 +156,47 @@ def test_a_file_of_tensors_that_is_no_state_is_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(2)}, path)
     with pytest.raises(RunError, match="belongs to other data"):
         restore_training(trainer_of(plain_settings()), path, "this training")
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """A state file with its metadata changed."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    change(metadata)
+    save_file(load_file(path), path, metadata)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda metadata: metadata.pop("state"),
+        lambda metadata: metadata.update(state="{"),
+        lambda metadata: metadata.update(state="[]"),
+        lambda metadata: metadata.update(state='{"step": "five"}'),
+        lambda metadata: metadata.update(state='{"permutation": 3}'),
+        lambda metadata: metadata.update(sums="[1]"),
+        lambda metadata: metadata.update(sums="{}"),
+    ],
+)
+def test_metadata_that_is_none_is_one_sentence(change: Callable[[dict[str, Any]], object], saved: Path) -> None:
+    rewritten(saved, change)
+    with pytest.raises(RunError, match=r"resume\.safetensors cannot be gone on with"):
+        restore_training(trainer_of(plain_settings()), saved, "this training")
+
+
+def test_a_flipped_bit_in_a_state_is_found(saved: Path) -> None:
+    raw = bytearray(saved.read_bytes())
+    raw[-9] ^= 4
+    saved.write_bytes(raw)
+    trainer = trainer_of(plain_settings())
+    before = weights_of(trainer)
+    with pytest.raises(RunError, match=r"resume\.safetensors cannot be gone on with: .* was changed"):
+        restore_training(trainer, saved, "this training")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights_of(trainer).items())
+
+
+def test_a_state_of_an_earlier_version_without_sums_is_restored(saved: Path) -> None:
+    rewritten(saved, lambda metadata: metadata.pop("sums"))
+    trainer = trainer_of(plain_settings(keep="best"))
+    restore_training(trainer, saved, "this training")
+    assert trainer.state.step == 5

@@ -70,7 +70,7 @@ def read_tensor_files(folder: Path) -> dict[str, Tensor]:
         if sums is None:
             check_finite(read, path)
         else:
-            _check_sums(read, sums, path)
+            check_sums(read, sums, path)
         tensors.update(read)
     return tensors
 
@@ -112,7 +112,12 @@ def _sum_of_bytes(tensor: Tensor) -> int:
     return (int(words.sum(dtype=np.uint64)) + int.from_bytes(rest.tobytes(), "little")) % 2**64
 
 
-def _check_sums(tensors: Mapping[str, Tensor], sums: str, path: Path) -> None:
+def sums_of(tensors: Mapping[str, Tensor]) -> str:
+    """The sum of each tensor's bytes, as the metadata of a file holds them; tensors on the CPU."""
+    return json.dumps({name: f"{_sum_of_bytes(tensor):x}" for name, tensor in tensors.items()})
+
+
+def check_sums(tensors: Mapping[str, Tensor], sums: str, path: Path) -> None:
     """Refuse tensors that are not those that were written.
 
     Raises:
@@ -133,12 +138,12 @@ def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         StorageError: no permission, or a full disk.
     """
-    sums = {name: f"{_sum_of_bytes(tensor):x}" for name, tensor in tensors.items()}
+    sums = sums_of(tensors)
     with new_file(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # as other files of this user; the library would let nobody else read it
         try:
-            save_file(dict(tensors), temporary, metadata={"format": "pt", SUMS: json.dumps(sums)})
+            save_file(dict(tensors), temporary, metadata={"format": "pt", SUMS: sums})
         except SafetensorError as error:
             raise StorageError(f"{path} cannot be written: {error}; make room, or choose another folder") from error
         _sort_metadata(temporary)

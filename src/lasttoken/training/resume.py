@@ -11,13 +11,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lasttoken.errors import RunError
+from lasttoken.documents import checked
+from lasttoken.errors import BackboneError, RunError
+from lasttoken.model.weights import SUMS, check_sums, sums_of
 from lasttoken.storage import write_bytes
 from lasttoken.training.adamw import Moments
 from lasttoken.training.loop import State, Trainer
@@ -37,7 +40,7 @@ def save_training(trainer: Trainer, path: Path, fingerprint: str) -> None:
             tensors.update({f"{part}.{name}": tensor for part, tensor in moments.items()})
     tensors.update({f"best.{name}": tensor for name, tensor in trainer.best.items()})
     on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"state": json.dumps(asdict(trainer.state)), "fingerprint": fingerprint}
+    metadata = {"state": json.dumps(asdict(trainer.state)), "fingerprint": fingerprint, SUMS: sums_of(on_cpu)}
     write_bytes(path, save(on_cpu, metadata))
 
 
@@ -45,7 +48,7 @@ def restore_training(trainer: Trainer, path: Path, fingerprint: str) -> None:
     """Bring a fresh trainer to where `save_training` left it.
 
     Raises:
-        RunError: a torn file, or one of other data, settings or weights.
+        RunError: a torn or changed file, or one of other data, settings or weights.
     """
     try:
         with safe_open(path, "pt", device=str(trainer.machine.device)) as file:
@@ -58,7 +61,17 @@ def restore_training(trainer: Trainer, path: Path, fingerprint: str) -> None:
             f"{path} belongs to other data, settings or weights than these; train again without --resume, "
             "into another --out"
         )
-    trainer.state = State(**json.loads(metadata["state"]))
+    try:
+        if SUMS in metadata:  # files of earlier versions have none
+            check_sums({name: tensor.cpu() for name, tensor in tensors.items()}, metadata[SUMS], path)
+        _restore(trainer, json.loads(metadata["state"]), tensors)
+    except (BackboneError, RunError, LookupError, TypeError, ValueError, RuntimeError, RecursionError) as error:
+        why = str(error).partition("\n")[0][:300]
+        raise RunError(f"{path} cannot be gone on with: {why}; train again without --resume") from error
+
+
+def _restore(trainer: Trainer, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    trainer.state = checked(State, state, "state")
     trainer.order.restore(tensors["order"].cpu())
     with torch.no_grad():
         for name, parameter in trainer.parameters.items():
