@@ -19,6 +19,7 @@ from lasttoken.data.cleaning import MOST_NAMED, clean_labels
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import csv_line, read_splits
 from lasttoken.data.labels import in_rows
+from lasttoken.data.layouts import read_layout
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.splits import Splits, labels_of
 from lasttoken.evaluation.suspects import Suspects, rank_suspects
@@ -84,6 +85,8 @@ def _not_judged(examples: Examples, judged: NDArray[np.intp], n_folds: int) -> s
 
 
 def _read(data: Path, settings: Settings) -> Examples:
+    if data.is_dir() and (layout := read_layout(data, settings.columns, {"options": ReadOptions.of(settings)})):
+        return layout.train if isinstance(layout, Splits) else layout
     if data.is_dir():
         return read_splits(data, settings.columns, options=ReadOptions.of(settings)).train
     return read_examples(data, settings.columns, options=ReadOptions.of(settings))

@@ -466,6 +466,16 @@ def test_other_options_are_another_job(predictor: Predictor, big: Path, tmp_path
         score_file(lambda: predictor, Source(big, options=ReadOptions(max_row_bytes=10**6)), output)
 
 
+@pytest.mark.parametrize("value", [{}, {"a": {}}, [{}], [{"a": 1}, {"a": None, "b": {}}]])
+def test_json_objects_without_keys_are_text_in_parquet(predictor: Predictor, tmp_path: Path, value: object) -> None:
+    rows = [{"text": f"Win {at}", "meta": value if at else None} for at in range(4)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    score_file(lambda: predictor, Source(tmp_path / "in.jsonl"), tmp_path / "out.parquet")
+    kept = parquet.read_table(tmp_path / "out.parquet").column("meta").to_pylist()
+    assert kept[0] is None
+    assert [json.loads(cell) for cell in kept[1:]] == [value] * 3
+
+
 def test_json_values_of_several_types_fit_one_parquet_column(predictor: Predictor, tmp_path: Path) -> None:
     odd = [1, 2.5, "three", None, [1, "a"], {"k": 2**70}, True, 2**60 + 1]
     rows: list[dict[str, Any]] = [

@@ -6,6 +6,7 @@ import codecs
 import gzip
 import io
 import json
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -315,6 +316,12 @@ def zipped(name: str) -> bytes:
         (b"\xd0\xcf\x11\xe0" + b"\0" * 600, "Excel"),
         (b"<!DOCTYPE html>\n<html>", "HTML"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "LFS"),
+        (b"<?xml version='1.0'?><rows/>", "XML"),
+        (pickle.dumps(["a"]), "pickle"),
+        (b"\x89PNG\r\n\x1a\n\x00", "picture"),
+        (gzip.compress(gzip.compress(b"text,label\n")), "twice"),
+        (b"a.csv".ljust(257, b"\0") + b"ustar\0", "tar"),
+        (b"ORC\x08", "ORC"),
         (b"%PDF-1.7\n", "PDF"),
         (b"SQLite format 3\0" + b"\0" * 80, "SQLite"),
         (b"\x28\xb5\x2f\xfd" + b"x" * 20, "zstd"),

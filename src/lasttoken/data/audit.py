@@ -26,10 +26,11 @@ from lasttoken.columns import UNNAMED, ColumnSpec
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import read_files, split_files, split_name
 from lasttoken.data.labels import Merge, merges_of, natural_order, warn_about_labels
+from lasttoken.data.layouts import read_layout
 from lasttoken.data.likeness import Indices, Likeness, likeness, normalise, similarity
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.shortcuts import Shortcut, find_shortcuts
-from lasttoken.data.splits import SPLIT_NAMES, label_sets
+from lasttoken.data.splits import SPLIT_NAMES, Splits, label_sets
 from lasttoken.data.writing import damage_in, hardly_text, script_shares
 from lasttoken.errors import DataError
 from lasttoken.spelling import is_blank, label_key
@@ -526,10 +527,13 @@ def read_for_audit(
     Raises:
         DataError: no such file, one that cannot be read, a folder without splits, or one file twice.
     """
+    reading: dict[str, Any] = {"options": options, "separator": separator, "keep_blank": True}
+    if len(paths) == 1 and paths[0].is_dir() and (layout := read_layout(paths[0], asked, reading)):
+        return layout.named() if isinstance(layout, Splits) else {paths[0].name: layout}
     named = _folder_files(paths[0]) if len(paths) == 1 and paths[0].is_dir() else _named(paths)
     order = sorted(named, key=lambda name: SPLIT_NAMES.index(name) if name in SPLIT_NAMES else len(SPLIT_NAMES))
     files = {name: named[name] for name in order}
-    return read_files(files, asked, options=options, keep_blank=True, separator=separator)
+    return read_files(files, asked, **reading)
 
 
 def _folder_files(folder: Path) -> dict[str, Path]:

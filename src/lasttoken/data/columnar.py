@@ -1,4 +1,4 @@
-"""Parquet as rows: values are made plain when they are asked for, and a whole column of them can stay as it is.
+"""Parquet and Arrow as rows: values are made plain when asked for, and a whole column of them can stay as it is.
 
     row group ──► batch of rows, by their size ──► Row, Row, …   each of which knows its batch
 
@@ -9,8 +9,9 @@ Python values.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lasttoken.data.options import ReadOptions
 from lasttoken.data.tables import BadRow, OnBad, Row, Table, checked_header, refuse
 from lasttoken.errors import DataError
 
+ARROW_FILE = b"ARROW1"  # how an Arrow file begins; a stream does not
 BATCH_ROWS = 8192
 BATCH_BYTES = 64_000_000  # of the rows that are in memory at a time, by what the file says of their size
 
@@ -199,7 +201,7 @@ def open_parquet(path: Path, options: ReadOptions, on_bad: OnBad | None, labelle
                 raise DataError(f"{path.name} is empty; write it again")
     else:
         raise DataError(f"{path} is a pipe, and Parquet is read from a file; save it first")
-    with parquet_errors(path.name):
+    with arrow_errors(path.name, "Parquet"):
         file = parquet.ParquetFile(path)
     with file:
         schema = file.schema_arrow
@@ -208,6 +210,51 @@ def open_parquet(path: Path, options: ReadOptions, on_bad: OnBad | None, labelle
         yield Table(
             path.name, header, lambda columns: _parquet_rows(file, columns, path.name, options, classes, on_bad)
         )
+
+
+@contextmanager
+def open_arrow(path: Path, options: ReadOptions, on_bad: OnBad | None, labelled: bool) -> Iterator[Table]:
+    """An Arrow file, also called Feather, or an Arrow stream as a table; as `datasets` of Hugging Face saves them.
+
+    Raises:
+        DataError: not Arrow, or damaged.
+    """
+    import pyarrow
+
+    with read_errors(path, "utf-8"), open_bytes(path) as handle:
+        framed = handle.read(len(ARROW_FILE)) == ARROW_FILE
+
+    @contextmanager
+    def opened() -> Iterator[tuple[Any, Iterator[Any]]]:
+        with arrow_errors(path.name), pyarrow.memory_map(str(path)) as source:
+            if framed:
+                file = pyarrow.ipc.open_file(source)
+                yield file.schema, (file.get_batch(index) for index in range(file.num_record_batches))
+            else:
+                stream = pyarrow.ipc.open_stream(source)
+                yield stream.schema, iter(stream)
+
+    with opened() as (schema, _):
+        header = checked_header(list(schema.names), path.name)
+        classes = class_names(schema.metadata) if labelled else {}
+
+    def read(columns: Sequence[str]) -> Iterator[Row]:
+        names = list(columns)
+        bytes_like = [name for name in names if is_binary(schema.field(name).type)]
+        with opened() as (_, batches):
+            raw = _raw_columns((batch.select(bytes_like) for batch in batches), bytes_like) if bytes_like else set()
+        with opened() as (_, batches):
+            n_before = 0
+            for batch in batches:
+                arrow = batch.select(names)
+                size = arrow.nbytes // max(1, arrow.num_rows)
+                n_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, size)))
+                for start in range(0, arrow.num_rows, n_rows):
+                    yield from _batch_rows(arrow.slice(start, n_rows), n_before + start, raw, classes, reading)
+                n_before += arrow.num_rows
+
+    reading = _Reading(path.name, options, on_bad)
+    yield Table(path.name, header, read)
 
 
 def class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
@@ -233,7 +280,8 @@ def _parquet_rows(
 ) -> Iterator[Row]:
     number = 0
     limit = options.max_row_bytes
-    with parquet_errors(source):
+    reading = _Reading(source, options, on_bad)
+    with arrow_errors(source, "Parquet"):
         raw = _columns_of_bytes(file, columns)
         for group in range(file.num_row_groups):
             metadata = file.metadata.row_group(group)
@@ -248,29 +296,50 @@ def _parquet_rows(
                 continue
             n_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, size)))
             for arrow in file.iter_batches(batch_size=n_rows, row_groups=[group], columns=list(columns)):
-                batch = Batch(arrow, raw, classes)
-                long = _long_rows(arrow, limit)
-                for index in range(arrow.num_rows):
-                    number += 1
-                    if index in long:
-                        refuse(BadRow(number, None, long_fault(options)), source, on_bad)
-                    else:
-                        yield Row(number, None, ArrowRow(batch, index))
+                yield from _batch_rows(arrow, number, raw, classes, reading)
+                number += arrow.num_rows
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a table is called and how it is read."""
+
+    source: str
+    options: ReadOptions
+    on_bad: OnBad | None
+
+
+def _batch_rows(
+    arrow: Any, n_before: int, raw: Collection[str], classes: Mapping[str, Sequence[str]], reading: _Reading
+) -> Iterator[Row]:
+    batch = Batch(arrow, raw, classes)
+    long = _long_rows(arrow, reading.options.max_row_bytes)
+    for index in range(arrow.num_rows):
+        number = n_before + index + 1
+        if index in long:
+            refuse(BadRow(number, None, long_fault(reading.options)), reading.source, reading.on_bad)
+        else:
+            yield Row(number, None, ArrowRow(batch, index))
 
 
 def _columns_of_bytes(file: Any, columns: Sequence[str]) -> set[str]:
+    names = [name for name in columns if is_binary(file.schema_arrow.field(name).type)]
+    return _raw_columns(file.iter_batches(batch_size=1024, columns=names), names) if names else set()
+
+
+def _raw_columns(batches: Iterable[Any], names: Sequence[str]) -> set[str]:
     """The columns whose bytes are not all text; what all decodes as UTF-8 is text that a writer did not declare."""
     import pyarrow
 
     raw: set[str] = set()
-    for name in columns:
-        if not is_binary(file.schema_arrow.field(name).type):
-            continue
-        try:
-            for batch in file.iter_batches(batch_size=1024, columns=[name]):
-                batch.column(0).cast(pyarrow.binary()).cast(pyarrow.string()).validate(full=True)
-        except pyarrow.ArrowException:
-            raw.add(name)
+    for batch in batches:
+        for name in names:
+            if name in raw:
+                continue
+            try:
+                batch.column(name).cast(pyarrow.binary()).cast(pyarrow.string()).validate(full=True)
+            except pyarrow.ArrowException:
+                raw.add(name)
     return raw
 
 
@@ -294,7 +363,7 @@ def _long_rows(arrow: Any, limit: int) -> set[int]:
 
 
 @contextmanager
-def parquet_errors(source: str) -> Iterator[None]:
+def arrow_errors(source: str, kind: str = "Arrow") -> Iterator[None]:
     """Turn what pyarrow says of a file into one sentence."""
     import pyarrow
 
@@ -302,4 +371,4 @@ def parquet_errors(source: str) -> Iterator[None]:
         yield
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise DataError(f"{source} cannot be read as Parquet ({reason}); write it again") from error
+        raise DataError(f"{source} cannot be read as {kind} ({reason}); write it again") from error

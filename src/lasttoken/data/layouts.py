@@ -1,111 +1,211 @@
-"""Folders that are not one file a split: a text a file, and the shards of the Hugging Face hub.
+"""Folders that are not one file a split: a text a file, and the layouts that `datasets` and Spark write.
 
 reviews/pos/1.txt, reviews/neg/1.txt                one text a file, the folder's name is its label
 aclImdb/train/pos/0_9.txt, aclImdb/test/neg/…       the same for each split
-data/train-00000-of-00002.parquet, …                a split in shards
+data/train-00000-of-00002.parquet, …                a split in shards, perhaps below the name of a configuration
+default/train/0000.parquet, default/test/…          a folder for each split
+train/data-00000-of-00001.arrow, train/state.json   what save_to_disk writes
+part-00000.parquet, part-00001.parquet              one table in parts
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lasttoken.data.blanks import LeftOut
 from lasttoken.data.files import Examples, without_blanks
-from lasttoken.data.folders import SPLIT_STEMS, read_files
+from lasttoken.data.folders import NO_DATA, SPLIT_STEMS, read_files, read_like, split_files
 from lasttoken.data.lines import read_pieces
+from lasttoken.data.opening import FORMATS
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.splits import Splits
-from lasttoken.errors import DataError
+from lasttoken.errors import DataError, one_of
 
-SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?(\.parquet|\.jsonl?|\.csv)(?:\.gz)?")
+DATA_SUFFIXES = (".parquet", ".arrow", ".jsonl", ".json", ".csv", ".tsv")
+SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?(\.parquet|\.arrow|\.jsonl?|\.[ct]sv)(?:\.gz)?")
+PART = re.compile(r"part[-_.]?\d+.*")
 WITHOUT_LABEL = ("unsup", "unlabeled", "unlabelled")  # folders of texts that nobody has labelled
+STATE = "state.json"  # which of a folder's files save_to_disk wrote, in their order
 
 
 def read_layout(folder: Path, columns: Any, reading: dict[str, Any]) -> Splits | Examples | None:
     """The splits of a folder of one of these layouts, the examples of one without splits, or None.
 
+    `reading` are the keywords of `read_files`. Data files that are not read are named in the notes.
+
     Raises:
-        DataError: a shard that is missing, or a file that cannot be read.
+        DataError: a shard that is missing, two folders that may be meant, or a file that cannot be read.
     """
-    options: ReadOptions = reading["options"]
-    if _label_folders(folder):
-        return _texts_of(folder, options)
-    inner = {name: path for path in _folders(folder) if (name := _split_of(path.name)) and _label_folders(path)}
+    if "train" in split_files(folder):
+        return None
+    if labels := _label_folders(folder):
+        return _texts_of(folder, labels, reading)
+    inner = {name: (path, _label_folders(path)) for name, path in _split_folders(folder).items()}
+    inner = {name: (path, labels) for name, (path, labels) in inner.items() if labels}
     if "train" in inner:
-        return _splits({name: _texts_of(path, options) for name, path in inner.items()})
-    for place in (folder, folder / "data"):
-        shards = _shards(place)
-        if "train" in shards:
-            return _splits(_read_shards(shards, columns, reading))
+        texts = {name: _texts_of(path, labels, reading) for name, (path, labels) in inner.items()}
+        return _splits(texts, _unread(folder, [path for path, _ in inner.values()]))
+    place, shards = _place_of_shards(folder)
+    if "train" in shards:
+        unread = _unread(place, [path for paths in shards.values() for path in paths])
+        return _splits(_read_shards(shards, columns, reading), unread)
+    if parts := _parts(folder):
+        return _read_shards({"train": parts}, columns, reading)["train"]
     return None
 
 
-def _splits(found: dict[str, Examples]) -> Splits:
+def _splits(found: dict[str, Examples], unread: Sequence[str]) -> Splits:
     notes = tuple(note for examples in found.values() for note in examples.notes)
-    return Splits(found["train"], found.get("validation"), found.get("test"), notes)
+    return Splits(found["train"], found.get("validation"), found.get("test"), (*notes, *unread))
 
 
 def _split_of(name: str) -> str | None:
-    return next((split for split, stems in SPLIT_STEMS.items() if name.lower() in stems), None)
+    """The split that the name of a folder or of a shard says: "train", or "20news-bydate-test"."""
+    last = re.split(r"[-_.]", name.lower())[-1]
+    return next((split for split, stems in SPLIT_STEMS.items() if last in stems), None)
 
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _label_folders(folder: Path) -> list[Path]:
-    """The folders in a folder that hold one text a file, if there are two or more and none is a split's."""
-    found = [path for path in _folders(folder) if next(path.glob("*.txt"), None) is not None]
-    labelled = [path for path in found if path.name not in WITHOUT_LABEL]
-    return labelled if len(labelled) > 1 and not any(_split_of(path.name) for path in labelled) else []
+def _split_folders(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in _folders(folder):
+        if name := _split_of(path.name):
+            if name in found:
+                raise DataError(
+                    f"{folder} has two folders of the {name} split: {found[name].name!r}, {path.name!r}; keep one"
+                )
+            found[name] = path
+    return found
 
 
-def _texts_of(folder: Path, options: ReadOptions) -> Examples:
-    texts, labels, places = [], [], []
-    for label in _label_folders(folder):
-        for path in sorted(label.glob("*.txt"), key=lambda path: (len(path.name), path.name)):
-            text = "".join(read_pieces(path, options))
+def _unread(folder: Path, used: Iterable[Path]) -> list[str]:
+    """A sentence about the data files of a folder that are not read."""
+    read = set(used)
+    names = [
+        str(path.relative_to(folder))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not read & {path, *path.parents} and _may_be_data(path, folder)
+    ]
+    return [f"{folder.name} holds data files that are not used: {one_of(names)}"] if names else []
+
+
+def _may_be_data(path: Path, folder: Path) -> bool:
+    inner = path.relative_to(folder)
+    stem, suffix = path.stem.lower(), path.suffix.lower()
+    hidden = any(part.startswith((".", "_")) for part in inner.parts)
+    return not hidden and stem not in (*NO_DATA, "state", "dataset_dict") and bool(suffix) and suffix in FORMATS
+
+
+# One text a file --------------------------------------------------------------------------------------------------
+
+
+def _label_folders(folder: Path) -> dict[Path, list[Path]]:
+    """The folders that hold one text a file, with their files, if there are two or more and none is a split's."""
+    found = {path: _text_files(path) for path in _folders(folder) if path.name not in WITHOUT_LABEL}
+    found = {path: files for path, files in found.items() if files}
+    return found if len(found) > 1 and not any(_split_of(path.name) for path in found) else {}
+
+
+def _text_files(folder: Path) -> list[Path]:
+    """The .txt files at any depth, in natural order; without any, the files without a suffix if there are no others."""
+    inside = (path for path in folder.rglob("*") if path.is_file())
+    files = [path for path in inside if not any(part[0] in "._" for part in path.relative_to(folder).parts)]
+    texts = [path for path in files if path.suffix.lower() == ".txt"]
+    if not texts and all(not path.suffix for path in files):
+        texts = [path for path in files if path.stem.lower() not in NO_DATA]
+    return sorted(texts, key=lambda path: (path.parent, len(path.name), path.name))
+
+
+def _texts_of(folder: Path, labels: dict[Path, list[Path]], reading: dict[str, Any]) -> Examples:
+    options: ReadOptions = reading["options"]
+    texts, given, places = [], [], []
+    for label, paths in labels.items():
+        for path in paths:
+            text = "".join(read_pieces(path, options)).strip()
             if len(text) > options.max_row_bytes:
                 raise DataError(f"{path} is longer than {options.max_row_bytes:,} bytes; raise --max-row-bytes")
-            texts.append(text.strip())
-            labels.append(label.name)
+            texts.append(text)
+            given.append(label.name)
             places.append(str(path))
     skipped = [path.name for path in _folders(folder) if path.name in WITHOUT_LABEL]
     notes = [f"{folder.name} is read as one text a file, with the folder's name as its label"]
     notes += [f"{folder.name}/{name} holds texts without labels and is not used" for name in skipped]
-    examples = Examples(texts, labels, source=folder.name, notes=tuple(notes))
-    return without_blanks(examples, places.__getitem__, options.strict)
+    used = [*(path for paths in labels.values() for path in paths), *(folder / name for name in skipped)]
+    examples = Examples(texts, given, source=folder.name, notes=(*notes, *_unread(folder, used)))
+    return examples if reading.get("keep_blank") else without_blanks(examples, places.__getitem__, options.strict)
 
 
-def _shards(folder: Path) -> dict[str, list[Path]]:
-    """The shards of each split, in their order.
+# Shards -----------------------------------------------------------------------------------------------------------
+
+
+def _place_of_shards(folder: Path) -> tuple[Path, dict[str, list[Path]]]:
+    """The folder that holds the shards of splits, it or one in it, and the shards of each split.
+
+    Raises:
+        DataError: several configurations, or not all shards of a split.
+    """
+    for place in (folder, folder / "data"):
+        if "train" in (shards := _shards(place)):
+            return place, shards
+    found = {place: shards for place in _folders(folder) if "train" in (shards := _shards(place))}
+    if len(found) > 1:
+        names = one_of(place.name for place in found)
+        raise DataError(f"{folder} holds several data sets: {names}; name one of them, such as {next(iter(found))}")
+    return next(iter(found.items()), (folder, {}))
+
+
+def _shards(place: Path) -> dict[str, list[Path]]:
+    """The shards of each split, in their order: by the names of files, else a folder for each split.
 
     Raises:
         DataError: not all of a split are there.
     """
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in sorted(place.iterdir()) if place.is_dir() else ():
         match = SHARD.fullmatch(path.name)
         if match and (name := _split_of(match[1])):
             found.setdefault(name, []).append(path)
+    if not found and place.is_dir():
+        found = {name: files for name, path in _split_folders(place).items() if (files := _data_files(path))}
     for name, paths in found.items():
         match = SHARD.fullmatch(paths[0].name)
         expected = int(match[3]) if match else len(paths)
         if len(paths) != expected:
-            raise DataError(f"{folder} holds {len(paths)} of the {expected} shards of {name}; fetch the others")
+            raise DataError(f"{place} holds {len(paths)} of the {expected} shards of {name}; fetch the others")
     return found
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """The data files of a folder, as save_to_disk lists them, else by name."""
+    try:
+        state = json.loads((folder / STATE).read_text("utf-8"))
+        return [folder / one["filename"] for one in state["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        names = sorted(path for path in folder.iterdir() if path.is_file() and path.name != "dataset_info.json")
+        return [path for path in names if path.name.lower().removesuffix(".gz").endswith(DATA_SUFFIXES)]
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The parts of one table, of which nothing says a split."""
+    files = _data_files(folder)
+    numbered = all(PART.fullmatch(path.name) for path in files)
+    return files if files and (numbered or (folder / STATE).is_file()) else []
 
 
 def _read_shards(shards: dict[str, list[Path]], columns: Any, reading: dict[str, Any]) -> dict[str, Examples]:
     """Every split read from the columns of the first shard of train."""
     found = read_files({name: paths[0] for name, paths in shards.items()}, columns, **reading)
+    train = found["train"]
     for name in found:
-        more = [read_files({"train": shards["train"][0], name: path}, columns, **reading)[name] if name != "train"
-                else read_files({"more": path}, columns, **reading)["more"] for path in shards[name][1:]]  # fmt: skip
+        more = [read_like(train, path, columns, **reading) for path in shards[name][1:]]
         found[name] = _joined([found[name], *more])
     return found
 

@@ -30,19 +30,30 @@ UNICODE_MARKS = {  # byte order marks, the longer ones first
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+TAR, TAR_AT = b"ustar", 257  # where an archive says what it is
 PARQUET = b"PAR1"
+ARROW = (b"ARROW1", b"\xff\xff\xff\xff")  # a file, also called Feather, and a stream
+PICKLE = "a pickle of Python; write its table as CSV or Parquet"
 OTHER_KINDS = {  # what starts with these bytes, and what to do about it
     b"%PDF": "a PDF; export its table as CSV",
     b"SQLite format 3\0": "a SQLite database; export a table of it as CSV",
     b"\xd0\xcf\x11\xe0": "an Excel workbook of the old kind (.xls); save the sheet as CSV UTF-8",
-    b"ARROW1": "a Feather or Arrow file; write it as Parquet",
-    b"\xff\xff\xff\xff": "an Arrow stream; write it as Parquet",
+    b"FEA1": "a Feather file of the old kind; write it as Parquet",
     b"\x89HDF": "an HDF5 file; write its table as CSV or Parquet",
     b"\x93NUMPY": "a NumPy array; write it as CSV or Parquet",
     b"BZh": "packed with bzip2; unpack it with bunzip2",
     b"\xfd7zXZ": "packed with xz; unpack it with unxz",
     b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it with unzstd",
     b"Obj\x01": "an Avro file; write it as Parquet",
+    b"ORC": "an ORC file; write it as Parquet",
+    b"\x80\x02": PICKLE,
+    b"\x80\x03": PICKLE,
+    b"\x80\x04": PICKLE,
+    b"\x80\x05": PICKLE,
+    b"\x89PNG\r\n": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"<?xml": "an XML document; write its examples as CSV, with a line of column names",
+    GZIP: "packed with gzip twice; unpack it once",
     b"{\\rtf": "an RTF document; save its table as CSV",
     b"version https://git-lfs.github.com/spec/": "a Git LFS pointer and not the data; fetch it with git lfs pull",
 }
@@ -181,8 +192,11 @@ def refuse_other_kinds(path: Path, start: bytes, encoding: str) -> None:
     Raises:
         DataError: names the kind, and what to do.
     """
-    kind = next((kind for mark, kind in OTHER_KINDS.items() if start.startswith(mark)), None)
-    if start.startswith(b"PK\x03\x04"):
+    text = start.removeprefix(codecs.BOM_UTF8)
+    kind = next((kind for mark, kind in OTHER_KINDS.items() if text.startswith(mark)), None)
+    if start[TAR_AT : TAR_AT + len(TAR)] == TAR:
+        kind = "a tar archive; unpack it and name a file of it"
+    elif start.startswith(b"PK\x03\x04"):
         kind = _kind_of_zip(path)
     elif start.lstrip(b"\xef\xbb\xbf \t\r\n")[:14].lower().startswith((b"<!doctype html", b"<html")):
         kind = "an HTML page, perhaps a log-in or an error; fetch the data itself"

@@ -16,11 +16,12 @@ from itertools import chain, islice
 from pathlib import Path
 
 from lasttoken.data.annotations import converted
-from lasttoken.data.columnar import open_parquet
+from lasttoken.data.columnar import open_arrow, open_parquet
 from lasttoken.data.delimited import delimited_table, is_fasttext, text_lines_table
 from lasttoken.data.dialect import take_ahead
 from lasttoken.data.json_rows import JsonFile, json_table
 from lasttoken.data.lines import (
+    ARROW,
     PARQUET,
     first_bytes,
     read_errors,
@@ -79,11 +80,13 @@ def open_table(
             path.stat()  # a missing file is named before its suffix is judged
         start = first_bytes(path)
         kind = _kind(path, start, options)
-        if kind != "parquet":
+        if kind not in ("parquet", "arrow"):
             refuse_other_kinds(path, start, options.encoding)
         on_bad = left_out.append if skips else on_bad
         if kind == "parquet":
             table = stack.enter_context(open_parquet(path, options, on_bad, labelled))
+        elif kind == "arrow":
+            table = stack.enter_context(open_arrow(path, options, on_bad, labelled))
         elif kind in ("json", "jsonl"):
             table = _json(path, options, stack, asked, on_bad, labelled=labelled, every_key=every_key)
         else:
@@ -95,6 +98,8 @@ def open_table(
 def _kind(path: Path, start: bytes, options: ReadOptions) -> str:
     if start.startswith(PARQUET):
         return "parquet"
+    if start.startswith(ARROW):
+        return "arrow"
     if options.format:
         return options.format
     inner = path.with_suffix("") if path.suffix.lower() == ".gz" else path

@@ -209,7 +209,15 @@ def schema_of_values(rows: Iterable[Values], names: Sequence[str]) -> Any:
     while chunk := list(islice(stream, ROWS_TYPED)):
         for name in names:
             types[name] = _common_type(types[name], [row.get(name) for row in chunk])
-    return pyarrow.schema(list(types.items()))
+    return pyarrow.schema([(name, pyarrow.string() if _is_unwritable(kind) else kind) for name, kind in types.items()])
+
+
+def _is_unwritable(kind: Any) -> bool:
+    """Whether a type holds an object without keys, such as {}, which Parquet has no form for."""
+    import pyarrow
+
+    inner = [kind.field(index).type for index in range(kind.num_fields)]
+    return (pyarrow.types.is_struct(kind) and not inner) or any(map(_is_unwritable, inner))
 
 
 def _common_type(known: Any, values: Sequence[object]) -> Any:
