@@ -120,8 +120,9 @@ class Settings:
     )
     threshold: str | None = _setting(
         None,
-        "When a label is given: spam=0.9, auto (two labels; fitted on validation), or 0.9 to abstain below it. With "
-        "--multi-label auto is the default, and 0.5 gives every label that reaches it.",
+        "When a label is given: spam=0.9, auto (two labels; fitted on validation), spam@precision=0.99 or "
+        "spam@recall=0.9 (fitted on validation), or 0.9 to abstain below it. With --multi-label auto is the default, "
+        "and 0.5 gives every label that reaches it.",
     )
     cost: str | None = _setting(
         None,

@@ -13,6 +13,7 @@ Source of the costs' rule: Elkan, "The foundations of cost-sensitive learning", 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -23,8 +24,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from lasttoken.documents import STRICT
 from lasttoken.errors import SettingsError, nearest, one_of
+from lasttoken.spelling import match_label
 
 AUTO = "auto"
+TARGET = re.compile(r"(.*)@(precision|recall)")
 MOST_NAMED = 8  # thresholds in a sentence
 EXAMPLE = "write a probability to abstain below, such as 0.9, label=probability such as spam=0.9, or auto"
 
@@ -119,6 +122,51 @@ class Decision:
 MOST_PROBABLE = Decision()
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a label's threshold should reach: a metric, precision or recall, and its least value."""
+
+    label_id: int
+    metric: str
+    least: float
+
+
+def parse_targets(threshold: str | None, labels: Sequence[str]) -> tuple[str | None, tuple[Target, ...]]:
+    """The targets of `--threshold`, and what else it says.
+
+    >>> parse_targets("spam@precision=0.99,ham=0.5", ["ham", "spam"])
+    ('ham=0.5', (Target(label_id=1, metric='precision', least=0.99),))
+
+    Raises:
+        SettingsError: a label that is not known or is named twice, or a value that is not above 0 and at most 1.
+    """
+    targets: list[Target] = []
+    rest = []
+    for part in (threshold or "").split(","):
+        name, _, value = part.rpartition("=")
+        match = TARGET.fullmatch(name.strip())
+        if match is None or match_label(name, labels) is not None:
+            rest.append(part)
+            continue
+        least = _number(value, f"--threshold is {threshold!r}; write a target such as spam@precision=0.99")
+        if not 0 < least <= 1:
+            raise SettingsError(f"--threshold is {threshold!r}; a {match[2]} must be above 0 and at most 1")
+        targets.append(Target(_label_id(match[1], labels, "--threshold"), match[2], least))
+    named = [target.label_id for target in targets]
+    named += [label_id for part in rest if (label_id := _named(part, labels)) is not None]
+    twice = [label_id for label_id in named if named.count(label_id) > 1]
+    if targets and twice:
+        raise SettingsError(
+            f"--threshold is {threshold!r}, which names {labels[twice[0]]!r} twice; name each label once"
+        )
+    return ",".join(rest) or None, tuple(targets)
+
+
+def _named(part: str, labels: Sequence[str]) -> int | None:
+    known = match_label(part.rpartition("=")[0].strip(), labels)
+    return None if known is None else list(labels).index(known)
+
+
 def parse_decision(
     threshold: str | None, cost: str | None, labels: Sequence[str], multi_label: bool = False
 ) -> Decision:
@@ -130,13 +178,19 @@ def parse_decision(
     With `multi_label` a probability without a label is the threshold of all labels that are not named.
 
     Raises:
-        SettingsError: not of these forms, a label that is not known, or thresholds and costs at once.
+        SettingsError: not of these forms, a label that is not known, thresholds and costs at once, or a target, which
+            `parse_targets` has to take out first.
     """
     if multi_label and cost:
         raise SettingsError("--cost is for classifiers of one label a text; use --threshold label=probability")
     decision = Decision(costs=_parse_costs(cost, labels) if cost else ())
     for part in (threshold or "").split(",") if threshold and threshold != AUTO else []:
         label, sign, value = part.rpartition("=")
+        if (target := TARGET.fullmatch(label.strip())) and match_label(label, labels) is None:
+            raise SettingsError(
+                f"--threshold {part} is fitted on the validation rows of a training; give a probability here, such as "
+                f"{target[1]}=0.9, or train with it"
+            )
         least = _number(value, f"--threshold is {threshold!r}; {EXAMPLE}")
         if not 0 < least < 1:
             raise SettingsError(f"--threshold is {threshold!r}; a probability must be above 0 and below 1")
@@ -182,12 +236,12 @@ def _number(text: str, explain: str) -> float:
 
 
 def _label_id(label: str, labels: Sequence[str], flag: str) -> int:
-    known = {name.strip(): at for at, name in enumerate(labels)}
-    if label.strip() not in known:
+    known = match_label(label.strip(), labels)
+    if known is None:
         raise SettingsError(
             f"{flag} names the label {label!r}, which is not one of {one_of(labels)}{nearest(label, labels)}"
         )
-    return known[label.strip()]
+    return list(labels).index(known)
 
 
 def best_threshold(log_probs: ArrayLike, label_ids: NDArray[np.int64]) -> Decision:

@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 from lasttoken.ask import ask, parse_answers
 from lasttoken.config import Settings
 from lasttoken.data.audit import Audit
-from lasttoken.decision import AUTO, Decision, best_threshold, parse_decision
+from lasttoken.data.splits import label_counts
+from lasttoken.decision import AUTO, Decision, Target, best_threshold, parse_decision, parse_targets
 from lasttoken.errors import SettingsError, one_of
 from lasttoken.evaluation.baselines import Baseline
 from lasttoken.evaluation.calibration import expected_calibration_error, reliability_bins, top_label
-from lasttoken.evaluation.diagnosis import diagnose
+from lasttoken.evaluation.diagnosis import UNEVEN, Remedies, diagnose
 from lasttoken.evaluation.figures import Figures, Truth, figures, fitted_temperature, is_several
 from lasttoken.evaluation.intervals import share_right
-from lasttoken.evaluation.multilabel import best_thresholds
+from lasttoken.evaluation.multilabel import best_thresholds, likely_threshold
 from lasttoken.evaluation.slices import Slice, length_quarters, slice_accuracy
+from lasttoken.evaluation.targets import Reached, TargetResult, threshold_for
 from lasttoken.evaluation.verdict import Verdict, judge
 from lasttoken.model.pretrained import load_backbone
 from lasttoken.predict import log_probabilities
@@ -72,6 +74,7 @@ class Judged:
     slices: list[Slice]
     warnings: list[str]
     audit: Audit
+    targets: list[TargetResult]
 
     @property
     def told(self) -> Scored:
@@ -89,8 +92,10 @@ def settle(prepared: Prepared, features: Mapping[str, Split], settings: Settings
     config = classifier.config
     temperature = fitted_temperature(held_out, truth) if settings.calibrate else 1.0
     config = replace(config, temperature=temperature)
-    decision = parse_decision(settings.threshold, settings.cost, prepared.labels, config.multi_label)
+    rest, targets = parse_targets(settings.threshold, prepared.labels)
+    decision = parse_decision(rest, settings.cost, prepared.labels, config.multi_label)
     log_probs = log_probabilities(held_out, config)
+    decision = decision.over(_fitted(targets, truth, log_probs))
     if is_several(truth):
         fitted = best_thresholds(truth, np.exp(log_probs.astype(np.float64))).tolist()
         decision = decision.over(Decision(thresholds=tuple(enumerate(fitted))))
@@ -100,6 +105,38 @@ def settle(prepared: Prepared, features: Mapping[str, Split], settings: Settings
     return logits
 
 
+def _fitted(targets: Sequence[Target], truth: Truth, log_probs: NDArray[np.float32]) -> Decision:
+    """The thresholds that reach the targets on these rows, or come nearest."""
+    probs = np.exp(log_probs.astype(np.float64))
+    found = {one.label_id: threshold_for(one, _has(truth, one.label_id), probs[:, one.label_id]) for one in targets}
+    return Decision(thresholds=tuple((at, threshold) for at, threshold in found.items() if threshold is not None))
+
+
+def _has(answers: Truth, label_id: int) -> NDArray[np.bool_]:
+    """Which rows [N] have a label, or are given it."""
+    return np.asarray(answers[:, label_id] if is_several(answers) else answers == label_id, dtype=np.bool_)
+
+
+def _target_results(prepared: Prepared, scored: Mapping[str, Scored], threshold: str | None) -> list[TargetResult]:
+    thresholds = dict(prepared.classifier.config.decision.thresholds)
+    return [
+        TargetResult(
+            prepared.labels[target.label_id],
+            target,
+            thresholds.get(target.label_id),
+            {name: _reached(target, one) for name, one in scored.items() if name != "train"},
+        )
+        for target in parse_targets(threshold, prepared.labels)[1]
+    ]
+
+
+def _reached(target: Target, scored: Scored) -> Reached:
+    found = scored.metrics.per_label[target.label_id]
+    if target.metric == "recall":
+        return Reached(found.recall, found.recall_ci95, found.n)
+    return Reached(found.precision, found.precision_ci95, int(_has(scored.predicted, target.label_id).sum()))
+
+
 def judge_training(
     prepared: Prepared,
     features: Mapping[str, Split],
@@ -107,12 +144,9 @@ def judge_training(
     outcome: Outcome,
     baselines: Mapping[str, Baseline],
     looked: Audit,
-    slice_by: str | None = None,
+    settings: Settings,
 ) -> Judged:
-    """Everything that is told of a training.
-
-    `looked` is the audit of its splits; `slice_by` names the column that the examples' slices come from.
-    """
+    """Everything that is told of a training; `looked` is the audit of its splits."""
     leaked = looked.leaked_rows()
     scored = {name: _score(prepared, split.truth, logits[name], name) for name, split in features.items()}
     headline = "test" if "test" in scored else "validation"
@@ -125,16 +159,32 @@ def judge_training(
         _verdict(prepared, told, baselines, headline, looked.split_rows()[headline]),
         _calibration(prepared, told, logits[headline], headline),
         {name: share_right(scored[name].correct[~rows]) for name, rows in leaked.items()},
-        slice_accuracy(told.correct, _keys(prepared, told, headline, leaked.get(headline), slice_by)),
+        slice_accuracy(told.correct, _keys(prepared, told, headline, leaked.get(headline), settings.slice_by)),
         diagnose(
             {name: one.metrics for name, one in scored.items()},
             headline,
             _n_given(told.predicted),
             outcome.history,
             majority,
+            _remedies(prepared, scored["validation"], settings),
         ),
         looked,
+        _target_results(prepared, scored, settings.threshold),
     )
+
+
+def _remedies(prepared: Prepared, held_out: Scored, settings: Settings) -> Remedies:
+    """What could be done if the classifier gave one label to every text: flags with values that change something."""
+    rate, epochs = settings.learning_rate or 0.0, settings.epochs
+    counts = label_counts(prepared.splits.train)
+    if is_several(held_out.truth) or settings.threshold or settings.cost or len(counts) < 2:
+        return Remedies(rate, epochs)
+    rare, common = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    if counts[common] < UNEVEN * counts[rare] or any(sign in rare for sign in ",=@"):
+        return Remedies(rate, epochs)
+    probs = np.exp(held_out.log_probs[:, prepared.labels.index(rare)].astype(np.float64))
+    threshold = likely_threshold(_has(held_out.truth, prepared.labels.index(rare)), probs)
+    return Remedies(rate, epochs, rare, counts[rare], sum(counts.values()), threshold)
 
 
 def _n_given(predicted: Truth) -> int:
@@ -158,7 +208,13 @@ def check_judging(settings: Settings, labels: Sequence[str]) -> None:
     Raises:
         SettingsError: see `parse_decision` and `parse_answers`; or answers of other labels.
     """
-    parse_decision(settings.threshold, settings.cost, labels, settings.multi_label)
+    rest, targets = parse_targets(settings.threshold, labels)
+    parse_decision(rest, settings.cost, labels, settings.multi_label)
+    if targets and (settings.cost or rest == AUTO):
+        raise SettingsError(
+            f"--threshold {settings.threshold} and {'--cost' if settings.cost else AUTO} both say which label is given;"
+            " use one of them"
+        )
     if settings.answers is not None and set(parse_answers(settings.answers)) != set(labels):
         raise SettingsError(
             f"--answers is {settings.answers!r}; give one answer for each of {one_of(labels)}, and no other"

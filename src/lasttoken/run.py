@@ -213,7 +213,7 @@ def _train_held(
     if outcome.stopped:
         talk.say(f"{STOPPED[outcome.stopped]} (step {outcome.kept_step:,})")
     judged = _judge(prepared, features, settings, outcome, looked, offline, clock)
-    for sentence in judged.warnings:
+    for sentence in [*(result.sentence() for result in judged.targets), *judged.warnings]:
         talk.say(sentence)
     more = {}
     if repeater and outcome.stopped != "interrupted":
@@ -368,7 +368,7 @@ def _judge(
     with clock.part("baselines"):
         baselines = baselines_for(prepared.splits, settings.seed) | ask_baseline(prepared, settings, offline)
     with clock.part("judge"):
-        return judge_training(prepared, features, logits, outcome, baselines, looked, settings.slice_by)
+        return judge_training(prepared, features, logits, outcome, baselines, looked, settings)
 
 
 def _repeat(repeater: Repeater, prepared: Prepared, settings: Settings, judged: Judged, talk: Talk) -> dict[str, Any]:

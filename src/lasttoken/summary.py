@@ -53,6 +53,7 @@ def metrics_json(
         "unleaked": judged.unleaked,
         "calibration": {name: value for name, value in calibration.items() if not name.startswith("bins")},
         "decision": _rule_in_words(prepared),
+        "targets": [result.to_json() for result in judged.targets],
         "answered": _answered(judged.told),
         "slices": [one.to_json() for one in judged.slices],
         "data": {"notes": list(prepared.splits.notes), **prepared.splits.facts},
@@ -103,8 +104,8 @@ def report_facts(
         "warnings": judged.warnings,
         "unleaked": {name: one for name, one in judged.unleaked.items() if one["n"]},
         "decision": None
-        if rule.is_default and not metrics["multi_label"]
-        else {"sentence": _decision_in_words(prepared, metrics)},
+        if rule.is_default and not metrics["multi_label"] and not judged.targets
+        else {"sentence": _decision_in_words(prepared, metrics, judged)},
         "splits": metrics["splits"],
         "baselines": metrics["baselines"],
         "baseline_notes": [baseline.note for baseline in judged.baselines.values() if baseline.note],
@@ -141,8 +142,8 @@ def _rule_in_words(prepared: Prepared) -> str:
     return config.decision.in_words(prepared.labels, config.multi_label)
 
 
-def _decision_in_words(prepared: Prepared, metrics: Mapping[str, Any]) -> str:
-    sentence = _rule_in_words(prepared)
+def _decision_in_words(prepared: Prepared, metrics: Mapping[str, Any], judged: Judged) -> str:
+    sentence = "; ".join([_rule_in_words(prepared), *(result.sentence() for result in judged.targets)])
     answered = metrics["answered"]
     if not prepared.classifier.config.decision.abstain_below:
         return sentence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,59 @@ def test_multi_label_with_a_rare_label_and_spellings(tmp_path: Path, backbone: P
     metrics = json.loads((tmp_path / "run/metrics.json").read_text("utf-8"))
     assert metrics["labels"] == ["ham", "net", "spam"]
     assert metrics["data"]["labels_in_train_only"] == {"net": 2}
+
+
+# What to answer ---------------------------------------------------------------------------------------------------
+
+
+def test_a_target_is_fitted_said_and_written(tmp_path: Path, data: Path, backbone: Path) -> None:
+    out = tmp_path / "run"
+    flags = ("--threshold", "spam@precision=0.9,ham=0.2")
+    answer = run_cli(*quick("train", data, "--backbone", backbone, "--out", out, *flags))
+    assert answer.code == 0, answer.err
+    (target,) = json.loads((out / "metrics.json").read_text("utf-8"))["targets"]
+    assert (target["label"], target["metric"], target["target"]) == ("spam", "precision", 0.9)
+    assert set(target["splits"]) == {"validation", "test"}
+    decision = json.loads((out / "config.json").read_text("utf-8"))["lasttoken"]["decision"]
+    assert dict(map(tuple, decision["thresholds"])) == {0: 0.2, 1: target["threshold"]}
+    assert "spam at precision 0.9" in answer.err
+    for name in ("report.html", "README.md"):
+        assert "spam at precision 0.9" in (out / name).read_text("utf-8")
+    refused = run_cli("predict", out, "hello", "--threshold", "spam@precision=0.9")
+    assert refused.code == 2
+    assert "spam@precision=0.9" in refused.err
+
+
+def test_targets_of_sets_of_labels(tmp_path: Path, data: Path, backbone: Path) -> None:
+    out = tmp_path / "run"
+    flags = ("--multi-label", "--threshold", "spam@recall=0.9,ham=0.3")
+    answer = run_cli(*quick("train", data, "--backbone", backbone, "--out", out, *flags))
+    assert answer.code == 0, answer.err
+    (target,) = json.loads((out / "metrics.json").read_text("utf-8"))["targets"]
+    assert target["reached"]
+    assert target["splits"]["validation"]["value"] >= 0.9
+
+
+@pytest.mark.parametrize("flags", [("--cost", "spam:ham=5"), ("--threshold", "auto,spam@recall=0.9")])
+def test_targets_and_other_rules(tmp_path: Path, data: Path, backbone: Path, flags: tuple[str, str]) -> None:
+    threshold = ("--threshold", "spam@recall=0.9")
+    answer = run_cli("train", data, "--backbone", backbone, "--out", tmp_path / "run", *threshold, *flags)
+    assert answer.code == 2
+    assert "--threshold" in answer.err
+
+
+@pytest.mark.parametrize("balance", ["none", "weights"])
+def test_following_the_advice_about_one_answer_changes_the_answers(
+    tmp_path: Path, backbone: Path, balance: str
+) -> None:
+    texts, _ = messages(400)
+    labels = ["rare" if at % 20 == 0 else "usual" for at in range(400)]
+    data, out = write_messages(tmp_path / "a.csv", texts, labels), tmp_path / "run"
+    flags = ("--backbone", backbone, "--out", out, "--balance", balance, "--epochs", 4, "--learning-rate", 1e-3)
+    answer = run_cli("train", data, *flags)
+    assert answer.code == 0, answer.err
+    (advice,) = (line for line in answer.err.splitlines() if "gives one label to every test text" in line)
+    assert "--balance" not in advice
+    flag, value = re.search(r"(--threshold) (rare=\S+)", advice).groups()  # type: ignore[union-attr]
+    found = json.loads(run_cli("evaluate", out, out / "splits/test.csv", flag, value, "--json").out)
+    assert found["per_label"]["rare"]["recall"] > 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,43 @@ from lasttoken.evaluation.multilabel import MultiLabelMetrics
 STILL_FALLING = 0.05  # relative fall of the validation loss in the last epoch above which more epochs may help
 SMALL = 30  # rows, below which an accuracy says next to nothing
 
+UNEVEN = 3  # times as many rows of one label as of another, from which a threshold may be what is needed
+
 Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Remedies:
+    """What may help a classifier that gives one label only.
+
+    Attributes:
+        learning_rate, epochs: those of the training.
+        rare: the rarest label, when a threshold for it changes answers; None otherwise.
+        n_rare, n_rows: its rows in train, and all rows.
+        threshold: a probability from which to give it.
+    """
+
+    learning_rate: float
+    epochs: int
+    rare: str | None = None
+    n_rare: int = 0
+    n_rows: int = 0
+    threshold: float = 0.0
+
+    def sentence(self) -> str:
+        """What to do, with flags whose values differ from those of the training."""
+        rate, epochs = f"{self.learning_rate / 3:.1g}", 2 * self.epochs
+        again = f"a smaller --learning-rate, such as {rate}, or more --epochs, such as {epochs}"
+        if self.rare is None:
+            return (
+                f"Its training has collapsed, most often by too high a learning rate, or has hardly begun: try {again}."
+            )
+        flag = f"--threshold {shlex.quote(f'{self.rare}={self.threshold:g}')}"
+        return (
+            f"Only {self.n_rare:,} of {self.n_rows:,} train rows are {self.rare!r}, so that it is seldom the most "
+            f"probable label. {flag} gives it from that probability on; it works with evaluate and predict, without "
+            f"another training. Where that makes too many errors, train with {again}."
+        )
 
 
 def diagnose(
@@ -23,6 +61,7 @@ def diagnose(
     n_predicted_labels: int,
     history: Sequence[Line],
     majority: Figures | None = None,
+    remedies: Remedies | None = None,
 ) -> list[str]:
     """Sentences about a finished training.
 
@@ -32,10 +71,11 @@ def diagnose(
         n_predicted_labels: how many labels the classifier gives there.
         history: the lines of history.jsonl.
         majority: the metrics of the majority baseline on the headline split.
+        remedies: what to advise when it gives one label only.
     """
     told = splits[headline]
     found = [
-        _collapse(told, headline, n_predicted_labels),
+        _collapse(told, headline, n_predicted_labels, remedies),
         _one_label(told, headline) or _no_better(told, headline, majority),
         _small(told, headline),
     ]
@@ -47,13 +87,11 @@ def diagnose(
     return [sentence for sentence in found if sentence]
 
 
-def _collapse(metrics: Figures, split: str, n_predicted_labels: int) -> str | None:
+def _collapse(metrics: Figures, split: str, n_predicted_labels: int, remedies: Remedies | None) -> str | None:
     if sum(one.n > 0 for one in metrics.per_label) < 2 or n_predicted_labels > 1:
         return None
-    return (
-        f"The classifier gives one label to every {split} text. Its training has collapsed, most often by too high "
-        "a learning rate, or has hardly begun: try a --learning-rate 3 times smaller, or more --epochs; with very "
-        "uneven labels, --balance weights."
+    return " ".join(
+        [f"The classifier gives one label to every {split} text."] + ([remedies.sentence()] if remedies else [])
     )
 
 

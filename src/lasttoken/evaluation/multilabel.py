@@ -11,6 +11,7 @@ proportions of rows, the bootstrap of rows for all else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -187,6 +188,18 @@ def best_thresholds(targets: ArrayLike, probs: ArrayLike) -> Floats:
         if ratio(its_hits.sum(), its_both.sum()) >= ratio(hits.sum(), both.sum()):
             chosen[label_id], hits, both = own, its_hits, its_both
     return chosen
+
+
+def likely_threshold(has: Bools, scores: Floats) -> float:
+    """A threshold for a rare label: where its F1 on these rows is highest, but below the highest probability.
+
+    Rounded down to two digits, so that it can be written on a command line. Where no row has the label: half of the
+    highest probability.
+    """
+    highest = float(scores.max(initial=0.0))
+    found = min(_best_threshold(has, scores), highest) if has.any() else highest / 2
+    digits = 1 - math.floor(math.log10(max(found, 1e-12)))
+    return math.floor(found * 10.0**digits) / 10.0**digits
 
 
 def _best_threshold(has: Bools, scores: Floats) -> float:
