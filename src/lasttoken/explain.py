@@ -29,6 +29,7 @@ from lasttoken.errors import SettingsError, one_of
 from lasttoken.model.packing import Packing
 from lasttoken.model.side_by_side import side_by_side
 from lasttoken.predict import Predictor
+from lasttoken.spelling import match_label
 
 GRADIENTS, OCCLUSION = "integrated-gradients", "occlusion"
 METHODS = (GRADIENTS, OCCLUSION)
@@ -86,8 +87,9 @@ def explain(
         SettingsError: an unknown label or method, or gradients of a trunk that computes in 8 bits.
     """
     labels = predictor.labels
-    if label is not None and label not in labels:
-        raise SettingsError(f"--label is {label!r}, which the classifier does not know; use one of {one_of(labels)}")
+    label, asked = None if label is None else match_label(label, labels), label
+    if label is None and asked is not None:
+        raise SettingsError(f"--label is {asked!r}, which the classifier does not know; use one of {one_of(labels)}")
     method = _choose(method, predictor, say)
     log_probs = predictor.log_probs(predictor.encode([text]))[0]
     label_id = int(log_probs.argmax()) if label is None else labels.index(label)

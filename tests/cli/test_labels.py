@@ -173,3 +173,10 @@ def test_following_the_advice_about_one_answer_changes_the_answers(
     flag, value = re.search(r"(--threshold) (rare=\S+)", advice).groups()  # type: ignore[union-attr]
     found = json.loads(run_cli("evaluate", out, out / "splits/test.csv", flag, value, "--json").out)
     assert found["per_label"]["rare"]["recall"] > 0
+
+
+def test_explain_takes_another_spelling_of_a_label(run_dir: Path) -> None:
+    answer = run_cli("explain", run_dir, "hello there", "--label", "\u00a0spam", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["label"] == "spam"
+    assert run_cli("explain", run_dir, "hello there", "--label", "SPAM").code == 2
