@@ -15,6 +15,7 @@ import tomli_w
 from miniature import blank_curves, random_gpt, run_cli, write_backbone
 
 from lasttoken import TextClassifier
+from lasttoken.data.options import ReadOptions
 from lasttoken.errors import DataError
 
 WORDS = {"kitchen": ("kettle", "pan", "oven", "whisk"), "garden": ("hose", "rake", "spade", "hedge")}
@@ -162,6 +163,24 @@ def test_a_name_that_differs_by_case_is_taken_and_said(run_dir: Path, tmp_path: 
     assert "'abstract'" in answer.err
 
 
+@pytest.mark.parametrize("name", ["ABSTRACT_", "abs-tract", "Ab stract"])
+def test_a_name_that_differs_by_spaces_or_signs_is_taken_and_said(
+    run_dir: Path, tmp_path: Path, right: list[str], name: str
+) -> None:
+    FRAME.rename(columns={"abstract": name}).to_csv(tmp_path / "new.csv", index=False)
+    answer = run_cli("predict", run_dir, "--input", tmp_path / "new.csv", "--output", tmp_path / "out.csv")
+    assert answers(tmp_path / "out.csv") == right
+    assert repr(name) in answer.err
+
+
+def test_two_columns_that_may_be_the_trainings_are_named(run_dir: Path, tmp_path: Path) -> None:
+    FRAME.rename(columns={"abstract": "Abstract", "title": "ABSTRACT"}).to_csv(tmp_path / "new.csv", index=False)
+    for command in (("predict", run_dir, "--input", tmp_path / "new.csv"), ("evaluate", run_dir, tmp_path / "new.csv")):
+        answer = run_cli(*command)
+        assert answer.code == 2
+        assert all(name in answer.err for name in ("'Abstract'", "'ABSTRACT'", "--text"))
+
+
 def test_a_file_with_none_of_the_columns_is_guessed_and_said(run_dir: Path, tmp_path: Path) -> None:
     FRAME[["title"]].assign(n=1).to_csv(tmp_path / "new.csv", index=False)
     answer = run_cli("predict", run_dir, "--input", tmp_path / "new.csv", "--output", tmp_path / "out.csv")
@@ -219,3 +238,13 @@ def test_columns_of_a_frame_may_be_numbers(backbone: Path) -> None:
         frame, text=1, label=2, backbone=str(backbone), epochs=3, no_cache=True, learning_rate=1e-2
     )
     assert labels_of(found.predict(frame)) == labels_of(found.predict(FRAME["abstract"]))
+
+
+def test_evaluate_in_python_takes_a_file(trained: TextClassifier, data: Path, tmp_path: Path, right: list[str]) -> None:
+    assert trained.evaluate(data)["accuracy"] == trained.evaluate(str(data))["accuracy"] == share(right)
+    FRAME.to_csv(tmp_path / "wide.csv", index=False, encoding="utf-16-le", sep=";")
+    options = ReadOptions(encoding="utf-16-le", separator=";")
+    assert trained.evaluate(tmp_path / "wide.csv", options=options)["accuracy"] == share(right)
+    assert trained.evaluate(data, label="category")["accuracy"] == pytest.approx(1 - share(right))
+    with pytest.raises(DataError, match="predict_file"):
+        trained.predict(data)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lasttoken.checkpoint import save_classifier
 from lasttoken.columns import ColumnSpec, column_names, names_in_frame
 from lasttoken.config import resolve
-from lasttoken.data.files import Examples
+from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists, is_table
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.errors import DataError
@@ -188,15 +188,20 @@ class TextClassifier:
 
     def evaluate(
         self,
-        texts: Texts,
+        texts: Texts | str | Path,
         labels: Labels | None = None,
         *,
         text: str | Sequence[str] = (),
         label: str | Sequence[str] | None = None,
+        options: ReadOptions = DEFAULT,
     ) -> dict[str, Any]:
-        """Metrics on labelled texts, as one split of metrics.json; `text` and `label` name a table's columns.
+        """Metrics on labelled texts, as one split of metrics.json.
 
-        Without them the columns of the training are read, as in `predict`.
+        Args:
+            texts: a list of texts with `labels` beside it, a table, or the path of a file.
+            labels: one for each text of a list.
+            text, label: a table's or a file's columns; without them those of the training are read, as in `predict`.
+            options: how a file is read, as in `predict_file`.
 
         Rows without a text or a label are left out, with a warning.
 
@@ -205,7 +210,11 @@ class TextClassifier:
         """
         columns = ColumnSpec(column_names(names_in_frame(text)), column_names(names_in_frame(label)))
         config = self._predictor.classifier.config
-        examples = _examples(texts, labels, columns, config.separator, config.columns)
+        if isinstance(texts, str | Path) and labels is None:
+            reading: dict[str, Any] = {"options": options, "separator": config.separator}
+            examples = read_examples(texts, columns, trained=config.columns, **reading)
+        else:
+            examples = _examples(texts, labels, columns, config.separator, config.columns)
         self._warn_of_guesses(examples)
         for sentence in examples.left_out.sentences() if examples.left_out else ():
             warnings.warn(sentence, UserWarning, stacklevel=2)

@@ -152,6 +152,14 @@ def test_stdin_is_one_text_a_line(run_dir: Path) -> None:
     assert [row["text"] for row in found] == [*TEXTS, "no newline at the end"]
 
 
+@pytest.mark.parametrize("flags", [("--format", "csv"), ("--separator", ";"), ("--no-header",)])
+def test_flags_of_tables_are_not_ignored_on_stdin(run_dir: Path, flags: tuple[str, ...]) -> None:
+    answer = run_cli("predict", run_dir, "--input", "-", *flags, stdin=b"text\nhi\n")
+    assert (answer.code, answer.out) == (2, "")
+    assert flags[0] in answer.err
+    assert "/dev/stdin" in answer.err
+
+
 def test_an_empty_stdin_is_no_text(run_dir: Path) -> None:
     assert predict(run_dir, "--input", "-") == ""
 

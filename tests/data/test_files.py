@@ -259,7 +259,7 @@ def test_first_line_of_data_is_told_from_a_header(make: Make, content: str, head
         ("a.csv", b"text,label\nhi,x\ncaf\xe9,y\n",
             "a.csv is not utf-8: byte 0xe9 at byte offset 19 .* --encoding cp1252"),
         ("a.csv", b"text,label\nhi,x\ncaf\xc3", "a.csv is not utf-8: byte 0xc3 at byte offset 19 "),
-        ("a.csv", "text,label\nhi,x\n".encode("utf-16"), "a.csv is not utf-8: .* --encoding utf-16"),
+        ("a.csv", "text,label\nhi,x\n".encode("utf-16-le"), "a.csv is not utf-8: .* --encoding utf-16-le"),
         ("a.csv", "text,label\nhi\n", r"row 1 \(line 2\) of a.csv has 1 field where 2 are expected; quote fields"),
         ("a.csv", 'text,label\n"a\nb",x\na,b,c\n', r"row 2 \(line 4\) of a.csv has 3 fields where 2 are expected"),
         ("a.tsv", "text\tlabel\na\tb\n\na\tb\tc\n", r"row 2 \(line 4\) of a.tsv has 3 fields .*replace tabs"),

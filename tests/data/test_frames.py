@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -80,6 +81,16 @@ def test_tables_of_every_library_are_the_same_examples(name: str) -> None:
     assert is_table(TABLES[name]())
     found = from_frame(TABLES[name]())
     assert (found.texts, found.labels) == (TEXTS, LABELS)
+
+
+def test_class_labels_of_datasets_are_their_names() -> None:
+    class Classes(DatasetLike):
+        features: ClassVar = {"text": object(), "label": SimpleNamespace(names=["ham", "spam"])}
+
+        def __getitem__(self, name: str) -> Iterator[Any]:
+            return iter([1, 0, -1] if name == "label" else ["one", "two", "three"])
+
+    assert from_frame(Classes()).labels == ["spam", "ham", "-1"]
 
 
 def test_rows_may_lack_keys() -> None:

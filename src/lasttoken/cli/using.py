@@ -90,7 +90,9 @@ def predict(
         raise SettingsError("give either texts, such as lasttoken predict RUN 'some text', or --input FILE (-: stdin)")
     options = read_options(flags)
     of_files = {"--output": output, "--text": text, "--id": id, "--top-k": top_k, "--strict": strict}
-    _check_file_flags(input, {**of_files, "--restart": restart, "--spreadsheet-safe": spreadsheet_safe})
+    of_files |= {"--restart": restart, "--spreadsheet-safe": spreadsheet_safe, "--no-header": not options.header}
+    of_files |= {"--separator": options.separator, "--format": options.format if options.format != "txt" else None}
+    _check_file_flags(input, of_files)
     if top_k is not None and top_k < 1:
         raise SettingsError(f"--top-k is {top_k}; it must be at least 1")
     if as_json and output and not any(output.name.lower().endswith(suffix) for suffix in JSON_SUFFIXES):
@@ -125,7 +127,8 @@ def _check_file_flags(input: str | None, flags: dict[str, Any]) -> None:
     """Refuse flags that would be ignored, and files that cannot be written."""
     given = next((flag for flag, value in flags.items() if value), None)
     if given and input in (None, "-"):
-        raise SettingsError(f"{given} goes with --input FILE only; put the texts in a file, or leave {given} out")
+        hint = ", or read a table from a pipe with --input /dev/stdin" if input == "-" else ""
+        raise SettingsError(f"{given} goes with --input FILE only; put the texts in a file, leave {given} out{hint}")
     output = flags["--output"]
     if output is None:
         return

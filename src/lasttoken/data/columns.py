@@ -10,6 +10,7 @@ title, note             -         title + abstract    refused: abstract is missi
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -101,7 +102,7 @@ def choose_columns(
     texts = asked.text or _recalled(table, trained.text, "text", notes)
     label = asked.label or (_recalled(table, trained.label, "label", notes) if labelled else ())
     _check_roles(table, texts, label, several)
-    labels_elsewhere = () if label else tuple(filter(None, (_match(table, name) for name in trained.label)))
+    labels_elsewhere = () if label else tuple(match for name in trained.label for match in _matches(table, name))
     taken = {*asked.names, *texts, *label, *labels_elsewhere}
     free = [name for name in table.header if name and name not in taken]
     if not texts:
@@ -133,20 +134,35 @@ def _check_roles(table: Table, texts: Sequence[str], label: Sequence[str], sever
         raise DataError(f"--text and --label both name column {both[0]!r} of {table.source}; name two columns")
 
 
-def _match(table: Table, name: str) -> str | None:
-    """The column of this name; else the only one that differs by case or surrounding space."""
+def _matches(table: Table, name: str) -> list[str]:
+    """The column of this name; else those that differ by case, or else by spaces and signs, as "Review Body" does from
+    "review_body".
+    """
     if name in table.header:
-        return name
-    return _only([known for known in table.header if known.strip().casefold() == name.strip().casefold()])
+        return [name]
+    folded = [known for known in table.header if known.strip().casefold() == name.strip().casefold()]
+    key = _letters(name)
+    return folded or [known for known in table.header if key and _letters(known) == key]
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", name).casefold()))
 
 
 def _recalled(table: Table, trained: tuple[str, ...], role: str, notes: list[str]) -> tuple[str, ...]:
     """The columns of the training as the table spells them; () where it has none of them.
 
     Raises:
-        DataError: it has some of them, but not all.
+        DataError: it has some of them, but not all, or two that may be one of them.
     """
-    matches = {name: _match(table, name) for name in trained}
+    found = {name: _matches(table, name) for name in trained}
+    for name, columns in found.items():
+        if len(columns) > 1:
+            raise DataError(
+                f"{table.source} has {shown(columns)}, and each may be {name!r}, the {role} of the training; name one "
+                f"with --{role}"
+            )
+    matches = {name: _only(columns) for name, columns in found.items()}
     missing = [name for name, column in matches.items() if column is None]
     if missing and len(missing) < len(trained):
         raise DataError(
@@ -237,7 +253,7 @@ def _header_hint(table: Table) -> str:
     if table.separator is None or table.headerless:
         return ""
     if len(header) == 1:
-        separator = next((mark for mark in (";", "\t", ",", "|") if mark in header[0]), None)
+        separator = next((mark for mark in (";", "\t", ",", "|", "^", "~", "\x01", ":") if mark in header[0]), None)
         return f", or the separator with --separator, for the file seems to use {separator!r}" if separator else ""
     return ", or pass --no-header if the first line is not a line of column names"
 

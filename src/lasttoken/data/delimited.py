@@ -16,10 +16,11 @@ from pathlib import Path
 from lasttoken.data.dialect import UNCLOSED, Dialect, find_dialect, find_header, has_written_quotes, take_ahead
 from lasttoken.data.lines import LongLine, long_fault
 from lasttoken.data.options import ReadOptions
-from lasttoken.data.tables import BadRow, OnBad, Row, Table, place_of, refuse
+from lasttoken.data.tables import LABEL_NAMES, TEXT_NAMES, BadRow, OnBad, Row, Table, place_of, refuse, shown
 from lasttoken.errors import DataError
 
 LINES_AHEAD, CHARACTERS_AHEAD = 1000, 1 << 20  # read to find the dialect and the header
+TITLE_LINES = 20  # among which a line of column names is looked for when the first is none
 FIELD_LIMIT_BYTES = 2**31 - 1  # of the csv module, whose own 128 KiB are too few; rows are bounded here
 FASTTEXT = re.compile(r"((?:__label__\S+\s+)*)(.*)", re.DOTALL)
 FASTTEXT_LABEL = "__label__"
@@ -59,6 +60,8 @@ def delimited_table(
     fields = [record for _, record in first if isinstance(record, list)]
     if not fields:
         raise DataError(f"{source} is empty; it needs a line of column names and a row for each example")
+    if options.header:
+        _refuse_lines_above(first, source, asked)
     header = find_header(fields, source, options, asked)
     while header.from_file and not isinstance(first.pop(0)[1], list):
         pass
@@ -75,6 +78,25 @@ def delimited_table(
         notes,
         dialect.separator,
     )
+
+
+def _refuse_lines_above(first: list[Record], source: str, asked: Collection[str]) -> None:
+    """Refuse a file whose line of column names has lines above it, such as a title or comments.
+
+    Raises:
+        DataError: names the line that seems to be the header.
+    """
+    for place, (line, fields) in enumerate(first[:TITLE_LINES]):
+        cells = set(fields) if isinstance(fields, list) else set()
+        names = {cell.strip().casefold() for cell in cells}
+        is_header = len(asked) > 1 and cells >= set(asked)
+        if place == 0 and (is_header or cells & set(asked) or names & (TEXT_NAMES | LABEL_NAMES)):
+            return
+        if is_header or (names & TEXT_NAMES and names & LABEL_NAMES):
+            raise DataError(
+                f"line {line} of {source} seems to be its line of column names ({shown(fields)}); remove the lines "
+                "above it"
+            )
 
 
 def _behind(lines: Iterator[str], n: int) -> Iterator[str]:

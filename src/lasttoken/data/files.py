@@ -20,7 +20,7 @@ from lasttoken.columns import UNNAMED, ColumnSpec
 from lasttoken.data.blanks import FILL_IN, BlankRows, LeftOut, missing_part
 from lasttoken.data.columns import Columns, choose_columns
 from lasttoken.data.labels import join_labels, single_label
-from lasttoken.data.multihot import labels_of_columns
+from lasttoken.data.multihot import HotLists, labels_of_columns
 from lasttoken.data.opening import open_table
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.tables import Row, Table, shown
@@ -137,11 +137,14 @@ def collect_examples(table: Table, columns: Columns, blanks: BlankRows | None, s
     slices: list[str] = []
     numbers: list[int] | None = None  # only kept from the first row on that is missing
     n_rows = 0
+    hot = HotLists() if len(columns.label) == 1 and separator is not None else None
     one_object: dict[str, str] = {}  # equal labels share one string: 1,000,000 rows, two labels, two objects
     for row in table.rows(columns.names):
         n_rows += 1
         text, label = columns.text_of(table, row), None
         missing = missing_part(text, None) if blanks is not None else None
+        if hot is not None and not hot.see(row.values.get(columns.label[0])):
+            hot = None
         if columns.label and missing is None:
             label = _label_of(table, row, columns.label, separator)
             missing = missing_part(text, label) if blanks is not None and separator is None else None
@@ -163,6 +166,11 @@ def collect_examples(table: Table, columns: Columns, blanks: BlankRows | None, s
         if columns.slice_by is not None:
             value = table.cell(row, columns.slice_by) or ""
             slices.append(one_object.setdefault(value, value))
+    if hot is not None and hot.are_all:
+        raise DataError(
+            f"column {columns.label[0]!r} of {table.source} has a list of 0 and 1 in each row, which does not say "
+            "what the labels are called; write the names of a row's labels, or give each label a column of its own"
+        )
     left_out = blanks.result(n_rows) if blanks is not None else None
     return Examples(
         texts,

@@ -10,6 +10,7 @@ NumPy's structured arrays            .dtype.names, [name]
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ SOURCE = "the table"  # in messages
 
 def is_table(value: Any) -> bool:
     """Whether a value has named columns: a frame, a table, a dict, or a list of dicts."""
-    if isinstance(value, Mapping) or _column_names(value) is not None or hasattr(value, "collect_schema"):
+    if isinstance(value, Mapping) or hasattr(value, "collect_schema") or _column_names(value) is not None:
         return True
     return isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0 and _is_row(value[0])
 
@@ -63,14 +64,14 @@ def from_frame(
     Raises:
         DataError: as `read_examples`; rows are counted from 1.
     """
-    table = _table(frame)
+    table = _table(frame, labelled)
     columns = choose_columns(
         table, asked, labelled=labelled, several=separator is not None, trained=trained, train_header=train_header
     )
     return collect_examples(table, columns, BlankRows(table.source, strict) if labelled else None, separator)
 
 
-def _table(frame: Any) -> Table:
+def _table(frame: Any, labelled: bool) -> Table:
     if hasattr(frame, "collect_schema") and hasattr(frame, "collect"):
         frame = frame.collect()  # a lazy frame of polars
     if isinstance(frame, Mapping):
@@ -80,7 +81,22 @@ def _table(frame: Any) -> Table:
         return _table_of_rows(frame)
     keys = {str(name): name for name in names}
     header = checked_header([str(name) for name in names], SOURCE)
-    return _streaming(header, lambda name: _values(frame[keys[name]]))
+    classes = _class_names(frame) if labelled else {}
+    return _streaming(header, lambda name: _named(_values(frame[keys[name]]), classes.get(name, ())))
+
+
+def _class_names(frame: Any) -> dict[str, list[str]]:
+    """The names of integers that stand for classes, by column, as `datasets` has them beside a data set."""
+    features = getattr(frame, "features", None)
+    if not isinstance(features, Mapping):
+        return {}
+    found = {str(name): getattr(feature, "names", None) for name, feature in features.items()}
+    return {name: [*map(str, names)] for name, names in found.items() if isinstance(names, list | tuple)}
+
+
+def _named(values: list[Any], names: Sequence[str]) -> list[Any]:
+    known: dict[Any, Any] = dict(enumerate(names))  # -1, no label, stays -1
+    return [known.get(value, value) for value in values] if names else values
 
 
 def _checked_columns(columns: Mapping[Any, Any]) -> dict[str, Any]:
@@ -177,6 +193,8 @@ def _listed(values: Any, name: str) -> list[Any]:
         raise DataError(f"{name} is a {type(values).__name__}, which has no order; give a list")
     if is_table(values):
         raise DataError(f"{name} is a table with columns, of type {type(values).__name__}; give one of its columns")
+    if isinstance(values, Path):
+        raise DataError(f"{name} is the path {values}; give a list of strings, or use predict_file for a file")
     if not isinstance(values, Iterable) or getattr(values, "shape", None) == ():
         raise DataError(f"{name} is {brief(values)}; give a list of strings")
     return _values(values)

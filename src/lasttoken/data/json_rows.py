@@ -20,7 +20,7 @@ from typing import Any
 from lasttoken.data.lines import LongLine, long_fault
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.tables import LABEL_NAMES, TEXT_NAMES, BadRow, OnBad, Row, Table, brief, refuse
-from lasttoken.errors import DataError
+from lasttoken.errors import DataError, one_of
 
 KEYS_AHEAD = 100  # rows whose keys make the header
 MOST_BYTES = 256_000_000  # of an object that is loaded as a whole
@@ -123,9 +123,12 @@ def _rows(file: JsonFile, pieces: Iterator[str], on_bad: OnBad | None) -> Rows:
         return _document_rows(again, file, on_bad)
     second = next(lines, None)
     lines = chain(before, [] if second is None else [second], lines)
-    inner = _single_list(content) or (_columns(content) if file.is_json else None)
-    if second is None and inner is not None:
-        return _numbered(inner, source, on_bad)
+    if second is None:
+        inner = _single_list(content) or (_columns(content) if file.is_json else None)
+        if inner is None:
+            _refuse_no_row(content, source)
+        else:
+            return _numbered(inner, source, on_bad)
     return _line_rows(lines, source, options, on_bad)
 
 
@@ -270,6 +273,8 @@ def _document_rows(lines: Iterator[str], file: JsonFile, on_bad: OnBad | None) -
             f"row 1 (line {getattr(error, 'lineno', 1)}) of {source} is not JSON ({_reason(error)}); fix the file"
         ) from error
     inner = _single_list(content) or _columns(content)
+    if inner is None:
+        _refuse_no_row(content, source)
     return _numbered([content] if inner is None else inner, source, on_bad)
 
 
@@ -295,18 +300,48 @@ def _single_list(content: Any) -> list[Any] | None:
     return lists[0] if len(lists) == 1 and not own else None
 
 
+def _refuse_no_row(content: Any, source: str) -> None:
+    """Refuse an object that is no row: it holds nothing but lists and objects, of which none is the list of rows.
+
+    Raises:
+        DataError: names its keys.
+    """
+    if not isinstance(content, dict) or {str(key).strip().casefold() for key in content} & (TEXT_NAMES | LABEL_NAMES):
+        return
+    if (
+        len(content)
+        and all(isinstance(value, list | dict) for value in content.values())
+        and "annotations" not in content
+    ):
+        raise DataError(
+            f"{source} is one JSON object, and it is not obvious which part of it holds the rows: it has "
+            f"{one_of(map(str, content))}; write the rows of each split as a file of their own, one object a line"
+        )
+
+
 def _columns(content: Any) -> list[dict[str, Any]] | None:
     """The rows of an object of columns, as pandas writes a frame: {"text": {"0": "hi", …}, …}, or lists."""
     if not isinstance(content, dict) or not content:
         return None
     columns = list(content.values())
-    if all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns):
+    if _are_rows(content):
+        return columns
+    named = len(columns) > 1 or {str(name).strip().casefold() for name in content} & TEXT_NAMES
+    if named and all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns):
         return [{name: column[key] for name, column in content.items()} for key in columns[0]]
     if {"columns", "data"} <= content.keys() and isinstance(content["data"], list):
         return [dict(zip(content["columns"], row, strict=False)) for row in content["data"]]
     if len(columns) > 1 and all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
         return [dict(zip(content, row, strict=True)) for row in zip(*columns, strict=True)]
     return None
+
+
+def _are_rows(content: dict[str, Any]) -> bool:
+    """Is this an object of rows by their ids, {"id7": {"text": "hi", …}, …}?"""
+    if {str(key).strip().casefold() for key in content} & TEXT_NAMES:
+        return False
+    rows = content.values()
+    return all(isinstance(row, dict) and {str(key).strip().casefold() for key in row} & TEXT_NAMES for row in rows)
 
 
 def _numbered(values: list[Any], source: str, on_bad: OnBad | None) -> Rows:

@@ -57,6 +57,7 @@ OTHER_KINDS = {  # what starts with these bytes, and what to do about it
     b"{\\rtf": "an RTF document; save its table as CSV",
     b"version https://git-lfs.github.com/spec/": "a Git LFS pointer and not the data; fetch it with git lfs pull",
 }
+EASTERN = ("cp1251", "koi8-r", "shift_jis", "gb18030", "big5", "euc-kr")  # tried where letters are not Latin
 ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that could not be decoded, as PEP 383 writes them
 
 
@@ -223,9 +224,14 @@ def _kind_of_zip(path: Path) -> str:
     return "a zip archive; unpack it and name a file of it"
 
 
+def marked_encoding(start: bytes) -> str | None:
+    """The encoding of two or four bytes a character whose byte order mark a file begins with."""
+    return next((name for mark, name in UNICODE_MARKS.items() if start.startswith(mark)), None)
+
+
 def unicode_kind(start: bytes) -> str | None:
     """The encoding of two or four bytes a character that a file's start shows, by its mark or by its zero bytes."""
-    marked = next((name for mark, name in UNICODE_MARKS.items() if start.startswith(mark)), None)
+    marked = marked_encoding(start)
     if marked or len(start) < 8:
         return marked
     even, odd = start[0:200:2], start[1:200:2]
@@ -279,7 +285,19 @@ def _advice(path: Path, encoding: str) -> str:
         wide = unicode_kind(raw.read(SNIFFED_BYTES))
     candidates = [wide] if wide else ["utf-8", "cp1252", "latin-1"]
     others = [name for name in candidates if name != encoding]
+    if not wide and _stands_together(path) and not (encoding != "utf-8" and _decodes(path, "utf-8")):
+        able = [name for name in EASTERN if name != encoding and _decodes(path, name)]
+        return (
+            f"--encoding {' or '.join(able)}, whichever shows its letters" if able else f"--encoding {_other(encoding)}"
+        )
     return f"--encoding {next((name for name in others if _decodes(path, name)), _other(encoding))}"
+
+
+def _stands_together(path: Path) -> bool:
+    """Whether most bytes beyond ASCII have another one beside them, as in no language of Latin letters."""
+    with open_bytes(path) as raw:
+        runs = re.findall(rb"[\x80-\xff]+", raw.read(PIECE))
+    return sum(len(run) for run in runs if len(run) > 1) > sum(map(len, runs)) / 2
 
 
 def _decodes(path: Path, encoding: str) -> bool:

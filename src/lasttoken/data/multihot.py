@@ -6,12 +6,15 @@ you fool,1,0,1                      ──►  "insult|toxic"
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from lasttoken.data.labels import join_labels
 from lasttoken.data.tables import Row, Table
 from lasttoken.errors import DataError
 
+HOT_LIST = re.compile(r"\s*\[\s*[01](?:\.0*)?(?:[\s,]+[01](?:\.0*)?)+\s*\]\s*")  # "[0, 1]", as a cell of CSV
 YES = frozenset(("1", "1.0", "true", "yes", "y", "t"))
 NO = frozenset(("0", "0.0", "false", "no", "n", "f"))
 
@@ -36,3 +39,31 @@ def labels_of_columns(table: Table, row: Row, columns: Sequence[str], separator:
         return join_labels(given, separator)
     except TypeError as error:
         raise DataError(f"{table.source} has a label column with {error}") from error
+
+
+class HotLists:
+    """Whether all labels so far are lists of 0 and 1 of one length: one figure for each label, and no names."""
+
+    def __init__(self) -> None:
+        self._widths: set[int] = set()
+        self._n_rows = 0
+
+    def see(self, value: Any) -> bool:
+        """Take the next row's value; may all be such lists? After a "no" there is nothing more to see."""
+        if value is None:
+            return True
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        if isinstance(value, str):
+            value = [0 for _ in re.findall(r"[01](?:\.0*)?", value)] if HOT_LIST.fullmatch(value) else None
+        is_hot = isinstance(value, list | tuple) and all(
+            type(one) in (int, float, bool) and one in (0, 1) for one in value
+        )
+        self._widths.add(len(value) if is_hot else 0)
+        self._n_rows += 1
+        return len(self._widths) == 1 and min(self._widths) > 1
+
+    @property
+    def are_all(self) -> bool:
+        """Whether there were at least two rows, all with such lists."""
+        return self._n_rows > 1 and len(self._widths) == 1 and min(self._widths) > 1

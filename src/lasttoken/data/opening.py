@@ -9,6 +9,7 @@ A reader that can do without a row gives `on_bad`, which is told of each row tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -23,7 +24,9 @@ from lasttoken.data.json_rows import JsonFile, json_table
 from lasttoken.data.lines import (
     ARROW,
     PARQUET,
+    codec_name,
     first_bytes,
+    marked_encoding,
     read_errors,
     read_lines,
     read_pieces,
@@ -45,6 +48,7 @@ FORMATS = {
     ".json": "json",
     ".parquet": "parquet",
 }
+JSON_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{\s*\"[^\"\n]*\"\s*:")  # of an object, perhaps in an array
 ROWS_AHEAD = 100  # of JSON, looked at to tell whose export it is
 MOST_NAMED = 5  # rows that are named when some are left out
 
@@ -79,7 +83,13 @@ def open_table(
             refuse_folder(path)
             path.stat()  # a missing file is named before its suffix is judged
         start = first_bytes(path)
+        notes: tuple[str, ...] = ()
+        if (marked := marked_encoding(start)) and codec_name(options.encoding) == "utf-8":
+            options = replace(options, encoding=marked)
+            notes = (f"{path.name} is read as {marked}, as its byte order mark says",)
         kind = _kind(path, start, options)
+        if kind == "json" and not options.format:
+            options = replace(options, format=kind)
         if kind not in ("parquet", "arrow"):
             refuse_other_kinds(path, start, options.encoding)
         on_bad = left_out.append if skips else on_bad
@@ -91,7 +101,7 @@ def open_table(
             table = _json(path, options, stack, asked, on_bad, labelled=labelled, every_key=every_key)
         else:
             table = _text(path, kind, options, stack, asked, on_bad)
-        table = replace(table, notes=(*_about_kind(path, kind, start), *table.notes))
+        table = replace(table, notes=(*notes, *_about_kind(path, kind, start), *table.notes))
         yield _skipping(table, left_out, options) if skips else table
 
 
@@ -111,12 +121,14 @@ def _kind(path: Path, start: bytes, options: ReadOptions) -> str:
             f"{path} has an unsupported file type; use .csv, .tsv or .jsonl, perhaps with .gz, or .parquet, or say "
             "what it is with --format"
         )
-    return kind
+    return "json" if kind in ("csv", "tsv") and JSON_START.match(start) else kind
 
 
 def _about_kind(path: Path, kind: str, start: bytes) -> tuple[str, ...]:
     if kind == "parquet" and start and path.suffix.lower() != ".parquet":
         return (f"{path.name} is a Parquet file, and is read as one",)
+    if kind == "json" and FORMATS.get(path.suffix.lower()) in ("csv", "tsv"):
+        return (f"{path.name} holds JSON, and is read as JSON",)
     return ()
 
 
