@@ -87,8 +87,9 @@ def book_logits(state: dict[str, Tensor], ids: Tensor) -> Tensor:
 
 
 def bring_in(file: Path, out: Path, tokenizer: Path, *flags: object) -> Any:
-    standard = ["--heads", N_HEAD, "--max-length", 20, "--tokenizer", tokenizer]
-    return run_cli("import", file, "--out", out, *standard, *flags)
+    standard = {"--heads": N_HEAD, "--max-length": 20, "--tokenizer": tokenizer}
+    given = [part for flag, value in standard.items() if flag not in flags for part in (flag, value)]
+    return run_cli("import", file, "--out", out, *given, *flags)
 
 
 @pytest.mark.parametrize("with_bias", [True, False])

@@ -211,10 +211,7 @@ class Trainer:
             loss = (losses * weights).sum() / len(rows)
         value = loss.item()
         if not math.isfinite(value):
-            raise DivergedError(
-                f"the loss of step {state.step + 1} is {value} at learning rate {rate:g}; "
-                f"try --learning-rate {rate / 10:g}, or --clip-norm 1"
-            )
+            raise _diverged(f"the loss of step {state.step + 1} is {value}", rate)
         loss.backward()  # type: ignore[no-untyped-call]
         if settings.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.clip_norm)
@@ -279,7 +276,11 @@ class Trainer:
     def _figures(self, name: str, rows: list[int]) -> Line:
         split = self.splits[name]
         config = self.classifier.config
-        log_probs = log_probabilities(self.logits(split.source, rows), config)
+        logits = self.logits(split.source, rows)
+        if not np.isfinite(logits).all():
+            rate = learning_rate(max(self.state.step - 1, 0), self.total_steps, self.settings)
+            raise _diverged(f"the weights after step {self.state.step} give scores that are not finite", rate)
+        log_probs = log_probabilities(logits, config)
         metrics = figures(split.truth[rows], config.labels, log_probs=log_probs)
         return {"loss": metrics.loss, "accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1}
 
@@ -299,6 +300,10 @@ class Trainer:
             self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
         else:
             self.state.since_best += 1
+
+
+def _diverged(what: str, rate: float) -> DivergedError:
+    return DivergedError(f"{what} at learning rate {rate:g}; try --learning-rate {rate / 10:g}, or --clip-norm 1")
 
 
 def tail_logits(
