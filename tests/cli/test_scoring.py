@@ -454,7 +454,11 @@ def test_rows_of_another_encoding_are_hinted_at(run_dir: Path, tmp_path: Path) -
     (tmp_path / "in.csv").write_bytes(b"text\ncaf\xe9\nplain\n")
     done = run_cli("predict", run_dir, "--input", tmp_path / "in.csv", "--text", "text", "--output", tmp_path / "o.csv")
     assert done.code == 0
-    assert "--encoding" in done.err
+    assert "--encoding cp1252" in done.err
+    (tmp_path / "in.csv").write_bytes(b"text\n" + "你好吗\n".encode("gb18030") * 5)
+    done = run_cli("predict", run_dir, "--input", tmp_path / "in.csv", "--text", "text", "--output", tmp_path / "o.csv")
+    assert "gb18030" in done.err
+    assert "cp1252" not in done.err
 
 
 def test_other_options_are_another_job(predictor: Predictor, big: Path, tmp_path: Path) -> None:

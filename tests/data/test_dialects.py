@@ -298,6 +298,14 @@ def test_fasttext(tmp_path: Path, name: str) -> None:
     assert read_examples(tmp_path / name, separator="|").labels == ["a|b", "b"]
 
 
+def test_tasks_of_label_studio_that_nobody_annotated_have_texts(tmp_path: Path) -> None:
+    tasks = [{"id": at, "data": {"text": f"text {at}"}} for at in range(3)]
+    (tmp_path / "a.json").write_text(json.dumps(tasks))
+    assert read_examples(tmp_path / "a.json", labelled=False).texts == ["text 0", "text 1", "text 2"]
+    (tmp_path / "b.json").write_text(json.dumps([{**task, "text": "own"} for task in tasks]))
+    assert read_examples(tmp_path / "b.json", labelled=False).texts == ["own"] * 3
+
+
 # What a file really is --------------------------------------------------------------------------------------------
 
 

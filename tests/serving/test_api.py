@@ -112,6 +112,7 @@ def test_info_tells_labels_figures_and_limits(client: TestClient) -> None:
     found = client.get("/info").json()
     assert found["models"]["spam"]["labels"] == ["ham", "spam"]
     assert found["models"]["spam"]["metrics"]["test"]["accuracy_ci95"]
+    assert found["models"]["spam"]["text_columns"] == ["text"]
     assert found["models"]["spam"]["verdict"]
     assert found["limits"]["texts"] == 50
     assert found["token_needed"] is False

@@ -185,14 +185,48 @@ CELLS = {
 }
 
 
+STUBS = """
+    const any = new Proxy(function () {}, { get: (_, name) => (name === Symbol.toPrimitive ? () => "" : any),
+                                            apply: () => any, set: () => true });
+    globalThis.document = any; globalThis.sessionStorage = any; globalThis.fetch = () => Promise.reject();
+"""
+
+
+def of_the_page(expression: str) -> Any:
+    """The value of an expression in the page's script."""
+    script = (files("lasttoken.serving") / "page" / "app.js").read_text("utf-8")
+    ask = f"(async () => {{ process.stdout.write(JSON.stringify(await {expression})); process.exit(0); }})();"
+    done = subprocess.run(["node", "-"], input=STUBS + script + ask, capture_output=True, text=True, timeout=60)
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.mark.skipif(which("node") is None, reason="needs node, to run the page's script")
 def test_cells_that_a_spreadsheet_would_run_are_text() -> None:
-    script = (files("lasttoken.serving") / "page" / "app.js").read_text("utf-8")
-    stubs = """
-        const any = new Proxy(function () {}, { get: (_, name) => (name === Symbol.toPrimitive ? () => "" : any),
-                                                apply: () => any, set: () => true });
-        globalThis.document = any; globalThis.sessionStorage = any; globalThis.fetch = () => Promise.reject();
-    """
-    ask = f"process.stdout.write(JSON.stringify({json.dumps(list(CELLS))}.map(field))); process.exit(0);"
-    done = subprocess.run(["node", "-"], input=stubs + script + ask, capture_output=True, text=True, timeout=60)
-    assert json.loads(done.stdout) == list(CELLS.values()), done.stderr
+    assert of_the_page(f"{json.dumps(list(CELLS))}.map(field)") == list(CELLS.values())
+
+
+@pytest.mark.skipif(which("node") is None, reason="needs node, to run the page's script")
+def test_the_page_reads_the_columns_of_the_training() -> None:
+    header = ["title", "Abstract", "text"]
+    asked = [["abstract"], ["title", "abstract"], ["other"], []]
+    found = of_the_page(f"{json.dumps(asked)}.map((one) => textColumns({json.dumps(header)}, one))")
+    assert found == [[1], [0, 1], [2], [2]]
+    assert of_the_page('textOf(["a", " ", "b"], [0, 1, 2])') == "a\n\nb"
+
+
+@pytest.mark.skipif(which("node") is None, reason="needs node, to run the page's script")
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_the_page_reads_tables_as_spreadsheets_write_them(codec: str, mark: str) -> None:
+    content = f'text{mark}label\r\n"caf\u00e9, 1{mark}2"{mark}x\r\n'.encode(codec)
+    assert of_the_page(f"read(new Blob([new Uint8Array({list(content)})])).then(parse)") == [
+        ["text", "label"],
+        [f"caf\u00e9, 1{mark}2", "x"],
+    ]
+
+
+@pytest.mark.skipif(which("node") is None, reason="needs node, to run the page's script")
+def test_the_page_refuses_other_encodings() -> None:
+    content = list("caf\u00e9".encode("cp1252"))
+    assert "UTF-8" in of_the_page(f"read(new Blob([new Uint8Array({content})])).catch((error) => error.message)")

@@ -206,10 +206,12 @@ def _predict_file(
     if done.rejects:
         talk.say(f"{counts.n_rejected:,} rows could not be read; they and the reasons are in {done.rejects}")
         if n_foreign := n_undecodable(done.rejects, source.options.encoding):
-            other = "cp1252" if source.options.encoding != "cp1252" else "utf-8"
+            from lasttoken.data.lines import advised_encoding
+
+            advice = advised_encoding(source.path, source.options.encoding)
             talk.say(
                 f"{n_foreign:,} of them hold bytes that are not {source.options.encoding}: name the file's encoding "
-                f"with --encoding, such as --encoding {other}"
+                f"with --encoding, such as {advice}"
             )
     if counts.n_empty:
         talk.say(f"{counts.n_empty:,} rows have no text; they got the answer for an empty one, which says nothing")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lasttoken.data.tables import Row, Table
+from lasttoken.data.tables import TEXT_NAMES, Row, Table
 from lasttoken.errors import DataError
 
 LIKELY = 0.5  # from which on a category of spaCy's counts as given
@@ -40,7 +40,8 @@ def converted(table: Table, ahead: Sequence[Row], asked: Iterable[str], labelled
     Raises:
         DataError: labels that are spans of a text, as for named entities.
     """
-    if not ahead or set(asked) & ({"annotations", "cats", "accept"}):
+    asked = set(asked)
+    if not ahead or asked & {"annotations", "cats", "accept"} or (not labelled and asked & set(ahead[0].values)):
         return table
     values = ahead[0].values
     if labelled:
@@ -78,7 +79,9 @@ def replace_values(row: Row, values: Values) -> Row:
 
 
 def _tool_of(values: Values, labelled: bool, ahead: Sequence[Row]) -> Tool | None:
-    if isinstance(values.get("data"), dict) and ("annotations" in values or "completions" in values):
+    annotated = "annotations" in values or "completions" in values
+    own_text = {name.strip().casefold() for name in values} & TEXT_NAMES
+    if isinstance(values.get("data"), dict) and (annotated or not (labelled or own_text)):
         names = list(dict.fromkeys(key for row in ahead for key in _object(row.values.get("data"))))
         controls = sorted({name for row in ahead for name in _choices(row.values)}) if labelled else []
         labels = ["label"] if len(controls) < 2 else controls

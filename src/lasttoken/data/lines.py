@@ -258,7 +258,7 @@ class _Undecodable:
 
 def _undecodable(path: Path, encoding: str) -> str:
     regular = path.is_file()  # a pipe cannot be read twice
-    advice = _advice(path, encoding) if regular else f"--encoding {_other(encoding)}"
+    advice = advised_encoding(path, encoding)
     bad = _count_bad(path, encoding) if regular else None
     if bad is None or bad.offset < 0:
         return f"{path.name} is not {encoding}; name its encoding with --encoding, such as {advice}"
@@ -279,8 +279,10 @@ def _other(encoding: str) -> str:
     return "cp1252" if encoding != "cp1252" else "latin-1"
 
 
-def _advice(path: Path, encoding: str) -> str:
-    """An encoding that does decode the file, other than the one that did not."""
+def advised_encoding(path: Path, encoding: str) -> str:
+    """A flag with an encoding that does decode the file, other than the one that did not; a pipe is not read again."""
+    if not path.is_file():
+        return f"--encoding {_other(encoding)}"
     with open_bytes(path) as raw:
         wide = unicode_kind(raw.read(SNIFFED_BYTES))
     candidates = [wide] if wide else ["utf-8", "cp1252", "latin-1"]

@@ -455,6 +455,7 @@ def _about(served: Served) -> dict[str, Any]:
     return {
         "labels": list(config.labels),
         "multi_label": config.multi_label,
+        "text_columns": list(config.columns.text) if config.columns else [],
         "backbone": config.backbone,
         "max_length": config.max_length,
         "precision": served.predictor.machine.precision,

@@ -164,8 +164,36 @@ async function show(button, quote, explained, text, name) {
 
 // A file ----------------------------------------------------------------------------------------------------------
 
+// A byte order mark tells UTF-16, as spreadsheets write it; bytes that are not in the encoding are an error.
+async function read(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  const mark = bytes[0] * 256 + bytes[1];
+  const encoding = mark === 0xfffe ? "utf-16le" : mark === 0xfeff ? "utf-16be" : "utf-8";
+  try {
+    return new TextDecoder(encoding, { fatal: true }).decode(bytes);
+  } catch {
+    throw new Error("The file is not UTF-8. Save it as CSV UTF-8.");
+  }
+}
+
+// A comma, or another sign where the first line has no comma and that sign.
+function separator(content) {
+  const line = content.split(/[\r\n]/, 1)[0];
+  return [",", ";", "\t", "|"].find((sign) => line.includes(sign)) || ",";
+}
+
+// The columns that are read as the text: those of the training, else one with a usual name, else the first.
+function textColumns(header, trained) {
+  const folded = (name) => name.trim().toLowerCase();
+  const find = (name) => (header.includes(name) ? header.indexOf(name) : header.findIndex((one) => folded(one) === folded(name)));
+  const found = trained.map(find);
+  if (found.length && !found.includes(-1)) return found;
+  const usual = header.findIndex((name) => /^(text|message|body|content|sentence|comment|review)s?$/i.test(name.trim()));
+  return [Math.max(0, usual)];
+}
+
 function parse(content) {
-  const rows = [];
+  const rows = [], mark = separator(content);
   let row = [], cell = "", quoted = false;
   const endRow = () => { row.push(cell); if (row.length > 1 || row[0] !== "") rows.push(row); row = []; cell = ""; };
   for (let at = 0; at < content.length; at++) {
@@ -175,7 +203,7 @@ function parse(content) {
       else if (content[at + 1] === '"') { cell += '"'; at++; }
       else quoted = false;
     } else if (sign === '"' && cell === "") quoted = true;
-    else if (sign === ",") { row.push(cell); cell = ""; }
+    else if (sign === mark) { row.push(cell); cell = ""; }
     else if (sign === "\n" || sign === "\r") { if (sign === "\r" && content[at + 1] === "\n") at++; endRow(); }
     else cell += sign;
   }
@@ -197,7 +225,7 @@ async function take(file) {
   $("download").hidden = true;
   $("state").textContent = "";
   try {
-    const rows = parse((await file.text()).replace(/^\ufeff/, ""));
+    const rows = parse(await read(file));
     if (rows.length < 2) throw new Error("The file has no rows below its header.");
     const wrong = rows.findIndex((row) => row.length !== rows[0].length);
     if (wrong > 0) throw new Error(`Row ${wrong} has ${rows[wrong].length} fields where ${rows[0].length} are expected.`);
@@ -208,17 +236,27 @@ async function take(file) {
     complain(error.message);
     return;
   }
-  $("column").replaceChildren(...table.header.map((name, at) => element("option", { value: at }, name || `column ${at + 1}`)));
-  const usual = table.header.findIndex((name) => /^(text|message|body|content|sentence|comment|review)s?$/i.test(name.trim()));
-  $("column").value = String(Math.max(0, usual));
+  offer();
   $("job").hidden = false;
   $("state").textContent = `${table.name}: ${table.rows.length.toLocaleString("en")} rows.`;
 }
 
-function chunk(start, column) {
+// Offers each column, and the training's columns together where it read several, which are joined by a blank line.
+function offer() {
+  if (!table) return;
+  const columns = textColumns(table.header, info.models[model()].text_columns), name = (at) => table.header[at] || `column ${at + 1}`;
+  const choices = table.header.map((_, at) => [at]);
+  if (columns.length > 1) choices.unshift(columns);
+  $("column").replaceChildren(...choices.map((one) => element("option", { value: one.join() }, one.map(name).join(" + "))));
+  $("column").value = columns.join();
+}
+
+const textOf = (row, columns) => columns.map((at) => row[at]).filter((part) => columns.length === 1 || part.trim()).join("\n\n");
+
+function chunk(start, columns) {
   let end = start, characters = 0;
   while (end < table.rows.length && end - start < Math.min(ROWS_AT_A_TIME, info.limits.texts)) {
-    characters += table.rows[end][column].length;
+    characters += textOf(table.rows[end], columns).length;
     if (end > start && characters > CHARACTERS_AT_A_TIME) break;
     end++;
   }
@@ -226,7 +264,7 @@ function chunk(start, column) {
 }
 
 async function run() {
-  const column = Number($("column").value), name = model(), started = performance.now();
+  const columns = $("column").value.split(",").map(Number), name = model(), started = performance.now();
   const added = ["predicted_label", "predicted_score", "truncated"].map((one) => {
     while (table.header.includes(one)) one += "_";
     return one;
@@ -240,8 +278,8 @@ async function run() {
   $("download").hidden = true;
   try {
     for (let start = 0; start < table.rows.length && !stopping;) {
-      const end = chunk(start, column), rows = table.rows.slice(start, end);
-      const found = await ask("classify", { texts: rows.map((row) => row[column]), model: name, top_k: 1 });
+      const end = chunk(start, columns), rows = table.rows.slice(start, end);
+      const found = await ask("classify", { texts: rows.map((row) => textOf(row, columns)), model: name, top_k: 1 });
       found.predictions.forEach((one, at) => {
         const label = one.labels ? one.labels.join("|") : one.label || "";
         lines.push([...rows[at], label, one.score.toFixed(6), String(one.truncated)].map(field).join(","));
@@ -273,7 +311,7 @@ $("texts").addEventListener("submit", classify);
 $("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("texts").requestSubmit();
 });
-$("model").addEventListener("change", describe);
+$("model").addEventListener("change", () => { describe(); offer(); });
 $("access").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem("token", $("token").value.trim());
