@@ -165,7 +165,9 @@ class RunDir:
                 raise RunError(f"{path} is a folder where a run has a file; move it away, or give another --out")
 
     def clear(self, keep_toml: bool = False) -> None:
-        """Remove an earlier run's files, its metrics first, and make the folder. Hold the folder (`exclusive`) before.
+        """Remove an earlier run's files, its metrics and train split first, and make the folder.
+
+        Hold the folder (`exclusive`) before.
 
         `keep_toml`: all but run.toml, by which a folder that holds other files too is known as a run's.
 
@@ -178,7 +180,8 @@ class RunDir:
         make_dir(self.path, mode=0o700)
         self._check_kinds()
         with storage_errors(self.path):
-            for name in (FINAL, *FILES):
+            # Without metrics.json it is not finished, without its train split it is not resumed.
+            for name in (FINAL, "splits/train.csv", *FILES):
                 if name != "run.toml" or not keep_toml:
                     (self.path / name).unlink(missing_ok=True)
             for name in FOLDERS:

@@ -15,6 +15,7 @@ import typer
 from miniature import Answer, messages, run_cli, write_messages
 
 from lasttoken.cli.main import app
+from lasttoken.errors import StorageError
 
 # What other people's scripts rely on, by name.
 TRAIN_FLAGS = """
@@ -507,3 +508,84 @@ def test_what_is_judged_by_is_checked_before_anything_is_written(
     assert answer.code == 2
     assert says in answer.err
     assert not (tmp_path / "run").exists()
+
+
+def unfinished(data: Path, backbone: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was killed in its training."""
+
+    def killed(*_: object) -> None:
+        raise StorageError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lasttoken.run.save_classifier", killed)
+        answer = run_cli(
+            "train", data, "--backbone", backbone, "--out", out, "--epochs", 1, "--checkpoint-every", 0, "--offline"
+        )
+    assert answer.code == 1
+    assert (out / "resume.safetensors").is_file()
+
+
+def test_resume_refuses_another_file_by_name_and_says_that_a_changed_one_is_not_read(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, labels = messages(40)
+    data = write_messages(tmp_path / "data.csv", texts, labels)
+    other = write_messages(tmp_path / "other.csv", texts[::-1], labels[::-1])
+    out = tmp_path / "run"
+    unfinished(data, backbone, out, monkeypatch)
+    refused = run_cli("train", other, "--resume", "--out", out, "--offline")
+    assert refused.code == 2
+    assert "other.csv" in refused.err
+    assert "data.csv" in refused.err
+    assert (out / "resume.safetensors").is_file()
+    trained = (out / "splits" / "train.csv").read_bytes()
+    write_messages(data, texts[:30], labels[:30])
+    again = run_cli("train", data, "--resume", "--out", out, "--offline")
+    assert again.code == 0, again.err
+    assert any("data.csv" in line and "not read" in line for line in again.err.splitlines())
+    assert (out / "splits" / "train.csv").read_bytes() == trained
+
+
+def test_resume_without_data_says_when_the_file_has_changed_and_nothing_when_it_has_not(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_messages(tmp_path / "data.csv", *messages(40))
+    for name, changes in (("same", False), ("changed", True)):
+        unfinished(data, backbone, tmp_path / name, monkeypatch)
+        if changes:
+            write_messages(data, *messages(50))
+        answer = run_cli("train", "--resume", "--out", tmp_path / name, "--offline")
+        assert answer.code == 0, answer.err
+        assert ("not read" in answer.err) == changes
+
+
+def test_a_finished_run_outlives_a_training_that_cannot_begin(
+    run_dir: Path, data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run_dir, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def failing(*_: object, **__: object) -> None:
+        raise StorageError("no room for features")
+
+    monkeypatch.setattr("lasttoken.run.features_of", failing)
+    answer = run_cli("train", data, "--backbone", backbone, "--out", out, "--overwrite", "--offline")
+    assert answer.code == 1
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["splits", "predictions"])
+def test_a_run_whose_folder_is_a_link_is_not_overwritten(
+    name: str, run_dir: Path, data: Path, backbone: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run_dir, out)
+    (out / name).rename(tmp_path / "elsewhere")
+    (out / name).symlink_to(tmp_path / "elsewhere")
+    before = sorted(path.name for path in (tmp_path / "elsewhere").iterdir())
+    answer = run_cli("train", data, "--backbone", backbone, "--out", out, "--overwrite", "--offline")
+    assert answer.code == 2
+    assert name in answer.err
+    assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == before
+    assert (out / "metrics.json").is_file()

@@ -16,7 +16,7 @@ from miniature import classifier_of, random_gpt, run_cli
 from transformers import pipeline
 
 from lasttoken.decision import Decision
-from lasttoken.errors import FailedError, SettingsError
+from lasttoken.errors import FailedError, SettingsError, StorageError
 from lasttoken.export import hf
 from lasttoken.export.folded import fold
 from lasttoken.export.verify import _exports, probs_of
@@ -132,3 +132,30 @@ def test_verify_says_what_it_gave_in_place_of_empty_texts(make_run: MakeRun, tmp
     expected = probs_of(Predictor.load(run, "cpu", "float32"), ["", "a"])
     found = dict(_exports(tmp_path / "out", Predictor.load(run, "cpu", "float32"), ["", "a"]))["out"]()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_what_a_killed_export_left_is_swept_by_the_next(make_run: MakeRun, tmp_path: Path) -> None:
+    left = tmp_path / "out.tmp-12-ab12cd34"
+    left.mkdir()
+    (left / "model.safetensors").write_text("half")
+    (tmp_path / "other.tmp-12-ab12cd34").mkdir()
+    hf.export_hf(make_run(), tmp_path / "out", check=False)
+    assert not left.exists()
+    assert (tmp_path / "other.tmp-12-ab12cd34").is_dir()
+    assert not (tmp_path / ".out.lock").exists()
+
+
+def test_an_export_that_somebody_else_puts_there_meanwhile_is_not_called_ours(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, write = make_run(), hf._write
+
+    def slowly(*arguments: Any) -> None:
+        write(*arguments)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "theirs").write_text("")
+
+    monkeypatch.setattr(hf, "_write", slowly)
+    with pytest.raises(StorageError, match="out"):
+        hf.export_hf(run, tmp_path / "out", check=False)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["theirs"]
