@@ -143,6 +143,17 @@ def test_a_text_past_the_context_is_cut_and_flagged(run_dir: Path) -> None:
     assert "a text was cut to 64 tokens" in answer.err
 
 
+def test_tabs_and_line_ends_in_labels_do_not_break_the_line(backbone: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"{('win', 'meet')[n % 2]} {n * 7919}", "label": ("a\tb", "c\nd")[n % 2]} for n in range(40)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trained = ("--backbone", backbone, "--epochs", 1, "--no-cache", "--out", tmp_path / "run")
+    assert run_cli("train", tmp_path / "data.jsonl", *trained).code == 0
+    lines = predict(tmp_path / "run", "win", "meet").splitlines()
+    assert len(lines) == 2
+    assert all(len(fields) == 4 and fields[0] in (r"a\tb", r"c\nd") for fields in (line.split("\t") for line in lines))
+    assert {row["label"] for row in predict_json(tmp_path / "run", "win", "meet")} <= {"a\tb", "c\nd"}
+
+
 # stdin ------------------------------------------------------------------------------------------------------------
 
 

@@ -113,3 +113,14 @@ def test_lists_of_zeros_and_ones_are_refused(tmp_path: Path, name: str) -> None:
 def test_lists_of_label_ids_are_labels() -> None:
     table = pd.DataFrame({"text": ["one", "two"], "tags": [[0, 1], [1]]})
     assert from_frame(table, separator="|").labels == ["0|1", "1"]
+
+
+def test_choices_of_label_studios_small_export(tmp_path: Path) -> None:
+    rows = [{"text": "one", "mood": {"choices": ["joy", "love"]}}, {"text": "two", "mood": "fear"}]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    assert read_examples(tmp_path / "a.json", separator="|").labels == ["joy|love", "fear"]
+    cells = pd.DataFrame({"text": ["one", "two"], "mood": ['{"choices":["joy","love"]}', "fear"]})
+    cells.to_csv(tmp_path / "a.csv", index=False)
+    assert read_examples(tmp_path / "a.csv", separator="|").labels == ["joy|love", "fear"]
+    with pytest.raises(DataError, match="--multi-label"):
+        read_examples(tmp_path / "a.json")

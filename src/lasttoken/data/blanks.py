@@ -11,6 +11,14 @@ from lasttoken.spelling import is_blank
 FILL_IN = "fill it in, or leave --strict out"
 
 
+class NoLabelsError(DataError):
+    """A file whose rows have texts, and none a label; `fact` is what was found, without the advice."""
+
+    def __init__(self, source: str, n_rows: int) -> None:
+        self.fact = f"none of the {n_rows:,} rows of {source} has a label"
+        super().__init__(f"{self.fact}; name another column with --label (predict classifies texts without labels)")
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """Rows of a source that were left out because they have no text or no label; a place names the first of each."""
@@ -89,6 +97,8 @@ class BlankRows:
         if n_rows and n_text + n_label == n_rows:
             found = " and ".join(f"{n:,} have no {what}" for what, n in self.n.items() if n)
             first = self.first["text"] or self.first["label"]
+            if not n_text:
+                raise NoLabelsError(self.source, n_rows)
             raise DataError(
                 f"no row of {self.source} has both a text and a label: of {n_rows:,} rows {found}, the first is "
                 f"{first}; name other columns with --text and --label"

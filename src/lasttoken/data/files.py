@@ -19,7 +19,7 @@ from typing import TypeVar
 from lasttoken.columns import UNNAMED, ColumnSpec
 from lasttoken.data.blanks import FILL_IN, BlankRows, LeftOut, missing_part
 from lasttoken.data.columns import Columns, choose_columns
-from lasttoken.data.labels import join_labels, single_label
+from lasttoken.data.labels import join_labels, listed_choices, single_label
 from lasttoken.data.multihot import HotLists, labels_of_columns
 from lasttoken.data.opening import open_table
 from lasttoken.data.options import DEFAULT, ReadOptions
@@ -200,7 +200,7 @@ def _label_of(table: Table, row: Row, columns: Sequence[str], separator: str | N
 
 
 def _single_label_of(table: Table, row: Row, column: str) -> str:
-    value = row.values.get(column)
+    value = listed_choices(row.values.get(column))
     if not isinstance(value, list):
         return table.cell(row, column) or ""
     try:

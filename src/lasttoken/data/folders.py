@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from lasttoken.columns import UNNAMED, ColumnSpec
+from lasttoken.data.blanks import NoLabelsError
 from lasttoken.data.columns import UnlabelledError
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.labels import natural_order
@@ -95,7 +96,9 @@ def read_splits(
     folder = Path(folder)
     paths = split_files(folder) if folder.is_dir() else {}
     if "train" not in paths:
-        raise DataError(f"{folder} has no train.csv, nor a train file of {one_of(FORMATS)}{_folder_hint(folder)}")
+        raise DataError(
+            f"{folder} has no train.csv, nor a train file of {one_of(filter(None, FORMATS))}{_folder_hint(folder)}"
+        )
     found = read_files(paths, asked, options=options, separator=separator)
     notes = [note for examples in found.values() for note in examples.notes]
     if unused := _unused(folder, paths):
@@ -131,7 +134,7 @@ def read_files(
         try:
             other = read_like(train, path, asked, options=options, separator=separator, keep_blank=keep_blank)
             fact = f"every row of {path.name} has the label '-1', which stands for none"
-        except UnlabelledError as error:
+        except (UnlabelledError, NoLabelsError) as error:
             if name != "test":
                 raise
             other, fact = None, error.fact

@@ -21,6 +21,7 @@ from typing import Any
 from lasttoken.data.tables import as_string, brief
 from lasttoken.spelling import label_key, near_spellings, nearly_same, tidy, visible
 
+CHOICES = re.compile(r'\s*\{\s*"choices"')
 MOST_LIST_CHARACTERS = 10_000  # of a list that Python's own parser reads
 
 
@@ -40,6 +41,20 @@ def _natural_key(label: str) -> tuple[object, ...]:
     parts = re.split(r"([0-9]+)", label.casefold())  # words at even places, digits at odd ones
     digits = [(len(part.lstrip("0")), part.lstrip("0")) for part in parts[1::2]]
     return (1, [*zip(parts[::2], [*digits, (0, "")], strict=True)], label)
+
+
+def listed_choices(value: Any) -> Any:
+    """The labels of {"choices": ["joy", "anger"]}, as Label Studio's JSON-MIN has several; another value as it is.
+
+    >>> listed_choices({"choices": ["joy", "anger"]}), listed_choices('{"choices": ["joy"]}'), listed_choices("joy")
+    (['joy', 'anger'], ['joy'], 'joy')
+    """
+    found = value
+    if isinstance(value, str) and CHOICES.match(value):
+        with contextlib.suppress(ValueError):
+            found = json.loads(value)
+    is_choices = isinstance(found, dict) and found.keys() == {"choices"} and isinstance(found["choices"], list)
+    return found["choices"] if is_choices else value
 
 
 def single_label(values: list[Any]) -> str:
@@ -67,6 +82,7 @@ def join_labels(value: Any, separator: str) -> str:
         TypeError: a list of something else than labels, or a label that holds the separator; says what.
         UnicodeError: see `as_string`.
     """
+    value = listed_choices(value)
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = _parsed_list(value)

@@ -28,6 +28,7 @@ from lasttoken.errors import DataError, one_of
 
 DATA_SUFFIXES = (".parquet", ".arrow", ".jsonl", ".json", ".csv", ".tsv")
 SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?(\.parquet|\.arrow|\.jsonl?|\.[ct]sv)(?:\.gz)?")
+OTHER_FILES = ("state.json", "dataset_info.json", "dataset_dict.json")
 PART = re.compile(r"part[-_.]?\d+.*")
 WITHOUT_LABEL = ("unsup", "unlabeled", "unlabelled")  # folders of texts that nobody has labelled
 STATE = "state.json"  # which of a folder's files save_to_disk wrote, in their order
@@ -189,7 +190,7 @@ def _data_files(folder: Path) -> list[Path]:
         state = json.loads((folder / STATE).read_text("utf-8"))
         return [folder / one["filename"] for one in state["_data_files"]]
     except (OSError, ValueError, KeyError, TypeError):
-        names = sorted(path for path in folder.iterdir() if path.is_file() and path.name != "dataset_info.json")
+        names = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in OTHER_FILES)
         return [path for path in names if path.name.lower().removesuffix(".gz").endswith(DATA_SUFFIXES)]
 
 
