@@ -162,3 +162,21 @@ def test_the_installation_says_what_it_does_before_it_is_silent() -> None:
     assert "GB" in recipe[said:installed]
     assert "minutes" in recipe[said:installed]
     assert "$(PIP_SHOWN)" in recipe[:installed], "pip shows its progress"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    ids=["default", "own count", "own policy"],
+)
+def test_threads_that_wait_soon_sleep(chosen: dict[str, str], expected: str | None) -> None:
+    """The setting has to be there before torch is loaded; a user's own choice wins."""
+    code = (
+        "import os, sys; sys.argv = ['lasttoken', '--version']; from lasttoken.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    found = subprocess.run([sys.executable, "-c", code], env=kept | chosen, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == f"{expected} False"

@@ -64,6 +64,9 @@ QUIET_LIBRARIES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "WANDB_ERROR_REPORTING": "false",
 }
+# How often a thread of torch's looks for its partners before it sleeps. By default it spins for milliseconds at each
+# barrier, which beside another program makes a step of training many times slower (benchmarks/2026-11-26-busy.md).
+SPIN_COUNT = "1000"
 
 
 def _print_version(wanted: bool) -> None:
@@ -86,6 +89,7 @@ def main() -> None:
     try:
         _settle_streams()
         _silence_libraries()
+        _shorten_waits()
         _run()
         sys.stdout.flush()
     except typer.Exit as stop:
@@ -133,6 +137,12 @@ def _silence_libraries() -> None:
     """No library that a command loads may report its use to its makers. Said before any of them is imported."""
     for name, value in QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
+
+
+def _shorten_waits() -> None:
+    """Set GOMP_SPINCOUNT, which torch's thread library reads when it is loaded; a user's own choice stays."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
 def _run() -> None:
