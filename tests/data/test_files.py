@@ -201,7 +201,7 @@ def test_unlabelled_reading_allows_empty_texts(make: Make) -> None:
     found = read_examples(make("a.csv", "id,text\n1,hi\n2,\n"), ColumnSpec(id="id"), labelled=False)
     assert (found.texts, found.labels, found.ids) == (["hi", ""], None, ["1", "2"])
     assert read_examples(make("b.txt", "anything\nhi\n"), ColumnSpec(("anything",)), labelled=False).texts == ["hi"]
-    with pytest.raises(DataError, match=r"b.txt has one column, 'anything': if that is its name.*--input -"):
+    with pytest.raises(DataError, match=r"b.txt has one column, 'anything': if that is its name.*--format txt"):
         read_examples(make("b.txt", "anything\nhi\n"), labelled=False)
 
 

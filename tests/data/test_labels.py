@@ -124,3 +124,23 @@ def test_choices_of_label_studios_small_export(tmp_path: Path) -> None:
     assert read_examples(tmp_path / "a.csv", separator="|").labels == ["joy|love", "fear"]
     with pytest.raises(DataError, match="--multi-label"):
         read_examples(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("cell", "labels"),
+    [
+        ("['joy' 'love']", "joy|love"),
+        ("['joy'\n \"can't\"]", "can't|joy"),
+        ("('joy', 'love')", "joy|love"),
+        ("('joy',)", "joy"),
+        ("{'love', 'joy'}", "joy|love"),
+        ("(joy)", "(joy)"),
+        ("{joy}", "{joy}"),
+        ("('joy')", "('joy')"),
+        ("()", ""),
+        ("set()", ""),
+        ("(1, 2)", "(1, 2)"),
+    ],
+)
+def test_labels_as_python_and_numpy_print_them(cell: str, labels: str) -> None:
+    assert join_labels(cell, "|") == labels

@@ -182,7 +182,7 @@ def _guessed_text(table: Table, free: list[str], trained: ColumnSpec, labelled: 
     if usual is None and not labelled and len(table.header) == 1:
         raise DataError(
             f"{table.source} has one column, {shown(table.header)}: if that is its name, pass it with --text; if it is "
-            "the first of one text a line, give the file on stdin, with --input -"
+            "the first of one text a line, pass --format txt"
         )
     if usual is None:
         label = _usual(free, LABEL_NAMES)

@@ -21,6 +21,10 @@ from typing import Any
 from lasttoken.data.tables import as_string, brief
 from lasttoken.spelling import label_key, near_spellings, nearly_same, tidy, visible
 
+NAME = r"""(?:'[^'\\]*'|"[^"\\]*")"""  # in quotes
+QUOTED = re.compile(NAME)
+ARRAY = re.compile(rf"\s*\[\s*{NAME}(?:\s+{NAME})+\s*\]\s*")  # without commas, as NumPy prints it
+GROUP = re.compile(rf"\s*(?:[({{]\s*{NAME}(?:\s*,\s*{NAME})*\s*,?\s*[)}}]|\(\)|set\(\))\s*")  # of strings, or empty
 CHOICES = re.compile(r'\s*\{\s*"choices"')
 MOST_LIST_CHARACTERS = 10_000  # of a list that Python's own parser reads
 
@@ -83,7 +87,9 @@ def join_labels(value: Any, separator: str) -> str:
         UnicodeError: see `as_string`.
     """
     value = listed_choices(value)
-    if isinstance(value, str) and value.lstrip().startswith("["):
+    if isinstance(value, str) and (several := _written_by_python(value)) is not None:
+        value = several
+    elif isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = _parsed_list(value)
         except ValueError as error:
@@ -98,6 +104,22 @@ def join_labels(value: Any, separator: str) -> str:
             f"the label {parted!r}, which holds the separator {separator!r}; choose another --label-separator"
         )
     return separator.join(natural_order(found))
+
+
+def _written_by_python(text: str) -> list[Any] | None:
+    """The labels of a tuple, a set or an array of strings as Python or NumPy prints it; None of anything else.
+
+    >>> _written_by_python("('joy', 'anger')"), _written_by_python("['joy' 'anger']"), _written_by_python("(joy)")
+    (['joy', 'anger'], ['joy', 'anger'], None)
+    """
+    if ARRAY.fullmatch(text):
+        return [ast.literal_eval(name) for name in QUOTED.findall(text)]
+    if not GROUP.fullmatch(text) or len(text) > MOST_LIST_CHARACTERS:
+        return None
+    with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        if isinstance(value := ast.literal_eval(text.strip()), tuple | set):
+            return list(value)
+    return None
 
 
 def _parsed_list(text: str) -> Any:
