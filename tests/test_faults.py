@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from faults import WAYS, Disturbance, Job, all_jobs, check, files_in, in_fork, sweep
 
-from lasttoken.storage import write_bytes
+from lasttoken.storage import exclusive, write_bytes
 
 pytestmark = pytest.mark.slow
 
 STRIDES = {
-    "predict.csv": 2, "predict.jsonl.gz": 9, "predict.parquet": 9, "train": 45, "train --overwrite": 60, "export": 7,
+    "predict.csv": 3, "predict.jsonl.gz": 9, "predict.parquet": 9, "train": 60, "train --overwrite": 60, "export": 7,
     "fetch": 2, "cache": 5,
 }  # fmt: skip
 
@@ -44,12 +44,16 @@ def test_a_job_that_writes_in_place_is_found_out(tmp_path: Path) -> None:
     def in_place(folder: Path) -> None:
         (folder / "file").write_bytes(b"new content")
 
+    def beside(folder: Path) -> None:
+        with exclusive(folder / "file"):
+            write_bytes(folder / "file", b"new content")
+
     def prepare(folder: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "file").write_bytes(b"earlier")
 
     careless = Job("careless", in_place, in_place, files_in, prepare, ("file",))
-    careful = Job("careful", lambda f: write_bytes(f / "file", b"new content"), in_place, files_in, prepare, ("file",))
+    careful = Job("careful", beside, beside, files_in, prepare, ("file",))
     assert sweep(careful, tmp_path.resolve() / "careful")[2] == []
     n_calls, _, faults = sweep(careless, tmp_path.resolve() / "careless")
     assert n_calls == 2  # open, write

@@ -106,6 +106,9 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             _leave_stdout()
             _fail(f"the disk is full: {error}; free some space and run again", 1)
+        if isinstance(error, OSError) and error.errno == errno.EIO:
+            _leave_stdout()
+            _fail(f"a disk failed: {error}; check it, or use another, and run again", 1)
         _fail(_describe_bug(error), 1)
 
 

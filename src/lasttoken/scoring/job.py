@@ -145,8 +145,8 @@ def _score_held(
                 "strict": strict,
                 "window": WINDOW,
                 "spreadsheet_safe": source.spreadsheet_safe,
-            }
-            | json.loads(json.dumps(asdict(source.options), default=str)),
+                "reading": json.loads(json.dumps(asdict(source.options), default=str)),
+            },
             "output": [form.kind, form.packed],
         }
         done = parts.open(job, restart or not source.path.is_file())  # a pipe gives its rows once
