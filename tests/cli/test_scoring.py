@@ -182,6 +182,13 @@ def test_only_bad_rows(predictor: Predictor, tmp_path: Path) -> None:
     assert (tmp_path / "out.csv").read_text().splitlines() == ["text,n,predicted_label,predicted_score,probs,truncated"]
 
 
+def test_a_job_without_one_readable_row_fails(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,n\n" + "a,b,c\n" * 20)
+    answer = run_cli("predict", run_dir, "--input", tmp_path / "a.csv", "--output", tmp_path / "out.csv")
+    assert answer.code == 2
+    assert "out.rejects.csv" in answer.err
+
+
 # Killed and resumed ------------------------------------------------------------------------------------------------
 
 

@@ -213,6 +213,8 @@ def _predict_file(
                 f"{n_foreign:,} of them hold bytes that are not {source.options.encoding}: name the file's encoding "
                 f"with --encoding, such as {advice}"
             )
+        if not counts.n_rows:
+            raise DataError(f"no row of {source.path} could be classified; the reasons are in {done.rejects}")
     if counts.n_empty:
         talk.say(f"{counts.n_empty:,} rows have no text; they got the answer for an empty one, which says nothing")
     cut = f", {counts.n_cut:,} of them cut to {done.max_length} tokens" if counts.n_cut else ""
