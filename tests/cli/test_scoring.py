@@ -466,6 +466,9 @@ def test_rows_of_another_encoding_are_hinted_at(run_dir: Path, tmp_path: Path) -
     done = run_cli("predict", run_dir, "--input", tmp_path / "in.csv", "--text", "text", "--output", tmp_path / "o.csv")
     assert "gb18030" in done.err
     assert "cp1252" not in done.err
+    (tmp_path / "in.csv").write_bytes(b"text\n" + "caf\u00e9 “x”\n".encode() * 20 + b"caf\xe9\n")
+    done = run_cli("predict", run_dir, "--input", tmp_path / "in.csv", "--text", "text", "--output", tmp_path / "o.csv")
+    assert (done.code, "utf-8" in done.err, "--encoding" in done.err) == (0, True, False)
 
 
 def test_other_options_are_another_job(predictor: Predictor, big: Path, tmp_path: Path) -> None:

@@ -400,6 +400,15 @@ def test_letters_that_are_not_latin_are_not_advised_to_be(tmp_path: Path, codec:
     assert "cp1252" not in str(caught.value)
 
 
+def test_a_file_that_is_nearly_utf8_is_not_advised_another_encoding(tmp_path: Path) -> None:
+    content = b"text,label\n" + "say “hi” to André”,a\n".encode() * 20 + b"caf\xe9,b\n"
+    with pytest.raises(DataError, match="--encoding utf-8"):
+        read(tmp_path / "a.csv", content, encoding="cp1252")
+    with pytest.raises(DataError, match="--skip-unreadable") as caught:
+        read(tmp_path / "a.csv", content)
+    assert "--encoding" not in str(caught.value)
+
+
 @pytest.mark.parametrize("mark", ["^", "~", "\x01"])
 def test_a_rarer_separator_is_hinted_at(tmp_path: Path, mark: str) -> None:
     content = "".join(f"{text}{mark}{label}\n" for text, label in [("text", "label"), ("hi", "a"), ("ho", "b")])

@@ -209,10 +209,8 @@ def _predict_file(
             from lasttoken.data.lines import advised_encoding
 
             advice = advised_encoding(source.path, source.options.encoding)
-            talk.say(
-                f"{n_foreign:,} of them hold bytes that are not {source.options.encoding}: name the file's encoding "
-                f"with --encoding, such as {advice}"
-            )
+            named = f": name the file's encoding with --encoding, such as {advice}" if advice else ""
+            talk.say(f"{n_foreign:,} of them hold bytes that are not {source.options.encoding}{named}")
         if not counts.n_rows:
             raise DataError(f"no row of {source.path} could be classified; the reasons are in {done.rejects}")
     if counts.n_empty:

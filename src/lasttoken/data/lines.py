@@ -255,6 +255,11 @@ class _Undecodable:
     n_lines: int = 0  # with such bytes
     n_beyond_ascii: int = 0  # characters beyond ASCII that are decoded
 
+    @property
+    def is_rare(self) -> bool:
+        """Whether the encoding is right for nearly all that is beyond ASCII."""
+        return self.n_beyond_ascii > 10 * self.n_bytes
+
 
 def _undecodable(path: Path, encoding: str) -> str:
     regular = path.is_file()  # a pipe cannot be read twice
@@ -270,7 +275,7 @@ def _undecodable(path: Path, encoding: str) -> str:
         f"{path.name} is not {encoding}: byte 0x{bad.value:02x} at byte offset {bad.offset}{unpacked} cannot be "
         f"decoded{more}; "
     )
-    if encoding == "utf-8" and bad.n_beyond_ascii > 10 * bad.n_bytes:
+    if encoding == "utf-8" and bad.is_rare:
         return f"{found}the rest is utf-8: mend these bytes, or leave their rows out with --skip-unreadable"
     return f"{found}name its encoding with --encoding, such as {advice}, or leave the rows out with --skip-unreadable"
 
@@ -280,9 +285,15 @@ def _other(encoding: str) -> str:
 
 
 def advised_encoding(path: Path, encoding: str) -> str:
-    """A flag with an encoding that does decode the file, other than the one that did not; a pipe is not read again."""
+    """A flag with an encoding that does decode the file, other than the one that did not; a pipe is not read again.
+
+    "" where UTF-8 did not decode a few bytes and is right for the rest.
+    """
     if not path.is_file():
         return f"--encoding {_other(encoding)}"
+    bad = _count_bad(path, "utf-8")
+    if bad is not None and bad.is_rare:
+        return "" if encoding == "utf-8" else "--encoding utf-8"
     with open_bytes(path) as raw:
         wide = unicode_kind(raw.read(SNIFFED_BYTES))
     candidates = [wide] if wide else ["utf-8", "cp1252", "latin-1"]
