@@ -27,7 +27,7 @@ from lasttoken.decision import MOST_PROBABLE, Decision
 from lasttoken.documents import STRICT, OneOf
 from lasttoken.errors import SettingsError
 from lasttoken.model.gpt import GPT
-from lasttoken.model.linear import Linear, can_pack, drop_mapped_pages
+from lasttoken.model.linear import Linear, drop_mapped_pages
 from lasttoken.model.packing import Packing
 from lasttoken.runtime import memory_bytes
 
@@ -134,17 +134,16 @@ class Classifier(nn.Module):
 
         The results are the same to rounding. A trunk that is packed already stays so.
         """
-        layers = [
-            module
+        blocks = [
+            [module for module in block.modules() if isinstance(module, Linear) and module.can_pack]
             for block in self.gpt.blocks[: self.n_frozen or 0]
-            for module in block.modules()
-            if isinstance(module, Linear) and module.packed is None and can_pack(module.weight)
         ]
-        n_bytes = sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
+        n_bytes = sum(layer.weight.nbytes for layers in blocks for layer in layers)
         if n_bytes <= PACKED_PART * memory_bytes():
-            for layer in layers:
-                layer.pack()
-                drop_mapped_pages([layer.weight])
+            for layers in filter(None, blocks):
+                for layer in layers:
+                    layer.pack()
+                drop_mapped_pages(layer.weight for layer in layers)  # block by block, so that the peak stays low
 
     def trunk_tensors(self) -> dict[str, Tensor]:
         """The tensors that features depend on, by name."""

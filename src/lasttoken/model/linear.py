@@ -61,17 +61,12 @@ def has_packing() -> bool:
     return torch.equal(found, weight.t())
 
 
-def can_pack(weight: Tensor) -> bool:
-    """Whether `weight` is one that oneDNN can lay out."""
-    return weight.dtype == torch.float32 and weight.device.type == "cpu" and has_packing()
-
-
 def drop_mapped_pages(tensors: Iterable[Tensor]) -> None:
     """Let the system take back the memory of tensors that lie in mapped files; they are read again when needed.
 
     Nothing is lost: other tensors, and pages that were written to, stay as they are. Linux only.
     """
-    mapped = _file_mappings()
+    mapped = _file_mappings()  # a system call: hand over many tensors at once
     for tensor in tensors:
         start, n_bytes = tensor.data_ptr(), tensor.numel() * tensor.element_size()
         first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + n_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
@@ -207,6 +202,12 @@ class Linear(nn.Linear):
             return linear(x, self.packed, self.bias, gelu)
         return linear(x, self.weight, self.bias, gelu)
 
+    @property
+    def can_pack(self) -> bool:
+        """Whether `pack` would do anything: float32 on the CPU, not packed, not in 8 bits, and oneDNN has the means."""
+        on_cpu = self.weight.dtype == torch.float32 and self.weight.device.type == "cpu"
+        return on_cpu and self.packed is None and self.int8 is None and has_packing()
+
     @torch.no_grad()
     def pack(self) -> None:
         """Multiply by a copy in oneDNN's own layout from now on; the float32 weight must not change any more.
@@ -214,7 +215,7 @@ class Linear(nn.Linear):
         The weight itself stays, for gradients of x and to be saved. Does nothing where oneDNN is not used.
         """
         assert not self.weight.requires_grad
-        if self.packed is None and self.int8 is None and can_pack(self.weight):
+        if self.can_pack:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach().contiguous(), PACKED_FOR)
 
     def quantize(self) -> None:

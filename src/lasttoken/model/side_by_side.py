@@ -5,8 +5,8 @@
 
 torch's usual way is the other one: one batch at a time, every operation spread over all cores. Its threads then meet
 at a barrier after each operation, some hundred times a batch, and spin while they wait. That is slower by itself, and
-several times slower when another program holds one of the cores (benchmarks/2026-11-26-busy.md). A batch is always
-computed by one thread, so results are the same bits for any number of cores.
+several times slower when another program holds one of the cores (benchmarks/2026-11-26-busy.md). Of several batches,
+each is computed by one thread, so the results are the same bits for any number of cores; one alone uses all threads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 import torch
@@ -39,13 +39,13 @@ def side_by_side(
     first = list(islice(remaining, 2))
     n_threads = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
     if n_threads == 1 or len(first) < 2:
-        for item in _chain(first, remaining):
+        for item in chain(first, remaining):
             yield item, compute(item)
         return
     pool = ThreadPoolExecutor(n_threads, "batch", initializer=lambda: torch.set_num_threads(1))
     running: deque[tuple[Item, Future[Result]]] = deque()
     try:
-        for item in _chain(first, remaining):
+        for item in chain(first, remaining):
             running.append((item, pool.submit(compute, item)))
             if len(running) > 2 * n_threads:
                 item, future = running.popleft()
@@ -56,8 +56,3 @@ def side_by_side(
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(n_threads)  # MKL's number is the process's, and the threads above have set it to one
-
-
-def _chain(first: list[Item], rest: Iterator[Item]) -> Iterator[Item]:
-    yield from first
-    yield from rest

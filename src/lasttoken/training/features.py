@@ -36,7 +36,7 @@ from lasttoken.errors import StorageError
 from lasttoken.model.classifier import Classifier
 from lasttoken.model.packing import Packing
 from lasttoken.model.side_by_side import side_by_side
-from lasttoken.runtime import Machine, memory_bytes
+from lasttoken.runtime import CPU, Machine, memory_bytes
 from lasttoken.storage import cache_dir, free_bytes, make_dir, new_dir, sweep_temporaries
 
 FORMAT = 2  # of an entry; part of its key
@@ -299,7 +299,7 @@ def compute_features(
     """Run the trunk over a split, packed by length; each text's features go to `put` at their row."""
     live = LiveFeatures(encoded, classifier, machine)
     offsets = encoded.offsets
-    if machine.device.type == "cpu" and machine.precision == "float32":
+    if machine == CPU:
         classifier.pack_trunk()
     batches = batches_by_length(encoded.lengths, machine.token_budget)
     for rows, (block, packing) in side_by_side(lambda rows: live.batch(rows.tolist()), batches, machine.device):
@@ -334,6 +334,8 @@ class TrunkPass:
             else self._cached(encoded, shape, split, progress)
         )
         if array is None:
+            if self.machine == CPU:
+                self.classifier.pack_trunk()
             return live
         return StoredFeatures(encoded, array, self.classifier.keeps_tokens, self.machine.device)
 
