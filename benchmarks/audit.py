@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lasttoken.data.likeness import ENOUGH_CHARACTERS, THRESHOLD, likeness, normalise, similarity
+from lasttoken.data.near_duplicates import ENOUGH_CHARACTERS, THRESHOLD, likeness, normalise, similarity
 
 N_WORDS = 50_000
 PLANTED = 0.1  # of the rows, for each kind

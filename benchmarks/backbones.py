@@ -31,11 +31,11 @@ from typing import Any
 
 from rows import Bench, DataSet, Rows, Training, paired_interval
 
-from lasttoken.config import resolve
-from lasttoken.errors import UserError
+from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.core.config import resolve
+from lasttoken.core.device import Device, pick_device, tune_cpu
+from lasttoken.core.errors import UserError
 from lasttoken.evaluation.baselines import Baseline, run_baselines
-from lasttoken.model.pretrained import load_backbone
-from lasttoken.runtime import Machine, pick_machine, quicken_cpu
 from lasttoken.training.prepare import WITHOUT_EFFECT
 
 BASELINES = {"words": "tfidf-logreg", "characters": "char-ngrams"}  # as the table names them, and as the package does
@@ -50,7 +50,7 @@ class Arm:
 
     name: str
     backbone: str
-    machine: Machine
+    device: Device
     weights: str
 
     @classmethod
@@ -60,7 +60,7 @@ class Arm:
         backbone, _, precision = what.partition(":")
         if not name or not backbone or name in BASELINES:
             raise SystemExit(f"the arm {text!r} cannot be used; give NAME=BACKBONE[:PRECISION], no baseline's name")
-        return cls(name, backbone, pick_machine(device, precision or "float32"), weights_hash(backbone))
+        return cls(name, backbone, pick_device(device, precision or "float32"), weights_hash(backbone))
 
 
 def weights_hash(name: str) -> str:
@@ -125,11 +125,11 @@ def train_arm(
     ledger: Ledger, arm: Arm, data: DataSet, shots: Sequence[int], seeds: int, overrides: dict[str, Any]
 ) -> dict[int, list[Training]]:
     """The trainings of an arm on a data set, by shots, in the order of the seeds."""
-    bench = Bench(data, arm.backbone, arm.machine)
+    bench = Bench(data, arm.backbone, arm.device)
 
     def one(n: int, seed: int) -> Training:
         rows, content = rows_for(data, n, seed)
-        place = {"backbone": arm.backbone, "device": arm.machine.device.type, "precision": arm.machine.precision}
+        place = {"backbone": arm.backbone, "device": arm.device.torch_device.type, "precision": arm.device.precision}
         settings = resolve("default", overrides, {**place, "seed": seed})
         course = {name: value for name, value in settings.to_toml().items() if name not in WITHOUT_EFFECT}
         made_of = [arm.weights, course, content]
@@ -192,7 +192,7 @@ def main() -> None:
         "--out", type=Path, help="append each training as a line of JSON, and repeat none that is there"
     )
     arguments = parser.parse_args()
-    quicken_cpu()
+    tune_cpu()
     arms = [Arm.parse(text, arguments.device) for text in arguments.arms]
     data_sets = [DataSet(name) for name in arguments.data]
     for what, names in (("arms", [arm.name for arm in arms]), ("data sets", [data.name for data in data_sets])):

@@ -102,7 +102,7 @@ class Disturbance:
         """Patch this process, for good."""
         import pyarrow.parquet
 
-        weights: Any = import_module("lasttoken.model.weights")
+        weights: Any = import_module("lasttoken.backbone.weights")
 
         for name in CALLS:
             setattr(os, name, self.counted(name, getattr(os, name)))
@@ -163,7 +163,7 @@ def in_fork(work: Callable[[], None], root: Path, at: int = 0, way: Way = "kill"
 
 
 def _outcome(work: Callable[[], None]) -> str:
-    from lasttoken.errors import LastTokenError
+    from lasttoken.core.errors import LastTokenError
 
     try:
         work()
@@ -245,7 +245,7 @@ def sweep(job: Job, folder: Path, ways: tuple[Way, ...] = WAYS, stride: int = 1)
 
 def predict_job(predictor: Any, rows: Path, suffix: str) -> Job:
     """Classify a file into another; an earlier output and its rejects lie there."""
-    from lasttoken.scoring.job import Source, score_file
+    from lasttoken.bulk.job import Source, score_file
 
     def work(folder: Path) -> None:
         score_file(lambda: predictor, Source(rows), folder / f"scored{suffix}")
@@ -261,9 +261,9 @@ def predict_job(predictor: Any, rows: Path, suffix: str) -> Job:
 
 def train_job(data: Path, backbone: Path, overwrite: bool = False) -> Job:
     """Train; after a fault with --resume, as its message says. With `overwrite`, over a finished run."""
-    from lasttoken.config import resolve
-    from lasttoken.run import train_run
-    from lasttoken.rundir import RunDir
+    from lasttoken.classifier.run_dir import RunDir
+    from lasttoken.core.config import resolve
+    from lasttoken.runs.train import train_run
 
     quick: dict[str, Any] = {"backbone": str(backbone), "epochs": 1, "batch_size": 8, "eval_every": 2, "seed": 3}
 
@@ -350,8 +350,8 @@ def fetch_job() -> Job:
     import hashlib
     import zipfile
 
-    from lasttoken import catalog
-    from lasttoken.fetch import datasets
+    from lasttoken.core import catalog
+    from lasttoken.data import datasets
 
     content = b"ham\tsee you\n" * 30_000
     packed = io.BytesIO()
@@ -379,7 +379,7 @@ def cache_job() -> Job:
     """Compute features into the cache, and read them; what was read is written to a file beside it."""
     from miniature import classifier_of, random_encoded, random_gpt
 
-    from lasttoken.runtime import CPU
+    from lasttoken.core.device import CPU
     from lasttoken.training.features import FeatureCache, TrunkPass
 
     encoded, classifier = random_encoded(30), classifier_of(random_gpt())
@@ -409,9 +409,9 @@ def all_jobs(folder: Path) -> Iterator[dict[str, Job]]:
 
     from miniature import blank_curves, messages, random_gpt, write_backbone, write_messages
 
-    from lasttoken.config import resolve
-    from lasttoken.predict import Predictor
-    from lasttoken.run import train_run
+    from lasttoken.classifier.predict import Predictor
+    from lasttoken.core.config import resolve
+    from lasttoken.runs.train import train_run
 
     texts, labels = messages(40)
     data = write_messages(folder / "messages.csv", texts, labels)
@@ -419,9 +419,9 @@ def all_jobs(folder: Path) -> Iterator[dict[str, Job]]:
     rows.write_text("text,n\n" + "".join("a,b,c\n" if at % 5 == 3 else f'"{texts[at]}",{at}\n' for at in range(14)))
     backbone = write_backbone(folder / "backbone", random_gpt(n_positions=64))
     with (
-        patch("lasttoken.run.draw_curves", blank_curves),
-        patch("lasttoken.run.draw_plots", lambda *_: {}),
-        patch("lasttoken.scoring.job.WINDOW", 5),
+        patch("lasttoken.runs.train.draw_curves", blank_curves),
+        patch("lasttoken.runs.train.draw_plots", lambda *_: {}),
+        patch("lasttoken.bulk.job.WINDOW", 5),
         patch.dict(os.environ, {"LASTTOKEN_CACHE": str(folder / "cache")}),
     ):
         settings = resolve("default", {"backbone": str(backbone), "epochs": 1})

@@ -27,14 +27,14 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 
-from lasttoken.config import resolve
+from lasttoken.backbone.linear import has_onednn
+from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.classifier.predict import Predictor
+from lasttoken.core.config import resolve
+from lasttoken.core.device import CPU, tune_cpu
 from lasttoken.data.book import book_splits
 from lasttoken.evaluation.baselines import baselines_of
-from lasttoken.model.linear import has_onednn
-from lasttoken.model.pretrained import load_backbone
-from lasttoken.predict import Predictor
-from lasttoken.run import train_run
-from lasttoken.runtime import CPU, quicken_cpu
+from lasttoken.runs.train import train_run
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Split, Trainer
 from lasttoken.training.order import batches
@@ -155,7 +155,7 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = resolve("book", {"read": "last", "backbone": str(arguments.backbone), "device": "cpu"})
     with tempfile.TemporaryDirectory(prefix="lasttoken-bench-") as folder:
         os.environ["LASTTOKEN_CACHE"] = folder
-        with mock.patch("lasttoken.run.baselines_of", note):
+        with mock.patch("lasttoken.runs.train.baselines_of", note):
             train_run(arguments.data, settings, out=Path(folder) / "run")
     return {"peak_bytes": peaks[0]}
 
@@ -189,7 +189,7 @@ def main() -> None:
     two.add_argument("--precision", default="auto")
     two.set_defaults(work=score)
     arguments = parser.parse_args()
-    quicken_cpu()
+    tune_cpu()
     print(json.dumps(arguments.work(arguments)))
 
 

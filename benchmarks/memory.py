@@ -60,17 +60,17 @@ class Finished:
 def run(arguments: list[str], cache: Path, before: str = "") -> Finished:
     """Run `lasttoken` and watch its memory; `before` is Python that runs first."""
     started, own = time.perf_counter(), 0
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as talk:
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as reporter:
         process = subprocess.Popen(
             [sys.executable, "-c", f"{before}\nfrom lasttoken.cli.main import main; main()", *arguments],
-            stdout=output, stderr=talk, env={**os.environ, "LASTTOKEN_CACHE": str(cache)},
+            stdout=output, stderr=reporter, env={**os.environ, "LASTTOKEN_CACHE": str(cache)},
         )  # fmt: skip
         while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
             own = max(own, own_bytes(process.pid))
             time.sleep(0.05)
         process.returncode = os.waitstatus_to_exitcode(ended[1])
-        talk.seek(0)
-        said = talk.read().decode()
+        reporter.seek(0)
+        said = reporter.read().decode()
     if process.returncode:
         sys.exit(f"lasttoken {' '.join(arguments)} ended with {process.returncode}:\n{said}")
     used = ended[2]
@@ -157,9 +157,9 @@ def write_backbone(folder: Path) -> None:
     """A random GPT with the bundled tokenizer."""
     from safetensors.torch import save_file  # here and below: a parent's size is the least its child's peak can be
 
-    from lasttoken.model.gpt import GPT, GPTConfig
-    from lasttoken.model.pretrained import load_backbone
-    from lasttoken.model.weights import to_published, write_gpt_config
+    from lasttoken.backbone.gpt import GPT, GPTConfig
+    from lasttoken.backbone.pretrained import load_backbone
+    from lasttoken.backbone.weights import to_published, write_gpt_config
 
     tokenizer = load_backbone("pocket").tokenizer
     config = GPTConfig(tokenizer.n_tokens, POSITIONS, WIDTH, BLOCKS, HEADS)
@@ -182,7 +182,7 @@ def long_texts(folder: Path, n_rows: int) -> None:
 
     The first cache holds the features of another run, which have to go. A control moves the last bits of the features.
     """
-    from lasttoken.tokenizer import Tokenizer
+    from lasttoken.backbone.tokenizer import Tokenizer
 
     backbone, data, other = folder / "backbone", folder / "long.csv", folder / "other.csv"
     write_backbone(backbone)

@@ -37,16 +37,16 @@ import torch
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 
-from lasttoken.checkpoint import save_classifier
-from lasttoken.compare import compare_runs
-from lasttoken.documents import to_json
-from lasttoken.errors import LastTokenError
-from lasttoken.inspect import describe
-from lasttoken.model.classifier import Classifier, ClassifierConfig
-from lasttoken.model.gpt import GPT, GPTConfig
-from lasttoken.predict import Predictor
-from lasttoken.rundir import RunDir
-from lasttoken.tokenizer import END_OF_TEXT, Tokenizer
+from lasttoken.backbone.gpt import GPT, GPTConfig
+from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
+from lasttoken.classifier.checkpoint import save_classifier
+from lasttoken.classifier.classifier import Classifier, ClassifierConfig
+from lasttoken.classifier.predict import Predictor
+from lasttoken.classifier.run_dir import RunDir
+from lasttoken.core.documents import to_json
+from lasttoken.core.errors import LastTokenError
+from lasttoken.runs.compare import compare_runs
+from lasttoken.runs.describe import describe
 
 MOST_BYTES = 1_000_000_000
 MOST_SECONDS = 10.0

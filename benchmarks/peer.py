@@ -26,10 +26,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lasttoken.backbone.tokenizer import Tokenizer
+from lasttoken.core.device import tune_cpu
 from lasttoken.data.book import book_splits
 from lasttoken.data.splits import labels_of
-from lasttoken.runtime import quicken_cpu
-from lasttoken.tokenizer import Tokenizer
 
 PAD = 50256
 BATCH = 8
@@ -196,7 +196,7 @@ def main() -> None:
     three.add_argument("--batch-size", type=int, required=True)
     three.set_defaults(work=score_file)
     arguments = parser.parse_args()
-    quicken_cpu()
+    tune_cpu()
     print(json.dumps(arguments.work(arguments)))
 
 

@@ -11,10 +11,10 @@ import argparse
 import json
 from pathlib import Path
 
-from lasttoken.catalog import BACKBONES
-from lasttoken.model.gpt import GPT, GPTConfig
-from lasttoken.model.weights import to_published, write_gpt_config, write_tensor_file
-from lasttoken.tokenizer import Tokenizer
+from lasttoken.backbone.gpt import GPT, GPTConfig
+from lasttoken.backbone.tokenizer import Tokenizer
+from lasttoken.backbone.weights import to_published, write_gpt_config, write_tensor_file
+from lasttoken.core.catalog import BACKBONES
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ from typing import Any
 
 from rows import Bench, DataSet, paired_interval
 
-from lasttoken.config import resolve
-from lasttoken.runtime import quicken_cpu
+from lasttoken.core.config import resolve
+from lasttoken.core.device import tune_cpu
 
 BOOK: dict[str, Any] = {"recipe": "book"}
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="append each training as a line of JSON")
     arguments = parser.parse_args()
-    quicken_cpu()
+    tune_cpu()
     recipes: dict[str, dict[str, Any]] = {"book": BOOK, "default": {}}
     for text in arguments.recipe:
         name, _, content = text.partition("=")

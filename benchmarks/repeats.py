@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 from statistics import median
 
-from lasttoken.config import resolve
-from lasttoken.run import train_run
+from lasttoken.core.config import resolve
+from lasttoken.runs.train import train_run
 
 KINDS = {"by itself": {}, "--seeds 5": {"seeds": 5}, "--folds 5": {"folds": 5}}
 N = 5

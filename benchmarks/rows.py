@@ -23,17 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lasttoken.config import Settings
+from lasttoken.backbone.packing import Packing
+from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.classifier.classifier import Classifier, ClassifierConfig
+from lasttoken.classifier.encoding import Encoded, encode_texts
+from lasttoken.core.config import Settings
+from lasttoken.core.device import CPU, Device
 from lasttoken.data.book import book_splits
-from lasttoken.data.encoding import Encoded, encode_texts
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import read_splits
 from lasttoken.data.labels import natural_order
 from lasttoken.data.splits import cut_validation, labels_of, split_examples
-from lasttoken.model.classifier import Classifier, ClassifierConfig
-from lasttoken.model.packing import Packing
-from lasttoken.model.pretrained import load_backbone
-from lasttoken.runtime import CPU, Machine
 from lasttoken.training.features import FeatureSource, TrunkPass
 from lasttoken.training.loop import Split, Trainer, tail_logits
 
@@ -125,9 +125,9 @@ class DataSet:
 class Bench:
     """A backbone on a data set: trainings that share features wherever what these depend on is the same."""
 
-    def __init__(self, data: DataSet, backbone: str, machine: Machine = CPU) -> None:
+    def __init__(self, data: DataSet, backbone: str, device: Device = CPU) -> None:
         """`backbone`: a name, a hub id or a folder."""
-        self.data, self.backbone, self.machine = data, backbone, machine
+        self.data, self.backbone, self.device = data, backbone, device
         self.sources: dict[tuple[object, ...], FeatureSource] = {}
 
     def train(self, settings: Settings, rows: Rows) -> Training:
@@ -135,13 +135,13 @@ class Bench:
         classifier, encoded, key = self._prepare(settings)
         started = time.perf_counter()
         if key not in self.sources:
-            trunk = TrunkPass(classifier, self.machine, cache=None, say=partial(print, file=sys.stderr))
+            trunk = TrunkPass(classifier, self.device, cache=None, say=partial(print, file=sys.stderr))
             self.sources[key] = trunk.source(encoded, self.data.name)
         trunk_s = time.perf_counter() - started
         splits = {name: Split(View(self.sources[key], at), self.data.label_ids[at]) for name, at in rows.items()}
         started = time.perf_counter()
-        outcome = Trainer(classifier, splits, settings, self.machine).run()
-        logits = tail_logits(classifier, splits["test"].source, self.machine)
+        outcome = Trainer(classifier, splits, settings, self.device).run()
+        logits = tail_logits(classifier, splits["test"].source, self.device)
         correct = logits.argmax(1) == splits["test"].truth
         return {
             "accuracy": float(correct.mean()),
@@ -170,7 +170,7 @@ class Bench:
             encoded = encode(max_length, pad=True)
         config = ClassifierConfig(
             tuple(self.data.labels), settings.read, settings.causal_mask, max_length, settings.truncate,
-            settings.train_blocks, backbone.end_of_text_id, backbone.name, self.machine.precision == "int8",
+            settings.train_blocks, backbone.end_of_text_id, backbone.name, self.device.precision == "int8",
         )  # fmt: skip
         reading = settings.read if settings.train_blocks == "head" else pads
         key = (settings.train_blocks, reading, settings.causal_mask, max_length, settings.truncate)

@@ -27,7 +27,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
-from lasttoken.columns import SPLIT_COLUMNS
+from lasttoken.core.columns import SPLIT_COLUMNS
 from lasttoken.data.files import read_examples
 
 HERE = Path(__file__).parent
@@ -127,10 +127,10 @@ def one_text(run: Path, data: Path, n: int) -> None:
     """Print the median milliseconds of a single text, the three sides in turn in one process."""
     from peer import pipeline_of
 
-    from lasttoken.predict import Predictor
-    from lasttoken.runtime import quicken_cpu
+    from lasttoken.classifier.predict import Predictor
+    from lasttoken.core.device import tune_cpu
 
-    quicken_cpu()
+    tune_cpu()
     classify = pipeline_of(run)
     predictors = {name: Predictor.load(run, "cpu", name) for name in ("float32", "int8")}
     sides: dict[str, Callable[[str], object]] = {

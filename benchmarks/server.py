@@ -30,7 +30,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lasttoken.columns import SPLIT_COLUMNS
+from lasttoken.core.columns import SPLIT_COLUMNS
 from lasttoken.data.files import read_examples
 
 HERE = Path(__file__).parent

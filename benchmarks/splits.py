@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lasttoken.config import resolve
-from lasttoken.run import train_run
+from lasttoken.core.config import resolve
+from lasttoken.runs.train import train_run
 
 FIRST_SEED = 123
 STEP = 1000  # between the seeds of two splits, so that their heads differ

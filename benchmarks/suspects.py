@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from lasttoken.config import resolve
+from lasttoken.core.config import resolve
+from lasttoken.core.progress import Reporter
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import csv_line
 from lasttoken.data.frames import from_lists
 from lasttoken.data.splits import cut_folds, label_names, labels_of, truth_of
 from lasttoken.evaluation.baselines import INVERSE_REGULARISATION, VECTORIZERS
-from lasttoken.evaluation.suspects import rank_suspects
-from lasttoken.suspects import find_suspects
-from lasttoken.talk import Talk
+from lasttoken.evaluation.label_errors import rank_suspects
+from lasttoken.runs.label_errors import find_suspects
 
 N_FOLDS = 5
 
@@ -65,7 +65,7 @@ def by_lasttoken(examples: Examples, backbone: str, epochs: int | None, seed: in
         path = Path(folder) / "flipped.csv"
         rows = zip(examples.texts, labels_of(examples), strict=True)
         path.write_text("".join(map(csv_line, [("text", "label"), *rows])), "utf-8")
-        ranked, _ = find_suspects(path, settings, N_FOLDS, offline=True, talk=Talk())
+        ranked, _ = find_suspects(path, settings, N_FOLDS, offline=True, reporter=Reporter())
     return [one.row - 1 for one in ranked]
 
 

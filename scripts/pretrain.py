@@ -33,14 +33,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lasttoken.model.gpt import GPT, GPTConfig
-from lasttoken.model.linear import Linear
-from lasttoken.model.packing import Packing
-from lasttoken.model.pretrained import load_backbone
-from lasttoken.model.weights import to_published, write_gpt_config, write_tensor_file
-from lasttoken.runtime import quicken_cpu
-from lasttoken.storage import write_text
-from lasttoken.tokenizer import Tokenizer
+from lasttoken.backbone.gpt import GPT, GPTConfig
+from lasttoken.backbone.linear import Linear
+from lasttoken.backbone.packing import Packing
+from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.backbone.tokenizer import Tokenizer
+from lasttoken.backbone.weights import to_published, write_gpt_config, write_tensor_file
+from lasttoken.core.device import tune_cpu
+from lasttoken.core.storage import write_text
 
 END_OF_TEXT = "<|endoftext|>"
 PIECE = 4_000  # characters; longer documents are cut into pieces at their lines
@@ -423,7 +423,7 @@ def main() -> None:
     args = parser.parse_args()
     if not hasattr(torch.optim, "Muon"):
         raise SystemExit(f"torch {torch.__version__} has no Muon; use 2.9 or later")
-    quicken_cpu()
+    tune_cpu()
     torch.manual_seed(args.seed)
     backbone = load_backbone(args.start) if args.start else None
     numbers, tokenizer = load_numbers(backbone.tokenizer if backbone else None, args)

@@ -31,15 +31,15 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 from torch import Tensor
 
+from lasttoken.backbone.gpt import GPT, GPTConfig
+from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
+from lasttoken.backbone.weights import to_published, write_gpt_config
+from lasttoken.classifier.classifier import Classifier, ClassifierConfig
+from lasttoken.classifier.encoding import Encoded
 from lasttoken.cli.main import main
-from lasttoken.config import Settings, resolve
-from lasttoken.data.encoding import Encoded
-from lasttoken.model.classifier import Classifier, ClassifierConfig
-from lasttoken.model.gpt import GPT, GPTConfig
-from lasttoken.model.weights import to_published, write_gpt_config
-from lasttoken.runtime import CPU
-from lasttoken.storage import write_text
-from lasttoken.tokenizer import END_OF_TEXT, Tokenizer
+from lasttoken.core.config import Settings, resolve
+from lasttoken.core.device import CPU
+from lasttoken.core.storage import write_text
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Hooks, Split, Trainer
 

@@ -14,7 +14,7 @@ from miniature import classifier_of, random_encoded, random_gpt
 from rows import DataSet, Training, View, paired_interval
 from scipy.stats import bootstrap
 
-from lasttoken.runtime import CPU
+from lasttoken.core.device import CPU
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import tail_logits
 

@@ -20,22 +20,22 @@ from miniature import messages, random_gpt, write_backbone
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from lasttoken.ask import WRITTEN_TOKENS
-from lasttoken.catalog import BACKBONES, find_dataset
+from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
+from lasttoken.classifier.classifier import Classifier, ClassifierConfig
+from lasttoken.classifier.encoding import Encoded, encode_texts
 from lasttoken.cli.flags import given
 from lasttoken.cli.main import app
-from lasttoken.config import Settings, resolve
+from lasttoken.core.catalog import BACKBONES, find_dataset
+from lasttoken.core.config import Settings, resolve
+from lasttoken.core.device import CPU
 from lasttoken.data.book import BOOK_SHUFFLES, book_splits, read_as_chapter
-from lasttoken.data.encoding import Encoded, encode_texts
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.labels import natural_order
 from lasttoken.data.splits import Splits, count_shared_texts, label_counts, split_examples
 from lasttoken.evaluation.baselines import run_baselines
 from lasttoken.evaluation.intervals import wilson_interval
-from lasttoken.model.classifier import Classifier, ClassifierConfig
-from lasttoken.runtime import CPU
-from lasttoken.tokenizer import END_OF_TEXT, Tokenizer
+from lasttoken.runs.zero_shot import WRITTEN_TOKENS
 from lasttoken.training.features import FeatureSource, TrunkPass
 from lasttoken.training.loop import Split, Trainer
 from lasttoken.training.order import batches

@@ -13,8 +13,8 @@ import pytest
 from miniature import blank_curves, messages, random_gpt, write_backbone, write_messages
 
 from lasttoken import LastTokenError, Prediction, TextClassifier
-from lasttoken.errors import BackboneError, DataError, RunError, SettingsError
-from lasttoken.talk import Talk
+from lasttoken.core.errors import BackboneError, DataError, RunError, SettingsError
+from lasttoken.core.progress import Reporter
 
 TEXTS, LABELS = messages(60)
 
@@ -104,7 +104,7 @@ def test_the_book_balances_lists_too(backbone: str) -> None:
 
 
 def test_training_is_silent_unless_it_is_given_a_talk(backbone: str, capsys: pytest.CaptureFixture[str]) -> None:
-    class Remembers(Talk):
+    class Remembers(Reporter):
         def __init__(self) -> None:
             self.said: list[str] = []
 
@@ -113,9 +113,9 @@ def test_training_is_silent_unless_it_is_given_a_talk(backbone: str, capsys: pyt
 
     train(backbone)
     assert capsys.readouterr() == ("", "")
-    talk = Remembers()
-    train(backbone, talk=talk)
-    assert any("epoch 1.00" in sentence for sentence in talk.said)
+    reporter = Remembers()
+    train(backbone, reporter=reporter)
+    assert any("epoch 1.00" in sentence for sentence in reporter.said)
     assert capsys.readouterr() == ("", "")
 
 
@@ -128,7 +128,7 @@ def test_without_out_nothing_is_left_but_features(
 
 
 def test_out_leaves_a_run_that_load_reads(backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lasttoken.run.draw_curves", blank_curves)
+    monkeypatch.setattr("lasttoken.runs.train.draw_curves", blank_curves)
     found = train(backbone, out=tmp_path / "run")
     assert found.run_dir == tmp_path / "run"
     assert json.loads((tmp_path / "run/metrics.json").read_text("utf-8")) == found.metrics

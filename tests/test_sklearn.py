@@ -32,8 +32,8 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator
 
 from lasttoken import sklearn as ours
-from lasttoken.errors import BackboneError, DataError, RunError, SettingsError, StorageError
-from lasttoken.predict import Predictor
+from lasttoken.classifier.predict import Predictor
+from lasttoken.core.errors import BackboneError, DataError, RunError, SettingsError, StorageError
 from lasttoken.sklearn import LastTokenClassifier
 from lasttoken.training.shared import SharedFeatures
 
@@ -212,7 +212,9 @@ def test_a_pickle_holds_files_and_no_code_of_modules(tool: Any, backbone: str) -
         for opcode, arg, _ in pickletools.genops(pickle.dumps(made))
         if opcode.name in ("SHORT_BINUNICODE", "GLOBAL")
     }
-    assert not {name for name in names if name.startswith(("torch", "lasttoken.model", "lasttoken.predict"))}
+    assert not {
+        name for name in names if name.startswith(("torch", "lasttoken.backbone", "lasttoken.classifier.predict"))
+    }
     buffer.seek(0)
     found = tool.load(buffer)
     np.testing.assert_allclose(found.predict_proba(TEXTS), made.predict_proba(TEXTS), atol=1e-6)

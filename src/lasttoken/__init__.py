@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lasttoken.errors import LastTokenError
+    from lasttoken.classifier.predict import Prediction
+    from lasttoken.core.errors import LastTokenError
     from lasttoken.estimator import TextClassifier
-    from lasttoken.predict import Prediction
 
 __all__ = ["LastTokenError", "Prediction", "TextClassifier"]
 
-_HOMES = {"LastTokenError": "errors", "Prediction": "predict", "TextClassifier": "estimator"}
+_HOMES = {"LastTokenError": "core.errors", "Prediction": "classifier.predict", "TextClassifier": "estimator"}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,21 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.checkpoint import save_classifier
-from lasttoken.columns import ColumnSpec, column_names, names_in_frame
-from lasttoken.config import resolve
+from lasttoken.bulk.job import Outcome, Source, score_file
+from lasttoken.classifier.checkpoint import save_classifier
+from lasttoken.classifier.explain import Explanation, explain
+from lasttoken.classifier.predict import Prediction, Predictor
+from lasttoken.classifier.run_dir import RunDir
+from lasttoken.core.columns import ColumnSpec, column_names, names_in_frame
+from lasttoken.core.config import resolve
+from lasttoken.core.errors import DataError
+from lasttoken.core.progress import Reporter
+from lasttoken.core.storage import exclusive
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists, is_table
 from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.errors import DataError
 from lasttoken.evaluation.evaluate import evaluate
-from lasttoken.explain import Explanation, explain
-from lasttoken.predict import Prediction, Predictor
-from lasttoken.run import train_run
-from lasttoken.rundir import RunDir
-from lasttoken.scoring.job import Outcome, Source, score_file
-from lasttoken.storage import exclusive
-from lasttoken.talk import Talk
+from lasttoken.runs.train import train_run
 
 Labels = Sequence[str] | Sequence[int] | Sequence[Sequence[str]]  # lists of labels with multi_label=True
 Texts = Sequence[str] | Any  # a list of texts, a table with columns, or (train only) a path
@@ -55,7 +55,7 @@ class TextClassifier:
         out: str | Path | None = None,
         overwrite: bool = False,
         offline: bool = False,
-        talk: Talk | None = None,
+        reporter: Reporter | None = None,
         **settings: Any,
     ) -> TextClassifier:
         """Train a classifier.
@@ -67,10 +67,10 @@ class TextClassifier:
                 not given, and so is test when neither is.
             recipe: "default", or "book" for chapter 6.
             out: leave a run directory there.
-            settings: any field of `lasttoken.config.Settings`, such as `backbone`, `epochs`, `train_blocks`.
+            settings: any field of `lasttoken.core.config.Settings`, such as `backbone`, `epochs`, `train_blocks`.
 
         Raises:
-            LastTokenError: see lasttoken.errors.
+            LastTokenError: see lasttoken.core.errors.
         """
         files = {"validation": validation, "test": test}
         files = {name: str(value) for name, value in files.items() if isinstance(value, str | Path)}
@@ -97,7 +97,7 @@ class TextClassifier:
             test=None if "test" in files else _given_split(test, columns, data, **reading),
             overwrite=overwrite,
             offline=offline,
-            talk=talk,
+            reporter=reporter,
         )
         return cls(run.predictor, run.metrics, run.out)
 
@@ -140,7 +140,7 @@ class TextClassifier:
         top_k: int | None = None,
         strict: bool = False,
         restart: bool = False,
-        talk: Talk | None = None,
+        reporter: Reporter | None = None,
     ) -> Outcome:
         """Classify every row of a file into another; a killed job goes on where it was. See `scoring.job.score_file`.
 
@@ -152,7 +152,13 @@ class TextClassifier:
         trained = self._predictor.classifier.config.columns
         source = Source(Path(input), column_names(text), id, options, trained)
         return score_file(
-            lambda: self._predictor, source, Path(output), top_k=top_k, strict=strict, restart=restart, talk=talk
+            lambda: self._predictor,
+            source,
+            Path(output),
+            top_k=top_k,
+            strict=strict,
+            restart=restart,
+            reporter=reporter,
         )
 
     def predict_proba(self, texts: str | Texts, *, text: str | Sequence[str] = ()) -> NDArray[np.float32]:
@@ -179,7 +185,7 @@ class TextClassifier:
                 warnings.warn(note, UserWarning, stacklevel=4)
 
     def explain(self, text: str, *, label: str | None = None, method: str | None = None) -> Explanation:
-        """Which words moved the decision for a text, see `lasttoken.explain.explain`.
+        """Which words moved the decision for a text, see `lasttoken.classifier.explain.explain`.
 
         Raises:
             SettingsError: a label or method that is not known.

@@ -23,17 +23,17 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from lasttoken.checkpoint import load_classifier, save_classifier
-from lasttoken.config import Settings, resolve
+from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.classifier.checkpoint import load_classifier, save_classifier
+from lasttoken.classifier.predict import Predictor, log_probabilities
+from lasttoken.core.config import Settings, resolve
+from lasttoken.core.device import pick_device, tune_cpu
+from lasttoken.core.errors import DataError
+from lasttoken.core.spelling import label_key
 from lasttoken.data.files import Examples
 from lasttoken.data.frames import from_lists
 from lasttoken.data.splits import Splits, cut_validation
-from lasttoken.errors import DataError
-from lasttoken.judging import settle
-from lasttoken.model.pretrained import load_backbone
-from lasttoken.predict import Predictor, log_probabilities
-from lasttoken.runtime import pick_machine, quicken_cpu
-from lasttoken.spelling import label_key
+from lasttoken.runs.assess import calibrate
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Split, Trainer, tail_logits
 from lasttoken.training.prepare import prepare
@@ -46,7 +46,7 @@ PARTS = ("config.json", "model.safetensors", "tokenizer.json")
 class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A fine-tuned GPT as a scikit-learn classifier of texts.
 
-    Parameters are settings of `lasttoken.config.Settings` by the same names; `random_state` is its `seed`.
+    Parameters are settings of `lasttoken.core.config.Settings` by the same names; `random_state` is its `seed`.
 
     Attributes:
         classes_: [K] the labels, sorted.
@@ -113,7 +113,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ValueError: texts that are none, lengths that differ, one class only, weights that are none.
-            LastTokenError: see lasttoken.errors; its mistakes of users are ValueErrors here.
+            LastTokenError: see lasttoken.core.errors; its mistakes of users are ValueErrors here.
         """
         texts = _texts(X)
         labels, weights = _labels(y, len(texts)), _weights(sample_weight, len(texts))
@@ -141,21 +141,21 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _train(
         self, train: Examples, validation: Examples, settings: Settings, weights: NDArray[np.float32] | None
     ) -> Predictor:
-        quicken_cpu()
+        tune_cpu()
         backbone = load_backbone(self.backbone, self.offline)
         settings = settings.with_rate_for(backbone.config.n_embd)
-        machine = pick_machine(settings.device, settings.precision)
-        prepared = prepare(Splits(train, validation, None), backbone, settings, machine, lambda sentence: None)
-        trunk = TrunkPass(prepared.classifier, machine, cache=None, say=lambda sentence: None)
+        device = pick_device(settings.device, settings.precision)
+        prepared = prepare(Splits(train, validation, None), backbone, settings, device, lambda sentence: None)
+        trunk = TrunkPass(prepared.classifier, device, cache=None, say=lambda sentence: None)
         features, self.n_trunk_texts_ = {}, 0
         for name, encoded in prepared.encoded.items():
             chosen = None if weights is None else weights[[int(at) for at in prepared.splits.named()[name].ids or []]]
             source = FEATURES.pool(trunk, encoded, name)
             self.n_trunk_texts_ += FEATURES.n_new
             features[name] = Split(source, prepared.truth[name], chosen)
-        Trainer(prepared.classifier, features, settings, machine).run()
+        Trainer(prepared.classifier, features, settings, device).run()
         prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
-        settle(prepared, features, settings)
+        calibrate(prepared, features, settings)
         self._trunk: TrunkPass | None = trunk
         return prepared.predictor
 
@@ -186,7 +186,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self._trunk is None:
             return self._predictor.logits(encoded)
         return tail_logits(
-            self._predictor.classifier, FEATURES.pool(self._trunk, encoded, "texts"), self._predictor.machine
+            self._predictor.classifier, FEATURES.pool(self._trunk, encoded, "texts"), self._predictor.device
         )
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
@@ -204,11 +204,11 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             with tempfile.TemporaryDirectory(prefix="lasttoken-") as folder:
                 save_classifier(Path(folder), predictor.classifier, predictor.tokenizer)
                 state["_files"] = {name: (Path(folder) / name).read_bytes() for name in PARTS}
-            state["_machine"] = (predictor.machine.device.type, predictor.machine.precision)
+            state["_machine"] = (predictor.device.torch_device.type, predictor.device.precision)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        files, machine = state.pop("_files", None), state.pop("_machine", None)
+        files, device = state.pop("_files", None), state.pop("_machine", None)
         super().__setstate__(state)
         if files is not None:
             with tempfile.TemporaryDirectory(prefix="lasttoken-") as folder:
@@ -218,7 +218,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 classifier.load_state_dict(
                     {name: tensor.clone() for name, tensor in classifier.state_dict().items()}, assign=True
                 )
-            self._predictor, self._trunk = Predictor(classifier, tokenizer, pick_machine(*machine)), None
+            self._predictor, self._trunk = Predictor(classifier, tokenizer, pick_device(*device)), None
 
 
 def _texts(X: Any) -> list[str]:  # noqa: N803

@@ -34,4 +34,4 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, data: Path, backbone: Path
 @pytest.fixture(autouse=True)
 def quick_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blank curves for all runs but `run_dir`: drawing them takes four times as long as the rest of a miniature run."""
-    monkeypatch.setattr("lasttoken.run.draw_curves", blank_curves)
+    monkeypatch.setattr("lasttoken.runs.train.draw_curves", blank_curves)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from miniature import random_gpt, run_cli, write_backbone
 
-from lasttoken.tokenizer import Tokenizer
+from lasttoken.backbone.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

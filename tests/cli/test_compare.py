@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from miniature import messages, run_cli, write_messages
 
-from lasttoken.compare import compare_runs
 from lasttoken.evaluation.intervals import paired_difference
+from lasttoken.runs.compare import compare_runs
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from miniature import N_SMALL_TOKENS, messages, run_cli, small_tokenizer, write_messages
 
-from lasttoken.generation import generate
-from lasttoken.model.pretrained import load_backbone
+from lasttoken.backbone.generation import generate
+from lasttoken.backbone.pretrained import load_backbone
 
 PROMPT = "Every effort moves you"
 

@@ -16,7 +16,7 @@ import pytest
 from miniature import messages, run_cli
 from pyarrow import parquet
 
-from lasttoken.scoring import job
+from lasttoken.bulk import job
 
 TEXTS, _ = messages(12)
 ADDED = ["predicted_label", "predicted_score", "probs", "truncated"]

@@ -131,8 +131,8 @@ def broken(*words: object, monkeypatch: pytest.MonkeyPatch, cache: Path) -> tupl
         except ValueError:
             raise RuntimeError(f"a bug with {letter!r}") from ValueError(letter)
 
-    monkeypatch.setattr("lasttoken.predict.Predictor.load", fail)
-    monkeypatch.setattr("lasttoken.explain.explain", fail)
+    monkeypatch.setattr("lasttoken.classifier.predict.Predictor.load", fail)
+    monkeypatch.setattr("lasttoken.classifier.explain.explain", fail)
     answer = run_cli(*words)
     assert answer.code == 1
     (log,) = (cache / "logs").iterdir()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from miniature import run_cli, write_messages
 
-from lasttoken.talk import SafeConsole, TerminalTalk, printable, printable_json
+from lasttoken.core.progress import SafeConsole, TerminalTalk, printable, printable_json
 
 MAIN = "from lasttoken.cli.main import main; main()"
 HOSTILE = "\x1b]0;owned\x07\x1b[2J"  # sets the window's title, clears the screen

@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lasttoken.config import resolve
-from lasttoken.data.audit import audit
+from lasttoken.audit.audit import audit
+from lasttoken.core.config import resolve
+from lasttoken.core.errors import DataError
 from lasttoken.data.cleaning import leave_out_rare, unify_labels
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists
 from lasttoken.data.gather import gather_splits
-from lasttoken.data.likeness import likeness
+from lasttoken.data.near_duplicates import likeness
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.splits import Splits, cut_folds, cut_rows, label_counts, split_examples
-from lasttoken.errors import DataError
 
 STRICT = ReadOptions(strict=True)
 

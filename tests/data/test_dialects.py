@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lasttoken.columns import UNNAMED, ColumnSpec
+from lasttoken.core.columns import UNNAMED, ColumnSpec
+from lasttoken.core.errors import DataError, SettingsError
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.opening import open_table
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.tables import BadRow
-from lasttoken.errors import DataError, SettingsError
 
 ROWS = [
     ('Our toaster, a "fine" one', "kitchen"),
@@ -515,7 +515,7 @@ def test_class_names_of_the_hub(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_said_is_refused() -> None:
-    from lasttoken.config import resolve
+    from lasttoken.core.config import resolve
 
     for name, value in [("field_separator", ";;"), ("field_separator", '"'), ("max_row_bytes", "much"),
                         ("max_row_bytes", "0"), ("format", "xlsx")]:  # fmt: skip

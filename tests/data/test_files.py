@@ -20,7 +20,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lasttoken.columns import SPLIT_COLUMNS, ColumnSpec
+from lasttoken.core.columns import SPLIT_COLUMNS, ColumnSpec
+from lasttoken.core.errors import DataError
+from lasttoken.core.spelling import is_blank
 from lasttoken.data import lines as file_lines
 from lasttoken.data import opening
 from lasttoken.data.columns import choose_columns
@@ -28,8 +30,6 @@ from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists
 from lasttoken.data.opening import open_table
 from lasttoken.data.options import ReadOptions
-from lasttoken.errors import DataError
-from lasttoken.spelling import is_blank
 
 Make = Callable[[str, str | bytes], Path]
 

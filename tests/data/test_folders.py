@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from lasttoken.columns import ColumnSpec
-from lasttoken.config import Settings, resolve
-from lasttoken.data.audit import read_for_audit
+from lasttoken.audit.audit import read_for_audit
+from lasttoken.core.columns import ColumnSpec
+from lasttoken.core.config import Settings, resolve
+from lasttoken.core.errors import DataError
 from lasttoken.data.columns import UnlabelledError
 from lasttoken.data.folders import read_splits
 from lasttoken.data.gather import gather_splits
-from lasttoken.errors import DataError
 
 TRAIN = "text,label\n" + "".join(f"text {row} of {row * 7919},{'ab'[row % 2]}\n" for row in range(20))
 

@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lasttoken.columns import ColumnSpec
+from lasttoken.core.columns import ColumnSpec
+from lasttoken.core.errors import DataError
 from lasttoken.data.files import Examples
 from lasttoken.data.frames import from_frame, from_lists, is_table
-from lasttoken.errors import DataError
 
 TEXTS, LABELS = ["one", "two", "three"], ["a", "b", "a"]
 COLUMNS = {"text": TEXTS, "label": LABELS}

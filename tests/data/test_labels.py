@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lasttoken.core.errors import DataError
+from lasttoken.core.spelling import tidy
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists
-from lasttoken.data.labels import join_labels, part_labels
+from lasttoken.data.labels import join_labels, split_labels
 from lasttoken.data.splits import label_counts, label_names, split_examples, truth_of
-from lasttoken.errors import DataError
-from lasttoken.spelling import tidy
 
 NAMES = st.text(st.characters(exclude_characters="|[", exclude_categories=["Cs"]), min_size=1, max_size=6).map(tidy)
 
@@ -29,7 +29,7 @@ def test_a_list_its_json_and_its_written_form_are_the_same(names: list[str]) -> 
     written = join_labels(names, "|")
     assert join_labels(json.dumps(names), "|") == join_labels(" | ".join(names), "|") == written
     assert join_labels(written, "|") == written
-    assert set(part_labels(written, "|")) == set(names)
+    assert set(split_labels(written, "|")) == set(names)
 
 
 def test_formats_agree(tmp_path: Path) -> None:

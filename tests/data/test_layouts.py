@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lasttoken.config import resolve
-from lasttoken.data.audit import read_for_audit
+from lasttoken.audit.audit import read_for_audit
+from lasttoken.core.config import resolve
+from lasttoken.core.errors import DataError
 from lasttoken.data.files import read_examples
 from lasttoken.data.gather import gather_splits
-from lasttoken.errors import DataError
 
 
 def write_texts(folder: Path, n: int) -> None:

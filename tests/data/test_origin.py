@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lasttoken.core.errors import RunError
 from lasttoken.data.origin import compare_origins, describe_origin
-from lasttoken.errors import RunError
 
 RUN = Path("run")
 

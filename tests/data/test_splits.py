@@ -12,13 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lasttoken.columns import SPLIT_COLUMNS
+from lasttoken.core.columns import SPLIT_COLUMNS
+from lasttoken.core.errors import DataError, SettingsError, StorageError
+from lasttoken.core.spelling import is_blank
 from lasttoken.data import folders
 from lasttoken.data import splits as module
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import read_splits, write_splits
 from lasttoken.data.labels import natural_order
-from lasttoken.data.likeness import normalise
+from lasttoken.data.near_duplicates import normalise
 from lasttoken.data.splits import (
     Splits,
     check_splits,
@@ -28,8 +30,6 @@ from lasttoken.data.splits import (
     split_examples,
     undersample,
 )
-from lasttoken.errors import DataError, SettingsError, StorageError
-from lasttoken.spelling import is_blank
 
 
 def made(labels: str, texts: list[str] | None = None, groups: list[str] | None = None) -> Examples:

@@ -11,7 +11,7 @@ import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import log_loss
 
-from lasttoken.errors import DataError
+from lasttoken.core.errors import DataError
 from lasttoken.evaluation import baselines
 from lasttoken.evaluation.baselines import Baseline, run_baselines
 

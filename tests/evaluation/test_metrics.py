@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from lasttoken.errors import DataError, DivergedError
+from lasttoken.core.errors import DataError, DivergedError
 from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.evaluation.metrics import compute_metrics
 

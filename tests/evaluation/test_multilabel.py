@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from lasttoken.errors import DataError
+from lasttoken.core.errors import DataError
 from lasttoken.evaluation.multilabel import best_thresholds, compute_multilabel_metrics, micro_f1_difference
 
 LABELS = ["joy", "fear", "anger"]

@@ -12,8 +12,8 @@ import pytest
 import torch
 from miniature import messages, random_gpt, small_tokenizer, write_messages
 
-from lasttoken.checkpoint import save_classifier
-from lasttoken.model.classifier import Classifier, ClassifierConfig
+from lasttoken.classifier.checkpoint import save_classifier
+from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 
 MakeRun = Callable[..., Path]
 

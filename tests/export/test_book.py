@@ -12,8 +12,8 @@ import torch
 from miniature import N_SMALL_TOKENS, run_cli, small_tokenizer
 from torch import Tensor
 
+from lasttoken.classifier.predict import Predictor
 from lasttoken.export.book import HEADS
-from lasttoken.predict import Predictor
 
 N_EMBD, N_HEAD, N_LAYER, N_POSITIONS = 32, 4, 2, 24
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from miniature import classifier_of, random_gpt, run_cli
 from transformers import pipeline
 
-from lasttoken.decision import Decision
-from lasttoken.errors import FailedError, SettingsError, StorageError
+from lasttoken.classifier.decision import Decision
+from lasttoken.classifier.predict import Predictor
+from lasttoken.core.errors import FailedError, SettingsError, StorageError
 from lasttoken.export import hf
 from lasttoken.export.folded import fold
 from lasttoken.export.verify import _exports, probs_of
-from lasttoken.predict import Predictor
 
 TEXTS = ["a", "win a prize now", "the end <|endoftext|> is not the end", "see you at six, " * 40, "ok ok"]
 

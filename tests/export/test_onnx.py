@@ -12,9 +12,9 @@ import pytest
 from export.conftest import MakeRun
 from miniature import run_cli
 
+from lasttoken.classifier.predict import Predictor
 from lasttoken.export import onnx
 from lasttoken.export.onnx import ONNX, QUANTIZED, open_session, run_session
-from lasttoken.predict import Predictor
 
 TEXTS = ("a", "win a prize now", "", "the end <|endoftext|> is not the end", "see you at six, " * 40)
 

@@ -16,7 +16,7 @@ import pytest
 from export.conftest import MakeRun
 from miniature import run_cli
 
-from lasttoken.predict import Predictor
+from lasttoken.classifier.predict import Predictor
 
 
 @dataclass

@@ -14,10 +14,10 @@ from miniature import random_gpt
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from lasttoken.catalog import BACKBONES
-from lasttoken.model.gpt import GPT, Attention, Block, GPTConfig, KeyValues
-from lasttoken.model.packing import Packing
-from lasttoken.model.weights import build_gpt, from_published, read_gpt_config, read_tensor_files
+from lasttoken.backbone.gpt import GPT, Attention, Block, GPTConfig, KeyValues
+from lasttoken.backbone.packing import Packing
+from lasttoken.backbone.weights import build_gpt, from_published, read_gpt_config, read_tensor_files
+from lasttoken.core.catalog import BACKBONES
 
 RAGGED = [7, 1, 24, 5, 24, 2]
 UNIFORM = [9, 9, 9]

@@ -9,9 +9,9 @@ import torch
 from miniature import published_tensors, random_gpt
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from lasttoken.generation import generate
-from lasttoken.model.gpt import GPT
-from lasttoken.model.weights import write_gpt_config
+from lasttoken.backbone.generation import generate
+from lasttoken.backbone.gpt import GPT
+from lasttoken.backbone.weights import write_gpt_config
 
 N_POSITIONS = 32
 

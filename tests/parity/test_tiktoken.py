@@ -14,8 +14,8 @@ import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lasttoken.model.pretrained import locate_backbone
-from lasttoken.tokenizer import END_OF_TEXT, Tokenizer
+from lasttoken.backbone.pretrained import locate_backbone
+from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
 
 N_FUZZED = 10_000
 # GPT-2's split into words, Radford et al. 2019: contractions, letters, digits, other signs, white space.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from lasttoken.errors import StorageError
+from lasttoken.core.errors import StorageError
 from lasttoken.report import curves
 from lasttoken.report.curves import CHARTS, draw_curves
 

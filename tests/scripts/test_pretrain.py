@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from lasttoken.model.pretrained import load_backbone
+from lasttoken.backbone.pretrained import load_backbone
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "pretrain.py"
 

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from miniature import blank_curves, messages, random_gpt, run_cli, write_backbone, write_messages
 
-from lasttoken.predict import Predictor
+from lasttoken.classifier.predict import Predictor
 from lasttoken.serving.app import Server, make_app
 from lasttoken.serving.engine import Engine, Observed
 from lasttoken.serving.guard import Guard
@@ -30,7 +30,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     made = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LASTTOKEN_CACHE", str(folder / "cache"))
-        patch.setattr("lasttoken.run.draw_curves", blank_curves)
+        patch.setattr("lasttoken.runs.train.draw_curves", blank_curves)
         for name, renamed in (
             ("spam", labels),
             ("other", [{"spam": "c", "ham": "a"}[one] for one in labels[:-3]] + ["b"] * 3),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from miniature import messages
 from serving.conftest import TOKEN, served
 
-from lasttoken.predict import Predictor
+from lasttoken.classifier.predict import Predictor
 
 TEXTS, _ = messages(12)
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from miniature import messages
 
-from lasttoken.predict import Predictor
-from lasttoken.serving.engine import BusyError, ClosedError, Engine, LateError, Observed
+from lasttoken.classifier.predict import Predictor
+from lasttoken.serving.engine import ClosedError, DeadlineExceededError, Engine, Observed, QueueFullError
 from lasttoken.serving.models import Group, load_models
 
 TEXTS, _ = messages(40)
@@ -84,7 +84,7 @@ def test_a_full_queue_refuses_and_says_when(groups: list[Group]) -> None:
                 await asyncio.sleep(0.05)  # it is being computed
                 waiting = [asyncio.create_task(engine.classify(["b"], ["spam"], 20)) for _ in range(3)]
                 await asyncio.sleep(0.05)
-                with pytest.raises(BusyError) as caught:
+                with pytest.raises(QueueFullError) as caught:
                     await engine.classify(["c"], ["spam"], 20)
                 assert caught.value.retry_after_s >= 1
             assert len(await asyncio.gather(first, *waiting)) == 4
@@ -102,7 +102,7 @@ def test_what_is_late_or_cancelled_is_not_computed(groups: list[Group]) -> None:
                 first = asyncio.create_task(engine.classify(["a"], ["spam"], 20))
                 await asyncio.sleep(0.05)
                 gone = asyncio.create_task(engine.classify(["b"], ["spam"], 20))
-                with pytest.raises(LateError):
+                with pytest.raises(DeadlineExceededError):
                     await engine.classify(["c"], ["spam"], 0.05)
                 gone.cancel()
                 await asyncio.sleep(0)

@@ -14,9 +14,9 @@ import httpx
 import pytest
 from serving.conftest import served
 
-from lasttoken.explain import METHODS, explain
-from lasttoken.predict import Predictor
-from lasttoken.serving.engine import BusyError, ClosedError, LateError
+from lasttoken.classifier.explain import METHODS, explain
+from lasttoken.classifier.predict import Predictor
+from lasttoken.serving.engine import ClosedError, DeadlineExceededError, QueueFullError
 from lasttoken.serving.explainer import Between, Explainer
 
 LONG = "Win a prize now, call me " * 20
@@ -56,7 +56,7 @@ def test_work_ends_when_its_client_has_gone_or_its_deadline_has_passed() -> None
             await asyncio.to_thread(gone.began.wait, 10)
             task.cancel()
             assert await asyncio.to_thread(gone.ended.wait, 10)
-            with pytest.raises(LateError):
+            with pytest.raises(DeadlineExceededError):
                 await explainer.run(late, 0.1)
             assert await asyncio.to_thread(late.ended.wait, 10)
             assert await explainer.run(lambda between: "next", 10) == "next"
@@ -73,7 +73,7 @@ def test_those_that_wait_are_bounded_and_those_that_went_do_not_count() -> None:
             never = [Endless(), Endless()]
             tasks += [asyncio.create_task(explainer.run(work, 60)) for work in never]
             await asyncio.sleep(0.05)
-            with pytest.raises(BusyError) as caught:
+            with pytest.raises(QueueFullError) as caught:
                 await explainer.run(lambda between: None, 60)
             assert caught.value.retry_after_s >= 1
             for task in tasks:

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from miniature import messages
 from serving.conftest import served
 
-from lasttoken.predict import PROBABILITY_DECIMALS, Predictor
+from lasttoken.classifier.predict import PROBABILITY_DECIMALS, Predictor
 
 TEXTS, _ = messages(40)
 LONG = "word " * 200  # of a classifier that reads 64 tokens at most

@@ -25,7 +25,7 @@ from huggingface_hub import InferenceClient
 from miniature import messages, run_cli
 from serving.conftest import TOKEN
 
-from lasttoken.predict import Predictor
+from lasttoken.classifier.predict import Predictor
 
 PROGRAM = [sys.executable, "-c", "from lasttoken.cli.main import main; main()"]
 CHROMIUM = next(

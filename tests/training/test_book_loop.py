@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import GPT2Model
 
-from lasttoken.config import resolve
-from lasttoken.data.encoding import Encoded
+from lasttoken.classifier.encoding import Encoded
+from lasttoken.classifier.predict import log_softmax
+from lasttoken.core.config import resolve
+from lasttoken.core.device import CPU
 from lasttoken.evaluation.metrics import compute_metrics
-from lasttoken.predict import log_softmax
-from lasttoken.runtime import CPU
 from lasttoken.training.features import FeatureCache, TrunkPass
 from lasttoken.training.loop import Split, Trainer
 

@@ -22,10 +22,10 @@ import torch
 from miniature import classifier_of, labels_of, plain_settings, random_encoded, random_gpt
 from torch import Tensor
 
-from lasttoken.data.encoding import Encoded
-from lasttoken.errors import StorageError
-from lasttoken.model.classifier import Classifier
-from lasttoken.runtime import CPU, Machine
+from lasttoken.classifier.classifier import Classifier
+from lasttoken.classifier.encoding import Encoded
+from lasttoken.core.device import CPU, Device
+from lasttoken.core.errors import StorageError
 from lasttoken.training import features
 from lasttoken.training.features import (
     FeatureCache,
@@ -107,8 +107,8 @@ def test_rows_come_packed_in_the_order_asked(blocks: str) -> None:
     torch.testing.assert_close(source.batch(rows)[0], live.batch(rows)[0], rtol=0, atol=1e-5)
 
 
-def key_of(machine: Machine = CPU, texts: Encoded = TEXTS, classifier: Classifier | None = None, **changes: Any) -> str:
-    return entry_key(trunk_hash(classifier or classifier_of(random_gpt(n_embd=C), **changes)), texts, machine)
+def key_of(device: Device = CPU, texts: Encoded = TEXTS, classifier: Classifier | None = None, **changes: Any) -> str:
+    return entry_key(trunk_hash(classifier or classifier_of(random_gpt(n_embd=C), **changes)), texts, device)
 
 
 def other_tensor() -> Classifier:
@@ -156,8 +156,8 @@ def padded() -> Encoded:
         pytest.param(lambda: key_of(classifier=classifier_of(random_gpt(n_embd=C).double())), id="dtype"),
         pytest.param(lambda: key_of(train_blocks="2"), id="k"),
         pytest.param(lambda: key_of(causal_mask=False), id="causal mask"),
-        pytest.param(lambda: key_of(Machine(torch.device("cpu"), "bfloat16")), id="precision"),
-        pytest.param(lambda: key_of(Machine(torch.device("cuda"), "float32")), id="device kind"),
+        pytest.param(lambda: key_of(Device(torch.device("cpu"), "bfloat16")), id="precision"),
+        pytest.param(lambda: key_of(Device(torch.device("cuda"), "float32")), id="device kind"),
     ],
 )
 def test_the_key_changes_with_everything_that_features_depend_on(make: Callable[[], str]) -> None:

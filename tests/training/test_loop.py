@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from miniature import plain_settings, trainer_of, weights_of
 from torch import Tensor
 
-from lasttoken.config import METRICS, Settings
-from lasttoken.errors import DivergedError
+from lasttoken.core.config import METRICS, Settings
+from lasttoken.core.errors import DivergedError
 from lasttoken.training.loop import Hooks, Line, State, Trainer, learning_rate
 
 N_TRAIN = 22  # of trainer_of: 6 batches of 4, the last of 2

@@ -24,10 +24,10 @@ from miniature import classifier_of, labels_of, plain_settings, random_encoded, 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lasttoken.config import Settings
-from lasttoken.data.encoding import Encoded
-from lasttoken.model.classifier import Classifier
-from lasttoken.runtime import CPU
+from lasttoken.classifier.classifier import Classifier
+from lasttoken.classifier.encoding import Encoded
+from lasttoken.core.config import Settings
+from lasttoken.core.device import CPU
 from lasttoken.training.features import FeatureCache, FeatureSource, LiveFeatures, TrunkPass
 from lasttoken.training.loop import Hooks, Split, State, Trainer
 

@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lasttoken.config import Settings
-from lasttoken.errors import RunError
+from lasttoken.core.config import Settings
+from lasttoken.core.errors import RunError
 from lasttoken.training.loop import Hooks, Line, State, Trainer
 from lasttoken.training.resume import restore_training, save_training
 

@@ -10,12 +10,12 @@ import typer
 
 from lasttoken.cli.flags import Json, LabelColumn, Offline, Quiet, TextColumns, column_spec, read_options, with_settings
 from lasttoken.cli.show import check_output, new_table, print_json, print_line, print_table, terminal
-from lasttoken.config import READ_SETTINGS
+from lasttoken.core.config import READ_SETTINGS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lasttoken.data.audit import Audit
+    from lasttoken.audit.audit import Audit
 
 MOST_SHOWN = 10  # rows of each list; all are in --json and the first thousand in --html
 MOST_CHARACTERS = 70  # of a text in a list
@@ -42,25 +42,25 @@ def audit(
     **flags: Any,
 ) -> None:
     """Look at labelled data before training: duplicates, leaks, conflicting labels, damage, shortcuts."""
-    from lasttoken.data.audit import audit as look
-    from lasttoken.data.audit import read_for_audit
-    from lasttoken.model.pretrained import load_tokenizer
-    from lasttoken.storage import write_text
+    from lasttoken.audit.audit import audit as look
+    from lasttoken.audit.audit import read_for_audit
+    from lasttoken.backbone.pretrained import load_tokenizer
+    from lasttoken.core.storage import write_text
 
-    talk = terminal(quiet)
+    reporter = terminal(quiet)
     if html:
         check_output("--html", html)
     tokenizer, max_length = load_tokenizer(backbone, offline)
     separator = label_separator if multi_label else None
     splits = read_for_audit(data, column_spec(text, label), options=read_options(flags), separator=separator)
     for note in dict.fromkeys(note for examples in splits.values() for note in examples.notes):
-        talk.say(note)
+        reporter.say(note)
     found = look(splits, tokenizer=tokenizer, max_length=max_length)
     if html:
         from lasttoken.report.audit_page import render_audit
 
         write_text(html, render_audit(found, data[0].name if len(data) == 1 else ", ".join(splits)))
-        talk.say(f"page: {html}")
+        reporter.say(f"page: {html}")
     if as_json:
         print_json({"backbone": backbone, **found.to_json()})
     else:

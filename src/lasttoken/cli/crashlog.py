@@ -16,7 +16,7 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from lasttoken.storage import cache_dir, make_dir
+from lasttoken.core.storage import cache_dir, make_dir
 
 
 def write_crash_log(error: BaseException, arguments: Sequence[str], names: Collection[str]) -> Path:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from lasttoken.columns import ColumnSpec
-from lasttoken.config import Settings, flag_of, resolve
-from lasttoken.errors import SettingsError
+from lasttoken.core.columns import ColumnSpec
+from lasttoken.core.config import Settings, flag_of, resolve
+from lasttoken.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from lasttoken.data.options import ReadOptions

@@ -18,23 +18,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.text import Text
 
-from lasttoken.cli import (
-    audit,
-    caching,
-    comparing,
-    explaining,
-    exporting,
-    learning,
-    serving,
-    suspecting,
-    training,
-    using,
-)
+from lasttoken.cli import audit, cache, compare, explain, export, learning_curve, predict, serve, suspects, train
 from lasttoken.cli.crashlog import write_crash_log
 from lasttoken.cli.flags import Program, TextCommand
-from lasttoken.errors import LastTokenError, SettingsError
-from lasttoken.storage import CACHE_VARIABLE
-from lasttoken.talk import SafeConsole, printable
+from lasttoken.core.errors import LastTokenError, SettingsError
+from lasttoken.core.progress import SafeConsole, printable
+from lasttoken.core.storage import CACHE_VARIABLE
 
 app = Program(
     no_args_is_help=True,
@@ -43,16 +32,16 @@ app = Program(
     help="Turn a pretrained GPT into a text classifier you can trust, in about a minute on a laptop.",
     epilog=f"{CACHE_VARIABLE} names the folder for features, downloads and error logs; lasttoken cache shows it.",
 )
-training.add_commands(app)
+train.add_commands(app)
 audit.add_commands(app)
-using.add_commands(app)
-explaining.add_commands(app)
-suspecting.add_commands(app)
-comparing.add_commands(app)
-learning.add_commands(app)
-serving.add_commands(app)
-exporting.add_commands(app)
-caching.add_commands(app)
+predict.add_commands(app)
+explain.add_commands(app)
+suspects.add_commands(app)
+compare.add_commands(app)
+learning_curve.add_commands(app)
+serve.add_commands(app)
+export.add_commands(app)
+cache.add_commands(app)
 
 # The parent of BadParameter, raised for an unknown flag or command too; typer exports its children only.
 UsageError = typer.BadParameter.__mro__[1]

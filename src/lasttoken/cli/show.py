@@ -9,10 +9,10 @@ from typing import Any, TextIO, cast
 
 from rich.table import Table
 
-from lasttoken.documents import to_json
-from lasttoken.errors import SettingsError
-from lasttoken.storage import dangling_link
-from lasttoken.talk import SafeConsole, Talk, TerminalTalk, printable, printable_json
+from lasttoken.core.documents import to_json
+from lasttoken.core.errors import SettingsError
+from lasttoken.core.progress import Reporter, SafeConsole, TerminalTalk, printable, printable_json
+from lasttoken.core.storage import dangling_link
 
 MORE = {
     "subset_accuracy": "subset accuracy",
@@ -27,9 +27,9 @@ MORE = {
 }  # figures beside the first ones, by their key
 
 
-def terminal(quiet: bool) -> Talk:
+def terminal(quiet: bool) -> Reporter:
     """Talk to the terminal, or to nobody."""
-    return Talk() if quiet else TerminalTalk(SafeConsole(stderr=True))
+    return Reporter() if quiet else TerminalTalk(SafeConsole(stderr=True))
 
 
 def check_output(flag: str, path: Path) -> None:
@@ -123,7 +123,7 @@ def bounded(metrics: Mapping[str, Any], key: str) -> str:
     return value + (f" ({bounds[0] * scale:.{digits}f} to {bounds[1] * scale:.{digits}f})" if bounds else "")
 
 
-def print_metrics(metrics: dict[str, Any], out: Path | None, talk: Talk) -> None:
+def print_metrics(metrics: dict[str, Any], out: Path | None, reporter: Reporter) -> None:
     """The classifier's figures with the baselines' below, for the split that counts and the others."""
     last = list(metrics["baselines"]["majority"])[-1]
     rows = [(name, "GPT", split) for name, split in metrics["splits"].items()]
@@ -143,7 +143,7 @@ def print_metrics(metrics: dict[str, Any], out: Path | None, talk: Talk) -> None
     if curve := metrics.get("learning_curve"):
         print_line(curve["sentence"])
     if out:
-        talk.say(f"run: {out}")
+        reporter.say(f"run: {out}")
 
 
 def print_more(metrics: Mapping[str, Any], split: str) -> None:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lasttoken.core.errors import DataError
 from lasttoken.data.tables import TEXT_NAMES, Row, Table
-from lasttoken.errors import DataError
 
 LIKELY = 0.5  # from which on a category of spaCy's counts as given
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lasttoken.errors import DataError
-from lasttoken.spelling import is_blank
+from lasttoken.core.errors import DataError
+from lasttoken.core.spelling import is_blank
 
 FILL_IN = "fill it in, or leave --strict out"
 

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.columns import UNNAMED, ColumnSpec
+from lasttoken.core.columns import UNNAMED, ColumnSpec
+from lasttoken.core.errors import DataError
 from lasttoken.data.delimited import FIELD_LIMIT_BYTES
 from lasttoken.data.files import Examples, read_examples, without_blanks
 from lasttoken.data.lines import LongLine, long_fault, read_lines
@@ -28,7 +29,6 @@ from lasttoken.data.opening import open_table
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.splits import SPLIT_NAMES, Splits, label_counts, number_labels
 from lasttoken.data.tables import place_of
-from lasttoken.errors import DataError
 
 Indices = NDArray[np.intp]
 

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from lasttoken.core.errors import DataError
 from lasttoken.data.files import Examples
 from lasttoken.data.labels import in_rows, merges_of, natural_order
 from lasttoken.data.splits import Splits, label_counts, label_sets
-from lasttoken.errors import DataError
 
 MOST_NAMED = 8  # labels in a sentence
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lasttoken.core.errors import DataError
 from lasttoken.data.lines import long_fault, open_bytes, read_errors
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.tables import BadRow, OnBad, Row, Table, checked_header, refuse
-from lasttoken.errors import DataError
 
 ARROW_FILE = b"ARROW1"  # how an Arrow file begins; a stream does not
 BATCH_ROWS = 8192

@@ -14,9 +14,9 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from lasttoken.columns import UNNAMED, ColumnSpec
+from lasttoken.core.columns import UNNAMED, ColumnSpec
+from lasttoken.core.errors import DataError, nearest
 from lasttoken.data.tables import LABEL_NAMES, TEXT_NAMES, Row, Table, shown
-from lasttoken.errors import DataError, nearest
 
 ID_NAME = re.compile(
     r"#|nr|no|num|number|row|line|key|(?:.*[^A-Za-z])?(?:id|ids|idx|index|uid|uuid|guid|key)|unnamed: *\d+"

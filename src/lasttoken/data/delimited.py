@@ -13,11 +13,11 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from lasttoken.core.errors import DataError
 from lasttoken.data.dialect import UNCLOSED, Dialect, find_dialect, find_header, has_written_quotes, take_ahead
 from lasttoken.data.lines import LongLine, long_fault
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.tables import LABEL_NAMES, TEXT_NAMES, BadRow, OnBad, Row, Table, place_of, refuse, shown
-from lasttoken.errors import DataError
 
 LINES_AHEAD, CHARACTERS_AHEAD = 1000, 1 << 20  # read to find the dialect and the header
 TITLE_LINES = 20  # among which a line of column names is looked for when the first is none

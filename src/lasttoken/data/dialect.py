@@ -14,9 +14,9 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from lasttoken.core.errors import DataError
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.tables import LABEL_NAMES, TEXT_NAMES, checked_header, shown
-from lasttoken.errors import DataError
 
 SEPARATORS = (",", ";", "\t", "|")
 UNCLOSED = "end of data"  # what the csv module says of a quote without an end

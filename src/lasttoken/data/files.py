@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from lasttoken.columns import UNNAMED, ColumnSpec
+from lasttoken.core.columns import UNNAMED, ColumnSpec
+from lasttoken.core.errors import DataError
 from lasttoken.data.blanks import FILL_IN, BlankRows, LeftOut, missing_part
 from lasttoken.data.columns import Columns, choose_columns
 from lasttoken.data.labels import join_labels, listed_choices, single_label
@@ -24,7 +25,6 @@ from lasttoken.data.multihot import HotLists, labels_of_columns
 from lasttoken.data.opening import open_table
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.tables import Row, Table, shown
-from lasttoken.errors import DataError
 
 T = TypeVar("T")
 

@@ -10,7 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
-from lasttoken.columns import UNNAMED, ColumnSpec
+from lasttoken.core.columns import UNNAMED, ColumnSpec
+from lasttoken.core.errors import DataError, one_of
+from lasttoken.core.storage import new_file
 from lasttoken.data.blanks import NoLabelsError
 from lasttoken.data.columns import UnlabelledError
 from lasttoken.data.files import Examples, read_examples
@@ -18,8 +20,6 @@ from lasttoken.data.labels import natural_order
 from lasttoken.data.opening import FORMATS
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.splits import SPLIT_NAMES, Splits, labels_of
-from lasttoken.errors import DataError, one_of
-from lasttoken.storage import new_file
 
 NEEDS_QUOTES = re.compile(r'[",\r\n]')  # by its text, re.search took a third of the time of writing a split
 SPLIT_STEMS = {  # names of files, in any case and of any format that is read

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from lasttoken.columns import UNNAMED, ColumnSpec
+from lasttoken.core.columns import UNNAMED, ColumnSpec
+from lasttoken.core.errors import DataError
 from lasttoken.data.blanks import BlankRows
 from lasttoken.data.columns import choose_columns
 from lasttoken.data.files import Examples, collect_examples, without_blanks
 from lasttoken.data.labels import join_labels
 from lasttoken.data.tables import Row, Table, as_string, brief, checked_header
-from lasttoken.errors import DataError
 
 SOURCE = "the table"  # in messages
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lasttoken.config import Settings
+from lasttoken.core.config import Settings
 from lasttoken.data.book import read_for_book, split_as_chapter
 from lasttoken.data.cleaning import clean_labels
 from lasttoken.data.files import Examples, read_examples
@@ -62,9 +62,9 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
         )
     check_splits(splits)
     if settings.balance == "undersample" and settings.recipe != "book":
-        before, thinned = label_counts(splits.train), undersample(splits.train, settings.seed)
-        splits = replace(splits, train=thinned, label_counts=before)
-        say(f"train was thinned from {counts_in_words(before)} to {counts_in_words(label_counts(thinned))}")
+        before, undersampled = label_counts(splits.train), undersample(splits.train, settings.seed)
+        splits = replace(splits, train=undersampled, label_counts=before)
+        say(f"train was thinned from {counts_in_words(before)} to {counts_in_words(label_counts(undersampled))}")
     for sentence in dict.fromkeys([*splits.notes, *_about_sets(splits)]):
         say(sentence)
     return splits

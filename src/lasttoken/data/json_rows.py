@@ -17,10 +17,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from lasttoken.core.errors import DataError, one_of
 from lasttoken.data.lines import LongLine, long_fault
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.tables import LABEL_NAMES, TEXT_NAMES, BadRow, OnBad, Row, Table, brief, refuse
-from lasttoken.errors import DataError, one_of
 
 KEYS_AHEAD = 100  # rows whose keys make the header
 MOST_BYTES = 256_000_000  # of an object that is loaded as a whole

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lasttoken.core.spelling import label_key, near_spellings, nearly_same, tidy, visible
 from lasttoken.data.tables import as_string, brief
-from lasttoken.spelling import label_key, near_spellings, nearly_same, tidy, visible
 
 NAME = r"""(?:'[^'\\]*'|"[^"\\]*")"""  # in quotes
 QUOTED = re.compile(NAME)
@@ -135,7 +135,7 @@ def _parsed_list(text: str) -> Any:
         raise
 
 
-def part_labels(joined: str, separator: str | None) -> tuple[str, ...]:
+def split_labels(joined: str, separator: str | None) -> tuple[str, ...]:
     """The labels of a cell of the written form.
 
     >>> part_labels("anger|joy", "|"), part_labels("", "|"), part_labels("anger|joy", None)

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lasttoken.core.errors import DataError, one_of
 from lasttoken.data.blanks import LeftOut
 from lasttoken.data.files import Examples, without_blanks
 from lasttoken.data.folders import NO_DATA, SPLIT_STEMS, read_files, read_like, split_files
@@ -24,7 +25,6 @@ from lasttoken.data.lines import read_pieces
 from lasttoken.data.opening import FORMATS
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.splits import Splits
-from lasttoken.errors import DataError, one_of
 
 DATA_SUFFIXES = (".parquet", ".arrow", ".jsonl", ".json", ".csv", ".tsv")
 SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?(\.parquet|\.arrow|\.jsonl?|\.[ct]sv)(?:\.gz)?")

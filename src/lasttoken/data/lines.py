@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lasttoken.core.errors import DataError, nearest
 from lasttoken.data.options import ReadOptions
-from lasttoken.errors import DataError, nearest
 
 SNIFFED_BYTES = 4096  # of a file's start, to tell what it is
 PIECE = 1 << 16  # characters of a line that are read at a time, where lines may be whole files

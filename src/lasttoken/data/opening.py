@@ -16,6 +16,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
+from lasttoken.core.errors import DataError
 from lasttoken.data.annotations import converted
 from lasttoken.data.columnar import open_arrow, open_parquet
 from lasttoken.data.delimited import delimited_table, is_fasttext, text_lines_table
@@ -35,7 +36,6 @@ from lasttoken.data.lines import (
 )
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.tables import BadRow, OnBad, Row, Table, place_of, row_fault
-from lasttoken.errors import DataError
 
 FORMATS = {
     ".csv": "csv",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lasttoken.config import Settings
+from lasttoken.core.config import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lasttoken.core.errors import RunError
 from lasttoken.data.folders import split_name
-from lasttoken.errors import RunError
 
 FLAGS = {"data": "the data file", "validation": "--validation", "test": "--test"}
 

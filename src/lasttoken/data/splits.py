@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lasttoken.core.errors import DataError, SettingsError, one_of
 from lasttoken.data.files import Examples
-from lasttoken.data.labels import in_rows, natural_order, near_miss, part_labels
-from lasttoken.data.likeness import Likeness, likeness, root
-from lasttoken.errors import DataError, SettingsError, one_of
+from lasttoken.data.labels import in_rows, natural_order, near_miss, split_labels
+from lasttoken.data.near_duplicates import Likeness, likeness, root
 
 Indices = NDArray[np.intp]
 
@@ -85,7 +85,7 @@ def label_sets(examples: Examples) -> list[tuple[str, ...]]:
     Raises:
         DataError: there are none.
     """
-    return [part_labels(label, examples.separator) for label in labels_of(examples)]
+    return [split_labels(label, examples.separator) for label in labels_of(examples)]
 
 
 def label_counts(examples: Examples) -> dict[str, int]:

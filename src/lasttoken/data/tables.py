@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lasttoken.errors import DataError, one_of
+from lasttoken.core.errors import DataError, one_of
 
 # fmt: off
 TEXT_NAMES = frozenset((

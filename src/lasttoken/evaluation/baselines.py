@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from lasttoken.core.errors import DataError, one_of
 from lasttoken.data.splits import Splits, label_names, labels_of
-from lasttoken.errors import DataError, one_of
 from lasttoken.evaluation.calibration import fit_temperature
 from lasttoken.evaluation.figures import Figures, Truth
 from lasttoken.evaluation.metrics import compute_metrics

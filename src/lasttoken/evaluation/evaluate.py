@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lasttoken.classifier.predict import Predictor
+from lasttoken.core.errors import DataError, one_of
+from lasttoken.core.spelling import label_key, match_label, visible
 from lasttoken.data.files import Examples
 from lasttoken.data.labels import natural_order, near_miss
 from lasttoken.data.splits import label_sets
-from lasttoken.errors import DataError, one_of
 from lasttoken.evaluation.figures import Figures, figures
-from lasttoken.predict import Predictor
-from lasttoken.spelling import label_key, match_label, visible
 
 MOST_NAMED = 8  # spellings in a sentence
 Say = Callable[[str], None]

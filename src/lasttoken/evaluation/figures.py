@@ -23,7 +23,7 @@ Truth = NDArray[np.int64] | NDArray[np.bool_]  # [N], or [N, K]; predictions hav
 Figures = Metrics | MultiLabelMetrics
 
 
-def is_several(truth: Truth) -> bool:
+def is_multilabel(truth: Truth) -> bool:
     """Whether a text may have any number of labels."""
     return truth.ndim == 2
 
@@ -45,7 +45,7 @@ def figures(
         predicted: the answers; None: the most probable label, or every label that is likelier than not.
         intervals: whether to compute all figures and all intervals.
     """
-    if is_several(truth):
+    if is_multilabel(truth):
         return compute_multilabel_metrics(
             truth, labels, probs=np.exp(log_probs.astype(np.float64)), predicted=predicted, intervals=intervals
         )
@@ -54,7 +54,7 @@ def figures(
 
 def fitted_temperature(logits: NDArray[np.float32], truth: Truth) -> float:
     """The temperature that fits logits [N, K] best."""
-    return fit_temperature_multilabel(logits, truth) if is_several(truth) else fit_temperature(logits, truth)
+    return fit_temperature_multilabel(logits, truth) if is_multilabel(truth) else fit_temperature(logits, truth)
 
 
 def in_words(answers: Truth, labels: Sequence[str], separator: str | None) -> list[str]:

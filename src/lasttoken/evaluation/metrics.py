@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lasttoken.errors import DataError, DivergedError
+from lasttoken.core.errors import DataError, DivergedError
 from lasttoken.evaluation.calibration import ece_interval, expected_calibration_error
 from lasttoken.evaluation.confusion import Confusion
 from lasttoken.evaluation.intervals import (

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lasttoken.errors import DataError, DivergedError
+from lasttoken.core.errors import DataError, DivergedError
 from lasttoken.evaluation.confusion import ratio
 from lasttoken.evaluation.intervals import (
     Interval,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.evaluation.figures import Truth, is_several
+from lasttoken.evaluation.figures import Truth, is_multilabel
 from lasttoken.evaluation.intervals import Difference, paired_difference
 from lasttoken.evaluation.multilabel import micro_f1_difference
 
@@ -63,7 +63,7 @@ def judge(
     """
     if not baselines:
         return None
-    if is_several(truth):
+    if is_multilabel(truth):
         verdict, behind = _by_micro_f1(truth, ours, baselines, groups)
     else:
         correct = {name: predicted == truth for name, predicted in baselines.items()}

@@ -19,16 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lasttoken.catalog import BACKBONES
-from lasttoken.checkpoint import save_classifier
-from lasttoken.errors import BackboneError, SettingsError, one_of
-from lasttoken.model.classifier import Classifier, ClassifierConfig
-from lasttoken.model.gpt import GPT, GPTConfig
-from lasttoken.model.pretrained import load_tokenizer
-from lasttoken.model.weights import check_finite
-from lasttoken.rundir import RunDir
-from lasttoken.storage import exclusive
-from lasttoken.tokenizer import Tokenizer
+from lasttoken.backbone.gpt import GPT, GPTConfig
+from lasttoken.backbone.pretrained import load_tokenizer
+from lasttoken.backbone.tokenizer import Tokenizer
+from lasttoken.backbone.weights import check_finite
+from lasttoken.classifier.checkpoint import save_classifier
+from lasttoken.classifier.classifier import Classifier, ClassifierConfig
+from lasttoken.classifier.run_dir import RunDir
+from lasttoken.core.catalog import BACKBONES
+from lasttoken.core.errors import BackboneError, SettingsError, one_of
+from lasttoken.core.storage import exclusive
 
 HEADS = {entry.n_embd: entry.n_head for entry in BACKBONES.values() if entry.hub_id}  # of the published widths
 OTHER_NAMES = {  # as the chapter's summary calls them

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lasttoken.errors import SettingsError
-from lasttoken.model.classifier import Classifier
+from lasttoken.classifier.classifier import Classifier
+from lasttoken.core.errors import SettingsError
 
 LARGEST_RESIDUAL = 1e-5  # of b, relative; more means that the labels' weights are not independent
 

@@ -23,15 +23,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lasttoken.decision import MOST_PROBABLE
-from lasttoken.documents import to_json
-from lasttoken.errors import FailedError, SettingsError
+from lasttoken.backbone.tokenizer import END_OF_TEXT
+from lasttoken.backbone.weights import to_published, write_gpt_config, write_tensor_file
+from lasttoken.classifier.decision import MOST_PROBABLE
+from lasttoken.classifier.predict import Predictor
+from lasttoken.classifier.run_dir import RunDir
+from lasttoken.core.documents import to_json
+from lasttoken.core.errors import FailedError, SettingsError
+from lasttoken.core.storage import exclusive, new_dir, write_text
 from lasttoken.export.folded import fold
-from lasttoken.model.weights import to_published, write_gpt_config, write_tensor_file
-from lasttoken.predict import Predictor
-from lasttoken.rundir import RunDir
-from lasttoken.storage import exclusive, new_dir, write_text
-from lasttoken.tokenizer import END_OF_TEXT
 
 ENDING = "<|lasttoken-end-of-text|>"  # what the tokenizer of an export calls the token that ends texts
 TOLERANCE = 1e-4  # of logits

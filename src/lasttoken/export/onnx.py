@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.documents import to_json
-from lasttoken.errors import SettingsError
+from lasttoken.backbone.gpt import Block
+from lasttoken.classifier.classifier import Classifier
+from lasttoken.classifier.predict import Predictor
+from lasttoken.core.documents import to_json
+from lasttoken.core.errors import SettingsError
+from lasttoken.core.storage import write_text
 from lasttoken.export.hf import PROBES, Exported, checked, logits_of, new_export, quiet
-from lasttoken.model.classifier import Classifier
-from lasttoken.model.gpt import Block
-from lasttoken.predict import Predictor
-from lasttoken.storage import write_text
 
 OPSET, IR_VERSION = 20, 9
 MOST_IN_ONE_FILE = 1_500_000_000  # bytes; protobuf ends at 2 GiB

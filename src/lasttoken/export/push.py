@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import cast
 
-from lasttoken.errors import NetworkError, SettingsError
+from lasttoken.core.errors import NetworkError, SettingsError
+from lasttoken.core.retries import why
 from lasttoken.export.hf import export_hf
-from lasttoken.fetch.attempts import why
 
 
 def push(run: Path, repository: str, *, private: bool = False, token: str | None = None, check: bool = True) -> str:

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lasttoken.columns import SPLIT_COLUMNS
+from lasttoken.classifier.predict import Predictor
+from lasttoken.classifier.run_dir import RunDir
+from lasttoken.core.columns import SPLIT_COLUMNS
+from lasttoken.core.errors import LastTokenError, RunError, SettingsError
 from lasttoken.data.files import read_examples
-from lasttoken.errors import LastTokenError, RunError, SettingsError
 from lasttoken.export.hf import ENDING, never_empty, quiet
 from lasttoken.export.onnx import ONNX, QUANTIZED, open_session, run_session
-from lasttoken.predict import Predictor
-from lasttoken.rundir import RunDir
 
 BATCH = 16  # texts given to an export at a time
 

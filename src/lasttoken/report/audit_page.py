@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
-from lasttoken.data.audit import Audit
+from lasttoken.audit.audit import Audit
 from lasttoken.data.labels import natural_order
 from lasttoken.report.page import number, percent
 

@@ -30,7 +30,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from lasttoken.storage import new_file, write_text
+from lasttoken.core.storage import new_file, write_text
 
 INK, PAPER = "#16191d", "#fefefe"  # told apart from all other colours, so that a page can put its own in their place
 LOOK = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup, escape
 
-from lasttoken.explain import Explanation, Word
+from lasttoken.classifier.explain import Explanation, Word
 
 FOR, AGAINST = "43, 108, 210", "214, 110, 20"  # blue and orange: told apart by nearly all eyes
 STRONGEST = 0.55  # opacity; the text stays readable on white and on black

@@ -23,11 +23,11 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from lasttoken.explain import Explanation, explain
-from lasttoken.predict import PROBABILITY_DECIMALS
+from lasttoken.classifier.explain import Explanation, explain
+from lasttoken.classifier.predict import PROBABILITY_DECIMALS
 from lasttoken.serving import formats
 from lasttoken.serving.bodies import BODIES, ClassifyBody, ExplainBody, InferBody, Parameters, PredictBody, TaskBody
-from lasttoken.serving.engine import Answer, BusyError, ClosedError, Engine, LateError
+from lasttoken.serving.engine import Answer, ClosedError, DeadlineExceededError, Engine, QueueFullError
 from lasttoken.serving.explainer import Between, Explainer
 from lasttoken.serving.intake import Intake
 from lasttoken.serving.limits import Limits
@@ -232,12 +232,12 @@ def _add_errors(app: FastAPI) -> None:
     async def refused(_: Request, error: RefusedError) -> Response:
         return _refuse(error.status, error.sentence, error.headers)
 
-    @app.exception_handler(BusyError)
-    async def busy(_: Request, error: BusyError) -> Response:
+    @app.exception_handler(QueueFullError)
+    async def busy(_: Request, error: QueueFullError) -> Response:
         return _refuse(429, str(error), {"retry-after": str(error.retry_after_s)})
 
-    @app.exception_handler(LateError)
-    async def late(_: Request, __: LateError) -> Response:
+    @app.exception_handler(DeadlineExceededError)
+    async def late(_: Request, __: DeadlineExceededError) -> Response:
         return _refuse(504, "the deadline passed before there was an answer; send fewer texts, or try again later")
 
     @app.exception_handler(ClosedError)
@@ -458,8 +458,8 @@ def _about(served: Served) -> dict[str, Any]:
         "text_columns": list(config.columns.text) if config.columns else [],
         "backbone": config.backbone,
         "max_length": config.max_length,
-        "precision": served.predictor.machine.precision,
-        "device": served.predictor.machine.device.type,
+        "precision": served.predictor.device.precision,
+        "device": served.predictor.device.torch_device.type,
         "decision": config.decision.in_words(config.labels, config.multi_label),
         "metrics": {
             split: {name: found[name] for name in figures if found.get(name) is not None}

@@ -31,7 +31,7 @@ RATE_MEMORY = 0.9  # of the running mean of characters a second
 FIRST_RATE = 20_000.0  # characters a second, before anything was measured
 
 
-class BusyError(Exception):
+class QueueFullError(Exception):
     """The queue is full; `retry_after_s` is when there should be room."""
 
     def __init__(self, retry_after_s: int) -> None:
@@ -39,7 +39,7 @@ class BusyError(Exception):
         self.retry_after_s = retry_after_s
 
 
-class LateError(Exception):
+class DeadlineExceededError(Exception):
     """The deadline passed before an answer was there."""
 
 
@@ -170,7 +170,7 @@ class Engine:
                 found: Answers = await job.future
                 return found
         except TimeoutError as error:
-            raise LateError from error
+            raise DeadlineExceededError from error
 
     def _put(self, job: Job) -> None:
         with self._change:
@@ -178,7 +178,7 @@ class Engine:
                 raise ClosedError
             if self._n_waiting and self._n_waiting + len(job.texts) > self._max_queue:
                 waiting = self._characters()
-                raise BusyError(max(1, round(waiting / self._rate)))
+                raise QueueFullError(max(1, round(waiting / self._rate)))
             self._queue.append(job)
             self._n_waiting += len(job.texts)
             self._change.notify()
@@ -306,7 +306,7 @@ def _joined(parts: Sequence[Answers]) -> Answers:
 def _deliver(results: Sequence[tuple[Job, Any]]) -> None:
     """Hand the results to the event loops that wait for them, each woken once."""
 
-    def settle(some: list[tuple[Job, Any]]) -> None:
+    def calibrate(some: list[tuple[Job, Any]]) -> None:
         for job, result in some:
             if job.future.done():
                 continue
@@ -320,4 +320,4 @@ def _deliver(results: Sequence[tuple[Job, Any]]) -> None:
         by_loop.setdefault(job.loop, []).append((job, result))
     for loop, some in by_loop.items():
         if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, some)
+            loop.call_soon_threadsafe(calibrate, some)

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from lasttoken.serving.engine import BusyError, ClosedError, LateError
+from lasttoken.serving.engine import ClosedError, DeadlineExceededError, QueueFullError
 
 MAX_WAITING = 16  # explanations
 NICENESS = 10  # of 19
@@ -81,7 +81,7 @@ class Explainer:
                 raise ClosedError
             waiting = sum(other.is_wanted for other in self._queue)
             if waiting >= self._max_waiting:
-                raise BusyError(max(1, round(waiting * self._seconds)))
+                raise QueueFullError(max(1, round(waiting * self._seconds)))
             self._queue.append(job)
             self._change.notify()
         try:
@@ -89,7 +89,7 @@ class Explainer:
                 result: T = await job.future
                 return result
         except TimeoutError as error:
-            raise LateError from error
+            raise DeadlineExceededError from error
         finally:
             with self._change, contextlib.suppress(ValueError):
                 self._queue.remove(job)  # if it was not begun

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from lasttoken.predict import PROBABILITY_DECIMALS, given_labels
+from lasttoken.classifier.predict import PROBABILITY_DECIMALS, given_labels
 from lasttoken.serving.engine import Answer
 from lasttoken.serving.models import Served
 

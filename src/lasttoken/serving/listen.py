@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 
-from lasttoken.errors import SettingsError
+from lasttoken.core.errors import SettingsError
 from lasttoken.serving.connections import connection_class
 from lasttoken.serving.limits import Limits
 

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lasttoken.data.encoding import Encoded, batches_by_length
-from lasttoken.errors import SettingsError
-from lasttoken.model.classifier import Classifier
-from lasttoken.model.packing import Packing
-from lasttoken.predict import Predictor, log_probabilities
-from lasttoken.rundir import RunDir
-from lasttoken.runtime import CPU
+from lasttoken.backbone.packing import Packing
+from lasttoken.classifier.classifier import Classifier
+from lasttoken.classifier.encoding import Encoded, batches_by_length
+from lasttoken.classifier.predict import Predictor, log_probabilities
+from lasttoken.classifier.run_dir import RunDir
+from lasttoken.core.device import CPU
+from lasttoken.core.errors import SettingsError
 
 Logits = dict[str, NDArray[np.float32]]  # by name: [N, K]
 
@@ -56,11 +56,11 @@ class Group:
         """Log-probabilities [N, K] of the members that are wanted; the trunk runs once."""
         chosen = [one for one in self.members if one.name in wanted]
         found = {one.name: np.empty((len(encoded), len(one.predictor.labels)), dtype=np.float32) for one in chosen}
-        machine = self.lead.machine
-        for rows in batches_by_length(encoded.lengths, machine.token_budget):
-            token_ids = torch.from_numpy(encoded.ids_of(rows)).to(machine.device)
-            packing = Packing(encoded.lengths[rows].tolist(), machine.device)
-            with machine.autocast():
+        device = self.lead.device
+        for rows in batches_by_length(encoded.lengths, device.token_budget):
+            token_ids = torch.from_numpy(encoded.ids_of(rows)).to(device.torch_device)
+            packing = Packing(encoded.lengths[rows].tolist(), device.torch_device)
+            with device.autocast():
                 features = self.lead.classifier.trunk(token_ids, packing)
                 for one in chosen:
                     logits = one.predictor.classifier.tail(features, packing).float().cpu().numpy()
@@ -89,7 +89,7 @@ def load_models(runs: Sequence[Path], device: str = "auto", precision: str = "au
             _share(alike[0].predictor, predictor)
         alike.append(served)
         own_memory(predictor.classifier, owned)
-        if predictor.machine == CPU:
+        if predictor.device == CPU:
             predictor.classifier.pack_trunk()  # does nothing to a trunk that is shared and packed already
     return [Group(tuple(members)) for members in groups.values()]
 
@@ -109,7 +109,7 @@ def _trunk_of(predictor: Predictor) -> str:
         config.max_length,
         config.truncate,
     )
-    digest.update(repr((*how, config.end_of_text_id, predictor.machine)).encode())
+    digest.update(repr((*how, config.end_of_text_id, predictor.device)).encode())
     for name, tensor in sorted(classifier.frozen_tensors().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

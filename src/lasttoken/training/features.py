@@ -31,13 +31,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lasttoken.data.encoding import Encoded, batches_by_length
-from lasttoken.errors import StorageError
-from lasttoken.model.classifier import Classifier
-from lasttoken.model.packing import Packing
-from lasttoken.model.side_by_side import side_by_side
-from lasttoken.runtime import CPU, Machine, memory_bytes
-from lasttoken.storage import cache_dir, free_bytes, make_dir, new_dir, sweep_temporaries
+from lasttoken.backbone.packing import Packing
+from lasttoken.backbone.side_by_side import side_by_side
+from lasttoken.classifier.classifier import Classifier
+from lasttoken.classifier.encoding import Encoded, batches_by_length
+from lasttoken.core.device import CPU, Device, memory_bytes
+from lasttoken.core.errors import StorageError
+from lasttoken.core.storage import cache_dir, free_bytes, make_dir, new_dir, sweep_temporaries
 
 FORMAT = 2  # of an entry; part of its key
 SPARE_BYTES = 500_000_000  # left free on the disk whatever the limit says
@@ -144,14 +144,14 @@ class LiveFeatures:
 
     encoded: Encoded
     classifier: Classifier
-    machine: Machine
+    device: Device
 
     @torch.no_grad()
     def batch(self, rows: Sequence[int]) -> tuple[Tensor, Packing]:
         """See FeatureSource."""
-        ids = torch.from_numpy(self.encoded.ids_of(rows)).to(self.machine.device)
-        packing = Packing(self.encoded.lengths[list(rows)].tolist(), self.machine.device)
-        with self.machine.autocast():
+        ids = torch.from_numpy(self.encoded.ids_of(rows)).to(self.device.torch_device)
+        packing = Packing(self.encoded.lengths[list(rows)].tolist(), self.device.torch_device)
+        with self.device.autocast():
             features = self.classifier.trunk(ids, packing)
         return (features.float() if features.dtype == torch.bfloat16 else features), packing
 
@@ -176,10 +176,10 @@ def trunk_hash(classifier: Classifier) -> str:
     return digest.hexdigest()
 
 
-def entry_key(trunk: str, encoded: Encoded, machine: Machine) -> str:
+def entry_key(trunk: str, encoded: Encoded, device: Device) -> str:
     """The name of a split's entry in the cache."""
     digest = hashlib.sha256(trunk.encode())
-    facts = [FORMAT, machine.device.type, machine.precision, torch.__version__]
+    facts = [FORMAT, device.torch_device.type, device.precision, torch.__version__]
     digest.update(json.dumps(facts).encode())
     digest.update(np.ascontiguousarray(encoded.lengths).tobytes())
     digest.update(np.ascontiguousarray(encoded.token_ids).tobytes())
@@ -292,17 +292,17 @@ class FeatureCache:
 def compute_features(
     classifier: Classifier,
     encoded: Encoded,
-    machine: Machine,
+    device: Device,
     put: Callable[[int, Tensor], None],
     progress: Progress | None = None,
 ) -> None:
     """Run the trunk over a split, packed by length; each text's features go to `put` at their row."""
-    live = LiveFeatures(encoded, classifier, machine)
+    live = LiveFeatures(encoded, classifier, device)
     offsets = encoded.offsets
-    if machine == CPU:
+    if device == CPU:
         classifier.pack_trunk()
-    batches = batches_by_length(encoded.lengths, machine.token_budget)
-    for rows, (block, packing) in side_by_side(lambda rows: live.batch(rows.tolist()), batches, machine.device):
+    batches = batches_by_length(encoded.lengths, device.token_budget)
+    for rows, (block, packing) in side_by_side(lambda rows: live.batch(rows.tolist()), batches, device.torch_device):
         block = block.cpu()
         pieces = torch.split(block, packing.sizes if classifier.keeps_tokens else 1)
         for row, piece in zip(rows, pieces, strict=True):
@@ -315,15 +315,15 @@ class TrunkPass:
     """Makes the feature sources of a run: from the cache, computed into it, or live."""
 
     def __init__(
-        self, classifier: Classifier, machine: Machine, *, cache: FeatureCache | None, say: Callable[[str], None]
+        self, classifier: Classifier, device: Device, *, cache: FeatureCache | None, say: Callable[[str], None]
     ) -> None:
         """`cache` None: features stay in memory for this run. `say` is told what could not be kept, and why."""
-        self.classifier, self.machine, self.cache, self.say = classifier, machine, cache, say
+        self.classifier, self.device, self.cache, self.say = classifier, device, cache, say
         self.hash = trunk_hash(classifier) if classifier.n_frozen is not None else None
 
     def source(self, encoded: Encoded, split: str, progress: Progress | None = None) -> FeatureSource:
         """The features of one split."""
-        live = LiveFeatures(encoded, self.classifier, self.machine)
+        live = LiveFeatures(encoded, self.classifier, self.device)
         if self.hash is None:
             return live
         n_rows = encoded.n_tokens if self.classifier.keeps_tokens else len(encoded)
@@ -334,10 +334,10 @@ class TrunkPass:
             else self._cached(encoded, shape, split, progress)
         )
         if array is None:
-            if self.machine == CPU:
+            if self.device == CPU:
                 self.classifier.pack_trunk()
             return live
-        return StoredFeatures(encoded, array, self.classifier.keeps_tokens, self.machine.device)
+        return StoredFeatures(encoded, array, self.classifier.keeps_tokens, self.device.torch_device)
 
     def _in_memory(
         self, encoded: Encoded, shape: tuple[int, int], split: str, progress: Progress | None
@@ -355,7 +355,7 @@ class TrunkPass:
         def put(first_row: int, block: Tensor) -> None:
             array[first_row : first_row + len(block)] = block.numpy()
 
-        compute_features(self.classifier, encoded, self.machine, put, progress)
+        compute_features(self.classifier, encoded, self.device, put, progress)
         return array
 
     def _cached(
@@ -363,7 +363,7 @@ class TrunkPass:
     ) -> FeatureFile | None:
         assert self.cache is not None
         assert self.hash is not None
-        key = entry_key(self.hash, encoded, self.machine)
+        key = entry_key(self.hash, encoded, self.device)
         found = self.cache.open(key, shape, self.say)
         if found is not None:
             if progress:
@@ -377,7 +377,7 @@ class TrunkPass:
                 self.say(f"{kept_out}: {reason}; {consequence}")
                 return None
             self.cache.store(
-                key, shape, lambda put: compute_features(self.classifier, encoded, self.machine, put, progress)
+                key, shape, lambda put: compute_features(self.classifier, encoded, self.device, put, progress)
             )
         except (StorageError, OSError) as error:  # a disk that fails may cost time, not the training
             self.say(f"{kept_out}: {error}; {consequence}")

@@ -25,14 +25,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lasttoken.config import METRICS, Settings
-from lasttoken.data.encoding import batches_by_length
-from lasttoken.errors import DivergedError
+from lasttoken.backbone.side_by_side import side_by_side
+from lasttoken.classifier.classifier import Classifier
+from lasttoken.classifier.encoding import batches_by_length
+from lasttoken.classifier.predict import log_probabilities
+from lasttoken.core.config import METRICS, Settings
+from lasttoken.core.device import Device
+from lasttoken.core.errors import DivergedError
 from lasttoken.evaluation.figures import Truth, figures
-from lasttoken.model.classifier import Classifier
-from lasttoken.model.side_by_side import side_by_side
-from lasttoken.predict import log_probabilities
-from lasttoken.runtime import Machine
 from lasttoken.training.adamw import AdamW
 from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
 from lasttoken.training.features import FeatureSource
@@ -102,7 +102,7 @@ class Trainer:
         classifier: Classifier,
         splits: Mapping[str, Split],
         settings: Settings,
-        machine: Machine,
+        device: Device,
         hooks: Hooks | None = None,
         checkpoint_every_s: float = 30.0,
         label_counts: NDArray[np.int64] | None = None,
@@ -111,7 +111,7 @@ class Trainer:
 
         `label_counts` [K]: rows of each label in real life, when train was thinned; default: those of train.
         """
-        self.classifier, self.splits, self.machine = classifier, splits, machine
+        self.classifier, self.splits, self.device = classifier, splits, device
         self.hooks = hooks or Hooks()
         self.checkpoint_every_s = checkpoint_every_s
         self.settings = settings = settings.with_rate_for(classifier.gpt.config.n_embd)
@@ -133,7 +133,7 @@ class Trainer:
         n_labels, balance = len(self.classifier.config.labels), self.settings.train_balance
         self.rows = epoch_rows(train_ids, balance, self.settings.seed)
         if balance == "weights":
-            self.weights = torch.from_numpy(label_weights(train_ids, n_labels)).to(self.machine.device)
+            self.weights = torch.from_numpy(label_weights(train_ids, n_labels)).to(self.device.torch_device)
         self.shift = prior_shift(np.bincount(train_ids, minlength=n_labels) if label_counts is None else label_counts)
 
     # ------------------------------------------------------------------ the loop
@@ -197,16 +197,16 @@ class Trainer:
         state, settings, split = self.state, self.settings, self.splits["train"]
         rate = learning_rate(state.step, self.total_steps, settings)
         features, packing = split.source.batch(rows)
-        truth = torch.from_numpy(split.truth[rows]).to(self.machine.device)
+        truth = torch.from_numpy(split.truth[rows]).to(self.device.torch_device)
         self.optimizer.zero_grad()
-        with self.machine.autocast():
+        with self.device.autocast():
             logits = self.classifier.tail(features, packing)
         if self.classifier.config.multi_label:
             loss = F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype))
         elif split.weights is None:
             loss = F.cross_entropy(logits, truth, self.weights)
         else:
-            weights = torch.from_numpy(split.weights[rows]).to(self.machine.device)
+            weights = torch.from_numpy(split.weights[rows]).to(self.device.torch_device)
             losses = F.cross_entropy(logits, truth, self.weights, reduction="none")
             loss = (losses * weights).sum() / len(rows)
         value = loss.item()
@@ -286,7 +286,7 @@ class Trainer:
 
     def logits(self, source: FeatureSource, rows: list[int] | None = None) -> NDArray[np.float32]:
         """Logits [N, K] of some rows of a split, or of all, in their order."""
-        found = tail_logits(self.classifier, source, self.machine, rows)
+        found = tail_logits(self.classifier, source, self.device, rows)
         return found if self.shift is None else np.asarray(found + self.shift, dtype=np.float32)
 
     def _follow_best(self, line: Line) -> None:
@@ -307,7 +307,7 @@ def _diverged(what: str, rate: float) -> DivergedError:
 
 
 def tail_logits(
-    classifier: Classifier, source: FeatureSource, machine: Machine, rows: list[int] | None = None
+    classifier: Classifier, source: FeatureSource, device: Device, rows: list[int] | None = None
 ) -> NDArray[np.float32]:
     """Logits [N, K] of some rows of a split, or of all, in their order; computed by length."""
     chosen = np.arange(len(source.encoded)) if rows is None else np.asarray(rows, dtype=np.int64)
@@ -315,12 +315,12 @@ def tail_logits(
     @torch.no_grad()
     def compute(places: NDArray[np.int64]) -> NDArray[np.float32]:
         features, packing = source.batch(chosen[places].tolist())
-        with machine.autocast():
+        with device.autocast():
             return classifier.tail(features, packing).float().cpu().numpy()
 
     found = np.empty((len(chosen), len(classifier.config.labels)), dtype=np.float32)
-    batches = batches_by_length(source.encoded.lengths[chosen], 8 * machine.token_budget)
-    for places, logits in side_by_side(compute, batches, machine.device):
+    batches = batches_by_length(source.encoded.lengths[chosen], 8 * device.token_budget)
+    for places, logits in side_by_side(compute, batches, device.torch_device):
         found[places] = logits
     return found
 

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.config import CLEAN_SETTINGS, READ_SETTINGS, Settings
-from lasttoken.data.encoding import FOREIGN_TOKENS_PER_CHARACTER, Encoded, encode_texts, tokens_per_character
+from lasttoken.backbone.pretrained import Backbone
+from lasttoken.classifier.classifier import Classifier, ClassifierConfig
+from lasttoken.classifier.encoding import FOREIGN_TOKENS_PER_CHARACTER, Encoded, encode_texts, tokens_per_character
+from lasttoken.classifier.predict import Predictor
+from lasttoken.core.config import CLEAN_SETTINGS, READ_SETTINGS, Settings
+from lasttoken.core.device import Device
+from lasttoken.core.errors import SettingsError
+from lasttoken.core.progress import Reporter
 from lasttoken.data.splits import Splits, label_names, truth_of
-from lasttoken.errors import SettingsError
 from lasttoken.evaluation.figures import Truth
-from lasttoken.model.classifier import Classifier, ClassifierConfig
-from lasttoken.model.pretrained import Backbone
-from lasttoken.predict import Predictor
-from lasttoken.runtime import Machine
-from lasttoken.talk import Talk
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Split
 
@@ -63,7 +63,7 @@ class Prepared:
         return self.predictor.labels
 
 
-def prepare(splits: Splits, backbone: Backbone, settings: Settings, machine: Machine, say: Say) -> Prepared:
+def prepare(splits: Splits, backbone: Backbone, settings: Settings, device: Device, say: Say) -> Prepared:
     """Put a head on the backbone and encode the texts; what was cut is said.
 
     Raises:
@@ -77,8 +77,8 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, machine: Mac
             "batches are dropped"
         )
     labels = label_names(splits.train)
-    config = _classifier_config(splits, labels, backbone, settings, machine, notes)
-    predictor = Predictor(Classifier(backbone.gpt, config, settings.seed), backbone.tokenizer, machine)
+    config = _classifier_config(splits, labels, backbone, settings, device, notes)
+    predictor = Predictor(Classifier(backbone.gpt, config, settings.seed), backbone.tokenizer, device)
     encoded = {name: predictor.encode(examples.texts) for name, examples in splits.named().items()}
     notes += _cuts(encoded, config)
     if settings.recipe == "book":
@@ -96,7 +96,7 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, machine: Mac
 
 
 def _classifier_config(
-    splits: Splits, labels: list[str], backbone: Backbone, settings: Settings, machine: Machine, notes: list[str]
+    splits: Splits, labels: list[str], backbone: Backbone, settings: Settings, device: Device, notes: list[str]
 ) -> ClassifierConfig:
     max_length = settings.max_length or backbone.max_length
     if settings.read == "padded-last" and settings.max_length is None:
@@ -125,7 +125,7 @@ def _classifier_config(
         train_blocks=settings.train_blocks,
         end_of_text_id=backbone.end_of_text_id,
         backbone=backbone.name,
-        int8_trunk=machine.precision == "int8",
+        int8_trunk=device.precision == "int8",
         separator=splits.train.separator,
         columns=splits.train.columns.remembered if splits.train.columns else None,
     )
@@ -150,10 +150,10 @@ def _cuts(encoded: dict[str, Encoded], config: ClassifierConfig) -> list[str]:
     ]
 
 
-def features_of(prepared: Prepared, trunk: TrunkPass, talk: Talk) -> dict[str, Split]:
+def features_of(prepared: Prepared, trunk: TrunkPass, reporter: Reporter) -> dict[str, Split]:
     """The trunk's features of every split, computed or from the cache, with their truth: what the loop trains on."""
     n_tokens = sum(encoded.n_tokens for encoded in prepared.encoded.values())
-    with talk.bar("trunk", n_tokens) as advance:
+    with reporter.bar("trunk", n_tokens) as advance:
         return {
             name: Split(trunk.source(encoded, name, lambda done: advance(done, "")), prepared.truth[name])
             for name, encoded in prepared.encoded.items()
@@ -163,8 +163,8 @@ def features_of(prepared: Prepared, trunk: TrunkPass, talk: Talk) -> dict[str, S
 def fingerprint(prepared: Prepared, settings: Settings, trunk: str | None) -> str:
     """What a checkpoint belongs to: everything that changes the course of a training."""
     course = {name: value for name, value in settings.to_toml().items() if name not in WITHOUT_EFFECT}
-    machine = prepared.predictor.machine
-    facts = [course, trunk, machine.device.type, machine.precision]
+    device = prepared.predictor.device
+    facts = [course, trunk, device.torch_device.type, device.precision]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, encoded in prepared.encoded.items():
         for array in (encoded.lengths, encoded.token_ids, prepared.truth[name]):

@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lasttoken.documents import checked
-from lasttoken.errors import BackboneError, RunError
-from lasttoken.model.weights import SUMS, check_sums, sums_of
-from lasttoken.storage import write_bytes
+from lasttoken.backbone.weights import SUMS, check_sums, sums_of
+from lasttoken.core.documents import checked
+from lasttoken.core.errors import BackboneError, RunError
+from lasttoken.core.storage import write_bytes
 from lasttoken.training.adamw import Moments
 from lasttoken.training.loop import State, Trainer
 
@@ -51,7 +51,7 @@ def restore_training(trainer: Trainer, path: Path, fingerprint: str) -> None:
         RunError: a torn or changed file, or one of other data, settings or weights.
     """
     try:
-        with safe_open(path, "pt", device=str(trainer.machine.device)) as file:
+        with safe_open(path, "pt", device=str(trainer.device.torch_device)) as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:

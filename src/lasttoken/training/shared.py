@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lasttoken.data.encoding import Encoded
+from lasttoken.classifier.encoding import Encoded
 from lasttoken.training.features import FeatureSource, TrunkPass
-from lasttoken.training.repeat import Pool
+from lasttoken.training.repeater import Pool
 
 DEFAULT_LIMIT = 2 << 30  # bytes
 
@@ -42,7 +42,7 @@ class SharedFeatures:
         self.n_new = len(encoded)
         if trunk.hash is None:
             return trunk.source(encoded, name)
-        belongs_to = f"{trunk.hash} {trunk.machine}"
+        belongs_to = f"{trunk.hash} {trunk.device}"
         if belongs_to != self._trunk:
             self._clear()
             self._trunk = belongs_to

@@ -1,0 +1,1 @@
+"""A pretrained decoder: its network, weights, tokenizer, and text written with it."""

@@ -1,0 +1,278 @@
+"""Backbones by name or hub id, through huggingface_hub and its own cache.
+
+    fetch_backbone("gpt2")      config.json, tokenizer, safetensors ──huggingface_hub──► the hub's own cache
+
+What is whole in that cache is used without asking the network. `huggingface_hub` is imported where it is used:
+loading a local backbone does not need it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from lasttoken.core.catalog import BACKBONES, find_backbone
+from lasttoken.core.documents import load_json
+from lasttoken.core.errors import BackboneError, LastTokenError, NetworkError, nearest, one_of
+from lasttoken.core.retries import BACKOFF_S, TIMEOUT_S, RetryableError, refusal, retried, why
+from lasttoken.core.storage import storage_errors
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
+
+T = TypeVar("T")
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+
+
+class _UnusableError(Exception):
+    """What is wrong with the files of a repository; the sentence goes on after "... cannot be used: "."""
+
+
+def fetch_backbone(
+    name_or_hub_id: str,
+    *,
+    offline: bool = False,
+    show_progress: bool = True,
+    timeout_s: float = TIMEOUT_S,
+    backoff_s: float = BACKOFF_S,
+) -> Path:
+    """The folder of a backbone's files in the hub's cache, fetched first where it is not whole.
+
+    The name is one of the catalog, or a hub id with a slash; `@revision` (a branch, tag or commit) may follow.
+    What is whole in the cache is used without a request. The cache, `HF_ENDPOINT` and the token are the hub's own.
+
+    Files: config.json, tokenizer.json (or vocab.json and merges.txt), model.safetensors (or its shards).
+
+    Raises:
+        BackboneError: no such name, repository or revision, no right to read it, or files that cannot be used.
+        NetworkError: offline and not in the cache, unreachable, too slow, or cut.
+        StorageError: no permission to write the hub's cache, or a full disk.
+    """
+    repo_id, revision = _parse_id(name_or_hub_id)
+    from huggingface_hub import constants, errors
+
+    try:
+        cached = _cached_folder(repo_id, revision)
+    except errors.HFValidationError as error:
+        raise BackboneError(f"{name_or_hub_id!r} is not a hub id; write it as 'owner/name'") from error
+    if cached is not None:
+        return cached
+    if offline or constants.HF_HUB_OFFLINE:
+        raise NetworkError(
+            f"the backbone {name_or_hub_id!r} is not in the cache, and nothing is fetched when offline; "
+            f"run `lasttoken fetch {name_or_hub_id}` with a network, or pass a folder that holds it"
+        )
+    with storage_errors(Path(constants.HF_HUB_CACHE)), _quiet_hub(show_progress):
+        try:
+            return _Repository(repo_id, revision, timeout_s, backoff_s).fetch()
+        except RetryableError as failure:
+            raise NetworkError(
+                f"could not fetch the backbone {name_or_hub_id!r} from {constants.ENDPOINT}: {failure}; "
+                f"run `lasttoken fetch {name_or_hub_id}` again later, or pass a folder that holds it"
+            ) from failure
+
+
+def _parse_id(name: str) -> tuple[str, str]:
+    """The repository and revision that a name means.
+
+    >>> _parse_id("gpt2"), _parse_id("someone/gpt2-news@v1")
+    (('openai-community/gpt2', 'main'), ('someone/gpt2-news', 'v1'))
+    """
+    repo_id, at, revision = name.partition("@")
+    if "/" not in repo_id:
+        hub_id = find_backbone(repo_id).hub_id
+        if hub_id is None:
+            raise BackboneError(f"the backbone {repo_id!r} comes with the package; there is nothing to fetch")
+        repo_id = hub_id
+    revision = revision if at else "main"
+    if not re.fullmatch(r"[\w./-]+", revision) or ".." in revision:
+        raise BackboneError(f"{revision!r} in {name!r} is not a branch, a tag or a commit; write 'owner/name@revision'")
+    return repo_id, revision
+
+
+def _choose_files(names: Set[str]) -> list[str]:
+    """The files to use of those there are, the weights last. Shards are named by their index, which stands for them.
+
+    Raises:
+        _UnusableError: what is missing, and what to do.
+    """
+    tokenizer = next((files for files in TOKENIZERS if names >= set(files)), None)
+    weights = next((file for file in (WEIGHTS, WEIGHTS_INDEX) if file in names), None)
+    if CONFIG not in names:
+        raise _UnusableError(f"it has no {CONFIG}; it is not a model of the transformers library")
+    if weights is None:
+        raise _UnusableError(
+            f"it has no {WEIGHTS}, and other formats can run code when they are read; load it in transformers, "
+            "call save_pretrained(folder, safe_serialization=True) on it and its tokenizer, and pass the folder"
+        )
+    if tokenizer is None:
+        raise _UnusableError("it has no tokenizer.json, nor vocab.json and merges.txt; save its tokenizer beside it")
+    return [CONFIG, *tokenizer, weights]
+
+
+def _shards(index: Path) -> list[str]:
+    """The shards that an index names, in its folder and nowhere else."""
+    try:
+        shards = sorted(set(load_json(index, BackboneError)["weight_map"].values()))
+        plain = all(re.fullmatch(r"[\w.-]+\.safetensors", shard) for shard in shards)
+    except (BackboneError, OSError, KeyError, TypeError, AttributeError) as error:
+        raise _UnusableError(f"its {index.name} is not an index of safetensors shards") from error
+    if not plain or not shards:
+        raise _UnusableError(
+            f"its {index.name} names files that are not safetensors shards beside it: {one_of(shards) or 'none'}"
+        )
+    return shards
+
+
+def _cached_folder(repo_id: str, revision: str) -> Path | None:
+    """The snapshot in the hub's cache, when every file to use is in it. Asks nobody."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(repo_id, CONFIG, revision=revision)
+    if not isinstance(config, str):
+        return None
+    folder = Path(config).parent
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    try:
+        files = _choose_files(names)
+        shards = _shards(folder / WEIGHTS_INDEX) if files[-1] == WEIGHTS_INDEX else []
+    except _UnusableError:
+        return None
+    return folder if names >= set(shards) else None
+
+
+class _Repository:
+    """One repository of the hub, and how long to wait for it."""
+
+    def __init__(self, repo_id: str, revision: str, timeout_s: float, backoff_s: float) -> None:
+        self.repo_id, self.revision, self.timeout_s, self.backoff_s = repo_id, revision, timeout_s, backoff_s
+
+    def fetch(self) -> Path:
+        """The folder of the snapshot with every file to use in it."""
+        try:
+            files = _choose_files(self.list_files())
+            _check_architecture(self.fetch_file(files[0]))
+            *_, last = [self.fetch_file(file) for file in files[1:]]
+            for shard in _shards(last) if last.name == WEIGHTS_INDEX else []:
+                self.fetch_file(shard)
+        except _UnusableError as error:
+            raise BackboneError(
+                f"the backbone {self.repo_id!r} at {self.revision!r} cannot be used: {error}"
+            ) from error
+        folder = _cached_folder(self.repo_id, self.revision)
+        if folder is None:
+            raise RetryableError(f"{self.revision!r} of {self.repo_id!r} changed while it was being fetched")
+        return folder
+
+    def list_files(self) -> set[str]:
+        from huggingface_hub import HfApi
+
+        info = self.call(lambda: HfApi().model_info(self.repo_id, revision=self.revision, timeout=self.timeout_s))
+        return {file.rfilename for file in info.siblings or ()}
+
+    def fetch_file(self, file: str) -> Path:
+        from huggingface_hub import hf_hub_download
+
+        # One file at a time and by name: snapshot_download lists the repository without any timeout.
+        return Path(
+            self.call(lambda: hf_hub_download(self.repo_id, file, revision=self.revision, etag_timeout=self.timeout_s))
+        )
+
+    def call(self, request: Callable[[], T]) -> T:
+        """`request` with its failures in our words, tried again where they may pass."""
+
+        def attempt() -> T:
+            with _hub_failures(self.repo_id, self.revision, self.timeout_s):
+                return request()
+
+        return retried(attempt, self.backoff_s)
+
+
+def _check_architecture(config: Path) -> None:
+    """Refuse another architecture before its gigabytes are fetched; everything else is the loader's to check."""
+    try:
+        model_type = load_json(config, BackboneError).get("model_type", "gpt2")
+    except (BackboneError, OSError) as error:
+        raise _UnusableError(f"its {CONFIG} is not a JSON object") from error
+    if model_type != "gpt2":
+        raise _UnusableError(f"it is of type {model_type!r}; use a model of GPT-2's architecture, such as 'gpt2'")
+
+
+@contextmanager
+def _quiet_hub(show_progress: bool) -> Iterator[None]:
+    """No telemetry and no log lines; progress bars where wanted, and where stderr is a terminal. Put back after."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import logging as hub_logging
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    hide = not (show_progress and sys.stderr.isatty())
+    hide = hide and constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not are_progress_bars_disabled()
+    telemetry, verbosity = constants.HF_HUB_DISABLE_TELEMETRY, hub_logging.get_verbosity()
+    try:
+        constants.HF_HUB_DISABLE_TELEMETRY = True
+        hub_logging.set_verbosity(logging.ERROR)
+        if hide:
+            disable_progress_bars()
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_TELEMETRY = telemetry
+        hub_logging.set_verbosity(verbosity)
+        if hide:
+            enable_progress_bars()
+
+
+@contextmanager
+def _hub_failures(repo_id: str, revision: str, timeout_s: float) -> Iterator[None]:
+    """The hub's exceptions in our words. Those of the disk pass through."""
+    from huggingface_hub import constants, errors
+
+    log_in = "run `hf auth login` or set HF_TOKEN"
+    # The root of the HTTP library's exceptions (the hub changed that library twice), and what hf_xet raises.
+    lost: tuple[type[Exception], ...] = (
+        *cast(tuple[type[Exception], ...], errors.HfHubHTTPError.__bases__),
+        OSError,
+        RuntimeError,
+    )
+    try:
+        yield
+    except LastTokenError:
+        raise
+    except errors.GatedRepoError as error:
+        terms = f"{constants.ENDPOINT}/{repo_id}"
+        raise BackboneError(f"{repo_id!r} is gated; accept its terms at {terms}, then {log_in}") from error
+    except errors.RevisionNotFoundError as error:
+        raise BackboneError(f"{repo_id!r} has no branch, tag or commit {revision!r}; use one that it has") from error
+    except errors.EntryNotFoundError as error:
+        raise RetryableError(why(error, timeout_s)) from error
+    except errors.HfHubHTTPError as error:
+        raise _hub_refusal(error, repo_id) from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise RetryableError(f"the answer is not one of a model hub ({why(error, timeout_s)})") from error
+    except lost as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise RetryableError(why(error, timeout_s), wait_s=0) from error
+
+
+def _hub_refusal(error: HfHubHTTPError, repo_id: str) -> Exception:
+    from huggingface_hub import constants, errors
+
+    status: int = error.response.status_code
+    if status == 404 or isinstance(error, errors.RepositoryNotFoundError):
+        known = [entry.hub_id for entry in BACKBONES.values() if entry.hub_id]
+        return BackboneError(
+            f"{constants.ENDPOINT} has no model {repo_id!r} that may be read{nearest(repo_id, known)}; "
+            "correct the name, or run `hf auth login` or set HF_TOKEN if it is private"
+        )
+    if status in (401, 403):
+        return BackboneError(f"{repo_id!r} may not be read (status {status}); run `hf auth login` or set HF_TOKEN")
+    return refusal(status, error.response.headers.get("Retry-After"))

@@ -1,0 +1,57 @@
+"""OpenAI's own release of GPT-2: a TensorFlow checkpoint, read by TensorFlow (extra `[openai]`).
+
+model/h0/attn/c_attn/w  [1, in, out]   ─►   h.0.attn.c_attn.weight  [in, out]
+model/h0/ln_1/g                        ─►   h.0.ln_1.weight
+model/wte                              ─►   wte.weight
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lasttoken.core.errors import BackboneError
+
+LEAVES = {"w": "weight", "g": "weight", "b": "bias"}
+
+
+def published_name(name: str) -> str:
+    """The Hugging Face name of one of OpenAI's tensors.
+
+    >>> published_name("model/h11/mlp/c_fc/w"), published_name("model/wpe"), published_name("model/ln_f/b")
+    ('h.11.mlp.c_fc.weight', 'wpe.weight', 'ln_f.bias')
+    """
+    parts = re.sub(r"^h(\d+)/", r"h/\1/", name.removeprefix("model/")).split("/")
+    if parts[-1] in LEAVES:
+        return ".".join([*parts[:-1], LEAVES[parts[-1]]])
+    return ".".join([*parts, "weight"])
+
+
+def read_openai_tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of the folder's TensorFlow checkpoint, under Hugging Face's names, linear weights [in, out].
+
+    Raises:
+        BackboneError: TensorFlow is not installed, or the checkpoint is missing or torn.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it greets on stderr as it is imported
+    try:
+        from tensorflow.train import latest_checkpoint, load_checkpoint
+    except ImportError as error:
+        raise BackboneError(
+            f"{folder} is a TensorFlow checkpoint; to read it, pip install '.[openai]' in lasttoken's folder"
+        ) from error
+    prefix = latest_checkpoint(str(folder)) or str(folder / "model.ckpt")
+    try:
+        reader = load_checkpoint(prefix)
+        names = [name for name in reader.get_variable_to_shape_map() if name.startswith("model/")]
+        arrays = {name: reader.get_tensor(name) for name in names}
+    except Exception as error:  # TensorFlow's errors share no root that is public
+        raise BackboneError(f"the TensorFlow checkpoint {prefix} cannot be read: {error}; fetch it again") from error
+    if not arrays:
+        raise BackboneError(f"the TensorFlow checkpoint {prefix} holds no tensor named model/...; is it GPT-2?")
+    squeezed = {name: array[0] if name.endswith("/w") else array for name, array in arrays.items()}
+    return {published_name(name): torch.from_numpy(array.copy()) for name, array in squeezed.items()}

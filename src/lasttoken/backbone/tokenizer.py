@@ -1,0 +1,171 @@
+"""Byte-level byte-pair encoding, from any of the three ways GPT-2's is published.
+
+    tokenizer.json   |   vocab.json + merges.txt   |   encoder.json + vocab.bpe
+
+    "Do you have time" ─► 5211 345 423 640   (GPT-2's)
+
+Whatever a user writes is text: `<|endoftext|>` inside it becomes the tokens of those characters, never the
+special token. The work is done by the `tokenizers` library; what it may be asked to do is in pipeline.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as Encoder
+
+from lasttoken.backbone.tokenizer_pipeline import check_bytes, check_pipeline, check_vocabulary
+from lasttoken.core.documents import MOST_BYTES, load_json
+from lasttoken.core.errors import BackboneError, LastTokenError
+
+END_OF_TEXT = "<|endoftext|>"
+PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+MOST_UNUSED_ROWS = 127  # embeddings are padded to a multiple of up to 128 for speed; more is another tokenizer's
+
+
+class Tokenizer:
+    """Texts to token ids and back."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        encoder.no_padding()
+        encoder.no_truncation()
+        encoder.encode_special_tokens = True  # special tokens in a text are text
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenizer:
+        """Read the tokenizer files of a checkpoint folder.
+
+        Raises:
+            BackboneError: none there, or a file that cannot be read as one.
+        """
+        whole = folder / "tokenizer.json"
+        pairs = [(folder / vocab, folder / merges) for vocab, merges in PAIRS]
+        pair = next((pair for pair in pairs if pair[0].is_file() and pair[1].is_file()), None)
+        source = whole if whole.is_file() else pair[0] if pair else None
+        if source is None:
+            names = "tokenizer.json, vocab.json + merges.txt, or encoder.json + vocab.bpe"
+            raise BackboneError(f"{folder} holds no tokenizer; put {names} beside the weights")
+        with _library_errors(f"{source} cannot be read as a tokenizer"):
+            tokenizer = cls(_from_whole(whole) if pair is None or source == whole else _from_pair(*pair))
+        tokenizer._check_special(source)
+        return tokenizer
+
+    def _check_special(self, source: Path) -> None:
+        """Refuse a tokenizer that reads a special token, or the end of a text, in what a user writes.
+
+        Raises:
+            BackboneError: names the token.
+        """
+        for token_id, token in self._encoder.get_added_tokens_decoder().items():
+            if token.special or token.content == END_OF_TEXT:
+                texts = (token.content, f"a{token.content}b", f" {token.content} ")
+                if any(token_id in ids for ids in self.encode_many(texts)):
+                    raise BackboneError(
+                        f"{source} makes a special token of the text {token.content!r}; mark it as special there, "
+                        "without rules that build it"
+                    )
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens in the vocabulary, special ones included."""
+        return self._encoder.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def end_of_text_id(self) -> int | None:
+        """The id of `<|endoftext|>`, if the vocabulary has it."""
+        return self._encoder.token_to_id(END_OF_TEXT)
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text; none for the empty one."""
+        return self.encode_many([text])[0]
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of several texts, in parallel. A lone surrogate, which is no character, reads as U+FFFD."""
+        clean = [text if text.isascii() else _encodable(text) for text in texts]
+        with _library_errors("the tokenizer cannot encode a text"):
+            return [found.ids for found in self._encoder.encode_batch_fast(clean, add_special_tokens=False)]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of `encode` starts and ends in the text, in characters; halves of one character share it."""
+        return self._encoder.encode(_encodable(text), add_special_tokens=False).offsets
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids; bytes that are no UTF-8 read as U+FFFD."""
+        return self._encoder.decode(list(token_ids), skip_special_tokens=False)
+
+    def to_json(self) -> str:
+        """The content of a tokenizer.json."""
+        return self._encoder.to_str()
+
+    def check_fits(self, vocab_size: int, where: Path) -> None:
+        """Refuse a tokenizer that cannot belong to an embedding of `vocab_size` rows.
+
+        Raises:
+            BackboneError: ids beyond the embedding, or far fewer than it has.
+        """
+        largest = max(self._encoder.get_vocab(with_added_tokens=True).values(), default=-1)
+        if largest >= vocab_size > 0 and self.n_tokens <= vocab_size:
+            raise BackboneError(
+                f"the tokenizer in {where} has the id {largest:,}, and the weights embed {vocab_size:,}"
+            )
+        if not 0 <= vocab_size - self.n_tokens <= MOST_UNUSED_ROWS:
+            raise BackboneError(
+                f"the tokenizer in {where} has {self.n_tokens:,} tokens but the weights embed {vocab_size:,}; "
+                "they do not belong together, so put the tokenizer the weights were trained with beside them"
+            )
+
+
+class _UnreadableError(LastTokenError):
+    """A file that is not JSON; said in the words of `_library_errors`."""
+
+
+def _encodable(text: str) -> str:
+    return LONE_SURROGATE.sub("\ufffd", text)
+
+
+@contextmanager
+def _library_errors(what: str) -> Iterator[None]:
+    """Turn whatever the library raises into one sentence: bare Exception for a malformed file, and for what it did not
+    foresee a PanicException, which is no Exception.
+
+    Raises:
+        BackboneError: says `what`, and why.
+    """
+    try:
+        yield
+    except (BackboneError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        why = str(error).partition("\n")[0][:200]
+        raise BackboneError(f"{what}: {why}; fetch it again") from error
+
+
+def _from_whole(path: Path) -> Encoder:
+    content = load_json(path, _UnreadableError)
+    check_pipeline(content, path)
+    encoder = Encoder.from_str(path.read_text("utf-8"))
+    for token in content.get("added_tokens") or []:
+        if encoder.token_to_id(token["content"]) != token["id"]:
+            raise BackboneError(f"{path}: the added token {token['content']!r} has two ids; fetch it again")
+    return encoder
+
+
+def _from_pair(vocab: Path, merges: Path) -> Encoder:
+    ids = load_json(vocab, _UnreadableError)
+    with merges.open("rb") as file:
+        lines = file.read(MOST_BYTES).decode("utf-8").split("\n")
+    rules = [tuple(line.split(" ", 1)) for line in lines if line and not line.startswith("#version")]
+    check_vocabulary(ids, rules, vocab)
+    check_bytes(ids, vocab)
+    encoder = Encoder(models.BPE(vocab=ids, merges=rules))  # type: ignore[arg-type]
+    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encoder.decoder = decoders.ByteLevel()
+    if END_OF_TEXT in ids:
+        encoder.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
+    return encoder

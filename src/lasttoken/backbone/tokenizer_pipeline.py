@@ -1,0 +1,307 @@
+"""Which tokenizer.json files are accepted: byte-pair encoding, with the parts that published GPTs use around it.
+
+    text ─► normalizer ─► pre_tokenizer ─► BPE ─► token_ids         (post_processor and decoder are not used to encode)
+
+A tokenizer.json is a program: normalizers that double a letter, 34 in a row, fill any memory, and a regular expression
+can run for ever. So a part that is not listed here is refused, and each one that is listed bounds what a text becomes:
+no Replace makes a text longer, bytes are mapped to letters once, and the expressions are those that are known. Then a
+text of n characters has at most 12·n + 64 tokens: NFC gives 3 characters for one, UTF-8 4 bytes for one.
+
+Families: GPT-2, Llama 3, Qwen, SmolLM, ModernBERT (byte-level); Llama 2, Gemma (▁ for a space, bytes as a fallback).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Len
+from pydantic import Discriminator
+from tokenizers import pre_tokenizers
+
+from lasttoken.core.documents import STRICT, OneOf, checked
+from lasttoken.core.errors import BackboneError
+
+MOST_PARTS = 8  # in a Sequence; Llama 3 has two
+MOST_TOKENS = 1_000_000  # Gemma has 262,144
+MOST_ADDED = 20_000  # Gemma has 6,415
+MOST_RULES = 3_000_000
+SPLITS = (
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",  # GPT-2
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+",  # Llama 3
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+",  # Qwen
+)
+Few = Len(0, MOST_PARTS)
+Short = Annotated[str, Len(1, 8)]
+Nothing = Literal[""] | None
+ByType = Discriminator("type")
+
+
+@dataclass(frozen=True)
+class Characters:
+    """A pattern of characters that are meant as they stand."""
+
+    __pydantic_config__ = STRICT
+
+    String: Short
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Characters as they stand, or a regular expression."""
+
+    __pydantic_config__ = STRICT
+
+    String: Short | None = None
+    Regex: Annotated[str, OneOf(SPLITS)] | None = None
+
+
+@dataclass(frozen=True)
+class NFC:
+    """Unicode's composed form."""
+
+    __pydantic_config__ = STRICT
+
+    type: Literal["NFC"]
+
+
+@dataclass(frozen=True)
+class Prepend:
+    """Characters before the text."""
+
+    __pydantic_config__ = STRICT
+
+    type: Literal["Prepend"]
+    prepend: Short
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Characters in place of others; never more than there were."""
+
+    __pydantic_config__ = STRICT
+
+    type: Literal["Replace"]
+    pattern: Characters
+    content: Annotated[str, Len(0, 8)]
+
+    def __post_init__(self) -> None:
+        if len(self.content) > len(self.pattern.String):
+            raise ValueError("it makes a text longer")
+
+
+@dataclass(frozen=True)
+class ByteLevel:
+    """Bytes as letters."""
+
+    __pydantic_config__ = STRICT
+
+    type: Literal["ByteLevel"]
+    add_prefix_space: bool = True
+    trim_offsets: bool = True
+    use_regex: bool = True
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pieces that no token crosses."""
+
+    __pydantic_config__ = STRICT
+
+    type: Literal["Split"]
+    pattern: Pattern
+    behavior: str
+    invert: bool = False
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Digits apart from letters."""
+
+    __pydantic_config__ = STRICT
+
+    type: Literal["Digits"]
+    individual_digits: bool = False
+
+
+@dataclass(frozen=True)
+class Metaspace:
+    """A letter for a space."""
+
+    __pydantic_config__ = STRICT
+
+    type: Literal["Metaspace"]
+    replacement: Annotated[str, Len(1, 1)] = "▁"
+    prepend_scheme: Literal["always", "never", "first"] = "always"
+    split: bool = True
+    add_prefix_space: bool = True
+    str_rep: Annotated[str, Len(1, 1)] = "▁"
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A part that encodes nothing."""
+
+    __pydantic_config__ = {"extra": "ignore"}  # noqa: RUF012
+
+    type: Literal["ByteLevel", "TemplateProcessing", "ByteFallback", "Fuse", "Metaspace"]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """What the decoder of Llama 2 takes off the front."""
+
+    __pydantic_config__ = {"extra": "ignore"}  # noqa: RUF012
+
+    type: Literal["Strip"]
+    content: Annotated[str, Len(1, 1)] = " "
+    start: Annotated[int, Ge(0)] = 0
+    stop: Annotated[int, Ge(0)] = 0
+
+
+@dataclass(frozen=True)
+class Normalizers:
+    """One after the other."""
+
+    __pydantic_config__ = STRICT
+
+    type: Literal["Sequence"]
+    normalizers: Annotated[list[Annotated[NFC | Prepend | Replace, ByType]], Few]
+
+
+@dataclass(frozen=True)
+class PreTokenizers:
+    """One after the other."""
+
+    __pydantic_config__ = STRICT
+
+    type: Literal["Sequence"]
+    pretokenizers: Annotated[list[Annotated[ByteLevel | Split | Digits | Metaspace, ByType]], Few]
+
+    def __post_init__(self) -> None:
+        if sum(isinstance(part, ByteLevel) for part in self.pretokenizers) > 1:
+            raise ValueError("it maps bytes to letters twice")
+
+
+@dataclass(frozen=True)
+class Processors:
+    """One after the other."""
+
+    type: Literal["Sequence"]
+    processors: Annotated[list[Plain], Few]
+
+
+@dataclass(frozen=True)
+class Decoders:
+    """One after the other."""
+
+    type: Literal["Sequence"]
+    decoders: Annotated[list[Annotated[Plain | Strip | Replace, ByType]], Few]
+
+
+@dataclass(frozen=True)
+class Added:
+    """A token beside the model's."""
+
+    __pydantic_config__ = STRICT
+
+    id: Annotated[int, Ge(0)]
+    content: Annotated[str, Len(1, 256)]
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool = True
+    special: bool = False
+
+
+@dataclass(frozen=True)
+class BPE:
+    """Byte-pair encoding, without its vocabulary and rules. With dropout a text would have other tokens every time."""
+
+    __pydantic_config__ = STRICT
+
+    type: Literal["BPE"] = "BPE"
+    dropout: None = None
+    unk_token: Annotated[str, Len(1, 256)] | None = None
+    continuing_subword_prefix: Nothing = None
+    end_of_word_suffix: Nothing = None
+    fuse_unk: bool = False
+    byte_fallback: bool = False
+    ignore_merges: bool = False
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A tokenizer.json, without vocabulary and rules."""
+
+    __pydantic_config__ = STRICT
+
+    model: BPE
+    version: str = "1.0"
+    truncation: Any = None  # both are switched off
+    padding: Any = None
+    added_tokens: Annotated[list[Added], Len(0, MOST_ADDED)] = field(default_factory=list)
+    normalizer: Annotated[NFC | Prepend | Replace | Normalizers, ByType] | None = None
+    pre_tokenizer: Annotated[ByteLevel | Split | Digits | Metaspace | PreTokenizers, ByType] | None = None
+    post_processor: Annotated[Plain | Processors, ByType] | None = None
+    decoder: Annotated[Plain | Strip | Replace | Decoders, ByType] | None = None
+
+
+def check_pipeline(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse the content of a tokenizer.json with parts that are not listed above.
+
+    Raises:
+        BackboneError: names the part, its value and what is allowed.
+    """
+    model = content.get("model")
+    if not isinstance(model, dict):
+        raise BackboneError(f"{path} cannot be read as a tokenizer: it has no model; fetch it again")
+    check_vocabulary(model.get("vocab"), model.get("merges"), path)
+    rest = {name: value for name, value in model.items() if name not in ("vocab", "merges")}
+    advice = "only the parts that published GPTs use are run"
+    pipeline = checked(Pipeline, {**content, "model": rest}, path, BackboneError, advice)
+    first = pipeline.pre_tokenizer
+    parts = first.pretokenizers if isinstance(first, PreTokenizers) else [first]
+    if any(isinstance(part, ByteLevel) for part in parts):
+        check_bytes(model["vocab"], path)
+    elif not (pipeline.model.byte_fallback or pipeline.model.unk_token):
+        raise BackboneError(
+            f"{path}: pre_tokenizer has no ByteLevel, and model neither byte_fallback nor unk_token; texts would lose "
+            "what has no token; fetch it again"
+        )
+
+
+def check_bytes(vocab: Mapping[str, int], path: Path) -> None:
+    """Refuse a byte-level vocabulary that lacks a byte: it would vanish from every text, without a word.
+
+    Raises:
+        BackboneError: names the byte's letter.
+    """
+    missing = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocab.keys())
+    if missing:
+        raise BackboneError(
+            f"{path} cannot be read as a tokenizer: {len(missing)} of the 256 bytes have no token ({missing[0]!r} is "
+            "one), and texts would lose them; fetch it again"
+        )
+
+
+def check_vocabulary(vocab: Any, merges: Any, path: Path) -> None:
+    """Refuse a vocabulary or rules that are too many, or ids that are not distinct numbers from 0.
+
+    Raises:
+        BackboneError: see above.
+    """
+    unreadable = f"{path} cannot be read as a tokenizer"
+    if not isinstance(vocab, dict) or not isinstance(merges, list):
+        raise BackboneError(f"{unreadable}: its model has no vocab and merges; fetch it again")
+    if len(vocab) > MOST_TOKENS or len(merges) > MOST_RULES:
+        raise BackboneError(f"{unreadable}: {len(vocab):,} tokens and {len(merges):,} rules are too many")
+    wrong = next((token for token, one in vocab.items() if type(one) is not int or not 0 <= one < 2**31), None)
+    if wrong is not None:
+        raise BackboneError(f"{unreadable}: token {wrong[:40]!r} has the id {str(vocab[wrong])[:40]}; fetch it again")
+    if len(set(vocab.values())) < len(vocab):
+        raise BackboneError(f"{unreadable}: two tokens have one id; fetch it again")

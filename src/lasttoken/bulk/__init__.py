@@ -1,0 +1,1 @@
+"""A file of texts classified into another, of any size."""

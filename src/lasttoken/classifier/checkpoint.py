@@ -1,0 +1,146 @@
+"""A classifier as a folder: config.json, model.safetensors, tokenizer.json. Nothing in it is a pickle.
+
+The tensors carry GPT-2's published names and layout, the head is `score`; what is ours (labels, the reading,
+lengths) stands under "lasttoken" in config.json. The folder needs nothing else: not the original backbone, not
+the network, not the place it was made in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from lasttoken.backbone.gpt import GPTConfig
+from lasttoken.backbone.tokenizer import Tokenizer
+from lasttoken.backbone.weights import (
+    build_gpt,
+    from_published,
+    read_gpt_config,
+    read_tensor_files,
+    to_published,
+    write_gpt_config,
+    write_tensor_file,
+)
+from lasttoken.classifier.classifier import Classifier, ClassifierConfig
+from lasttoken.classifier.run_dir import RunDir
+from lasttoken.core.columns import ColumnSpec
+from lasttoken.core.documents import checked, to_json
+from lasttoken.core.errors import BackboneError, LastTokenError, RunError, shown
+from lasttoken.core.storage import write_text
+
+FORMAT = 1
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+
+
+def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) -> None:
+    """Write the three files; each is whole or absent.
+
+    Raises:
+        StorageError: no permission, or a full disk.
+    """
+    gpt_state = {
+        name: tensor.cpu() for name, tensor in classifier.gpt.state_dict().items() if not name.startswith("lm_head")
+    }
+    tensors = to_published(gpt_state)
+    tensors["score.weight"] = classifier.head.weight.detach().cpu().contiguous()
+    tensors["score.bias"] = classifier.head.bias.detach().cpu().contiguous()
+    labels, columns = classifier.config.labels, classifier.config.columns
+    content: dict[str, Any] = {
+        **write_gpt_config(replace(classifier.gpt.config, tied=True)),
+        "architectures": ["GPT2ForSequenceClassification"],
+        "num_labels": len(labels),
+        "id2label": {str(label_id): label for label_id, label in enumerate(labels)},
+        "label2id": {label: label_id for label_id, label in enumerate(labels)},
+        "eos_token_id": classifier.config.end_of_text_id,
+        "pad_token_id": classifier.config.end_of_text_id,
+        "problem_type": f"{'multi' if classifier.config.multi_label else 'single'}_label_classification",
+        "lasttoken": {"format": FORMAT, **asdict(classifier.config), "columns": columns.to_json() if columns else None},
+    }
+    write_tensor_file(folder / "model.safetensors", tensors)
+    write_text(folder / "tokenizer.json", tokenizer.to_json())
+    write_text(folder / "config.json", to_json(content, indent=1) + "\n")
+
+
+def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
+    """Load what `save_classifier` wrote, on the CPU in float32.
+
+    Raises:
+        RunError: not such a folder, or one of a later format.
+        BackboneError: torn or foreign weights.
+    """
+    if not folder.is_dir():
+        raise RunError(f"there is no run directory {folder}; give the folder that `lasttoken train --out` wrote")
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise RunError(f"{folder} holds no {name}; it is not the folder of a finished run")
+    gpt_config, content = read_gpt_config(folder / "config.json")
+    ours = content.get("lasttoken")
+    if not isinstance(ours, dict) or ours.get("format") != FORMAT:
+        found = ours.get("format") if isinstance(ours, dict) else None
+        raise RunError(
+            f"{folder / 'config.json'} is of format {shown(found)}, this version reads {FORMAT}; was it written "
+            "by `lasttoken train`?"
+        )
+    where = f"{folder / 'config.json'}: lasttoken"
+    config = checked(ClassifierConfig, {name: value for name, value in ours.items() if name != "format"}, where)
+    tensors = read_tensor_files(folder)
+    score = {name: tensors.pop(f"score.{name}", None) for name in ("weight", "bias")}
+    gpt = build_gpt(gpt_config, from_published(tensors), folder)
+    _check_fits(config, gpt_config, where)
+    classifier = Classifier(gpt, config)
+    wanted = {"weight": (len(config.labels), gpt_config.n_embd), "bias": (len(config.labels),)}
+    for name, shape in wanted.items():
+        tensor = score[name]
+        if tensor is None or tuple(tensor.shape) != shape:
+            raise BackboneError(
+                f"{folder / 'model.safetensors'} has no tensor score.{name} of shape {shape}; it was changed"
+            )
+    classifier.head.load_state_dict({name: tensor for name, tensor in score.items() if tensor is not None}, assign=True)
+    tokenizer = Tokenizer.load(folder)
+    tokenizer.check_fits(gpt_config.vocab_size, folder)
+    return classifier.requires_grad_(False).eval(), tokenizer
+
+
+def _check_fits(config: ClassifierConfig, shape: GPTConfig, where: str) -> None:
+    """Refuse values that are right by themselves, and not together.
+
+    Raises:
+        RunError: names the field and what it may be.
+    """
+    labels, blocks = config.labels, config.train_blocks
+    twice = next((label for label, n in Counter(labels).items() if n > 1), None)
+    trains_some = re.fullmatch(r"[1-9][0-9]{0,5}", blocks) and int(blocks) <= shape.n_layer
+    beyond = sorted(label_id for label_id in config.decision.label_ids() if label_id >= len(labels))
+    faults = {
+        f"labels names {shown(twice)} twice": twice is not None,
+        f"max_length is {config.max_length:,}, and the backbone has {shape.n_positions:,} positions": (
+            config.max_length > shape.n_positions
+        ),
+        f"end_of_text_id is {config.end_of_text_id:,}, and the vocabulary has {shape.vocab_size:,} tokens": (
+            config.end_of_text_id >= shape.vocab_size
+        ),
+        f"train_blocks is {blocks[:20]!r}; it must be 'head', 'all' or a number from 1 to {shape.n_layer}": (
+            blocks not in ("head", "all") and not trains_some
+        ),
+        f"decision names label {beyond[:1]}, and there are {len(labels)} labels, from 0": bool(beyond),
+        "int8_trunk is true, and train_blocks 'all' leaves no trunk": config.int8_trunk and blocks == "all",
+    }
+    for fault, is_so in faults.items():
+        if is_so:
+            raise RunError(f"{where}: {fault}; was it changed?")
+
+
+def trained_columns(folder: Path) -> ColumnSpec | None:
+    """The columns that a run was trained on, without loading its weights; None where they are not known.
+
+    Runs of earlier versions have only what the user named, in run.toml. A folder that cannot be read gives None.
+    """
+    try:
+        _, content = read_gpt_config(folder / "config.json")
+        recorded = ColumnSpec.from_json(content["lasttoken"].get("columns"))
+        return recorded or ColumnSpec.from_json(RunDir(folder).read_toml().get("settings"))
+    except (LastTokenError, OSError, KeyError, TypeError, ValueError, AttributeError):
+        return None

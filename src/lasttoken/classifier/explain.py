@@ -1,0 +1,234 @@
+"""Which words moved a decision: a value for each word, and how far the values are from adding up.
+
+    f(text) = log p(label) - log(1 - p(label))        the log-odds of one label, in nats (against all others together)
+
+    integrated gradients   value of token t = (x_t - b_t) · ∫₀¹ ∂f/∂x_t (b + α(x - b)) dα    x: input embeddings of the
+                           text, b: the embedding of <|endoftext|> at every position; positions and padding stay
+    occlusion              value of word w = f(text) - f(text without w)
+
+    gap = |Σ values - (f(text) - base)|               base: f of b, or of the empty text
+
+Integrated gradients add up exactly but for the error of the integral, so their gap says whether there were enough
+steps. Occlusion need not add up: its gap says how much the words do only together.
+Sources: Sundararajan, Taly, Yan 2017, *Axiomatic Attribution for Deep Networks*; Zeiler, Fergus 2014, *Visualizing
+and Understanding Convolutional Networks*, section 4.2 (occlusion).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lasttoken.backbone.packing import Packing
+from lasttoken.backbone.side_by_side import side_by_side
+from lasttoken.classifier.predict import Predictor
+from lasttoken.core.errors import SettingsError, one_of
+from lasttoken.core.spelling import match_label
+
+GRADIENTS, OCCLUSION = "integrated-gradients", "occlusion"
+METHODS = (GRADIENTS, OCCLUSION)
+FIRST_STEPS, MOST_STEPS = 16, 256  # points of the integral: doubled until the gap is small
+SMALL_GAP = 0.05  # of f(text) - base, or of half a nat where that is less
+MOST_VARIANTS = 256  # texts that occlusion classifies; in a longer text neighbours are left out together
+UNSPACED = "\u2e80-\u9fff\uf900-\ufaff"  # scripts written without spaces: each character counts as a word
+WORD = re.compile(rf"[{UNSPACED}]\s*|[^\s{UNSPACED}]+\s*|\s+")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Word:
+    """A piece of the text with the white space behind it; all pieces joined are the text."""
+
+    text: str
+    start: int  # character offsets in the text
+    end: int
+    value: float  # nats for the label; negative: against it
+    read: bool  # False: lost to the cut, its value is 0
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the words of one text did for one label."""
+
+    text: str
+    label: str
+    score: float  # probability of the label
+    method: str
+    words: tuple[Word, ...]
+    total: float  # f(text), log-odds of the label
+    base: float  # f without the text
+    gap: float  # |Σ values - (total - base)|
+    steps: int  # points of the integral, or texts classified
+
+
+def explain(
+    predictor: Predictor,
+    text: str,
+    *,
+    label: str | None = None,
+    method: str | None = None,
+    steps: int = MOST_STEPS,
+    say: Say = lambda sentence: None,
+    between: Callable[[], None] = lambda: None,
+) -> Explanation:
+    """Explain the label that is predicted, or `label`, by `method` (None: integrated gradients where they can be had).
+
+    `steps` is the most points that the integral may take. `between` is called between two passes through the network;
+    an exception that it raises ends the explanation.
+
+    Raises:
+        SettingsError: an unknown label or method, or gradients of a trunk that computes in 8 bits.
+    """
+    labels = predictor.labels
+    label, asked = None if label is None else match_label(label, labels), label
+    if label is None and asked is not None:
+        raise SettingsError(f"--label is {asked!r}, which the classifier does not know; use one of {one_of(labels)}")
+    method = _choose(method, predictor, say)
+    log_probs = predictor.log_probs(predictor.encode([text]))[0]
+    label_id = int(log_probs.argmax()) if label is None else labels.index(label)
+    pieces = [found.span() for found in WORD.finditer(text)]
+    owners = _owners(predictor, text, pieces)
+    if method == GRADIENTS:
+        values, total, base, n = _by_gradients(predictor, text, label_id, len(pieces), owners, steps, between)
+    else:
+        values, total, base, n = _by_occlusion(predictor, text, label_id, pieces, owners, between)
+    read = set(owners.tolist())
+    words = tuple(
+        Word(text[start:end], start, end, float(values[at]), at in read) for at, (start, end) in enumerate(pieces)
+    )
+    gap = abs(float(values.sum()) - (total - base))
+    return Explanation(text, labels[label_id], float(np.exp(log_probs[label_id])), method, words, total, base, gap, n)
+
+
+def _choose(method: str | None, predictor: Predictor, say: Say) -> str:
+    in_8_bits = any(getattr(module, "int8", None) is not None for module in predictor.classifier.modules())
+    if method not in (None, *METHODS):
+        raise SettingsError(f"--method is {method!r}; use {' or '.join(METHODS)}")
+    if method == GRADIENTS and in_8_bits:
+        raise SettingsError(
+            f"--method {GRADIENTS} needs gradients, which a trunk in 8 bits does not have; "
+            f"use --method {OCCLUSION} or --precision float32"
+        )
+    if method is None and in_8_bits:
+        say(f"the trunk computes in 8 bits, which has no gradient: explained by {OCCLUSION}")
+    return method or (OCCLUSION if in_8_bits else GRADIENTS)
+
+
+def _owners(predictor: Predictor, text: str, pieces: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """The word of each token that is read: the one that the token's last character lies in."""
+    config = predictor.classifier.config
+    last = [max(end - 1, start) for start, end in predictor.tokenizer.spans(text)]
+    extra = max(len(last) - config.max_length, 0)
+    last = last[: config.max_length] if config.truncate == "tail" else last[extra:]
+    return np.searchsorted([start for start, _ in pieces], last, side="right") - 1
+
+
+def log_odds(logits: Tensor, label_id: int, multi_label: bool = False) -> Tensor:
+    """Logits [B, K] -> log p - log(1 - p) of one label, [B]; with `multi_label` a logit is that already."""
+    if multi_label:
+        return logits[:, label_id]
+    others = torch.cat((logits[:, :label_id], logits[:, label_id + 1 :]), 1)
+    return logits[:, label_id] - others.logsumexp(1)
+
+
+def _by_gradients(
+    predictor: Predictor,
+    text: str,
+    label_id: int,
+    n_pieces: int,
+    owners: NDArray[np.int64],
+    steps: int,
+    between: Callable[[], None],
+) -> tuple[NDArray[np.float64], float, float, int]:
+    token_ids = torch.from_numpy(predictor.encode([text]).token_ids).to(predictor.device.torch_device)
+    path = _Path(predictor, token_ids, len(owners), label_id, between)
+    total, base = path.ends()
+    n = min(FIRST_STEPS, steps)
+    while True:
+        of_tokens = path.integrate(n)
+        gap = abs(float(of_tokens.sum()) - (total - base))
+        if gap <= SMALL_GAP * max(abs(total - base), 0.5) or n >= steps:
+            return np.bincount(owners, of_tokens, n_pieces).astype(np.float64), total, base, n
+        n = min(2 * n, steps)
+
+
+class _Path:
+    """The straight line from the baseline to a text, in the space of input embeddings."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        token_ids: Tensor,
+        n_own: int,
+        label_id: int,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`n_own`: tokens that are the text's; those behind them are padding, which the line leaves alone."""
+        self.predictor, self.label_id, self.n_own, self.between = predictor, label_id, n_own, between
+        gpt, config = predictor.classifier.gpt, predictor.classifier.config
+        with torch.no_grad():
+            packing = Packing([len(token_ids)], token_ids.device)
+            self.text = gpt.embed(token_ids, packing)
+            neutral = token_ids.clone()
+            neutral[:n_own] = config.end_of_text_id
+            self.baseline = gpt.embed(neutral, packing)
+
+    def ends(self) -> tuple[float, float]:
+        """f(text) and f(baseline)."""
+        with torch.no_grad():
+            total, base = self._log_odds(torch.stack((self.text, self.baseline))).tolist()
+        return total, base
+
+    def _log_odds(self, embedded: Tensor) -> Tensor:
+        """[B, T, C] -> [B]."""
+        n, length, _ = embedded.shape
+        logits = self.predictor.classifier.read_embedded(embedded.flatten(0, 1), Packing([length] * n, embedded.device))
+        return log_odds(logits, self.label_id, self.predictor.classifier.config.multi_label)
+
+    def integrate(self, n: int) -> NDArray[np.float64]:
+        """The integral by n points of Gauss and Legendre: a value for each token of the text, [n_own]."""
+        points, weights = np.polynomial.legendre.leggauss(n)
+        difference = self.text - self.baseline
+        total = np.zeros(self.n_own)
+        # At least two batches, so that each is computed by one thread: several would add up gradients in another order.
+        together = max(min(self.predictor.device.token_budget // len(difference), n // 2), 1)
+
+        def along(part: slice) -> NDArray[np.float64]:
+            self.between()
+            alphas = torch.from_numpy((points[part] + 1) / 2).to(difference)
+            x = (self.baseline + alphas[:, None, None] * difference).requires_grad_()
+            (gradient,) = torch.autograd.grad(self._log_odds(x).sum(), x)
+            return (gradient * difference).sum(-1)[:, : self.n_own].double().cpu().numpy()
+
+        parts = [slice(at, at + together) for at in range(0, n, together)]
+        for part, values in side_by_side(along, parts, self.text.device):
+            total += weights[part] / 2 @ values
+        return total
+
+
+def _by_occlusion(
+    predictor: Predictor,
+    text: str,
+    label_id: int,
+    pieces: Sequence[tuple[int, int]],
+    owners: NDArray[np.int64],
+    between: Callable[[], None],
+) -> tuple[NDArray[np.float64], float, float, int]:
+    values = np.zeros(len(pieces))
+    read = np.unique(owners)
+    groups = np.array_split(read, min(len(read), MOST_VARIANTS)) if len(read) else []
+    first, last = (pieces[read[0]][0], pieces[read[-1]][1]) if len(read) else (0, 0)
+    variants = [text[first : pieces[group[0]][0]] + text[pieces[group[-1]][1] : last] for group in groups]
+    logits = predictor.logits(predictor.encode([text, "", *variants]), lambda n_rows: between())
+    several = predictor.classifier.config.multi_label
+    total, base, *without = log_odds(torch.from_numpy(logits).double(), label_id, several).tolist()
+    for group, found in zip(groups, without, strict=True):
+        values[group] = (total - found) / len(group)
+    return values, total, base, len(variants)

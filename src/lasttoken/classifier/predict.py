@@ -1,0 +1,209 @@
+"""Texts to labels. What a text is batched with does not change its answer.
+
+texts ─► token_ids ─► batches by length ─► logits [N, K] in the order asked ─► Prediction
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lasttoken.backbone.packing import Packing
+from lasttoken.backbone.side_by_side import side_by_side
+from lasttoken.backbone.tokenizer import Tokenizer
+from lasttoken.classifier.checkpoint import load_classifier, trained_columns
+from lasttoken.classifier.classifier import Classifier, ClassifierConfig
+from lasttoken.classifier.decision import AUTO, parse_decision
+from lasttoken.classifier.encoding import Encoded, batches_by_length, encode_texts
+from lasttoken.classifier.run_dir import RunDir
+from lasttoken.core.device import CPU, Device, compare_logits, pick_device, survive_forks, tune_cpu
+from lasttoken.core.errors import DivergedError, SettingsError
+
+PROBABILITY_DECIMALS = 6  # in files and in a server's answers; a batch changes a probability by up to 4e-7
+PACK_FROM = 4_096  # tokens; packing a trunk takes the time of some 1,000 before it pays (124M shape, AVX-512)
+SELF_CHECK_TEXTS = (
+    "Free entry! Text WIN to claim your prize.",
+    "Running late, order me a coffee?",
+    "a",
+    "Your parcel is waiting. Pay the fee at once.",
+    "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20",
+    "It was the best of times, it was the worst of times.",
+    "WHY ARE YOU SHOUTING",
+    "ok",
+)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one text."""
+
+    label: str | None  # None: no label is probable enough to answer, see `--threshold`; of several the likeliest
+    labels: tuple[str, ...]  # the label, if any; or all labels that the text has, the likeliest first
+    score: float  # probability of the label; without one, of the most probable
+    probs: dict[str, float]  # of every label
+    n_tokens: int  # tokens read
+    truncated: bool  # whether the text was too long and lost tokens
+
+
+class Predictor:
+    """A classifier on a machine, with its tokenizer."""
+
+    def __init__(self, classifier: Classifier, tokenizer: Tokenizer, device: Device = CPU) -> None:
+        """Moves the classifier to the machine; on one of precision int8 its trunk is quantized, for good.
+
+        Raises:
+            DeviceError: the device computes other logits than the CPU for eight texts.
+        """
+        survive_forks()
+        self.classifier, self.tokenizer, self.device = classifier, tokenizer, device
+        if device != CPU:
+            encoded = self.encode(SELF_CHECK_TEXTS)
+            expected = self._logits(encoded, CPU)
+            classifier.to(device.torch_device)
+            if device.precision == "int8":
+                classifier.quantize_trunk()
+            compare_logits(torch.from_numpy(expected), torch.from_numpy(self._logits(encoded, device)), device)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto", precision: str = "auto") -> Predictor:
+        """Load a finished run's classifier. `precision` auto is int8 where its trunk was trained in int8.
+
+        Raises:
+            RunError, BackboneError: not a finished run, or torn; see `load_classifier`.
+            SettingsError, DeviceError: a device that is not there, or computes nonsense.
+        """
+        RunDir(folder).read_metrics()
+        tune_cpu()
+        classifier, tokenizer = load_classifier(folder)
+        if classifier.config.columns is None:
+            classifier.config = replace(classifier.config, columns=trained_columns(folder))
+        if precision == "auto" and classifier.config.int8_trunk:
+            precision = "int8"
+        if precision == "int8" and classifier.n_frozen is None:
+            raise SettingsError(f"--precision int8 is for the frozen trunk, and the run {folder} has none; use float32")
+        return cls(classifier, tokenizer, pick_device(device, precision))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The K labels, in the order of their ids."""
+        return self.classifier.config.labels
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Texts as this classifier reads them: cut, and padded where it was trained so."""
+        config = self.classifier.config
+        return encode_texts(
+            self.tokenizer,
+            texts,
+            max_length=config.max_length,
+            truncate=config.truncate,
+            end_of_text_id=config.end_of_text_id,
+            pad=config.pads,
+        )
+
+    def logits(self, encoded: Encoded, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+        """Logits [N, K] in float32, in the order of the texts; `progress` is told of rows done."""
+        return self._logits(encoded, self.device, progress)
+
+    def _logits(
+        self, encoded: Encoded, device: Device, progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        if encoded.n_tokens >= PACK_FROM and device == CPU:
+            self.classifier.pack_trunk()
+
+        @torch.inference_mode()
+        def compute(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            ids = torch.from_numpy(encoded.ids_of(rows)).to(device.torch_device)
+            with device.autocast():
+                logits = self.classifier(ids, Packing(encoded.lengths[rows].tolist(), device.torch_device))
+            return logits.float().cpu().numpy()  # type: ignore[no-any-return]
+
+        found = np.empty((len(encoded), len(self.labels)), dtype=np.float32)
+        batches = batches_by_length(encoded.lengths, device.token_budget)
+        for rows, logits in side_by_side(compute, batches, device.torch_device):
+            found[rows] = logits
+            if progress:
+                progress(len(rows))
+        return found
+
+    def log_probs(self, encoded: Encoded, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+        """Log-probabilities [N, K], at the classifier's temperature."""
+        return log_probabilities(self.logits(encoded, progress), self.classifier.config)
+
+    def answer_by(self, threshold: str | None, cost: str | None) -> None:
+        """Answer by another rule than the classifier was saved with; both None: leave it.
+
+        Raises:
+            SettingsError: see `parse_decision`; `auto` needs validation rows, which only a training has.
+        """
+        if threshold is None and cost is None:
+            return
+        if threshold == AUTO:
+            raise SettingsError(f"--threshold {AUTO} is fitted while training; give a probability, such as 0.9")
+        config = self.classifier.config
+        decision = parse_decision(threshold, cost, self.labels, config.multi_label)
+        if config.multi_label:
+            decision = decision.over(config.decision)
+        self.classifier.config = replace(config, decision=decision)
+
+    def predict(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> list[Prediction]:
+        """One answer for each text, in order."""
+        encoded = self.encode(texts)
+        log_probs = self.log_probs(encoded, progress)
+        probs, given = np.exp(log_probs), given_labels(log_probs, self.classifier.config)
+        best = log_probs.argmax(1) if len(probs) else np.empty(0, np.int64)
+        return [
+            Prediction(
+                label=self.labels[label_ids[0]] if label_ids else None,
+                labels=tuple(self.labels[label_id] for label_id in label_ids),
+                score=float(row[label_ids[0] if label_ids else likeliest]),
+                probs={label: float(p) for label, p in zip(self.labels, row, strict=True)},
+                n_tokens=int(length),
+                truncated=bool(cut),
+            )
+            for label_ids, likeliest, row, length, cut in zip(
+                given, best, probs, encoded.lengths, encoded.cut, strict=True
+            )
+        ]
+
+
+def given_labels(log_probs: NDArray[np.float32], config: ClassifierConfig) -> list[list[int]]:
+    """The label_ids that each row of log_probs [N, K] is given by the classifier's rule, the likeliest first."""
+    decision = config.decision
+    if config.multi_label:
+        return [
+            sorted(np.flatnonzero(has).tolist(), key=lambda label_id, row=row: -row[label_id])  # type: ignore[misc]
+            for has, row in zip(decision.decide_each(log_probs), log_probs, strict=True)
+        ]
+    if not len(log_probs):
+        return []
+    pairs = zip(decision.decide(log_probs).tolist(), decision.answers(log_probs).tolist(), strict=True)
+    return [[label_id] if answered else [] for label_id, answered in pairs]
+
+
+def log_probabilities(logits: NDArray[np.float32], config: ClassifierConfig) -> NDArray[np.float32]:
+    """Log-probabilities [N, K] at the classifier's temperature: over the labels, or of each label by itself.
+
+    Raises:
+        DivergedError: logits that are not finite; NaN is never an answer.
+    """
+    if not np.isfinite(logits).all():
+        raise DivergedError(
+            "the classifier computes NaN or infinity; its weights are damaged or too large for --precision, so use "
+            "--precision float32, or train it again"
+        )
+    if config.multi_label:
+        scores = logits / np.float32(config.temperature)
+        return np.asarray(-np.logaddexp(np.float32(0), -scores), dtype=np.float32)
+    return log_softmax(logits, config.temperature)
+
+
+def log_softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
+    """[N, K] / temperature -> [N, K], shifted by the row's maximum so that nothing overflows."""
+    logits = logits if temperature == 1.0 else logits / np.float32(temperature)
+    shifted = logits - logits.max(1, keepdims=True, initial=-np.inf)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)), dtype=np.float32)

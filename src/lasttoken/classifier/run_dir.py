@@ -1,0 +1,259 @@
+"""The folder that a run leaves. It is finished when metrics.json exists, which is written last.
+
+run.toml  splits/  history.jsonl  resume.safetensors (while it trains)
+config.json  model.safetensors  tokenizer.json  predictions/  curves/  report.html  README.md  metrics.json
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tomli_w
+from annotated_types import Len
+
+from lasttoken.core.columns import UNNAMED, ColumnSpec
+from lasttoken.core.documents import checked, load_json, to_json
+from lasttoken.core.errors import RunError
+from lasttoken.core.storage import dangling_link, is_leftover, make_dir, storage_errors, sweep_temporaries, write_text
+
+FILES = (
+    "run.toml",
+    "history.jsonl",
+    "resume.safetensors",
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "report.html",
+    "README.md",
+)
+FOLDERS = ("splits", "curves", "predictions")
+FINAL = "metrics.json"
+
+
+Bounds = Annotated[list[float], Len(2, 2)]
+
+
+@dataclass(frozen=True)
+class SplitFigures:
+    """The types of a split's figures in metrics.json, as far as they are used after the run; there are more."""
+
+    n: int | None = None
+    accuracy: float | None = None
+    accuracy_ci95: Bounds | None = None
+    balanced_accuracy: float | None = None
+    balanced_accuracy_ci95: Bounds | None = None
+    micro_f1: float | None = None
+    micro_f1_ci95: Bounds | None = None
+    macro_f1: float | None = None
+    macro_f1_ci95: Bounds | None = None
+    mAP: float | None = None  # noqa: N815
+    mAP_ci95: Bounds | None = None  # noqa: N815
+    ece: float | None = None
+    ece_ci95: Bounds | None = None
+    loss: float | None = None
+    loss_ci95: Bounds | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The type of what is used of metrics.json's verdict."""
+
+    sentences: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class MetricsFile:
+    """The types of what is used of metrics.json; there is more in it."""
+
+    splits: dict[str, SplitFigures] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    warnings: list[str] = field(default_factory=list)
+    timing_s: dict[str, float] = field(default_factory=dict)
+    multi_label: bool = False
+
+
+@dataclass(frozen=True)
+class RecordedSettings:
+    """The types of those settings in run.toml that are read without the others."""
+
+    backbone: str = ""
+    label_separator: str = "|"
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """The types of what is used of run.toml; there is more in it."""
+
+    fingerprint: str = ""
+    settings: RecordedSettings = RecordedSettings()
+    trunk: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    label_counts: dict[str, int] = field(default_factory=dict)
+    columns: ColumnSpec = UNNAMED
+    data_facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The paths of a run, and the order they come and go in."""
+
+    path: Path
+
+    @property
+    def splits(self) -> Path:
+        """train.csv, validation.csv, test.csv."""
+        return self.path / "splits"
+
+    @property
+    def predictions(self) -> Path:
+        """validation.csv, test.csv: what was answered for each row of those splits, in their order."""
+        return self.path / "predictions"
+
+    @property
+    def resume_file(self) -> Path:
+        """The state of a training that is not finished."""
+        return self.path / "resume.safetensors"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run is complete."""
+        return (self.path / FINAL).is_file()
+
+    def check_free(self, overwrite: bool, replace_unfinished: bool = True) -> None:
+        """Refuse a folder that holds something to lose, or something that `clear` could not remove.
+
+        Raises:
+            RunError: a finished run; an unfinished one, unless `replace_unfinished`; or files that are no run's.
+        """
+        if self.path.is_file():
+            raise RunError(f"--out {self.path} is a file; give a folder")
+        if target := dangling_link(self.path):
+            raise RunError(f"--out {self.path} is a link to {target}, which is not there; make that folder first")
+        if self.is_finished and not overwrite:
+            raise RunError(f"{self.path} holds a finished run; pass --overwrite to replace it, or another --out")
+        if not self.path.is_dir():
+            return
+        ours = {*FILES, *FOLDERS, FINAL}
+        foreign = sorted(p.name for p in self.path.iterdir() if p.name not in ours and not is_leftover(p.name))
+        if foreign and not (self.path / "run.toml").is_file():
+            raise RunError(f"{self.path} is not empty and holds no run ({foreign[0]!r} is in it); give another --out")
+        if self.resume_file.is_file() and not self.is_finished and not replace_unfinished:
+            hint = f"finish it with `lasttoken train --resume --out {self.path}`"
+            raise RunError(f"{self.path} holds a training that is not finished; {hint}, or give another folder")
+        self._check_kinds()
+
+    def _check_kinds(self) -> None:
+        """Refuse what has a name of ours and is not what we write: it is neither followed nor removed."""
+        for name in FOLDERS:
+            path = self.path / name
+            if path.is_symlink():
+                raise RunError(
+                    f"{path} is a symbolic link, which is neither followed nor removed; remove it, or give another "
+                    "--out"
+                )
+            if path.exists() and not path.is_dir():
+                raise RunError(f"{path} is a file where a run has a folder; move it away, or give another --out")
+        for name in (FINAL, *FILES):
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                raise RunError(f"{path} is a folder where a run has a file; move it away, or give another --out")
+
+    def clear(self, keep_toml: bool = False) -> None:
+        """Remove an earlier run's files, its metrics and train split first, and make the folder.
+
+        Hold the folder (`exclusive`) before.
+
+        `keep_toml`: all but run.toml, by which a folder that holds other files too is known as a run's.
+
+        A new folder is the user's alone (mode 0700), for a run holds texts; one that is there keeps its mode.
+
+        Raises:
+            RunError: see `check_free`; nothing has been removed then.
+            StorageError: no permission.
+        """
+        make_dir(self.path, mode=0o700)
+        self._check_kinds()
+        with storage_errors(self.path):
+            # Without metrics.json it is not finished, without its train split it is not resumed.
+            for name in (FINAL, "splits/train.csv", *FILES):
+                if name != "run.toml" or not keep_toml:
+                    (self.path / name).unlink(missing_ok=True)
+            for name in FOLDERS:
+                if (self.path / name).is_dir():
+                    shutil.rmtree(self.path / name)
+            sweep_temporaries(self.path, older_than_s=0.0)
+
+    def write_toml(self, content: Mapping[str, Any]) -> None:
+        """Write run.toml."""
+        write_text(self.path / "run.toml", tomli_w.dumps(content))
+
+    def read_toml(self) -> dict[str, Any]:
+        """Read run.toml.
+
+        Raises:
+            RunError: not there, not readable, or a value of another type than a run writes.
+        """
+        path = self.path / "run.toml"
+        try:
+            content = tomllib.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{path} cannot be read ({error}); is {self.path} a run directory?") from error
+        checked(RunFile, content, path)
+        return content
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Read metrics.json.
+
+        Raises:
+            RunError: the run is not finished, there is none, or a value is of another type than a run writes.
+        """
+        path = self.path / FINAL
+        if not self.path.is_dir():
+            raise RunError(f"there is no run directory {self.path}; give the folder that `lasttoken train --out` wrote")
+        try:
+            content = load_json(path)
+        except FileNotFoundError as error:
+            if not any((self.path / name).is_file() for name in ("run.toml", "model.safetensors")):
+                raise RunError(f"{self.path} has no {FINAL}: it is not a run directory") from error
+            hint = f"finish it with `lasttoken train --resume --out {self.path}`"
+            raise RunError(f"{self.path} has no {FINAL}, so its run is not finished; {hint}") from error
+        checked(MetricsFile, content, path)
+        return content
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write metrics.json, which makes the run finished, and drop what only an unfinished one needs."""
+        with storage_errors(self.path):
+            for folder in (self.path, *(self.path / name for name in FOLDERS)):
+                if folder == self.path or not folder.is_symlink():
+                    sweep_temporaries(folder, older_than_s=0.0)  # what it left when it was killed and resumed
+        write_text(self.path / FINAL, to_json(metrics, indent=1) + "\n")
+        self.resume_file.unlink(missing_ok=True)
+
+    def write_history(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Write the whole history.jsonl."""
+        write_text(self.path / "history.jsonl", "".join(_json_line(line) for line in lines))
+
+    def append_history(self, line: Mapping[str, Any]) -> None:
+        """Add a line to history.jsonl, while training."""
+        path = self.path / "history.jsonl"
+        with storage_errors(path), path.open("a", encoding="utf-8") as file:
+            file.write(_json_line(line))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_settings(run_dir: RunDir) -> dict[str, Any]:
+    """The settings that a run was started with."""
+    found = dict(run_dir.read_toml().get("settings", {}))
+    found.pop("data", None)
+    return found
+
+
+def _json_line(line: Mapping[str, Any]) -> str:
+    return to_json(line) + "\n"

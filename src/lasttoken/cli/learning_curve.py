@@ -1,0 +1,95 @@
+"""The command learning-curve: would more labels help?"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
+from lasttoken.cli.show import (
+    check_free,
+    check_output,
+    new_table,
+    percent,
+    print_json,
+    print_line,
+    print_table,
+    terminal,
+)
+from lasttoken.core.config import CLEAN_SETTINGS, READ_SETTINGS, resolve
+from lasttoken.core.errors import SettingsError, one_of
+from lasttoken.core.storage import exclusive
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SETTINGS = [
+    "recipe", "text", "label", "id", "group", *READ_SETTINGS, *CLEAN_SETTINGS, "validation", "test",
+    "balance", "train_fraction", "validation_fraction", "backbone", "train_blocks",
+    "read", "causal_mask", "max_length", "truncate", "epochs",
+    "batch_size", "learning_rate", "schedule", "warmup_fraction", "weight_decay", "clip_norm", "keep", "metric",
+    "patience", "seed", "device", "precision", "cache_limit", "no_cache",
+]  # fmt: skip
+DRAWN = (".svg", ".pdf", ".png")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Put this file's command on the program."""
+    app.command("learning-curve")(learning_curve)
+
+
+@with_settings(SETTINGS)
+def learning_curve(
+    data: Annotated[Path, typer.Argument(help="A labelled file, or a folder of splits.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Draw it there: .svg, .pdf or .png.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    **flags: Any,
+) -> None:
+    """Train on growing parts of train: would more labels help? Leaves no run."""
+    from lasttoken.report.plots import draw_learning_curve
+    from lasttoken.runs.train import train_run
+
+    if out and out.suffix not in DRAWN:
+        raise SettingsError(f"--out {out} ends in {out.suffix!r}; use one of {one_of(DRAWN)}")
+    if out:
+        check_output("--out", out)
+    chosen = given(flags)
+    settings = resolve(chosen.get("recipe", "default"), chosen, {"learning_curve": True})
+    reporter = terminal(quiet)
+    with exclusive(out) if out else nullcontext():
+        if out:
+            check_free("--out", out, overwrite)
+        run = train_run(data, settings, offline=offline, reporter=reporter)
+        if "learning_curve" not in run.metrics:
+            raise SettingsError("the learning curve was interrupted before its first point; run it again")
+        curve = run.metrics["learning_curve"]
+        if out:
+            draw_learning_curve(curve, out)
+            reporter.say(f"drawn: {out}")
+    if as_json:
+        print_json(curve)
+        return
+    print_table(_table(curve))
+    print_line(curve["sentence"])
+
+
+def _table(curve: dict[str, Any]) -> Table:
+    columns = ("train rows", "GPT", "95% interval", str(curve["baseline"]), "95% interval")
+    table = new_table(*columns, left=0)
+    for point in curve["points"]:
+        ours = _cells(point, "accuracy", "accuracy_ci95")
+        table.add_row(f"{point['n_train']:,}", *ours, *_cells(point, "baseline_accuracy", "baseline_ci95"))
+    return table
+
+
+def _cells(point: dict[str, Any], value: str, interval: str) -> list[str]:
+    if point.get(value) is None:
+        return ["–", ""]
+    low, high = point[interval]
+    return [percent(point[value]), f"{percent(low)} to {percent(high)}"]

@@ -1,1 +1,0 @@
-"""Fetching what has a name: data sets and backbones, whole and checked, or one sentence about why not."""

@@ -1,1 +1,0 @@
-"""The GPT, its published weights, and the classifier made of them."""

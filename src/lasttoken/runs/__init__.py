@@ -1,0 +1,1 @@
+"""What is done with whole runs: train, assess, repeat, compare, describe."""

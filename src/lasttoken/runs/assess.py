@@ -1,0 +1,306 @@
+"""A finished training, judged: calibrated, scored on every split, held against the baselines, and looked through.
+
+features ─► logits ─► temperature, fitted on validation ─► probabilities ─► answers ─► metrics with intervals
+                                                                            └► verdict, warnings, slices, errors
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lasttoken.audit.audit import Audit
+from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.classifier.decision import AUTO, Decision, Target, best_threshold, parse_decision, parse_targets
+from lasttoken.classifier.predict import log_probabilities
+from lasttoken.core.config import Settings
+from lasttoken.core.errors import SettingsError, one_of
+from lasttoken.data.splits import label_counts
+from lasttoken.evaluation.baselines import Baseline
+from lasttoken.evaluation.calibration import expected_calibration_error, reliability_bins, top_label
+from lasttoken.evaluation.diagnosis import UNEVEN, Remedies, diagnose
+from lasttoken.evaluation.figures import Figures, Truth, figures, fitted_temperature, is_multilabel
+from lasttoken.evaluation.intervals import share_right
+from lasttoken.evaluation.multilabel import best_thresholds, likely_threshold
+from lasttoken.evaluation.slices import Slice, length_quarters, slice_accuracy
+from lasttoken.evaluation.targets import Reached, TargetResult, threshold_for
+from lasttoken.evaluation.verdict import Verdict, judge
+from lasttoken.runs.zero_shot import ask, parse_answers
+from lasttoken.training.loop import Outcome, Split, tail_logits
+from lasttoken.training.prepare import Prepared
+
+TIMED_TEXTS = 64  # of the headline split, classified one batch after another as `predict` does
+CALIBRATED = ("ece", "brier", "loss")  # what a temperature changes
+
+Logits = dict[str, NDArray[np.float32]]  # [N, K] by split
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The classifier on one split."""
+
+    truth: Truth
+    log_probs: NDArray[np.float32]  # [N, K], calibrated
+    predicted: Truth  # by the classifier's decision rule
+    answered: NDArray[np.bool_]  # [N], whether it is sure enough to answer
+    metrics: Figures
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Which rows [N] are right."""
+        return self.metrics.correct
+
+    def answer_probs(self) -> NDArray[np.float64]:
+        """The probability [N] of each answer; where a text has any number of labels, that of its likeliest."""
+        at = self.log_probs.argmax(axis=1) if is_multilabel(self.predicted) else self.predicted
+        return np.asarray(np.exp(self.log_probs[np.arange(len(at)), at]), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was found out about a finished training."""
+
+    headline: str  # the split that the figures are told of: test, or validation where there is no test
+    scored: dict[str, Scored]
+    baselines: dict[str, Baseline]
+    verdict: Verdict | None
+    calibration: dict[str, Any] | None
+    unleaked: dict[str, dict[str, Any]]  # accuracy on the rows that have no text like them in train
+    slices: list[Slice]
+    warnings: list[str]
+    audit: Audit
+    targets: list[TargetResult]
+
+    @property
+    def told(self) -> Scored:
+        """The classifier on the headline split."""
+        return self.scored[self.headline]
+
+
+def calibrate(prepared: Prepared, features: Mapping[str, Split], settings: Settings) -> Logits:
+    """Fit the temperature and the decision rule on validation, for the classifier to keep; the logits of all splits."""
+    classifier = prepared.classifier
+    logits = {
+        name: tail_logits(classifier, split.source, prepared.predictor.device) for name, split in features.items()
+    }
+    held_out, truth = logits["validation"], features["validation"].truth
+    config = classifier.config
+    temperature = fitted_temperature(held_out, truth) if settings.calibrate else 1.0
+    config = replace(config, temperature=temperature)
+    rest, targets = parse_targets(settings.threshold, prepared.labels)
+    decision = parse_decision(rest, settings.cost, prepared.labels, config.multi_label)
+    log_probs = log_probabilities(held_out, config)
+    decision = decision.over(_fitted(targets, truth, log_probs))
+    if is_multilabel(truth):
+        fitted = best_thresholds(truth, np.exp(log_probs.astype(np.float64))).tolist()
+        decision = decision.over(Decision(thresholds=tuple(enumerate(fitted))))
+    elif settings.threshold == AUTO:
+        decision = best_threshold(log_probs, np.asarray(truth, dtype=np.int64))
+    classifier.config = replace(config, decision=decision)
+    return logits
+
+
+def _fitted(targets: Sequence[Target], truth: Truth, log_probs: NDArray[np.float32]) -> Decision:
+    """The thresholds that reach the targets on these rows, or come nearest."""
+    probs = np.exp(log_probs.astype(np.float64))
+    found = {one.label_id: threshold_for(one, _has(truth, one.label_id), probs[:, one.label_id]) for one in targets}
+    return Decision(thresholds=tuple((at, threshold) for at, threshold in found.items() if threshold is not None))
+
+
+def _has(answers: Truth, label_id: int) -> NDArray[np.bool_]:
+    """Which rows [N] have a label, or are given it."""
+    return np.asarray(answers[:, label_id] if is_multilabel(answers) else answers == label_id, dtype=np.bool_)
+
+
+def _target_results(prepared: Prepared, scored: Mapping[str, Scored], threshold: str | None) -> list[TargetResult]:
+    thresholds = dict(prepared.classifier.config.decision.thresholds)
+    return [
+        TargetResult(
+            prepared.labels[target.label_id],
+            target,
+            thresholds.get(target.label_id),
+            {name: _reached(target, one) for name, one in scored.items() if name != "train"},
+        )
+        for target in parse_targets(threshold, prepared.labels)[1]
+    ]
+
+
+def _reached(target: Target, scored: Scored) -> Reached:
+    found = scored.metrics.per_label[target.label_id]
+    if target.metric == "recall":
+        return Reached(found.recall, found.recall_ci95, found.n)
+    return Reached(found.precision, found.precision_ci95, int(_has(scored.predicted, target.label_id).sum()))
+
+
+def judge_training(
+    prepared: Prepared,
+    features: Mapping[str, Split],
+    logits: Logits,
+    outcome: Outcome,
+    baselines: Mapping[str, Baseline],
+    looked: Audit,
+    settings: Settings,
+) -> Judged:
+    """Everything that is told of a training; `looked` is the audit of its splits."""
+    leaked = looked.leaked_rows()
+    scored = {name: _score(prepared, split.truth, logits[name], name) for name, split in features.items()}
+    headline = "test" if "test" in scored else "validation"
+    told = scored[headline]
+    majority = baselines["majority"].metrics.get(headline) if "majority" in baselines else None
+    return Judged(
+        headline,
+        scored,
+        dict(baselines),
+        _verdict(prepared, told, baselines, headline, looked.split_rows()[headline]),
+        _calibration(prepared, told, logits[headline], headline),
+        {name: share_right(scored[name].correct[~rows]) for name, rows in leaked.items()},
+        slice_accuracy(told.correct, _keys(prepared, told, headline, leaked.get(headline), settings.slice_by)),
+        diagnose(
+            {name: one.metrics for name, one in scored.items()},
+            headline,
+            _n_given(told.predicted),
+            outcome.history,
+            majority,
+            _remedies(prepared, scored["validation"], settings),
+        ),
+        looked,
+        _target_results(prepared, scored, settings.threshold),
+    )
+
+
+def _remedies(prepared: Prepared, held_out: Scored, settings: Settings) -> Remedies:
+    """What could be done if the classifier gave one label to every text: flags with values that change something."""
+    rate, epochs = settings.learning_rate or 0.0, settings.epochs
+    counts = label_counts(prepared.splits.train)
+    if is_multilabel(held_out.truth) or settings.threshold or settings.cost or len(counts) < 2:
+        return Remedies(rate, epochs)
+    rare, common = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    if counts[common] < UNEVEN * counts[rare] or any(sign in rare for sign in ",=@"):
+        return Remedies(rate, epochs)
+    probs = np.exp(held_out.log_probs[:, prepared.labels.index(rare)].astype(np.float64))
+    threshold = likely_threshold(_has(held_out.truth, prepared.labels.index(rare)), probs)
+    return Remedies(rate, epochs, rare, counts[rare], sum(counts.values()), threshold)
+
+
+def _n_given(predicted: Truth) -> int:
+    """How many labels are given to any text."""
+    return int(predicted.any(axis=0).sum()) if is_multilabel(predicted) else len(np.unique(predicted))
+
+
+def _score(prepared: Prepared, truth: Truth, logits: NDArray[np.float32], split: str) -> Scored:
+    config = prepared.classifier.config
+    log_probs = log_probabilities(logits, config)
+    decision, several = config.decision, config.multi_label
+    predicted = decision.decide_each(log_probs) if several else decision.decide(log_probs)
+    answered = np.ones(len(truth), dtype=np.bool_) if several else decision.answers(log_probs)
+    metrics = figures(truth, prepared.labels, log_probs=log_probs, predicted=predicted, intervals=split != "train")
+    return Scored(truth, log_probs, predicted, answered, metrics)
+
+
+def check_judging(settings: Settings, labels: Sequence[str]) -> None:
+    """Refuse, before anything is trained, rules and answers that do not fit the labels.
+
+    Raises:
+        SettingsError: see `parse_decision` and `parse_answers`; or answers of other labels.
+    """
+    rest, targets = parse_targets(settings.threshold, labels)
+    parse_decision(rest, settings.cost, labels, settings.multi_label)
+    if targets and (settings.cost or rest == AUTO):
+        raise SettingsError(
+            f"--threshold {settings.threshold} and {'--cost' if settings.cost else AUTO} both say which label is given;"
+            " use one of them"
+        )
+    if settings.answers is not None and set(parse_answers(settings.answers)) != set(labels):
+        raise SettingsError(
+            f"--answers is {settings.answers!r}; give one answer for each of {one_of(labels)}, and no other"
+        )
+
+
+def ask_baseline(prepared: Prepared, settings: Settings, offline: bool) -> dict[str, Baseline]:
+    """The untrained backbone's zero-shot answers as a baseline, where they are asked for (`settings.answers`)."""
+    if settings.answers is None:
+        return {}
+    named = prepared.splits.named()
+    split = "test" if "test" in named else "validation"
+    backbone = load_backbone(settings.backbone, offline)
+    answers = parse_answers(settings.answers)
+    started = time.perf_counter()
+    found = ask(backbone, named[split], {label: answers[label] for label in prepared.labels}, write=False)
+    seconds = time.perf_counter() - started
+    ids = {label: label_id for label_id, label in enumerate(prepared.labels)}
+    predicted = np.array([ids[label] for label in found.predicted], dtype=np.int64)
+    note = "ask: the bare backbone's answer of the larger probability to chapter 6's question, without any training"
+    return {"ask": Baseline({split: found.scored}, {split: predicted}, 0.0, seconds, note)}
+
+
+def _verdict(
+    prepared: Prepared, told: Scored, baselines: Mapping[str, Baseline], headline: str, groups: NDArray[np.intp]
+) -> Verdict | None:
+    there = {name: one for name, one in baselines.items() if headline in one.predicted}
+    seconds = {name: one.predict_s / sum(map(len, one.predicted.values())) for name, one in there.items()}
+    seconds["ours"] = _seconds_per_text(prepared, headline)
+    predicted = {name: one.predicted[headline] for name, one in there.items()}
+    return judge(told.truth, told.predicted, predicted, seconds_per_row=seconds, groups=groups)
+
+
+def _seconds_per_text(prepared: Prepared, split: str) -> float:
+    texts = prepared.splits.named()[split].texts[:TIMED_TEXTS]
+    started = time.perf_counter()
+    prepared.predictor.predict(texts)
+    return (time.perf_counter() - started) / len(texts)
+
+
+def _calibration(prepared: Prepared, told: Scored, logits: NDArray[np.float32], split: str) -> dict[str, Any] | None:
+    """What the temperature did on rows that it was not fitted on (on validation it was, where there is no test)."""
+    config = prepared.classifier.config
+    raw = log_probabilities(logits, replace(config, temperature=1.0))
+    before = figures(told.truth, prepared.labels, log_probs=raw, intervals=True)
+    pairs = {"before": (raw, before), "after": (told.log_probs, told.metrics)}
+    binary = {name: _decisions(log_probs, told.truth) for name, (log_probs, _) in pairs.items()}
+    return {
+        "temperature": config.temperature,
+        "split": split,
+        **{name: _probability_figures(metrics, *binary[name]) for name, (_, metrics) in pairs.items()},
+        **{f"bins_{name}": [one.to_json() for one in reliability_bins(*found)] for name, found in binary.items()},
+    }
+
+
+def _decisions(log_probs: NDArray[np.float32], truth: Truth) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    """What reliability is told of: the rows [N, K] of one label, or all N·K yes-or-no decisions as rows [N·K, 2]."""
+    if not is_multilabel(truth):
+        return log_probs, np.asarray(truth, dtype=np.int64)
+    yes = log_probs.ravel().astype(np.float64)
+    no = np.log(np.maximum(-np.expm1(yes), np.finfo(np.float64).tiny))
+    return np.stack((no, yes), axis=1), truth.ravel().astype(np.int64)
+
+
+def _probability_figures(metrics: Figures, log_probs: NDArray[np.floating], truth: NDArray[np.int64]) -> dict[str, Any]:
+    content = {"ece": expected_calibration_error(*top_label(log_probs, truth)), **metrics.to_json()}
+    names = [name for figure in CALIBRATED for name in (figure, f"{figure}_ci95")]
+    return {name: content[name] for name in names if name in content}
+
+
+def _keys(
+    prepared: Prepared, told: Scored, split: str, leaked: NDArray[np.bool_] | None, slice_by: str | None
+) -> dict[str, Sequence[str]]:
+    examples = prepared.splits.named()[split]
+    keys: dict[str, Sequence[str]] = {
+        **_label_keys(prepared, told.truth),
+        "length": length_quarters(examples.texts),
+    }
+    if leaked is not None and leaked.any():
+        keys["near train"] = ["a text like it is in train" if one else "no text like it is in train" for one in leaked]
+    if examples.slices is not None:
+        keys[slice_by or "slice"] = examples.slices
+    return keys
+
+
+def _label_keys(prepared: Prepared, truth: Truth) -> dict[str, Sequence[str]]:
+    if is_multilabel(truth):
+        return {"labels": [f"{n} {'label' if n == 1 else 'labels'}" for n in truth.sum(axis=1).tolist()]}
+    return {"label": [prepared.labels[label_id] for label_id in truth]}

@@ -1,0 +1,180 @@
+"""Runs side by side: their figures, and what the difference of two of them is worth on the same rows.
+
+    runs/a  predictions/test.csv ┐  the same rows?   ──► a table
+    runs/b  predictions/test.csv ┘                   ──► paired differences, with interval and exact test
+
+Nothing is computed again and no weights are read: each run has its answers beside its splits. Copies of a text count
+together, as in the verdict of a run. Where a text has any number of labels, micro-F1 stands in place of accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lasttoken.classifier.run_dir import RunDir
+from lasttoken.core.columns import SPLIT_COLUMNS, ColumnSpec
+from lasttoken.core.errors import RunError, SettingsError, one_of
+from lasttoken.data.files import Examples, read_examples
+from lasttoken.data.near_duplicates import likeness
+from lasttoken.data.splits import SPLIT_NAMES, label_names, truth_of
+from lasttoken.evaluation.intervals import Interval, paired_difference
+from lasttoken.evaluation.multilabel import micro_f1_difference
+from lasttoken.evaluation.verdict import signed_points
+
+COMPARABLE = SPLIT_NAMES[1:]
+ANSWER_COLUMNS = ColumnSpec(("predicted",), ("label",))  # of predictions/*.csv
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a run answered on a split: its rows with their true labels, and the label given to each row."""
+
+    name: str
+    rows: Examples
+    given: list[str]
+    figures: dict[str, Any]  # the split's part of metrics.json
+    backbone: str
+    seconds: float  # of the whole training
+
+    def to_json(self) -> dict[str, Any]:
+        """The run's line of the table."""
+        shown = ("n", "accuracy", "micro_f1", "macro_f1", "mAP", "balanced_accuracy", "ece", "loss")
+        keys = [key for name in shown for key in (name, f"{name}_ci95")]
+        found = {key: self.figures[key] for key in keys if self.figures.get(key) is not None}
+        return {"run": self.name, "backbone": self.backbone, "seconds": round(self.seconds, 1), **found}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs on the same rows; `difference` is the first's figure less the second's, in `measure`."""
+
+    first: str
+    second: str
+    measure: str
+    difference: float
+    ci95: Interval
+    p_value: float | None  # exact McNemar test; None of micro-F1
+
+    @property
+    def sentence(self) -> str:
+        """What may be concluded."""
+        unit = "points of micro-F1" if self.measure == "micro_f1" else "points"
+        low, high = self.ci95
+        if low > 0 or high < 0:
+            better, worse = (self.first, self.second) if low > 0 else (self.second, self.first)
+            bounds = sorted((abs(low), abs(high)))
+            value = f"{abs(self.difference) * 100:.1f} {unit} ({bounds[0] * 100:.1f} to {bounds[1] * 100:.1f})"
+            return f"{better} is better than {worse} by {value}."
+        value = f"{signed_points(self.difference)} {unit} ({signed_points(low)} to {signed_points(high)})"
+        return f"No evidence that {self.first} and {self.second} differ: {value}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers, strings and lists only."""
+        return {**vars(self), "ci95": list(self.ci95), "sentence": self.sentence}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs, best first, and pairs of them."""
+
+    split: str
+    n: int
+    runs: list[Answers]
+    pairs: list[Pair]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        runs, pairs = [run.to_json() for run in self.runs], [pair.to_json() for pair in self.pairs]
+        return {"split": self.split, "n": self.n, "runs": runs, "pairs": pairs}
+
+
+def compare_runs(folders: Sequence[Path], split: str = "test", all_pairs: bool = False) -> Comparison:
+    """Compare finished runs on the rows of a split: the best with every other, or each pair.
+
+    Raises:
+        SettingsError: fewer than two runs, one twice, or an unknown split.
+        RunError: a run that is not finished or has no answers on file, or runs that were measured on other rows.
+    """
+    if split not in COMPARABLE:
+        raise SettingsError(f"--split is {split!r}; use one of {one_of(COMPARABLE)}")
+    if len(folders) < 2:
+        raise SettingsError("compare needs two runs or more; name another run directory")
+    found = [read_answers(folder, name, split) for folder, name in zip(folders, _names(folders), strict=True)]
+    for other in found[1:]:
+        _check_same_rows(found[0], other, split)
+    measure = "accuracy" if found[0].rows.separator is None else "micro_f1"
+    ranked = sorted(found, key=lambda run: -float(run.figures[measure]))
+    groups = likeness(ranked[0].rows.texts).near
+    pairs = list(combinations(ranked, 2)) if all_pairs else [(ranked[0], other) for other in ranked[1:]]
+    return Comparison(split, len(found[0].given), ranked, [_pair(a, b, groups) for a, b in pairs])
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """What each run is called: its folder's name, or the path as given where two have the same name."""
+    resolved = [folder.resolve() for folder in folders]
+    for at, folder in enumerate(resolved):
+        if folder in resolved[:at]:
+            raise SettingsError(f"{folders[at]} is named twice; name each run once")
+    names = [folder.name for folder in resolved]
+    return [name if names.count(name) == 1 else str(path) for name, path in zip(names, folders, strict=True)]
+
+
+def read_answers(folder: Path, name: str, split: str) -> Answers:
+    """The answers of a finished run, as its folder holds them.
+
+    Raises:
+        RunError: see `compare_runs`.
+    """
+    run_dir = RunDir(folder)
+    metrics = run_dir.read_metrics()
+    rows_file, answers_file = run_dir.splits / f"{split}.csv", run_dir.predictions / f"{split}.csv"
+    if split not in metrics.get("splits", {}) or not answers_file.is_file() or not rows_file.is_file():
+        raise RunError(
+            f"{folder} has no answers of a {split} split ({answers_file.name} in predictions/); train it again with "
+            "this version, with such a split"
+        )
+    settings = run_dir.read_toml().get("settings", {})
+    separator = settings.get("label_separator", "|") if metrics.get("multi_label") else None
+    rows = read_examples(rows_file, SPLIT_COLUMNS, keep_blank=True, separator=separator)
+    answers = read_examples(answers_file, ANSWER_COLUMNS, keep_blank=True, separator=separator)
+    if answers.labels != rows.labels:
+        raise RunError(f"{answers_file} does not belong to {rows_file}; one of them was changed")
+    measure = "accuracy" if separator is None else "micro_f1"
+    if metrics["splits"][split].get(measure) is None:
+        raise RunError(f"{folder / 'metrics.json'}: splits.{split}.{measure} is missing; was it changed?")
+    seconds = float(sum(metrics.get("timing_s", {}).values()))
+    backbone = str(settings.get("backbone", ""))
+    return Answers(name, rows, answers.texts, metrics["splits"][split], backbone, seconds)
+
+
+def _check_same_rows(first: Answers, other: Answers, split: str) -> None:
+    a, b = ([*zip(run.rows.texts, run.rows.labels or [], strict=True)] for run in (first, other))
+    if a == b:
+        return
+    advice = f"give both runs the same {split} file (train --test FILE, or a folder of splits)"
+    if len(a) != len(b):
+        raise RunError(f"{first.name} was measured on {len(a):,} {split} rows and {other.name} on {len(b):,}; {advice}")
+    differ = [row for row, (one, two) in enumerate(zip(a, b, strict=True), 1) if one != two]
+    raise RunError(
+        f"{first.name} and {other.name} were measured on other {split} rows: {len(differ):,} of {len(a):,} differ, the "
+        f"first is row {differ[0]}; {advice}"
+    )
+
+
+def _pair(a: Answers, b: Answers, groups: NDArray[np.intp]) -> Pair:
+    if a.rows.separator is None:
+        right = [np.array(run.given) == np.array(run.rows.labels) for run in (a, b)]
+        found = paired_difference(*right, groups=groups)
+        return Pair(a.name, b.name, "accuracy", found.value, found.ci95, found.p_value)
+    sets = [Examples(run.given, run.given, separator=run.rows.separator) for run in (a, b)]
+    every = Examples([], [label for one in (a.rows, *sets) for label in one.labels or []], separator=a.rows.separator)
+    labels = label_names(every)
+    truth, ours, theirs = (truth_of(one, labels) for one in (a.rows, *sets))
+    return Pair(a.name, b.name, "micro_f1", *micro_f1_difference(truth, ours, theirs, groups=groups), None)

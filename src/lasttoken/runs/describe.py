@@ -1,0 +1,77 @@
+"""What is in a run or a backbone, as `lasttoken info` tells it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.classifier.checkpoint import load_classifier
+from lasttoken.classifier.run_dir import FINAL, RunDir
+from lasttoken.core.catalog import BACKBONES
+from lasttoken.core.errors import BackboneError, NetworkError, RunError, one_of
+
+CONFIGS = ("config.json", "hparams.json")  # either makes a folder a backbone
+
+
+def describe(what: str, offline: bool = False) -> dict[str, Any]:
+    """Facts about a run directory, or about a backbone by name, hub id or folder.
+
+    Raises:
+        RunError: a run that is not finished, or a folder that is neither.
+        BackboneError, NetworkError: a backbone that cannot be loaded.
+    """
+    folder = Path(what)
+    if what not in BACKBONES and ((folder / "run.toml").is_file() or (folder / "metrics.json").is_file()):
+        return describe_run(RunDir(folder))
+    if what not in BACKBONES and folder.is_dir() and not any((folder / name).is_file() for name in CONFIGS):
+        raise RunError(
+            f"{what} is neither a run directory nor a backbone: it holds none of {one_of((FINAL, *CONFIGS))}"
+        )
+    try:
+        return describe_backbone(what, offline)
+    except (BackboneError, NetworkError) as error:
+        if what in BACKBONES or folder.exists():
+            raise
+        raise type(error)(f"there is no run directory {what}, and as a backbone: {error}") from error
+
+
+def describe_run(run_dir: RunDir) -> dict[str, Any]:
+    """Labels, figures, settings and versions of a finished run."""
+    metrics = run_dir.read_metrics()
+    classifier, _ = load_classifier(run_dir.path)
+    config = classifier.config
+    recorded = run_dir.read_toml() if (run_dir.path / "run.toml").is_file() else {}
+    return {
+        "run": str(run_dir.path),
+        "labels": list(config.labels),
+        "backbone": config.backbone,
+        "multi_label": config.multi_label,
+        "decision": config.decision.in_words(config.labels, config.multi_label),
+        "reads": config.read,
+        "max_length": config.max_length,
+        "int8_trunk": config.int8_trunk,
+        "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
+        "accuracy": {name: split.get("accuracy") for name, split in metrics.get("splits", {}).items()},
+        "trunk": recorded.get("trunk", {}).get("hash"),
+        "settings": recorded.get("settings", {}),
+        "versions": recorded.get("versions", {}),
+    }
+
+
+def describe_backbone(name: str, offline: bool = False) -> dict[str, Any]:
+    """Shape, size and tokenizer of a backbone."""
+    backbone = load_backbone(name, offline)
+    config = backbone.config
+    return {
+        "backbone": name,
+        "parameters": sum(parameter.numel() for parameter in backbone.gpt.parameters()),
+        "n_layer": config.n_layer,
+        "n_embd": config.n_embd,
+        "n_head": config.n_head,
+        "n_positions": config.n_positions,
+        "max_length": backbone.max_length,
+        "vocab_size": config.vocab_size,
+        "tokenizer_tokens": backbone.tokenizer.n_tokens,
+        "end_of_text_id": backbone.end_of_text_id,
+    }

@@ -1,0 +1,259 @@
+"""What a run found, put together: the content of metrics.json, and the facts of its report."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from platform import python_version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lasttoken.classifier.explain import explain
+from lasttoken.core.config import METRICS, RECIPES, Settings, flag_of
+from lasttoken.data.files import Examples
+from lasttoken.data.gather import shared_with_train
+from lasttoken.data.splits import label_counts, labels_of
+from lasttoken.evaluation.baselines import metrics_of
+from lasttoken.evaluation.figures import in_words, is_multilabel
+from lasttoken.evaluation.intervals import share_right
+from lasttoken.evaluation.precision_recall import precision_recall_curve
+from lasttoken.runs.assess import Judged, Scored
+from lasttoken.training.loop import Outcome
+from lasttoken.training.prepare import Prepared
+
+VERSIONS_OF = ("lasttoken", "torch", "numpy", "tokenizers", "safetensors", "scikit-learn")
+N_ERRORS, N_UNSURE, N_EXPLAINED = 20, 10, 10  # examples in the report
+LONGEST_EXPLAINED = 2000  # characters
+NO_LABEL = "(none)"  # in the report, where a text has no label
+N_LISTED = 20  # rows of each of the audit's lists
+MAX_CURVES = 20  # labels with a curve of precision and recall
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result may depend on."""
+    return {"python": python_version()} | {name: version(name) for name in VERSIONS_OF}
+
+
+def metrics_json(
+    prepared: Prepared, outcome: Outcome, judged: Judged, timing_s: Mapping[str, float], more: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The content of metrics.json, which other programs rely on. `more`: repeats and learning curve, if any."""
+    calibration = judged.calibration or {}
+    return {
+        "splits": {name: scored.metrics.to_json() for name, scored in judged.scored.items()},
+        "baselines": metrics_of(judged.baselines),
+        "verdict": judged.verdict.to_json() if judged.verdict else None,
+        "warnings": judged.warnings,
+        "unleaked": judged.unleaked,
+        "calibration": {name: value for name, value in calibration.items() if not name.startswith("bins")},
+        "decision": _rule_in_words(prepared),
+        "targets": [result.to_json() for result in judged.targets],
+        "answered": _answered(judged.told),
+        "slices": [one.to_json() for one in judged.slices],
+        "data": {"notes": list(prepared.splits.notes), **prepared.splits.facts},
+        "audit": {"findings": list(judged.audit.findings()), "notes": list(judged.audit.notes())},
+        **more,
+        "timing_s": {name: round(seconds, 3) for name, seconds in timing_s.items()},
+        "examples": {name: len(examples) for name, examples in prepared.splits.named().items()},
+        "shared_with_train": shared_with_train(prepared.splits),
+        "labels": list(prepared.labels),
+        "multi_label": prepared.classifier.config.multi_label,
+        "kept_step": outcome.kept_step,
+        "stopped": outcome.stopped,
+    }
+
+
+def _answered(told: Scored) -> dict[str, Any]:
+    """The rows of the headline split that the classifier is sure enough of to answer."""
+    found = share_right(told.correct[told.answered])
+    return {**found, "share": found["n"] / len(told.answered)}
+
+
+def report_facts(
+    prepared: Prepared,
+    settings: Settings,
+    outcome: Outcome,
+    judged: Judged,
+    metrics: Mapping[str, Any],
+    curves: Mapping[str, str],
+    source: str,
+) -> dict[str, Any]:
+    """The facts of report.html, see `render_report`. `source` names the data."""
+    headline = judged.headline
+    best = f"{'lowest' if METRICS[settings.metric] == 'min' else 'highest'} validation {settings.metric}"
+    named = prepared.splits.named()
+    rule = prepared.classifier.config.decision
+    return {
+        "title": f"{source} with {settings.backbone}",
+        "run": {
+            "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "lasttoken": version("lasttoken"),
+            "backbone": settings.backbone,
+            "data": source,
+            "stopped": outcome.stopped,
+            "kept": f"the weights of step {outcome.kept_step:,} ({best if settings.keep == 'best' else 'the last'})",
+        },
+        "headline": {"split": headline, "metrics": metrics["splits"][headline]},
+        "verdict": metrics["verdict"],
+        "warnings": judged.warnings,
+        "unleaked": {name: one for name, one in judged.unleaked.items() if one["n"]},
+        "decision": None
+        if rule.is_default and not metrics["multi_label"] and not judged.targets
+        else {"sentence": _decision_in_words(prepared, metrics, judged)},
+        "splits": metrics["splits"],
+        "baselines": metrics["baselines"],
+        "baseline_notes": [baseline.note for baseline in judged.baselines.values() if baseline.note],
+        "audit": _audit_facts(judged),
+        "calibration": judged.calibration,
+        "pr_curve": _pr_curves(prepared, judged.told),
+        "slices": metrics["slices"],
+        "multi_label": prepared.classifier.config.multi_label,
+        **_example_facts(prepared, judged),
+        "data": {
+            "rows": {name: len(examples) for name, examples in named.items()},
+            "counts": {name: label_counts(examples) for name, examples in named.items()},
+            "notes": [*prepared.splits.notes, *prepared.notes],
+            "shared_with_train": metrics["shared_with_train"],
+            "hashes": {name: hash_of(examples) for name, examples in named.items()},
+            "tokens": {
+                "longest_train": prepared.encoded["train"].longest,
+                "cut_texts": int(sum(encoded.cut.sum() for encoded in prepared.encoded.values())),
+                "cut_tokens": sum(encoded.n_cut_tokens for encoded in prepared.encoded.values()),
+            },
+        },
+        "repeats": metrics.get("folds") or metrics.get("seeds"),
+        "learning_curve": metrics.get("learning_curve"),
+        "command": _command(settings, source, prepared.classifier.gpt.config.n_embd),
+        "settings": settings.to_toml(),
+        "versions": versions(),
+        "timing_s": {**metrics["timing_s"], "total": metrics["durations_s"]["total"]},
+        "curves": dict(curves),
+    }
+
+
+def _rule_in_words(prepared: Prepared) -> str:
+    config = prepared.classifier.config
+    return config.decision.in_words(prepared.labels, config.multi_label)
+
+
+def _decision_in_words(prepared: Prepared, metrics: Mapping[str, Any], judged: Judged) -> str:
+    sentence = "; ".join([_rule_in_words(prepared), *(result.sentence() for result in judged.targets)])
+    answered = metrics["answered"]
+    if not prepared.classifier.config.decision.abstain_below:
+        return sentence
+    if not answered["n"]:
+        return f"{sentence}: no text is answered"
+    return f"{sentence}: {answered['share']:.1%} are answered, {answered['accuracy']:.1%} of them right"
+
+
+def hash_of(examples: Examples) -> str:
+    """sha256 of the rows' texts and labels, in their order: two runs with the same were measured on the same rows."""
+    digest = hashlib.sha256()
+    for text, label in zip(examples.texts, labels_of(examples), strict=True):
+        for part in (text, label):
+            content = part.encode("utf-8", "surrogatepass")
+            digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()
+
+
+def _audit_facts(judged: Judged) -> dict[str, Any]:
+    lists = [
+        {
+            "title": title[:1].upper() + title[1:],
+            "n": len(rows),
+            "rows": [
+                {**vars(row), "where": f"{row.where}, like {row.like}" if row.like else row.where} for row in shown
+            ],
+        }
+        for title, rows in judged.audit.lists().items()
+        for shown in [rows[:N_LISTED]]
+    ]
+    return {"sentences": list(judged.audit.sentences()), "lists": lists}
+
+
+def _pr_curves(prepared: Prepared, told: Scored) -> dict[str, Any]:
+    """Of each label that occurs; of the rarest ones where there are many."""
+    has = told.truth if is_multilabel(told.truth) else told.truth[:, None] == np.arange(len(prepared.labels))
+    n_rows = has.sum(axis=0)
+    occurring = [label_id for label_id in np.argsort(n_rows, kind="stable").tolist() if n_rows[label_id]]
+    per_label = {one.label: one for one in told.metrics.per_label}
+    found = {}
+    for label_id in sorted(occurring[:MAX_CURVES]):
+        label = prepared.labels[label_id]
+        curve = precision_recall_curve(has[:, label_id], told.log_probs[:, label_id])
+        found[label] = {
+            **curve.to_json(),
+            "average_precision": per_label[label].average_precision,
+            "n": int(n_rows[label_id]),
+        }
+    return found
+
+
+def _example_facts(prepared: Prepared, judged: Judged) -> dict[str, Any]:
+    """The surest errors and the least sure answers of the headline split, the first of them with their words."""
+    told, labels, separator = judged.told, prepared.labels, prepared.classifier.config.separator
+    texts = prepared.splits.named()[judged.headline].texts
+    score, likeliest = told.answer_probs(), told.log_probs.argmax(axis=1)
+    truth, predicted = (in_words(answers, labels, separator) for answers in (told.truth, told.predicted))
+    wrong = np.flatnonzero(~told.correct)
+    if is_multilabel(told.truth):
+        wrong = wrong[~told.truth[wrong, likeliest[wrong]]]  # what it is surest of, and the text has not
+    margin = _margins(told)
+    of_words = likeliest if is_multilabel(told.truth) else told.predicted
+
+    def facts(row: int, explained: bool) -> dict[str, Any]:
+        return {
+            "row": int(row) + 1,
+            "text": texts[row],
+            "label": truth[row] or NO_LABEL,
+            "predicted": predicted[row] or NO_LABEL,
+            "score": float(score[row]),
+            "words": _words(prepared, texts[row], labels[of_words[row]]) if explained else None,
+        }
+
+    errors = wrong[np.argsort(-score[wrong], kind="stable")][:N_ERRORS]
+    unsure = np.argsort(margin, kind="stable")[:N_UNSURE]
+    return {
+        "errors": [facts(row, at < N_EXPLAINED) for at, row in enumerate(errors.tolist())],
+        "unsure": [facts(row, False) for row in unsure.tolist()],
+    }
+
+
+def _margins(told: Scored) -> NDArray[np.float32]:
+    """How sure each answer is [N]: by how much the likeliest label leads, or is away from even odds."""
+    if is_multilabel(told.truth):
+        return np.asarray(np.abs(told.log_probs - np.log(0.5)).min(axis=1))
+    ordered = np.sort(told.log_probs, axis=1)
+    return np.asarray(ordered[:, -1] - ordered[:, -2])
+
+
+def _words(prepared: Prepared, text: str, label: str) -> list[list[Any]] | None:
+    if len(text) > LONGEST_EXPLAINED:
+        return None
+    return [[word.text, word.value] for word in explain(prepared.predictor, text, label=label).words]
+
+
+def _command(settings: Settings, source: str, n_embd: int) -> str:
+    """The command that trains this again: what differs from the recipe, as flags."""
+    usual = {item.name: item.default for item in fields(Settings)} | RECIPES[settings.recipe]
+    if usual["learning_rate"] is None:
+        usual["learning_rate"] = replace(settings, learning_rate=None).with_rate_for(n_embd).learning_rate
+    parts = ["lasttoken", "train", source]
+    parts += ["--recipe", settings.recipe] if settings.recipe != "default" else []
+    for name, value in settings.to_toml().items():
+        if name == "recipe" or (tuple(value) if isinstance(value, list) else value) == usual[name]:
+            continue
+        if isinstance(value, bool):
+            flag = next(item.metadata["flag"] for item in fields(Settings) if item.name == name) or flag_of(name)
+            on, _, off = flag.partition("/")
+            parts.append(on if value or not off else off)
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            parts += [flag_of(name), str(one)]
+    return shlex.join(parts)

@@ -1,0 +1,58 @@
+"""What a run answered for the rows of a split, as a file beside its splits: two runs can be compared row by row.
+
+splits/test.csv            text,label
+predictions/test.csv       id,row,text,label,predicted,probability,probability of spam,…,baseline tfidf-logreg,…
+
+The rows are those of the split, in the same order; `row` counts from 1, `id` is there when --id named a column. Up to
+ten labels have a column of probabilities each.
+
+Where a text has any number of labels, they stand joined in one cell, as in the split, and the probability is that of
+the likeliest label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lasttoken.core.storage import write_text
+from lasttoken.data.files import Examples
+from lasttoken.data.folders import csv_line
+from lasttoken.evaluation.baselines import Baseline
+from lasttoken.evaluation.figures import in_words
+from lasttoken.runs.assess import Scored
+
+FEW_LABELS = 10  # up to so many, the probability of each is written
+
+
+def write_predictions(
+    path: Path,
+    examples: Examples,
+    labels: Sequence[str],
+    scored: Scored,
+    baselines: Mapping[str, Baseline],
+    split: str,
+) -> None:
+    """Write a row for each example of the split: what it is, its label, the answer, probabilities, baselines' answers.
+
+    Raises:
+        StorageError: no permission, or a full disk.
+    """
+    columns = {} if examples.ids is None else {"id": examples.ids}
+    columns |= {
+        "row": [str(row) for row in range(1, len(examples) + 1)],
+        "text": examples.texts,
+        "label": in_words(scored.truth, labels, examples.separator),
+        "predicted": in_words(scored.predicted, labels, examples.separator),
+        "probability": [f"{p:.6f}" for p in scored.answer_probs()],
+    }
+    if len(labels) <= FEW_LABELS:
+        probs = np.exp(scored.log_probs.astype(np.float64))
+        columns |= {f"probability of {label}": [f"{p:.6f}" for p in probs[:, at]] for at, label in enumerate(labels)}
+    for name, baseline in baselines.items():
+        if split in baseline.predicted:
+            columns[f"baseline {name}"] = in_words(baseline.predicted[split], labels, examples.separator)
+    lines = [tuple(columns), *zip(*columns.values(), strict=True)]
+    write_text(path, "".join(map(csv_line, lines)))

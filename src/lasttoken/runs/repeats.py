@@ -1,0 +1,171 @@
+"""How much a figure varies, and whether more labels would help: the same training by other seeds, folds and sizes.
+
+seeds            the same rows, other heads and orders        one trunk + k tails
+folds            every row is tested once                     one trunk + k tails
+learning curve   growing parts of train, the same test rows   one trunk + k shorter tails
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lasttoken.core.config import Settings
+from lasttoken.data.splits import labels_of
+from lasttoken.evaluation.baselines import run_baselines
+from lasttoken.evaluation.figures import Figures, figures
+from lasttoken.evaluation.intervals import Difference, paired_difference, share_right
+from lasttoken.evaluation.verdict import signed_points
+from lasttoken.training.repeater import Repeater, Rows
+
+SIZES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of train; the run itself is the last point of the curve
+FIGURES = ("accuracy", "micro_f1", "macro_f1", "balanced_accuracy", "loss", "ece")
+NOT_TESTED = -1  # in place of a label_id
+FOLD_BASELINES = ("tfidf-logreg", "char-ngrams")
+
+Done = Callable[[int], None]  # told of trainings done
+Stop = Callable[[], bool]
+
+
+def run_seeds(
+    repeater: Repeater, settings: Settings, headline: str, labels: Sequence[str], first: Figures, done: Done, stop: Stop
+) -> dict[str, Any]:
+    """`settings.seeds` trainings, the first of which is the run's own, with these metrics on the headline split."""
+    runs = [{"name": f"seed {settings.seed}", **_figures(first)}]
+    truth = repeater.truth[repeater.rows[headline]]
+    with repeater.borrowed():
+        for seed in range(settings.seed + 1, settings.seed + settings.seeds):
+            fitted = repeater.fit(repeater.rows, replace(settings, seed=seed), (headline,), stop)
+            metrics = figures(truth, labels, log_probs=fitted[headline], intervals=True)
+            runs.append({"name": f"seed {seed}", **_figures(metrics)})
+            done(1)
+    return {"kind": "seeds", "split": headline, **_spread(runs)}
+
+
+def run_folds(repeater: Repeater, settings: Settings, labels: Sequence[str], done: Done, stop: Stop) -> dict[str, Any]:
+    """`settings.folds` trainings, in which each row is tested once; and the cheap models on the same folds."""
+    runs, predicted = [], np.full(len(repeater.truth), NOT_TESTED, dtype=np.int64)
+    cheap = {name: predicted.copy() for name in FOLD_BASELINES}
+    texts, names = repeater.examples.texts, labels_of(repeater.examples)
+    with repeater.borrowed():
+        for fold, rows in enumerate(repeater.folds(settings.folds, settings.validation_fraction, settings.seed), 1):
+            fitted = repeater.fit(rows, settings, ("test",), stop)
+            metrics = figures(repeater.truth[rows["test"]], labels, log_probs=fitted["test"], intervals=True)
+            predicted[rows["test"]] = fitted["test"].argmax(1)
+            run = {"name": f"fold {fold}", **_figures(metrics)}
+            parts = {name: ([texts[row] for row in at], [names[row] for row in at]) for name, at in rows.items()}
+            found = run_baselines(*parts.pop("train"), parts, labels, settings.seed, FOLD_BASELINES, intervals=False)
+            for name, baseline in found.items():
+                if "test" in baseline.predicted:
+                    cheap[name][rows["test"]] = baseline.predicted["test"]
+                    run[f"{name} accuracy"] = baseline.metrics["test"].accuracy
+            runs.append(run)
+            done(1)
+    return {"kind": "folds", **_spread(runs), **_all_rows(repeater.truth, predicted, cheap, runs)}
+
+
+def _all_rows(
+    truth: Rows, predicted: Rows, cheap: Mapping[str, Rows], runs: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Each row's answer by the classifier that had not seen it: accuracy, and the difference to the cheap models.
+
+    Rows of labels with too few rows for every fold are in no fold's test, and left out here.
+    """
+    tested = predicted != NOT_TESTED
+    correct = predicted[tested] == truth[tested]
+    against = {
+        name: paired_difference(correct, theirs[tested] == truth[tested]).to_json()
+        for name, theirs in cheap.items()
+        if all(f"{name} accuracy" in run for run in runs)
+    }
+    n_not_tested = int((~tested).sum())
+    left_out = {"n_not_tested": n_not_tested} if n_not_tested else {}
+    return {"all_rows": share_right(correct), "against": against, **left_out}
+
+
+def _figures(metrics: Figures) -> dict[str, float]:
+    found = {name: getattr(metrics, name, None) for name in FIGURES}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _spread(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The runs, their mean, and their standard deviation (of a sample, divided by k - 1)."""
+    names = [name for name in runs[0] if name != "name" and all(name in run for run in runs)]
+    values = {name: np.array([run[name] for run in runs]) for name in names}
+    return {
+        "runs": runs,
+        "mean": {name: float(found.mean()) for name, found in values.items()},
+        "sd": {name: float(found.std(ddof=1)) if len(runs) > 1 else 0.0 for name, found in values.items()},
+    }
+
+
+def nested_parts(label_ids: NDArray[np.int64], sizes: Sequence[float], seed: int) -> list[Rows]:
+    """Growing parts of N rows, each inside the next, with every label's share in each; one row of a label at least.
+
+    >>> [len(part) for part in nested_parts(np.repeat([0, 1], 8), (0.25, 0.5, 1.0), 1)]
+    [4, 8, 16]
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(label_ids))
+    of_label = [shuffled[label_ids[shuffled] == label_id] for label_id in np.unique(label_ids)]
+    return [
+        np.sort(np.concatenate([rows[: max(1, round(size * len(rows)))] for rows in of_label])).astype(np.int64)
+        for size in sizes
+    ]
+
+
+def run_learning_curve(
+    repeater: Repeater,
+    settings: Settings,
+    headline: str,
+    labels: Sequence[str],
+    baseline: str,
+    whole: tuple[NDArray[np.bool_], NDArray[np.bool_] | None],
+    done: Done,
+    stop: Stop,
+) -> dict[str, Any]:
+    """Accuracy of the classifier and of a baseline on the headline split, trained on parts of train and on all of it.
+
+    `whole`: which rows [N] of that split the run's own classifier and the baseline got right; None: it was not fitted.
+    """
+    rows, train_ids = repeater.rows, repeater.truth[repeater.rows["train"]]
+    texts, names = repeater.examples.texts, labels_of(repeater.examples)
+    truth = repeater.truth[rows[headline]]
+    right = []  # of each size: which rows the classifier got right, and which the baseline
+
+    def part(at: Rows) -> tuple[list[str], list[str]]:
+        return [texts[row] for row in at], [names[row] for row in at]
+
+    parts = [rows["train"][at] for at in nested_parts(train_ids, SIZES, settings.seed)]
+    with repeater.borrowed():
+        for train in parts:
+            fitted = repeater.fit({**rows, "train": train}, settings, (headline,), stop)
+            held_out = {name: part(rows[name]) for name in {"validation", headline}}
+            cheap = run_baselines(*part(train), held_out, labels, settings.seed, (baseline,), intervals=False)[baseline]
+            theirs = cheap.predicted[headline] == truth if headline in cheap.predicted else None
+            right.append((fitted[headline].argmax(1) == truth, theirs))
+            done(1)
+    right.append(whole)
+    sizes = [*map(len, parts), len(rows["train"])]
+    points = [_point(n_train, *found) for n_train, found in zip(sizes, right, strict=True)]
+    sentence = _would_help(sizes[-2:], paired_difference(right[-1][0], right[-2][0]))
+    return {"points": points, "baseline": baseline, "split": headline, "sentence": sentence}
+
+
+def _point(n_train: int, ours: NDArray[np.bool_], theirs: NDArray[np.bool_] | None) -> dict[str, Any]:
+    point = {"n_train": n_train, **share_right(ours)}
+    if theirs is not None:
+        found = share_right(theirs)
+        point |= {"baseline_accuracy": found["accuracy"], "baseline_ci95": found["accuracy_ci95"]}
+    return point
+
+
+def _would_help(sizes: Sequence[int], found: Difference) -> str:
+    low, high = map(signed_points, found.ci95)
+    gain = f"From {sizes[0]:,} to {sizes[1]:,} train rows accuracy changed by {signed_points(found.value)} points"
+    if found.ci95[0] > 0:
+        return f"{gain} ({low} to {high}): more labels would probably help."
+    return f"{gain} ({low} to {high}): no evidence that twice as many labels would help much."

@@ -1,0 +1,53 @@
+"""Packed texts, whole and in groups of similar lengths: nothing is lost, and little is padded."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lasttoken.backbone.packing import SIMILAR, Packing
+
+LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=20)
+
+
+@given(LENGTHS)
+def test_groups_hold_every_text_once_beside_texts_of_similar_length(lengths: list[int]) -> None:
+    groups = Packing(lengths).groups
+    assert sorted(size for group in groups for size in group.sizes) == sorted(lengths)
+    assert all(min(group.sizes) >= SIMILAR * group.longest for group in groups)
+
+
+@given(LENGTHS)
+def test_padding_by_groups_and_back_is_nothing(lengths: list[int]) -> None:
+    packing = Packing(lengths)
+    packed = torch.arange(2.0 * sum(lengths)).view(-1, 2)
+    padded = packing.pad_groups(packed)
+    assert [piece.shape[:2] for piece in padded] == [(group.n_texts, group.longest) for group in packing.groups]
+    assert sum(piece.sum() for piece in padded) == packed.sum()
+    assert torch.equal(packing.unpad_groups(padded), packed)
+
+
+def test_a_group_s_texts_begin_at_their_rows() -> None:
+    packing = Packing([4, 9, 5, 8])
+    first, second = packing.pad_groups(torch.arange(26.0))
+    assert first[:, 0].tolist() == [4, 18]
+    assert second[:, 0].tolist() == [13, 0]
+
+
+def test_gradients_go_through_groups() -> None:
+    packing, packed = Packing([1, 9, 2]), torch.randn(12, 3, requires_grad=True)
+    packing.unpad_groups(2 * piece for piece in packing.pad_groups(packed)).sum().backward()  # type: ignore[no-untyped-call]
+    assert torch.equal(packed.grad, torch.full((12, 3), 2.0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("lengths", [[5, 5, 5], [10, 9, 8], [7]])
+def test_one_group_is_the_packing_itself(lengths: list[int]) -> None:
+    packing = Packing(lengths)
+    assert packing.groups == [packing]
+
+
+def test_a_gpu_gets_one_group_however_lengths_differ() -> None:
+    packing = Packing([50, 1], "meta")
+    assert packing.groups == [packing]

@@ -1,0 +1,182 @@
+"""From a name to a backbone, or to one sentence about why there is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from miniature import N_SMALL_TOKENS, random_gpt, small_tokenizer, small_vocabulary, write_backbone
+from tokenizers import Tokenizer as Encoder
+from tokenizers import decoders, models, pre_tokenizers
+
+from lasttoken.backbone import pretrained
+from lasttoken.backbone.generation import generate
+from lasttoken.backbone.packing import Packing
+from lasttoken.backbone.pretrained import load_backbone, locate_backbone
+from lasttoken.backbone.tokenizer import Tokenizer
+from lasttoken.core.errors import BackboneError, NetworkError
+
+
+def test_the_bundled_backbone_loads_without_a_network_and_writes_english() -> None:
+    backbone = load_backbone("pocket", offline=True)
+    assert (backbone.config.n_layer, backbone.config.vocab_size) == (6, 8192)
+    assert backbone.max_length == 256, "its later positions were never trained"
+    assert backbone.tokenizer.n_tokens == 8192
+    assert {parameter.dtype for parameter in backbone.gpt.parameters()} == {torch.float32}
+    text = "He went to the"
+    written = generate(backbone.gpt, backbone.tokenizer.encode(text), max_new_tokens=8)
+    assert backbone.tokenizer.decode(written.token_ids).isascii()
+    ids = torch.tensor(backbone.tokenizer.encode("She put the letter on the table and looked out of the window."))
+    log_probs = backbone.gpt.logits(backbone.gpt(ids, Packing([len(ids)]))).log_softmax(-1)
+    loss = -float(log_probs[:-1].gather(1, ids[1:, None]).mean())
+    assert loss < 6.0, "an untrained one, or one with another's tokenizer, has about ln 8192 = 9.0"
+
+
+def test_a_folder_loads_with_its_weights_and_its_tokenizer(tmp_path: Path) -> None:
+    gpt = random_gpt()
+    backbone = load_backbone(str(write_backbone(tmp_path, gpt)))
+    ids = backbone.tokenizer.encode("in the end")
+    assert ids == small_tokenizer().encode("in the end")
+    packing = Packing([len(ids)])
+    assert torch.equal(backbone.gpt(torch.tensor(ids), packing), gpt(torch.tensor(ids), packing))
+    assert (backbone.name, backbone.max_length, backbone.end_of_text_id) == (str(tmp_path), 32, N_SMALL_TOKENS - 1)
+
+
+def test_a_path_below_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_backbone(tmp_path / "mine")
+    assert load_backbone("~/mine").config == random_gpt().config
+
+
+# ---- names
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("gpt2-smal", r"no backbone 'gpt2-smal'.*'pocket', 'gpt2'.*did you mean.*'gpt2'"),
+        ("pockett", r"no backbone 'pockett'.*did you mean 'pocket'\?"),
+        ("xyz", r"no backbone 'xyz'; use one of .*'gpt2-xl', a hub id such as org/name, or a folder$"),
+        ("", r"no backbone ''; use one of"),
+        ("./absent", r"no backbone '\./absent'"),
+        ("/absent/folder", r"no backbone '/absent/folder'"),
+        ("~/absent", r"no backbone '~/absent'"),
+        ("a/b/c", r"no backbone 'a/b/c'"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest_and_never_fetched(
+    name: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "fetch_backbone", lambda name, **_: pytest.fail(f"{name} was fetched"))
+    with pytest.raises(BackboneError, match=sentence) as caught:
+        load_backbone(name)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-xl", "someone/small-gpt2"])
+def test_a_known_name_and_a_hub_id_are_fetched_and_a_folder_of_that_name_is_not(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked: list[tuple[str, bool]] = []
+
+    def fetch(name: str, *, offline: bool) -> Path:
+        asked.append((name, offline))
+        return write_backbone(tmp_path / "fetched")
+
+    monkeypatch.setattr(pretrained, "fetch_backbone", fetch)
+    assert load_backbone(name, offline=True).max_length == 32, "never more than the backbone has positions"
+    assert asked == [(name, True)]
+    write_backbone(tmp_path / name)
+    assert locate_backbone(name) == Path(name)
+    assert len(asked) == 1
+
+
+def test_offline_a_backbone_that_is_not_there_is_one_sentence() -> None:
+    with pytest.raises(NetworkError, match="gpt2"):
+        load_backbone("gpt2", offline=True)
+
+
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
+    file = write_backbone(tmp_path) / "model.safetensors"
+    with pytest.raises(BackboneError, match=r"model\.safetensors is a file; give the folder that holds config\.json"):
+        load_backbone(str(file))
+
+
+# ---- what is wrong with a folder; the weights' own faults are in test_weights.py
+
+
+def remove(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).rename(folder / f"{name}.gone")
+
+
+def write(name: str, content: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(content, "utf-8")
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def bytes_only_tokenizer(folder: Path) -> None:
+    """256 tokens, and none that ends a text."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    encoder = Encoder(models.BPE(vocab={sign: at for at, sign in enumerate(alphabet)}, merges=[]))
+    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encoder.decoder = decoders.ByteLevel()
+    encoder.save(str(folder / "tokenizer.json"))
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty-folder": (empty, r"config\.json is missing"),
+    "no-config": (remove("config.json"), r"config\.json is missing"),
+    "no-weights": (remove("model.safetensors"), r"holds no model\.safetensors"),
+    "no-tokenizer": (remove("tokenizer.json"), r"holds no tokenizer; put tokenizer\.json, vocab\.json \+ merges\.txt"),
+    "empty-tokenizer": (write("tokenizer.json", ""), r"tokenizer\.json cannot be read as a tokenizer.*fetch it again"),
+    "cut-tokenizer": (write("tokenizer.json", small_tokenizer().to_json()[:-20]), r"cannot be read as a tokenizer"),
+    "other-json": (write("tokenizer.json", '{"version": "1.0"}'), r"tokenizer\.json cannot be read as a tokenizer"),
+    "no-end-of-text": (bytes_only_tokenizer, r"has no <\|endoftext\|> token; only GPT-2 style tokenizers"),
+}
+
+
+@pytest.mark.parametrize(("damage", "sentence"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_folder_is_one_sentence(damage: Callable[[Path], object], sentence: str, tmp_path: Path) -> None:
+    folder = write_backbone(tmp_path / "mine")
+    damage(folder)
+    with pytest.raises(BackboneError, match=sentence) as caught:
+        load_backbone(str(folder))
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("vocab_size", "fits"), [(260, False), (261, True), (261 + 127, True), (261 + 128, False)])
+def test_a_tokenizer_fits_weights_with_its_own_rows_and_a_few_unused_ones(
+    vocab_size: int, fits: bool, tmp_path: Path
+) -> None:
+    folder = write_backbone(tmp_path, random_gpt(vocab_size=vocab_size))
+    if fits:
+        assert load_backbone(str(folder)).config.vocab_size == vocab_size
+        return
+    with pytest.raises(BackboneError, match=rf"has 261 tokens but the weights embed {vocab_size}; they do not belong"):
+        load_backbone(str(folder))
+
+
+@pytest.mark.parametrize(("vocab", "merges"), [("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")])
+def test_a_pair_of_tokenizer_files_serves_as_well_as_one(vocab: str, merges: str, tmp_path: Path) -> None:
+    folder = write_backbone(tmp_path)
+    rules = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["merges"]
+    (folder / "tokenizer.json").unlink()
+    (folder / vocab).write_text(json.dumps(small_vocabulary()), "utf-8")
+    with pytest.raises(BackboneError, match="holds no tokenizer"):  # half a pair is none
+        load_backbone(str(folder))
+    (folder / merges).write_text("#version: 0.2\n" + "".join(" ".join(rule) + "\n" for rule in rules), "utf-8")
+    backbone = load_backbone(str(folder))
+    text = "the thing in the mirror <|endoftext|> ünd\0\n\n"
+    assert backbone.tokenizer.encode(text) == small_tokenizer().encode(text)
+    assert backbone.end_of_text_id == N_SMALL_TOKENS - 1
+    assert isinstance(backbone.tokenizer, Tokenizer)

@@ -1,0 +1,250 @@
+"""Settings: which layer wins, what is refused, and what a TOML file may hold."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lasttoken.core.config import RECIPES, Settings, flag_of, read_config, resolve
+from lasttoken.core.errors import SettingsError
+
+# A value other than the default for every setting, as a user may give it.
+OTHER: dict[str, Any] = {
+    "text": ["a", "b"],
+    "label": ["kind"],
+    "label_separator": ";",
+    "id": "key",
+    "group": "who",
+    "encoding": "cp1252",
+    "field_separator": ";",
+    "no_header": True,
+    "format": "csv",
+    "max_row_bytes": "1MB",
+    "skip_unreadable": True,
+    "validation": "v.csv",
+    "test": "t.csv",
+    "balance": "undersample",
+    "train_fraction": 0.6,
+    "validation_fraction": 0.15,
+    "backbone": "gpt2",
+    "train_blocks": "all",
+    "read": "mean",
+    "causal_mask": False,
+    "max_length": 77,
+    "truncate": "head",
+    "epochs": 11,
+    "batch_size": 13,
+    "learning_rate": 3e-4,
+    "schedule": "cosine",
+    "warmup_fraction": 0.25,
+    "weight_decay": 0.7,
+    "clip_norm": 2.5,
+    "drop_last": True,
+    "strict": True,
+    "min_rows": 7,
+    "eval_every": 9,
+    "eval_batches": 4,
+    "keep": "last",
+    "metric": "accuracy",
+    "patience": 8,
+    "seed": 99,
+    "calibrate": False,
+    "threshold": "0.9",
+    "cost": "spam:ham=5",
+    "seeds": 3,
+    "folds": 4,
+    "learning_curve": True,
+    "slice_by": "shop",
+    "answers": "spam=yes,ham=no",
+    "track": "mlflow",
+    "device": "cpu",
+    "precision": "float32",
+    "cache_limit": "3GB",
+    "no_cache": True,
+}
+
+
+def plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def other_than(current: Any, name: str) -> Any:
+    """The value of OTHER, or one more where the default has come to be the same."""
+    if plain(current) != OTHER[name]:
+        return OTHER[name]
+    choices = next(item for item in fields(Settings) if item.name == name).metadata["choices"]
+    if choices:
+        return next(choice for choice in choices if choice != current)
+    return not current if isinstance(current, bool) else current / 2 if isinstance(current, float) else current + 1
+
+
+def test_every_setting_is_tried_here() -> None:
+    assert {*OTHER, "recipe", "multi_label"} == {item.name for item in fields(Settings)}
+
+
+# Which wins -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("name", OTHER)
+def test_a_layer_wins_over_the_recipe_and_a_later_layer_over_that(name: str, recipe: str) -> None:
+    base = getattr(resolve(recipe), name)
+    value = other_than(base, name)
+    assert plain(getattr(resolve(recipe, {name: value}), name)) == value
+    if base not in (None, ()):  # which a layer cannot say: they mean "not given"
+        assert getattr(resolve(recipe, {name: value}, {name: base}), name) == base
+
+
+def test_the_recipe_wins_over_the_defaults() -> None:
+    for recipe, differences in RECIPES.items():
+        settings = resolve(recipe)
+        assert settings.recipe == recipe
+        assert {name: getattr(settings, name) for name in differences} == differences
+
+
+def test_the_book_is_chapter_6() -> None:
+    """Batch 8, 5 epochs, AdamW at 5e-5 with decay 0.1, an evaluation of 5 batches every 50 steps, seed 123."""
+    book = resolve("book")
+    assert (book.batch_size, book.epochs, book.learning_rate, book.weight_decay) == (8, 5, 5e-5, 0.1)
+    assert (book.eval_every, book.eval_batches, book.seed) == (50, 5, 123)
+    assert (book.train_fraction, book.validation_fraction, book.balance) == (0.7, 0.1, "undersample")
+    assert (book.read, book.train_blocks, book.keep, book.drop_last) == ("padded-last", "1", "last", True)
+    assert (book.schedule, book.warmup_fraction, book.clip_norm, book.patience) == ("constant", 0.0, 0.0, 0)
+
+
+def test_a_layer_may_not_change_the_recipe() -> None:
+    assert resolve("book", {"recipe": "default"}).recipe == "book"
+
+
+def test_none_means_not_given() -> None:
+    assert resolve("book", {"epochs": 2}, {"epochs": None}).epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("text", "body", ("body",)),
+        ("train_blocks", 2, "2"),
+        ("cache_limit", 1000, "1000"),
+        ("learning_rate", 1, 1.0),
+        ("weight_decay", 0, 0.0),
+    ],
+)
+def test_values_are_taken_as_toml_and_python_give_them(name: str, value: Any, expected: Any) -> None:
+    found = getattr(resolve("default", {name: value}), name)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+# What is refused --------------------------------------------------------------------------------------------------
+
+REFUSED: list[tuple[str, Any, str]] = [
+    ("epochs", 0, r"--epochs is 0; it must be at least 1"),
+    ("batch_size", -8, r"--batch-size is -8; it must be at least 1"),
+    ("max_length", 0, r"--max-length is 0; it must be at least 1"),
+    ("eval_every", -1, r"--eval-every is -1; it must be 0 or more"),
+    ("eval_batches", -1, r"--eval-batches is -1"),
+    ("patience", -1, r"--patience is -1"),
+    ("weight_decay", -0.1, r"--weight-decay is -0.1"),
+    ("weight_decay", float("nan"), r"--weight-decay is nan"),
+    ("clip_norm", float("inf"), r"--clip-norm is inf"),
+    ("seed", -1, r"--seed is -1; it must be 0 or more"),
+    ("seed", 2**32, r"--seed is 4294967296; it must be below"),
+    ("learning_rate", 0.0, r"--learning-rate is 0.0; it must be above 0, such as 5e-5"),
+    ("learning_rate", -5e-5, r"--learning-rate is -5e-05"),
+    ("learning_rate", float("inf"), r"--learning-rate is inf"),
+    ("warmup_fraction", 1.0, r"--warmup-fraction is 1.0; it must be at least 0 and below 1"),
+    ("train_fraction", 1.0, r"--train-fraction 1.0 .* must both be above 0 and below 1"),
+    ("validation_fraction", 0.0, r"--validation-fraction 0.0 must both be above 0"),
+    ("validation_fraction", 0.3, r"--train-fraction 0.7 and --validation-fraction 0.3 add up to 1; .* test split"),
+    ("train_blocks", "0", r"--train-blocks is '0'; use head, all, or a number"),
+    ("train_blocks", "-1", r"--train-blocks is '-1'"),
+    ("train_blocks", "last", r"--train-blocks is 'last'"),
+    ("train_blocks", "²", r"--train-blocks is '²'"),
+    ("cache_limit", "lots", r"--cache-limit: 'lots' is not a size such as 500MB or 20GB"),
+    ("cache_limit", "-1", r"--cache-limit: '-1' is not a size"),
+    ("read", "lst", r"--read is 'lst'; use one of 'last', 'first', .*did you mean 'last'"),
+    ("device", "gpu", r"--device is 'gpu'; use one of 'auto', 'cpu', 'cuda', 'mps'"),
+    ("metric", "f1", r"--metric is 'f1'; use one of 'loss', 'accuracy', 'macro_f1'"),
+    ("causal_mask", "no", r"--no-causal-mask is 'no'; it must be of type bool"),
+    ("epochs", "3", r"--epochs is '3'; it must be of type int"),
+    ("epochs", 3.0, r"--epochs is 3.0; it must be of type int"),
+    ("epochs", True, r"--epochs is True; it must be of type int"),
+    ("learning_rate", "1e-3", r"--learning-rate is '1e-3'; it must be of type float"),
+    ("learning_rate", True, r"--learning-rate is True"),
+    ("no_cache", 1, r"--no-cache is 1; it must be of type bool"),
+    ("backbone", 2, r"--backbone is 2; it must be of type str"),
+    ("label", 1.5, r"--label is 1\.5; it must be the name of a column"),
+    ("text", 5, r"--text is 5; it must be the name of a column, or a list of names"),
+    ("text", ["a", 5], r"--text is \['a', 5\]; it must be"),
+    ("epocs", 3, r"there is no setting 'epocs'; did you mean 'epochs'"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "match"), REFUSED)
+def test_a_value_that_cannot_be_meant_is_refused_by_name(name: str, value: Any, match: str) -> None:
+    with pytest.raises(SettingsError, match=match):
+        resolve("default", {"train_fraction": 0.7, name: value})
+
+
+@pytest.mark.parametrize("recipe", ["bok", 5, ["book"]])
+def test_an_unknown_recipe_is_refused(recipe: Any) -> None:
+    with pytest.raises(SettingsError, match=r"--recipe is .*; use one of 'default', 'book'"):
+        resolve(recipe)
+
+
+def test_flags_are_the_settings_names() -> None:
+    assert flag_of("batch_size") == "--batch-size"
+    assert flag_of("causal_mask") == "--no-causal-mask"
+
+
+# TOML -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'data = "a.csv"\nepochs = 2\nbatch-size = 4\n',
+        'data = "a.csv"\nepochs = 2\nbatch_size = 4\n',
+        'created = 2026-01-01\n[settings]\ndata = "a.csv"\nepochs = 2\nbatch_size = 4\n[versions]\ntorch = "2"\n',
+    ],
+)
+def test_a_config_file_is_flat_or_a_runs_own(content: str, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(content, "utf-8")
+    assert read_config(tmp_path / "a.toml") == {"data": "a.csv", "epochs": 2, "batch_size": 4}
+
+
+def test_what_a_run_records_resolves_to_the_same_settings(tmp_path: Path) -> None:
+    import tomli_w
+
+    given = {name: other_than(getattr(resolve("book"), name), name) for name in OTHER}
+    for settings in (resolve("default"), resolve("book"), resolve("book", given)):
+        (tmp_path / "run.toml").write_text(tomli_w.dumps({"settings": settings.to_toml()}), "utf-8")
+        found = read_config(tmp_path / "run.toml")
+        assert resolve(found["recipe"], found) == settings
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"epochs = ", "a.toml cannot be read as TOML"),
+        (b'label = "caf\xe9"', "a.toml cannot be read as TOML"),
+        (b"epocs = 2", "a.toml sets 'epocs', which is no setting; did you mean 'epochs'"),
+        (b"settings = 2", r"\[settings\] in .*a.toml must be a table"),
+        (b"data = 5", "a.toml sets data to 5; it must be a path"),
+    ],
+)
+def test_a_config_file_that_cannot_be_used_is_named(content: bytes, match: str, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(content)
+    with pytest.raises(SettingsError, match=match):
+        read_config(tmp_path / "a.toml")
+
+
+def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"--config: there is no file .*none.toml"):
+        read_config(tmp_path / "none.toml")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_config(tmp_path)
