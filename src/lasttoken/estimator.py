@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lasttoken.bulk.job import Outcome, Source, score_file
 from lasttoken.classifier.checkpoint import save_classifier
+from lasttoken.classifier.evaluate import evaluate
 from lasttoken.classifier.explain import Explanation, explain
 from lasttoken.classifier.predict import Prediction, Predictor
 from lasttoken.classifier.run_dir import RunDir
@@ -28,7 +29,6 @@ from lasttoken.core.storage import exclusive
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists, is_table
 from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.evaluation.evaluate import evaluate
 from lasttoken.runs.train import train_run
 
 Labels = Sequence[str] | Sequence[int] | Sequence[Sequence[str]]  # lists of labels with multi_label=True

@@ -816,7 +816,7 @@ def test_killed_while_fetching_a_dataset(own_cache: Path) -> None:
     slow = Answer(WHOLE, chunk_bytes=len(WHOLE) // 20, pause_s=0.02)
     with serving(in_turn(slow)) as server:
         script = (
-            "from lasttoken import catalog\nfrom lasttoken.data.datasets import fetch_dataset\n"
+            "from lasttoken.core import catalog\nfrom lasttoken.data.datasets import fetch_dataset\n"
             f"catalog.DATASETS['tiny'] = catalog.{TINY!r}\n"
             f"print(fetch_dataset('tiny', url='{server.address}/tiny.zip'))"
         )

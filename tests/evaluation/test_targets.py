@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lasttoken.classifier.decision import Decision, Target, parse_decision, parse_targets
 from lasttoken.core.errors import SettingsError
+from lasttoken.evaluation.decision import Decision, Target, parse_decision, parse_targets
 from lasttoken.evaluation.targets import Reached, TargetResult, threshold_for
 
 LABELS = ["ham", "spam"]

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from miniature import classifier_of, random_gpt, run_cli
 from transformers import pipeline
 
-from lasttoken.classifier.decision import Decision
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.errors import FailedError, SettingsError, StorageError
+from lasttoken.evaluation.decision import Decision
 from lasttoken.export import hf
 from lasttoken.export.folded import fold
 from lasttoken.export.verify import _exports, probs_of

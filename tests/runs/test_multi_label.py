@@ -16,12 +16,12 @@ from miniature import blank_curves, random_gpt, run_cli, write_backbone, write_m
 from torch.nn import functional as F
 
 from lasttoken import TextClassifier
-from lasttoken.classifier.decision import Decision, parse_decision
 from lasttoken.classifier.explain import explain
 from lasttoken.core.config import resolve
 from lasttoken.core.errors import DataError, SettingsError
 from lasttoken.data.frames import from_lists
 from lasttoken.data.splits import Splits
+from lasttoken.evaluation.decision import Decision, parse_decision
 from lasttoken.evaluation.onevsrest import one_vs_rest
 from lasttoken.evaluation.verdict import judge
 from lasttoken.runs.compare import compare_runs

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from lasttoken.backbone.gpt import GPT
 from lasttoken.backbone.linear import Linear, drop_mapped_pages
 from lasttoken.backbone.packing import Packing
-from lasttoken.classifier.decision import MOST_PROBABLE, Decision
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.config import ENDS, READS
 from lasttoken.core.device import memory_bytes
 from lasttoken.core.documents import STRICT, OneOf
 from lasttoken.core.errors import SettingsError
+from lasttoken.evaluation.decision import MOST_PROBABLE, Decision
 
 PACKED_PART = 0.25  # of the machine's memory: the most that a trunk's packed matrices may take
 

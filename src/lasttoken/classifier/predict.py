@@ -18,11 +18,11 @@ from lasttoken.backbone.side_by_side import side_by_side
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.classifier.checkpoint import load_classifier, trained_columns
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
-from lasttoken.classifier.decision import AUTO, parse_decision
 from lasttoken.classifier.encoding import Encoded, batches_by_length, encode_texts
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.device import CPU, Device, compare_logits, pick_device, survive_forks, tune_cpu
 from lasttoken.core.errors import DivergedError, SettingsError
+from lasttoken.evaluation.decision import AUTO, parse_decision
 
 PROBABILITY_DECIMALS = 6  # in files and in a server's answers; a batch changes a probability by up to 4e-7
 PACK_FROM = 4_096  # tokens; packing a trunk takes the time of some 1,000 before it pays (124M shape, AVX-512)

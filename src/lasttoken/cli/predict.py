@@ -245,11 +245,11 @@ def evaluate(
     **flags: Any,
 ) -> None:
     """Measure a classifier on a labelled file."""
+    from lasttoken.classifier.evaluate import evaluate as measure
     from lasttoken.classifier.predict import Predictor
     from lasttoken.classifier.run_dir import RunDir
     from lasttoken.data.files import read_examples
     from lasttoken.data.splits import count_shared_texts
-    from lasttoken.evaluation.evaluate import evaluate as measure
     from lasttoken.training.order import first_batches
 
     _check_batches(n_batches, batch_size, shuffle_seed)

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 from lasttoken.backbone.tokenizer import END_OF_TEXT
 from lasttoken.backbone.weights import to_published, write_gpt_config, write_tensor_file
-from lasttoken.classifier.decision import MOST_PROBABLE
 from lasttoken.classifier.predict import Predictor
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.documents import to_json
 from lasttoken.core.errors import FailedError, SettingsError
 from lasttoken.core.storage import exclusive, new_dir, write_text
+from lasttoken.evaluation.decision import MOST_PROBABLE
 from lasttoken.export.folded import fold
 
 ENDING = "<|lasttoken-end-of-text|>"  # what the tokenizer of an export calls the token that ends texts

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from lasttoken.audit.audit import Audit
 from lasttoken.backbone.pretrained import load_backbone
-from lasttoken.classifier.decision import AUTO, Decision, Target, best_threshold, parse_decision, parse_targets
 from lasttoken.classifier.predict import log_probabilities
 from lasttoken.core.config import Settings
 from lasttoken.core.errors import SettingsError, one_of
 from lasttoken.data.splits import label_counts
 from lasttoken.evaluation.baselines import Baseline
 from lasttoken.evaluation.calibration import expected_calibration_error, reliability_bins, top_label
+from lasttoken.evaluation.decision import AUTO, Decision, Target, best_threshold, parse_decision, parse_targets
 from lasttoken.evaluation.diagnosis import UNEVEN, Remedies, diagnose
 from lasttoken.evaluation.figures import Figures, Truth, figures, fitted_temperature, is_multilabel
 from lasttoken.evaluation.intervals import share_right

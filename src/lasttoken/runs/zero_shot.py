@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from lasttoken.backbone.generation import answer_log_probs, generate
 from lasttoken.backbone.pretrained import Backbone
+from lasttoken.classifier.evaluate import match_labels
 from lasttoken.core.errors import SettingsError
 from lasttoken.data.files import Examples
-from lasttoken.evaluation.evaluate import match_labels
 from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.evaluation.metrics import Metrics, compute_metrics
 

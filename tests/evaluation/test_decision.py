@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from lasttoken.classifier.decision import MOST_PROBABLE, Decision, best_threshold, parse_decision
 from lasttoken.core.documents import checked
 from lasttoken.core.errors import SettingsError
+from lasttoken.evaluation.decision import MOST_PROBABLE, Decision, best_threshold, parse_decision
 
 LABELS = ("ham", "spam")
 PROBS = np.array([[0.2, 0.8], [0.05, 0.95], [0.7, 0.3], [0.45, 0.55]])
