@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from miniature import messages, random_gpt, run_cli, write_backbone, write_messages
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -53,3 +54,26 @@ def only_loopback() -> Iterator[None]:
     socket.socket.connect = guarded  # type: ignore[method-assign, assignment]
     yield
     socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone folder: three random blocks, 64 positions."""
+    return write_backbone(tmp_path_factory.mktemp("backbone"), random_gpt(n_positions=64))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 messages in messages.csv, spam and ham in turn."""
+    return write_messages(tmp_path_factory.mktemp("data") / "messages.csv", *messages(60))
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory: pytest.TempPathFactory, data: Path, backbone: Path) -> Path:
+    """A finished run. Read only: copy it before you change it."""
+    out = tmp_path_factory.mktemp("runs") / "spam"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LASTTOKEN_CACHE", str(tmp_path_factory.mktemp("run-cache")))
+        answer = run_cli("train", data, "--backbone", backbone, "--out", out, "--epochs", 3, "--learning-rate", 1e-2)
+    assert answer.code == 0, answer.err
+    return out
