@@ -152,7 +152,7 @@ def test_the_log_of_an_internal_error_holds_no_text(
     assert content.splitlines()[0] == f"lasttoken predict {flag[0].partition('=')[0]}"
     assert "RuntimeError" in content
     assert "ValueError" in content, "what it came from"
-    assert re.search(r'File ".*using\.py", line \d+, in predict', content)
+    assert re.search(r'File ".*predict\.py", line \d+, in predict', content)
 
 
 @posix

@@ -138,7 +138,7 @@ def _parsed_list(text: str) -> Any:
 def split_labels(joined: str, separator: str | None) -> tuple[str, ...]:
     """The labels of a cell of the written form.
 
-    >>> part_labels("anger|joy", "|"), part_labels("", "|"), part_labels("anger|joy", None)
+    >>> split_labels("anger|joy", "|"), split_labels("", "|"), split_labels("anger|joy", None)
     (('anger', 'joy'), (), ('anger|joy',))
     """
     if separator is None:
