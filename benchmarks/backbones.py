@@ -67,7 +67,7 @@ def weights_hash(name: str) -> str:
     """What a backbone is, whatever it is called: its shape, tensors and tokenizer."""
     backbone = load_backbone(name)
     digest = hashlib.sha256(f"{backbone.config}{backbone.max_length}{backbone.tokenizer.to_json()}".encode())
-    for tensor_name, tensor in sorted(backbone.gpt.state_dict().items()):
+    for tensor_name, tensor in sorted(backbone.decoder.state_dict().items()):
         digest.update(tensor_name.encode())
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()

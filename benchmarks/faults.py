@@ -350,8 +350,7 @@ def fetch_job() -> Job:
     import hashlib
     import zipfile
 
-    from lasttoken.core import catalog
-    from lasttoken.data import datasets
+    from lasttoken.data import catalog, datasets
 
     content = b"ham\tsee you\n" * 30_000
     packed = io.BytesIO()

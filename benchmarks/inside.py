@@ -64,7 +64,7 @@ def trainer_of(arguments: argparse.Namespace, train_blocks: str) -> tuple[Traine
         name: Split(trunk.source(encoded, name), prepared.truth[name]) for name, encoded in prepared.encoded.items()
     }
     trunk_s = time.perf_counter() - started
-    width, frozen = prepared.classifier.gpt.config.n_embd, prepared.classifier.n_frozen or 0
+    width, frozen = prepared.classifier.decoder.config.n_embd, prepared.classifier.n_frozen or 0
     n_tokens = sum(encoded.n_tokens for encoded in prepared.encoded.values())
     return Trainer(prepared.classifier, features, settings, CPU), prepared, 24 * width**2 * frozen * n_tokens / trunk_s
 
@@ -80,13 +80,13 @@ def kernels(arguments: argparse.Namespace) -> dict[str, Any]:
         started = time.perf_counter()
         trainer._step(some)
         times.append(time.perf_counter() - started)
-    width = prepared.classifier.gpt.config.n_embd
+    width = prepared.classifier.decoder.config.n_embd
     n_tokens = round(float(prepared.encoded["train"].lengths.mean()) * 8)
     n_parameters = sum(parameter.numel() for parameter in trainer.parameters.values())
     x, w = torch.randn(512, width), torch.randn(4 * width, width)
     plain = seconds_of(lambda: x @ w.t())
     best = min(plain, seconds_of(lambda: product(x, w)))
-    products_s = floor_of_products(width, prepared.classifier.gpt.config.n_head, n_tokens)
+    products_s = floor_of_products(width, prepared.classifier.decoder.config.n_head, n_tokens)
     one, two, out = (torch.randn(n_parameters) for _ in range(3))
     bytes_per_s = 12 * n_parameters / seconds_of(lambda: torch.add(one, two, out=out))
     traffic_s = 10 * 4 * n_parameters / bytes_per_s

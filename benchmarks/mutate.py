@@ -37,7 +37,7 @@ import torch
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 
-from lasttoken.backbone.gpt import GPT, GPTConfig
+from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
 from lasttoken.classifier.checkpoint import save_classifier
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
@@ -89,7 +89,7 @@ def make_run(folder: Path, seed: int) -> Path:
     encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     encoder.decoder = decoders.ByteLevel()
     encoder.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
-    gpt = GPT(GPTConfig(len(vocab), 64, 32, 2, 4)).init_weights(seed)
+    gpt = GPT2(GPT2Config(len(vocab), 64, 32, 2, 4)).init_weights(seed)
     config = ClassifierConfig(
         labels=("ham", "spam", "eggs"),
         read="last",

@@ -11,10 +11,10 @@ import argparse
 import json
 from pathlib import Path
 
-from lasttoken.backbone.gpt import GPT, GPTConfig
+from lasttoken.backbone.catalog import BACKBONES
+from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import to_published, write_gpt_config, write_tensor_file
-from lasttoken.core.catalog import BACKBONES
 
 
 def main() -> None:
@@ -26,9 +26,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     entry = BACKBONES[arguments.like]
-    config = GPTConfig(entry.vocab_size, entry.n_positions, entry.n_embd, entry.n_layer, entry.n_head)
+    config = GPT2Config(entry.vocab_size, entry.n_positions, entry.n_embd, entry.n_layer, entry.n_head)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    tensors = to_published(GPT(config).init_weights(arguments.seed).state_dict())
+    tensors = to_published(GPT2(config).init_weights(arguments.seed).state_dict())
     write_tensor_file(arguments.out / "model.safetensors", tensors)
     (arguments.out / "config.json").write_text(json.dumps(write_gpt_config(config), indent=1), "utf-8")
     (arguments.out / "tokenizer.json").write_text(Tokenizer.load(arguments.tokenizer).to_json(), "utf-8")

@@ -174,7 +174,7 @@ class Bench:
         )  # fmt: skip
         reading = settings.read if settings.train_blocks == "head" else pads
         key = (settings.train_blocks, reading, settings.causal_mask, max_length, settings.truncate)
-        classifier = Classifier(backbone.gpt, config, settings.seed)
+        classifier = Classifier(backbone.decoder, config, settings.seed)
         if config.int8_trunk:
             classifier.quantize_trunk()
         return classifier, encoded, key

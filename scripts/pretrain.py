@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lasttoken.backbone.gpt import GPT, GPTConfig
+from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.backbone.linear import Linear
 from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.pretrained import load_backbone
@@ -187,7 +187,7 @@ def load_numbers(tokenizer: Tokenizer | None, args: argparse.Namespace) -> tuple
 class Student(nn.Module):
     """The GPT, and the linear map from its last token to the teacher's vector, which is not shipped."""
 
-    def __init__(self, gpt: GPT, width: int) -> None:
+    def __init__(self, gpt: GPT2, width: int) -> None:
         super().__init__()
         self.gpt = gpt
         self.to_teacher = nn.Linear(gpt.config.n_embd, width)
@@ -377,7 +377,7 @@ class Training:
 # ---------------------------------------------------------------------- what is left
 
 
-def save_backbone(out: Path, gpt: GPT, tokenizer: Tokenizer, facts: dict[str, Any]) -> None:
+def save_backbone(out: Path, gpt: GPT2, tokenizer: Tokenizer, facts: dict[str, Any]) -> None:
     """config.json, model.safetensors in float16, tokenizer.json, and pretraining.json with every figure of the card."""
     out.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.half() for name, tensor in to_published(gpt.state_dict()).items()}
@@ -428,10 +428,10 @@ def main() -> None:
     backbone = load_backbone(args.start) if args.start else None
     numbers, tokenizer = load_numbers(backbone.tokenizer if backbone else None, args)
     if backbone:
-        gpt = backbone.gpt
+        gpt = backbone.decoder
     else:
-        config = GPTConfig(args.vocab_size, args.positions, args.width, args.layers, args.heads)
-        gpt = GPT(config).init_weights(args.seed)
+        config = GPT2Config(args.vocab_size, args.positions, args.width, args.layers, args.heads)
+        gpt = GPT2(config).init_weights(args.seed)
     width = numbers.vectors.shape[1] if numbers.vectors is not None else 1
     student = Student(gpt.requires_grad_(True), width).to(args.device)
     found = Training(student, numbers, args).run()

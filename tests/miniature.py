@@ -31,7 +31,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 from torch import Tensor
 
-from lasttoken.backbone.gpt import GPT, GPTConfig
+from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
 from lasttoken.backbone.weights import to_published, write_gpt_config
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
@@ -58,9 +58,9 @@ def random_gpt(
     tied: bool = True,
     seed: int = 1,
     dtype: torch.dtype = torch.float32,
-) -> GPT:
+) -> GPT2:
     """A GPT whose tensors are all random, frozen, in eval mode."""
-    config = GPTConfig(
+    config = GPT2Config(
         vocab_size=vocab_size,
         n_positions=n_positions,
         n_embd=n_embd,
@@ -69,7 +69,7 @@ def random_gpt(
         n_inner=n_inner,
         tied=tied,
     )
-    gpt = GPT(config)
+    gpt = GPT2(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in gpt.named_parameters():
@@ -94,14 +94,14 @@ def small_tokenizer() -> Tokenizer:
     return Tokenizer(encoder)
 
 
-def published_tensors(gpt: GPT) -> dict[str, Tensor]:
+def published_tensors(gpt: GPT2) -> dict[str, Tensor]:
     """A GPT's tensors as a file holds them, with the prefix."""
     return {name: tensor.clone() for name, tensor in to_published(gpt.state_dict()).items()}
 
 
 def write_backbone(
     folder: Path,
-    gpt: GPT | None = None,
+    gpt: GPT2 | None = None,
     *,
     tokenizer: Tokenizer | None = None,
     tensors: Mapping[str, Tensor] | None = None,
@@ -134,7 +134,7 @@ def random_encoded(
 
 
 def classifier_of(
-    gpt: GPT,
+    gpt: GPT2,
     *,
     labels: tuple[str, ...] = ("ham", "spam"),
     read: str = "last",

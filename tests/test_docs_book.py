@@ -20,15 +20,16 @@ from miniature import messages, random_gpt, write_backbone
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import Encoded, encode_texts
 from lasttoken.cli.flags import given
 from lasttoken.cli.main import app
-from lasttoken.core.catalog import BACKBONES, find_dataset
 from lasttoken.core.config import Settings, resolve
 from lasttoken.core.device import CPU
 from lasttoken.data.book import BOOK_SHUFFLES, book_splits, read_as_chapter
+from lasttoken.data.catalog import find_dataset
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.labels import natural_order

@@ -9,7 +9,7 @@ import torch
 from miniature import random_gpt
 
 from lasttoken.backbone.generation import answer_log_probs, generate
-from lasttoken.backbone.gpt import GPT
+from lasttoken.backbone.gpt2.network import GPT2
 from lasttoken.backbone.packing import Packing
 from lasttoken.core.errors import SettingsError
 
@@ -17,17 +17,17 @@ PROMPT = [5, 200, 31]
 
 
 @pytest.fixture(scope="module")
-def gpt() -> GPT:
+def gpt() -> GPT2:
     return random_gpt()
 
 
-def log_probs(gpt: GPT, token_ids: list[int]) -> torch.Tensor:
+def log_probs(gpt: GPT2, token_ids: list[int]) -> torch.Tensor:
     """[n, V], of the token after each."""
     return gpt.logits(gpt(torch.tensor(token_ids), Packing([len(token_ids)]))).log_softmax(-1)
 
 
 @pytest.mark.parametrize("top_k", [None, 5])
-def test_the_same_seed_draws_the_same_tokens_and_another_seed_others(gpt: GPT, top_k: int | None) -> None:
+def test_the_same_seed_draws_the_same_tokens_and_another_seed_others(gpt: GPT2, top_k: int | None) -> None:
     def drawn(seed: int) -> list[int]:
         return generate(gpt, PROMPT, max_new_tokens=20, temperature=1.0, top_k=top_k, seed=seed).token_ids
 
@@ -37,12 +37,12 @@ def test_the_same_seed_draws_the_same_tokens_and_another_seed_others(gpt: GPT, t
     assert torch.equal(torch.get_rng_state(), before), "the generator that everyone shares is left alone"
 
 
-def test_greedy_writing_does_not_depend_on_the_seed(gpt: GPT) -> None:
+def test_greedy_writing_does_not_depend_on_the_seed(gpt: GPT2) -> None:
     assert len({tuple(generate(gpt, PROMPT, max_new_tokens=9, seed=seed).token_ids) for seed in range(4)}) == 1
 
 
 @pytest.mark.parametrize("changes", [{"top_k": 1, "temperature": 5.0}, {"temperature": 1e-4}, {"temperature": 1e-44}])
-def test_the_likeliest_token_alone_is_greedy(gpt: GPT, changes: dict[str, float]) -> None:
+def test_the_likeliest_token_alone_is_greedy(gpt: GPT2, changes: dict[str, float]) -> None:
     greedy = generate(gpt, PROMPT, max_new_tokens=20).token_ids
     drawn = generate(gpt, PROMPT, max_new_tokens=20, **changes)  # type: ignore[arg-type]
     assert drawn.token_ids == greedy
@@ -65,7 +65,7 @@ def test_drawn_tokens_have_the_frequencies_of_softmax(temperature: float, top_k:
     assert len(counts) > 1
 
 
-def test_the_stop_id_ends_a_drawn_text_too(gpt: GPT) -> None:
+def test_the_stop_id_ends_a_drawn_text_too(gpt: GPT2) -> None:
     free = generate(gpt, PROMPT, max_new_tokens=20, temperature=1.0).token_ids
     stopped = generate(gpt, PROMPT, max_new_tokens=20, temperature=1.0, stop_id=free[4]).token_ids
     assert stopped == free[: free.index(free[4]) + 1]
@@ -84,7 +84,9 @@ def test_the_stop_id_ends_a_drawn_text_too(gpt: GPT) -> None:
         (PROMPT, {"top_k": 0, "temperature": 1.0}, "--top-k must be at least 1"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(gpt: GPT, prompt: list[int], changes: dict[str, float], sentence: str) -> None:
+def test_what_cannot_be_meant_is_refused(
+    gpt: GPT2, prompt: list[int], changes: dict[str, float], sentence: str
+) -> None:
     with pytest.raises(SettingsError, match=sentence):
         generate(gpt, prompt, **{"max_new_tokens": 5, **changes})  # type: ignore[arg-type]
 
@@ -100,12 +102,12 @@ def test_an_answers_log_probability_is_the_sum_of_a_plain_forward_pass() -> None
     assert answer_log_probs(gpt, PROMPT, answers[::-1]) == pytest.approx(expected[::-1], rel=0, abs=1e-10)
 
 
-def test_the_probabilities_of_all_one_token_answers_add_up_to_one(gpt: GPT) -> None:
+def test_the_probabilities_of_all_one_token_answers_add_up_to_one(gpt: GPT2) -> None:
     found = answer_log_probs(gpt, PROMPT, [[token_id] for token_id in range(gpt.config.vocab_size)])
     assert float(torch.tensor(found).exp().sum()) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_prompt_and_longest_answer_must_fit_the_context(gpt: GPT) -> None:
+def test_prompt_and_longest_answer_must_fit_the_context(gpt: GPT2) -> None:
     assert len(answer_log_probs(gpt, [1] * 29, [[2], [2, 3, 4]])) == 2
     with pytest.raises(SettingsError, match="prompt and answer have 33 tokens, the backbone has 32 positions"):
         answer_log_probs(gpt, [1] * 30, [[2], [2, 3, 4]])

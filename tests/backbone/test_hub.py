@@ -32,11 +32,10 @@ from hypothesis import strategies as st
 
 from lasttoken.backbone import hub as module
 from lasttoken.backbone.hub import fetch_backbone
-from lasttoken.core import catalog
-from lasttoken.core.catalog import DatasetEntry
 from lasttoken.core.errors import BackboneError, DataError, NetworkError, StorageError
 from lasttoken.core.retries import RetryableError
-from lasttoken.data import datasets
+from lasttoken.data import catalog, datasets
+from lasttoken.data.catalog import DatasetEntry
 from lasttoken.data.datasets import fetch_dataset
 
 CONTENT = b"".join(b"ham\tmessage %d, quite harmless\n" % i for i in range(400))
@@ -816,7 +815,7 @@ def test_killed_while_fetching_a_dataset(own_cache: Path) -> None:
     slow = Answer(WHOLE, chunk_bytes=len(WHOLE) // 20, pause_s=0.02)
     with serving(in_turn(slow)) as server:
         script = (
-            "from lasttoken.core import catalog\nfrom lasttoken.data.datasets import fetch_dataset\n"
+            "from lasttoken.data import catalog\nfrom lasttoken.data.datasets import fetch_dataset\n"
             f"catalog.DATASETS['tiny'] = catalog.{TINY!r}\n"
             f"print(fetch_dataset('tiny', url='{server.address}/tiny.zip'))"
         )

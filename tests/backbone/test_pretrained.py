@@ -26,12 +26,12 @@ def test_the_bundled_backbone_loads_without_a_network_and_writes_english() -> No
     assert (backbone.config.n_layer, backbone.config.vocab_size) == (6, 8192)
     assert backbone.max_length == 256, "its later positions were never trained"
     assert backbone.tokenizer.n_tokens == 8192
-    assert {parameter.dtype for parameter in backbone.gpt.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in backbone.decoder.parameters()} == {torch.float32}
     text = "He went to the"
-    written = generate(backbone.gpt, backbone.tokenizer.encode(text), max_new_tokens=8)
+    written = generate(backbone.decoder, backbone.tokenizer.encode(text), max_new_tokens=8)
     assert backbone.tokenizer.decode(written.token_ids).isascii()
     ids = torch.tensor(backbone.tokenizer.encode("She put the letter on the table and looked out of the window."))
-    log_probs = backbone.gpt.logits(backbone.gpt(ids, Packing([len(ids)]))).log_softmax(-1)
+    log_probs = backbone.decoder.logits(backbone.decoder(ids, Packing([len(ids)]))).log_softmax(-1)
     loss = -float(log_probs[:-1].gather(1, ids[1:, None]).mean())
     assert loss < 6.0, "an untrained one, or one with another's tokenizer, has about ln 8192 = 9.0"
 
@@ -42,7 +42,7 @@ def test_a_folder_loads_with_its_weights_and_its_tokenizer(tmp_path: Path) -> No
     ids = backbone.tokenizer.encode("in the end")
     assert ids == small_tokenizer().encode("in the end")
     packing = Packing([len(ids)])
-    assert torch.equal(backbone.gpt(torch.tensor(ids), packing), gpt(torch.tensor(ids), packing))
+    assert torch.equal(backbone.decoder(torch.tensor(ids), packing), gpt(torch.tensor(ids), packing))
     assert (backbone.name, backbone.max_length, backbone.end_of_text_id) == (str(tmp_path), 32, N_SMALL_TOKENS - 1)
 
 

@@ -14,7 +14,7 @@ from miniature import published_tensors, random_gpt, write_backbone
 from safetensors.torch import save, save_file
 from torch import Tensor
 
-from lasttoken.backbone.gpt import GPT
+from lasttoken.backbone.gpt2.network import GPT2
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.backbone.weights import (
     PREFIX,
@@ -32,12 +32,12 @@ from lasttoken.core.errors import BackboneError
 Tensors = dict[str, Tensor]
 
 
-def load(folder: Path) -> GPT:
+def load(folder: Path) -> GPT2:
     config, _ = read_gpt_config(folder / "config.json")
     return build_gpt(config, from_published(read_tensor_files(folder)), folder)
 
 
-def assert_same_weights(found: GPT, expected: GPT) -> None:
+def assert_same_weights(found: GPT2, expected: GPT2) -> None:
     assert found.config == expected.config
     theirs = expected.state_dict()
     assert found.state_dict().keys() == theirs.keys()

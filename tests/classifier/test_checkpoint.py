@@ -70,7 +70,7 @@ def test_loading_gives_equal_logits_bit_for_bit(
 
 def test_the_folder_works_after_a_move_with_the_backbone_gone(tmp_path: Path) -> None:
     backbone = load_backbone(str(write_backbone(tmp_path / "backbone")))
-    save_classifier(tmp_path / "run", classifier_of(backbone.gpt), backbone.tokenizer)
+    save_classifier(tmp_path / "run", classifier_of(backbone.decoder), backbone.tokenizer)
     expected = logits_of(tmp_path / "run")
     shutil.rmtree(tmp_path / "backbone")
     (tmp_path / "else").mkdir()
@@ -107,7 +107,7 @@ def test_transformers_reads_the_folder_and_computes_the_same_hidden_states_and_l
         token_ids, packing = torch.from_numpy(ids.astype(np.int64)), Packing([len(ids)])
         with torch.no_grad():
             hidden = theirs(token_ids[None]).last_hidden_state[0]
-            torch.testing.assert_close(classifier.gpt(token_ids, packing), hidden, rtol=0, atol=1e-5)
+            torch.testing.assert_close(classifier.decoder(token_ids, packing), hidden, rtol=0, atol=1e-5)
             logits = hidden[-1] @ score["score.weight"].T + score["score.bias"]
             torch.testing.assert_close(classifier(token_ids, packing)[0], logits, rtol=0, atol=1e-5)
 

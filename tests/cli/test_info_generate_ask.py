@@ -48,7 +48,7 @@ def test_info_tells_what_a_backbone_is(backbone: Path) -> None:
     shape = {"n_layer": 3, "n_embd": 32, "n_head": 4, "n_positions": 64, "vocab_size": N_SMALL_TOKENS}
     assert {name: found[name] for name in shape} == shape
     assert found["end_of_text_id"] == N_SMALL_TOKENS - 1
-    assert found["parameters"] == sum(p.numel() for p in load_backbone(str(backbone)).gpt.parameters())
+    assert found["parameters"] == sum(p.numel() for p in load_backbone(str(backbone)).decoder.parameters())
 
 
 def test_info_knows_the_bundled_backbone_by_name() -> None:
@@ -67,7 +67,7 @@ def test_generate_gives_the_prompts_tokens_and_the_new_ones(backbone: Path) -> N
     assert found["text"] == tokenizer.decode([*found["prompt_token_ids"], *found["token_ids"]])
     assert found["text"].startswith(PROMPT)
     assert found["context_full"] is False
-    expected = generate(load_backbone(str(backbone)).gpt, found["prompt_token_ids"], max_new_tokens=7)
+    expected = generate(load_backbone(str(backbone)).decoder, found["prompt_token_ids"], max_new_tokens=7)
     assert found["token_ids"] == expected.token_ids
 
 

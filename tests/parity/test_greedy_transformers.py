@@ -10,13 +10,13 @@ from miniature import published_tensors, random_gpt
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from lasttoken.backbone.generation import generate
-from lasttoken.backbone.gpt import GPT
+from lasttoken.backbone.gpt2.network import GPT2
 from lasttoken.backbone.weights import write_gpt_config
 
 N_POSITIONS = 32
 
 
-def lively_gpt(seed: int = 1, tied: bool = True) -> GPT:
+def lively_gpt(seed: int = 1, tied: bool = True) -> GPT2:
     """A random GPT in which positions weigh much, so that it does not write one token for ever."""
     gpt = random_gpt(n_positions=N_POSITIONS, tied=tied, seed=seed)
     gpt.wpe.weight.mul_(6.0)
@@ -24,7 +24,7 @@ def lively_gpt(seed: int = 1, tied: bool = True) -> GPT:
     return gpt
 
 
-def transformers_twin(gpt: GPT) -> Any:  # their class refuses its own `generate` under strict typing
+def transformers_twin(gpt: GPT2) -> Any:  # their class refuses its own `generate` under strict typing
     """The same weights in transformers' GPT2LMHeadModel."""
     twin = GPT2LMHeadModel(GPT2Config(**write_gpt_config(gpt.config), bos_token_id=0, eos_token_id=0))
     missing, unknown = twin.load_state_dict(published_tensors(gpt), strict=False)

@@ -10,7 +10,7 @@ import torch
 from miniature import N_SMALL_TOKENS, random_gpt, small_tokenizer
 
 from lasttoken.backbone.generation import answer_log_probs, generate
-from lasttoken.backbone.gpt import GPT
+from lasttoken.backbone.gpt2.network import GPT2
 from lasttoken.backbone.pretrained import Backbone
 from lasttoken.core.errors import DataError, SettingsError
 from lasttoken.data.files import Examples, read_examples
@@ -20,7 +20,7 @@ from lasttoken.runs.zero_shot import PROMPT, WRITTEN_TOKENS, ask, first_answer, 
 ANSWERS = {"spam": "yes", "ham": "no"}
 
 
-def backbone_of(gpt: GPT) -> Backbone:
+def backbone_of(gpt: GPT2) -> Backbone:
     return Backbone("rigged", gpt, small_tokenizer(), gpt.config.n_positions, N_SMALL_TOKENS - 1)
 
 
@@ -89,7 +89,7 @@ def test_a_backbone_that_reads_the_text_is_scored_by_text(file: Path) -> None:
     answer_ids = [backbone.tokenizer.encode(" " + answer) for answer in ("a", "b")]
     expected = []
     for text in examples.texts:
-        scores = answer_log_probs(backbone.gpt, backbone.tokenizer.encode(f"Q: {text} A:"), answer_ids)
+        scores = answer_log_probs(backbone.decoder, backbone.tokenizer.encode(f"Q: {text} A:"), answer_ids)
         expected.append("spam" if scores[0] >= scores[1] else "ham")
     assert set(expected) == {"spam", "ham"}, "one answer to all would show little"
     told: list[int] = []
@@ -116,7 +116,7 @@ def test_a_long_text_is_cut_at_its_end_until_the_question_fits(text: str, monkey
     backbone = backbone_of(random_gpt(n_positions=160))
     asked: list[list[int]] = []
 
-    def spied(gpt: GPT, ids: list[int], answers: list[list[int]]) -> list[float]:
+    def spied(gpt: GPT2, ids: list[int], answers: list[list[int]]) -> list[float]:
         asked.append(ids)
         return answer_log_probs(gpt, ids, answers)
 
@@ -130,14 +130,14 @@ def test_a_long_text_is_cut_at_its_end_until_the_question_fits(text: str, monkey
     assert text.startswith(kept)
     room = backbone.config.n_positions - WRITTEN_TOKENS
     assert room - 8 <= len(asked[0]) <= room, "no more is cut than has to be"
-    generate(backbone.gpt, asked[0], max_new_tokens=WRITTEN_TOKENS)
+    generate(backbone.decoder, asked[0], max_new_tokens=WRITTEN_TOKENS)
 
 
 def test_a_short_text_is_asked_about_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = backbone_of(random_gpt(n_positions=200))
     asked: list[str] = []
 
-    def spied(gpt: GPT, ids: list[int], answers: list[list[int]]) -> list[float]:
+    def spied(gpt: GPT2, ids: list[int], answers: list[list[int]]) -> list[float]:
         asked.extend(backbone.tokenizer.decode(found) for found in (ids, *answers))
         return [0.0, 1.0]
 

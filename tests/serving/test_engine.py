@@ -150,7 +150,7 @@ def test_an_error_is_its_batch_s_alone(groups: list[Group]) -> None:
 def test_runs_with_other_trunks_are_groups_of_their_own(runs: list[Path], tmp_path: Path) -> None:
     together = load_models(runs, "cpu")
     assert [[one.name for one in group.members] for group in together] == [["spam", "other"]]
-    a, b = (one.predictor.classifier.gpt for one in together[0].members)
+    a, b = (one.predictor.classifier.decoder for one in together[0].members)
     assert a.wte.weight.data_ptr() == b.wte.weight.data_ptr()
     assert a.ln_f.weight.data_ptr() != b.ln_f.weight.data_ptr()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lasttoken.backbone.gpt import GPT, KeyValues
+from lasttoken.backbone.gpt2.network import GPT2, KeyValues
 from lasttoken.core.errors import SettingsError
 
 COLDEST = 1e-30  # below, a temperature is as good as 0, and on some machines it is 0 when it is divided by
@@ -29,7 +29,7 @@ class Generated:
 
 @torch.inference_mode()
 def generate(
-    gpt: GPT,
+    gpt: GPT2,
     prompt_token_ids: Sequence[int],
     *,
     max_new_tokens: int,
@@ -81,7 +81,7 @@ def _choose(logits: Tensor, temperature: float, top_k: int | None, random: torch
 
 
 @torch.inference_mode()
-def answer_log_probs(gpt: GPT, prompt_token_ids: Sequence[int], answers: Sequence[Sequence[int]]) -> list[float]:
+def answer_log_probs(gpt: GPT2, prompt_token_ids: Sequence[int], answers: Sequence[Sequence[int]]) -> list[float]:
     """log P(answer | prompt) of each answer: the sum over its tokens. The prompt is read once.
 
     Raises:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from lasttoken.core.catalog import BACKBONES, find_backbone
+from lasttoken.backbone.catalog import BACKBONES, find_backbone
 from lasttoken.core.documents import load_json
 from lasttoken.core.errors import BackboneError, LastTokenError, NetworkError, nearest, one_of
 from lasttoken.core.retries import BACKOFF_S, TIMEOUT_S, RetryableError, refusal, retried, why

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lasttoken.backbone.gpt import GPT, GPTConfig
+from lasttoken.backbone.catalog import BACKBONES
+from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.backbone.hub import fetch_backbone
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import (
@@ -24,7 +25,6 @@ from lasttoken.backbone.weights import (
     read_tensor_files,
     shape_of,
 )
-from lasttoken.core.catalog import BACKBONES
 from lasttoken.core.documents import load_json
 from lasttoken.core.errors import BackboneError, nearest, one_of
 
@@ -34,15 +34,15 @@ class Backbone:
     """A pretrained GPT with its tokenizer."""
 
     name: str
-    gpt: GPT
+    decoder: GPT2
     tokenizer: Tokenizer
     max_length: int  # the longest text it was trained for, in tokens
     end_of_text_id: int
 
     @property
-    def config(self) -> GPTConfig:
+    def config(self) -> GPT2Config:
         """The shape of the GPT."""
-        return self.gpt.config
+        return self.decoder.config
 
 
 def locate_backbone(name: str, offline: bool = False) -> Path:
@@ -97,7 +97,7 @@ def load_tokenizer(name: str, offline: bool = False) -> tuple[Tokenizer, int]:
     return Tokenizer.load(folder), _max_length(name, config)
 
 
-def _max_length(name: str, config: GPTConfig) -> int:
+def _max_length(name: str, config: GPT2Config) -> int:
     known = BACKBONES.get(name)
     return min(known.max_length, config.n_positions) if known else config.n_positions
 
@@ -106,13 +106,13 @@ def _is_openai(folder: Path) -> bool:
     return (folder / "hparams.json").is_file() and not (folder / "config.json").is_file()
 
 
-def _read_hugging_face(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
+def _read_hugging_face(folder: Path) -> tuple[GPT2Config, dict[str, Tensor]]:
     config, _ = read_gpt_config(folder / "config.json")
     return config, from_published(read_tensor_files(folder))
 
 
-def _read_openai(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
-    from lasttoken.backbone.openai import read_openai_tensors
+def _read_openai(folder: Path) -> tuple[GPT2Config, dict[str, Tensor]]:
+    from lasttoken.backbone.gpt2.openai import read_openai_tensors
 
     shape = _openai_shape(folder)
     tensors = from_published(read_openai_tensors(folder))
@@ -120,6 +120,6 @@ def _read_openai(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     return shape, tensors
 
 
-def _openai_shape(folder: Path) -> GPTConfig:
+def _openai_shape(folder: Path) -> GPT2Config:
     path = folder / "hparams.json"
     return shape_of(load_json(path, BackboneError), path)

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lasttoken.backbone.gpt import GPT, GPTConfig
+from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.core.documents import load_json
 from lasttoken.core.errors import BackboneError, LastTokenError, StorageError, one_of, shown
 from lasttoken.core.storage import new_file
@@ -185,7 +185,7 @@ def _tensor_files(folder: Path) -> Iterator[Path]:
         raise BackboneError(f"{folder} holds no model.safetensors and no model.safetensors.index.json")
 
 
-def read_gpt_config(path: Path) -> tuple[GPTConfig, dict[str, Any]]:
+def read_gpt_config(path: Path) -> tuple[GPT2Config, dict[str, Any]]:
     """A GPT-2 `config.json`: the shape, and the whole content. Its dropout is ignored.
 
     Raises:
@@ -214,13 +214,13 @@ def read_gpt_config(path: Path) -> tuple[GPTConfig, dict[str, Any]]:
     return shape_of(content, path), content
 
 
-def shape_of(content: Mapping[str, Any], path: Path) -> GPTConfig:
+def shape_of(content: Mapping[str, Any], path: Path) -> GPT2Config:
     """The shape in the content of a `config.json`, or of OpenAI's `hparams.json`, which names two sizes otherwise.
 
     Raises:
         BackboneError: a size that is missing or no count, or heads that do not divide n_embd.
     """
-    config = GPTConfig(
+    config = GPT2Config(
         vocab_size=_size(content, path, "vocab_size", "n_vocab"),
         n_positions=_size(content, path, "n_positions", "n_ctx"),
         n_embd=_size(content, path, "n_embd"),
@@ -249,7 +249,7 @@ def _size(content: Mapping[str, Any], path: Path, *names: str) -> int:
     return value
 
 
-def write_gpt_config(config: GPTConfig) -> dict[str, Any]:
+def write_gpt_config(config: GPT2Config) -> dict[str, Any]:
     """The shape as a GPT-2 `config.json` holds it."""
     return {
         "model_type": "gpt2",
@@ -290,7 +290,7 @@ def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def build_gpt(config: GPTConfig, tensors: Mapping[str, Tensor], where: Path) -> GPT:
+def build_gpt(config: GPT2Config, tensors: Mapping[str, Tensor], where: Path) -> GPT2:
     """A GPT of tensors under our names; they become its parameters, no copy is made.
 
     Raises:
@@ -305,7 +305,7 @@ def build_gpt(config: GPTConfig, tensors: Mapping[str, Tensor], where: Path) -> 
         if name in given:  # before a network of that width is laid out
             _check_shape(name, given[name], (n_rows, config.n_embd), where)
     with torch.device("meta"):
-        gpt = GPT(config)
+        gpt = GPT2(config)
     wanted = {name: tuple(tensor.shape) for name, tensor in gpt.state_dict().items()}
     if config.tied:
         given.pop("lm_head.weight", None)  # the same numbers as wte

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lasttoken.backbone.gpt import GPTConfig
+from lasttoken.backbone.gpt2.network import GPT2Config
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import (
     build_gpt,
@@ -42,14 +42,14 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
         StorageError: no permission, or a full disk.
     """
     gpt_state = {
-        name: tensor.cpu() for name, tensor in classifier.gpt.state_dict().items() if not name.startswith("lm_head")
+        name: tensor.cpu() for name, tensor in classifier.decoder.state_dict().items() if not name.startswith("lm_head")
     }
     tensors = to_published(gpt_state)
     tensors["score.weight"] = classifier.head.weight.detach().cpu().contiguous()
     tensors["score.bias"] = classifier.head.bias.detach().cpu().contiguous()
     labels, columns = classifier.config.labels, classifier.config.columns
     content: dict[str, Any] = {
-        **write_gpt_config(replace(classifier.gpt.config, tied=True)),
+        **write_gpt_config(replace(classifier.decoder.config, tied=True)),
         "architectures": ["GPT2ForSequenceClassification"],
         "num_labels": len(labels),
         "id2label": {str(label_id): label for label_id, label in enumerate(labels)},
@@ -104,7 +104,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
     return classifier.requires_grad_(False).eval(), tokenizer
 
 
-def _check_fits(config: ClassifierConfig, shape: GPTConfig, where: str) -> None:
+def _check_fits(config: ClassifierConfig, shape: GPT2Config, where: str) -> None:
     """Refuse values that are right by themselves, and not together.
 
     Raises:

@@ -21,7 +21,7 @@ import torch
 from annotated_types import Ge, Interval, MinLen
 from torch import Tensor, nn
 
-from lasttoken.backbone.gpt import GPT
+from lasttoken.backbone.gpt2.network import GPT2
 from lasttoken.backbone.linear import Linear, drop_mapped_pages
 from lasttoken.backbone.packing import Packing
 from lasttoken.core.columns import ColumnSpec
@@ -70,7 +70,7 @@ class ClassifierConfig:
 class Classifier(nn.Module):
     """GPT + head. Only the tail's parameters have requires_grad."""
 
-    def __init__(self, gpt: GPT, config: ClassifierConfig, seed: int | None = None) -> None:
+    def __init__(self, gpt: GPT2, config: ClassifierConfig, seed: int | None = None) -> None:
         """`seed`: of the head's weights, drawn as torch.nn.Linear draws them after torch.manual_seed(seed).
 
         None leaves them unset, for weights that are about to be loaded.
@@ -80,7 +80,7 @@ class Classifier(nn.Module):
         """
         super().__init__()
         self.config = config
-        self.gpt = gpt
+        self.gpt = gpt  # the name that its tensors have in resume.safetensors
         n_layer = gpt.config.n_layer
         if config.train_blocks.isdigit() and int(config.train_blocks) > n_layer:
             raise SettingsError(
@@ -101,9 +101,14 @@ class Classifier(nn.Module):
                 parameter.data = parameter.data.contiguous()  # as its gradients and moments are; the same when served
 
     @property
+    def decoder(self) -> GPT2:
+        """The backbone's network."""
+        return self.gpt
+
+    @property
     def n_frozen(self) -> int | None:
         """k, the number of blocks in the trunk; None: there is no trunk."""
-        n_layer, blocks = self.gpt.config.n_layer, self.config.train_blocks
+        n_layer, blocks = self.decoder.config.n_layer, self.config.train_blocks
         return {"head": n_layer, "all": None}[blocks] if not blocks.isdigit() else n_layer - int(blocks)
 
     @property
@@ -113,10 +118,10 @@ class Classifier(nn.Module):
 
     def _tail_modules(self) -> list[nn.Module]:
         if self.n_frozen is None:
-            return [self.gpt.wte, self.gpt.wpe, self.gpt.h, self.gpt.ln_f, self.head]
+            return [self.decoder.wte, self.decoder.wpe, self.decoder.h, self.decoder.ln_f, self.head]
         if not self.keeps_tokens:
             return [self.head]
-        return [*self.gpt.blocks[self.n_frozen :], self.gpt.ln_f, self.head]
+        return [*self.decoder.blocks[self.n_frozen :], self.decoder.ln_f, self.head]
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The tail's parameters by name."""
@@ -124,7 +129,7 @@ class Classifier(nn.Module):
 
     def quantize_trunk(self) -> None:
         """Let the trunk's linear layers compute in 8 bits, for good; see backbone/linear.py. The tail stays."""
-        for block in self.gpt.blocks[: self.n_frozen or 0]:
+        for block in self.decoder.blocks[: self.n_frozen or 0]:
             for module in block.modules():
                 if isinstance(module, Linear):
                     module.quantize()
@@ -136,7 +141,7 @@ class Classifier(nn.Module):
         """
         blocks = [
             [module for module in block.modules() if isinstance(module, Linear) and module.can_pack]
-            for block in self.gpt.blocks[: self.n_frozen or 0]
+            for block in self.decoder.blocks[: self.n_frozen or 0]
         ]
         n_bytes = sum(layer.weight.nbytes for layers in blocks for layer in layers)
         if n_bytes <= PACKED_PART * memory_bytes():
@@ -152,9 +157,9 @@ class Classifier(nn.Module):
 
     def frozen_tensors(self) -> dict[str, Tensor]:
         """The trunk's tensors by name, of a loaded classifier too, in which nothing asks for gradients."""
-        modules: dict[str, nn.Module] = {"wte": self.gpt.wte, "wpe": self.gpt.wpe}
-        modules |= {f"h.{at}": block for at, block in enumerate(self.gpt.blocks[: self.n_frozen or 0])}
-        modules |= {} if self.keeps_tokens else {"ln_f": self.gpt.ln_f}
+        modules: dict[str, nn.Module] = {"wte": self.decoder.wte, "wpe": self.decoder.wpe}
+        modules |= {f"h.{at}": block for at, block in enumerate(self.decoder.blocks[: self.n_frozen or 0])}
+        modules |= {} if self.keeps_tokens else {"ln_f": self.decoder.ln_f}
         return {
             f"{name}.{inner}": tensor for name, module in modules.items() for inner, tensor in module.named_parameters()
         }
@@ -163,17 +168,17 @@ class Classifier(nn.Module):
         """Packed token ids [n] -> features: [n, C], [B, C] when only the head trains, or the ids themselves."""
         if self.n_frozen is None:
             return token_ids
-        x = self.gpt.embed(token_ids, packing)
+        x = self.decoder.embed(token_ids, packing)
         if not self.keeps_tokens:
             return self._finish(x, packing, first=0)
-        for block in self.gpt.blocks[: self.n_frozen]:
+        for block in self.decoder.blocks[: self.n_frozen]:
             x = block(x, packing, self.config.causal_mask)
         return x
 
     def tail(self, features: Tensor, packing: Packing) -> Tensor:
         """What `trunk` gave -> logits [B, K]."""
         if self.n_frozen is None:
-            features = self._finish(self.gpt.embed(features, packing), packing, first=0)
+            features = self._finish(self.decoder.embed(features, packing), packing, first=0)
         elif self.keeps_tokens:
             features = self._finish(features, packing, first=self.n_frozen)
         with torch.autocast(features.device.type, enabled=False):
@@ -186,13 +191,13 @@ class Classifier(nn.Module):
     def _finish(self, x: Tensor, packing: Packing, first: int) -> Tensor:
         """The blocks from `first` on, ln_f, and the reading: [n, C] -> [B, C]."""
         causal = self.config.causal_mask
-        for block in self.gpt.blocks[first:-1]:
+        for block in self.decoder.blocks[first:-1]:
             x = block(x, packing, causal)
-        last = self.gpt.blocks[-1]
+        last = self.decoder.blocks[-1]
         if self.config.read == "mean":
-            return packing.mean(self.gpt.ln_f(last(x, packing, causal)))
+            return packing.mean(self.decoder.ln_f(last(x, packing, causal)))
         at = torch.zeros_like(packing.lengths) if self.config.read == "first" else packing.lengths - 1
-        return self.gpt.ln_f(last.read(x, packing, at, causal))  # type: ignore[no-any-return]
+        return self.decoder.ln_f(last.read(x, packing, at, causal))  # type: ignore[no-any-return]
 
     def forward(self, token_ids: Tensor, packing: Packing) -> Tensor:
         """Packed token ids [n] -> logits [B, K]."""

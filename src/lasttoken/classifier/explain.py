@@ -172,7 +172,7 @@ class _Path:
     ) -> None:
         """`n_own`: tokens that are the text's; those behind them are padding, which the line leaves alone."""
         self.predictor, self.label_id, self.n_own, self.between = predictor, label_id, n_own, between
-        gpt, config = predictor.classifier.gpt, predictor.classifier.config
+        gpt, config = predictor.classifier.decoder, predictor.classifier.config
         with torch.no_grad():
             packing = Packing([len(token_ids)], token_ids.device)
             self.text = gpt.embed(token_ids, packing)

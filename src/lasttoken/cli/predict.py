@@ -341,7 +341,13 @@ def generate(
     ids = loaded.tokenizer.encode(prompt)
     stop_id = loaded.end_of_text_id if stop_at_end else None
     found = write(
-        loaded.gpt, ids, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, seed=seed, stop_id=stop_id
+        loaded.decoder,
+        ids,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        seed=seed,
+        stop_id=stop_id,
     )
     text = loaded.tokenizer.decode([*ids, *found.token_ids])
     if found.full:

@@ -188,9 +188,10 @@ def fetch(
     quiet: Quiet = False,
 ) -> None:
     """Fetch data sets and pretrained weights into the cache, checked; prints where they are."""
+    from lasttoken.backbone.catalog import BACKBONES
     from lasttoken.backbone.hub import fetch_backbone
     from lasttoken.backbone.pretrained import locate_backbone
-    from lasttoken.core.catalog import BACKBONES, DATASETS
+    from lasttoken.data.catalog import DATASETS
     from lasttoken.data.datasets import fetch_dataset
 
     if not names:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile
 
-from lasttoken.core.catalog import DatasetEntry, find_dataset
 from lasttoken.core.errors import DataError, NetworkError, StorageError, one_of
 from lasttoken.core.retries import BACKOFF_S, TIMEOUT_S, RetryableError, refusal, retried, why
 from lasttoken.core.storage import cache_dir, make_dir, new_file, storage_errors, sweep_temporaries
+from lasttoken.data.catalog import DatasetEntry, find_dataset
 
 if TYPE_CHECKING:
     import requests

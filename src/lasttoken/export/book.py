@@ -19,14 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lasttoken.backbone.gpt import GPT, GPTConfig
+from lasttoken.backbone.catalog import BACKBONES
+from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.backbone.pretrained import load_tokenizer
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import check_finite
 from lasttoken.classifier.checkpoint import save_classifier
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.run_dir import RunDir
-from lasttoken.core.catalog import BACKBONES
 from lasttoken.core.errors import BackboneError, SettingsError, one_of
 from lasttoken.core.storage import exclusive
 
@@ -208,7 +208,7 @@ def renamed(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in found.items()}
 
 
-def _shape(tensors: Mapping[str, Tensor], n_head: int | None, file: Path) -> GPTConfig:
+def _shape(tensors: Mapping[str, Tensor], n_head: int | None, file: Path) -> GPT2Config:
     (vocab_size, n_embd), n_positions = tensors["wte.weight"].shape, tensors["wpe.weight"].shape[0]
     heads = HEADS.get(n_embd) if n_head is None else n_head
     if heads is None:
@@ -221,13 +221,13 @@ def _shape(tensors: Mapping[str, Tensor], n_head: int | None, file: Path) -> GPT
             f"--heads is {heads}, which does not divide the {n_embd} channels of {file}; give the right one"
         )
     n_layer = sum(name.endswith("ln_1.weight") for name in tensors)
-    return GPTConfig(vocab_size, n_positions, n_embd, n_layer, heads, tensors["h.0.mlp.c_fc.weight"].shape[0])
+    return GPT2Config(vocab_size, n_positions, n_embd, n_layer, heads, tensors["h.0.mlp.c_fc.weight"].shape[0])
 
 
 def _classifier(
-    config: GPTConfig, tensors: Mapping[str, Tensor], state: Mapping[str, Tensor], described: ClassifierConfig
+    config: GPT2Config, tensors: Mapping[str, Tensor], state: Mapping[str, Tensor], described: ClassifierConfig
 ) -> Classifier:
-    gpt = GPT(config)
+    gpt = GPT2(config)
     try:
         gpt.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:

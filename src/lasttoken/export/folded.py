@@ -41,7 +41,7 @@ def fold(classifier: Classifier) -> Folded:
             f"the head's bias cannot be folded into the weights ({len(bias)} labels, width {weight.shape[1]}: their "
             "weights are not independent); transformers has no place for it, so export --to onnx"
         )
-    ln_f_bias = classifier.gpt.ln_f.bias.detach().cpu()
+    ln_f_bias = classifier.decoder.ln_f.bias.detach().cpu()
     return Folded(
         (ln_f_bias.double() + delta).to(ln_f_bias.dtype), (weight / classifier.config.temperature).to(ln_f_bias.dtype)
     )

@@ -129,14 +129,14 @@ def _write(folder: Path, predictor: Predictor, run: Path) -> None:
     classifier, config = predictor.classifier, predictor.classifier.config
     folded = fold(classifier)
     state = {
-        name: tensor.cpu() for name, tensor in classifier.gpt.state_dict().items() if not name.startswith("lm_head")
+        name: tensor.cpu() for name, tensor in classifier.decoder.state_dict().items() if not name.startswith("lm_head")
     }
     state["ln_f.bias"] = folded.ln_f_bias
     tensors = {f"transformer.{name}": tensor for name, tensor in to_published(state).items()}
     tensors["score.weight"] = folded.head_weight.contiguous()
     ids = {str(label_id): label for label_id, label in enumerate(config.labels)}
     content: dict[str, Any] = {
-        **write_gpt_config(replace(classifier.gpt.config, tied=True)),
+        **write_gpt_config(replace(classifier.decoder.config, tied=True)),
         "architectures": ["GPT2ForSequenceClassification"],
         "num_labels": len(ids),
         "id2label": ids,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.backbone.gpt import Block
+from lasttoken.backbone.gpt2.network import Block
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.documents import to_json
@@ -231,7 +231,7 @@ class _Graph:
 
     def classifier(self, classifier: Classifier) -> None:
         """Everything, from token_ids and lengths to logits and probs."""
-        gpt, config = classifier.gpt, classifier.config
+        gpt, config = classifier.decoder, classifier.config
         longest = self.node("Gather", self.node("Shape", "token_ids"), self.weight(np.int64(1)), axis=0)
         positions = self.node("Range", self.weight(np.int64(0)), longest, self.weight(np.int64(1)))
         tokens = self.node("Gather", self.weight(gpt.wte.weight), "token_ids", axis=0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.classifier.checkpoint import load_classifier
 from lasttoken.classifier.run_dir import FINAL, RunDir
-from lasttoken.core.catalog import BACKBONES
 from lasttoken.core.errors import BackboneError, NetworkError, RunError, one_of
 
 CONFIGS = ("config.json", "hparams.json")  # either makes a folder a backbone
@@ -65,7 +65,7 @@ def describe_backbone(name: str, offline: bool = False) -> dict[str, Any]:
     config = backbone.config
     return {
         "backbone": name,
-        "parameters": sum(parameter.numel() for parameter in backbone.gpt.parameters()),
+        "parameters": sum(parameter.numel() for parameter in backbone.decoder.parameters()),
         "n_layer": config.n_layer,
         "n_embd": config.n_embd,
         "n_head": config.n_head,

@@ -129,7 +129,7 @@ def report_facts(
         },
         "repeats": metrics.get("folds") or metrics.get("seeds"),
         "learning_curve": metrics.get("learning_curve"),
-        "command": _command(settings, source, prepared.classifier.gpt.config.n_embd),
+        "command": _command(settings, source, prepared.classifier.decoder.config.n_embd),
         "settings": settings.to_toml(),
         "versions": versions(),
         "timing_s": {**metrics["timing_s"], "total": metrics["durations_s"]["total"]},

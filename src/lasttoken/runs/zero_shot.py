@@ -81,9 +81,11 @@ def ask(
     scores, n_answered, n_correct = [], 0, 0
     for text, label_id in zip(examples.texts, label_ids, strict=True):
         ids = _question(backbone, prompt, text, max(WRITTEN_TOKENS, *map(len, answer_ids)))
-        scores.append(answer_log_probs(backbone.gpt, ids, answer_ids))
+        scores.append(answer_log_probs(backbone.decoder, ids, answer_ids))
         if write:
-            written = backbone.tokenizer.decode(generate(backbone.gpt, ids, max_new_tokens=WRITTEN_TOKENS).token_ids)
+            written = backbone.tokenizer.decode(
+                generate(backbone.decoder, ids, max_new_tokens=WRITTEN_TOKENS).token_ids
+            )
             named = first_answer(written, list(answers.values()))
             n_answered += named is not None
             n_correct += bool(named == label_id)  # label_id is numpy's, and n_correct goes into JSON

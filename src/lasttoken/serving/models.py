@@ -139,6 +139,6 @@ def own_memory(classifier: Classifier, owned: set[int]) -> None:
 def _share(lead: Predictor, other: Predictor) -> None:
     """Let the other's trunk be the lead's, so that its weights are in memory once."""
     mine, theirs = lead.classifier, other.classifier
-    theirs.gpt.wte, theirs.gpt.wpe = mine.gpt.wte, mine.gpt.wpe
+    theirs.decoder.wte, theirs.decoder.wpe = mine.decoder.wte, mine.decoder.wpe
     for at in range(mine.n_frozen or 0):
-        theirs.gpt.h[at] = mine.gpt.h[at]
+        theirs.decoder.h[at] = mine.decoder.h[at]

@@ -161,7 +161,7 @@ def trunk_hash(classifier: Classifier) -> str:
 
     And two numbers that no tensor shows: the heads, and the epsilon of the norms.
     """
-    config, shape = classifier.config, classifier.gpt.config
+    config, shape = classifier.config, classifier.decoder.config
     digest = hashlib.sha256()
     reading = config.read if not classifier.keeps_tokens else ""
     facts = [classifier.n_frozen, config.causal_mask, reading, shape.n_head, shape.layer_norm_epsilon]
@@ -327,7 +327,7 @@ class TrunkPass:
         if self.hash is None:
             return live
         n_rows = encoded.n_tokens if self.classifier.keeps_tokens else len(encoded)
-        shape = (n_rows, self.classifier.gpt.config.n_embd)
+        shape = (n_rows, self.classifier.decoder.config.n_embd)
         array = (
             self._in_memory(encoded, shape, split, progress)
             if self.cache is None

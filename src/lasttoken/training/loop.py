@@ -114,7 +114,7 @@ class Trainer:
         self.classifier, self.splits, self.device = classifier, splits, device
         self.hooks = hooks or Hooks()
         self.checkpoint_every_s = checkpoint_every_s
-        self.settings = settings = settings.with_rate_for(classifier.gpt.config.n_embd)
+        self.settings = settings = settings.with_rate_for(classifier.decoder.config.n_embd)
         self.parameters = classifier.trained()
         self.optimizer = AdamW(self.parameters, settings.weight_decay)
         self.order = Order(settings.seed)

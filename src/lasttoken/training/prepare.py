@@ -78,7 +78,7 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, device: Devi
         )
     labels = label_names(splits.train)
     config = _classifier_config(splits, labels, backbone, settings, device, notes)
-    predictor = Predictor(Classifier(backbone.gpt, config, settings.seed), backbone.tokenizer, device)
+    predictor = Predictor(Classifier(backbone.decoder, config, settings.seed), backbone.tokenizer, device)
     encoded = {name: predictor.encode(examples.texts) for name, examples in splits.named().items()}
     notes += _cuts(encoded, config)
     if settings.recipe == "book":

@@ -64,4 +64,4 @@ class SharedFeatures:
 def _size(trunk: TrunkPass, encoded: Encoded, rows: list[int]) -> int:
     """Bytes of the features of some texts."""
     n = int(encoded.lengths[rows].sum()) if trunk.classifier.keeps_tokens else len(rows)
-    return 4 * n * trunk.classifier.gpt.config.n_embd
+    return 4 * n * trunk.classifier.decoder.config.n_embd

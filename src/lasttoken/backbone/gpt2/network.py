@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lasttoken.backbone.gpt2.attention_at import attention_at
 from lasttoken.backbone.linear import Linear
 from lasttoken.backbone.packing import Packing
-from lasttoken.backbone.reading import read
 
 
 @dataclass(frozen=True)
-class GPTConfig:
+class GPT2Config:
     """The shape of a GPT. Any size; the published ones are in catalog.py."""
 
     vocab_size: int
@@ -53,7 +53,7 @@ class KeyValues:
 class Attention(nn.Module):
     """Multi-head self-attention."""
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.n_head = config.n_head
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd)
@@ -76,7 +76,7 @@ class Attention(nn.Module):
     def read(self, x: Tensor, packing: Packing, at: Tensor, causal: bool) -> Tensor:
         """Only the token at position `at` [B] of each text attends, [n, C] -> [B, C]; see reading.py."""
         c_attn = self.c_attn
-        return self.c_proj(read(x, packing, at, c_attn.weight, c_attn.bias, self.n_head, causal))  # type: ignore[no-any-return]
+        return self.c_proj(attention_at(x, packing, at, c_attn.weight, c_attn.bias, self.n_head, causal))  # type: ignore[no-any-return]
 
     def extend(self, x: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The next t tokens of one text, [t, C] -> [t, C] and the keys and values up to there."""
@@ -92,7 +92,7 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """Two linear layers with GELU in its tanh form, as GPT-2 was trained."""
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         inner = config.n_inner or 4 * config.n_embd
         self.c_fc = Linear(config.n_embd, inner)
@@ -106,7 +106,7 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """One transformer block."""
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.attn = Attention(config)
@@ -130,13 +130,13 @@ class Block(nn.Module):
         return x + self.mlp(self.ln_2(x)), pair
 
 
-class GPT(nn.Module):
+class GPT2(nn.Module):
     """The whole network. Its parameters carry the published names; linear weights are [out, in].
 
     The embeddings are unset until weights are loaded or `init_weights` draws them.
     """
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.config = config
         # Unset: nn.Embedding's random start, on the meta device, imports torch's compiler (two seconds, for nothing).
@@ -178,7 +178,7 @@ class GPT(nn.Module):
         return self.ln_f(x)  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def init_weights(self, seed: int) -> GPT:
+    def init_weights(self, seed: int) -> GPT2:
         """Random weights as GPT-2 was initialised: normal 0.02, residual projections over √(2L). Returns self."""
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():

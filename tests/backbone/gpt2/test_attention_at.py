@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from lasttoken.backbone.gpt2.attention_at import attention_at
 from lasttoken.backbone.packing import Packing
-from lasttoken.backbone.reading import read
 
 WIDTH, HEADS = 24, 3
 
@@ -42,7 +42,7 @@ def test_output_and_gradients_are_those_of_the_usual_order(sizes: list[int], pos
     packing, x, weight, bias, out = problem(sizes, torch.float64)
     at = {"first": 0 * packing.lengths, "last": packing.lengths - 1, "between": packing.lengths // 2}[position]
     found = []
-    for attend in (read, usual):
+    for attend in (attention_at, usual):
         leaves = [tensor.clone().requires_grad_() for tensor in (x, weight, bias)]
         y = attend(leaves[0], packing, at, leaves[1], leaves[2], HEADS, causal)
         (y * out).sum().backward()  # type: ignore[no-untyped-call]
@@ -59,7 +59,7 @@ def test_gradients_agree_with_finite_differences() -> None:
     leaves = [tensor.requires_grad_() for tensor in (x, weight, bias)]
 
     def attend(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return read(x, packing, packing.lengths - 1, weight, bias, HEADS, True)
+        return attention_at(x, packing, packing.lengths - 1, weight, bias, HEADS, True)
 
     assert torch.autograd.gradcheck(attend, leaves)
 
@@ -67,7 +67,7 @@ def test_gradients_agree_with_finite_differences() -> None:
 def test_only_the_gradients_asked_for_are_made() -> None:
     packing, x, weight, bias, out = problem([3, 1, 7], torch.float32)
     weight.requires_grad_()
-    (read(x, packing, packing.lengths - 1, weight, bias, HEADS, True) * out).sum().backward()  # type: ignore[no-untyped-call]
+    (attention_at(x, packing, packing.lengths - 1, weight, bias, HEADS, True) * out).sum().backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None
     assert x.grad is None
     assert bias.grad is None
@@ -75,6 +75,6 @@ def test_only_the_gradients_asked_for_are_made() -> None:
 
 def test_autocast_computes_it_in_the_weights_format() -> None:
     packing, x, weight, bias, _ = problem([3, 1, 7], torch.float32)
-    expected = read(x, packing, packing.lengths - 1, weight, bias, HEADS, True)
+    expected = attention_at(x, packing, packing.lengths - 1, weight, bias, HEADS, True)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(read(x, packing, packing.lengths - 1, weight, bias, HEADS, True), expected)
+        assert torch.equal(attention_at(x, packing, packing.lengths - 1, weight, bias, HEADS, True), expected)

@@ -16,8 +16,8 @@ import torch
 from miniature import MERGES, random_gpt, small_tokenizer, small_vocabulary, write_backbone
 from torch import Tensor
 
-from lasttoken.backbone.gpt import GPT
-from lasttoken.backbone.openai import published_name
+from lasttoken.backbone.gpt2.network import GPT2
+from lasttoken.backbone.gpt2.openai import published_name
 from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.core.errors import BackboneError
@@ -33,7 +33,7 @@ def tensorflow() -> ModuleType:
     return found
 
 
-def openai_arrays(gpt: GPT) -> dict[str, Tensor]:
+def openai_arrays(gpt: GPT2) -> dict[str, Tensor]:
     """A GPT's tensors under OpenAI's names: linear weights are [1, in, out], a norm's are g and b."""
     state = gpt.state_dict()
     found = {"model/wte": state["wte.weight"], "model/wpe": state["wpe.weight"]}
@@ -88,9 +88,9 @@ def test_openais_folder_gives_the_logits_and_tokens_of_the_hugging_face_form(
     assert ours.end_of_text_id == theirs.end_of_text_id
     ids = ours.tokenizer.encode("in the end, ünd\n")
     assert ids == theirs.tokenizer.encode("in the end, ünd\n") == small_tokenizer().encode("in the end, ünd\n")
-    hidden = [b.gpt(torch.tensor(ids), Packing([len(ids)])) for b in (ours, theirs)]
-    assert torch.equal(ours.gpt.logits(hidden[0]), theirs.gpt.logits(hidden[1]))
-    assert not any(parameter.requires_grad for parameter in ours.gpt.parameters())
+    hidden = [b.decoder(torch.tensor(ids), Packing([len(ids)])) for b in (ours, theirs)]
+    assert torch.equal(ours.decoder.logits(hidden[0]), theirs.decoder.logits(hidden[1]))
+    assert not any(parameter.requires_grad for parameter in ours.decoder.parameters())
 
     (folder / "checkpoint").unlink()  # which only says that the file is called model.ckpt
     assert load_backbone(str(folder)).config == theirs.config

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from miniature import random_gpt
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config as TheirConfig
+from transformers import GPT2LMHeadModel
 
-from lasttoken.backbone.gpt import GPT, Attention, Block, GPTConfig, KeyValues
+from lasttoken.backbone.catalog import BACKBONES
+from lasttoken.backbone.gpt2.network import GPT2, Attention, Block, GPT2Config, KeyValues
 from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.weights import build_gpt, from_published, read_gpt_config, read_tensor_files
-from lasttoken.core.catalog import BACKBONES
 
 RAGGED = [7, 1, 24, 5, 24, 2]
 UNIFORM = [9, 9, 9]
@@ -32,7 +33,7 @@ MINIATURES = {
 def random_transformers(seed: int = 0, **shape: Any) -> GPT2LMHeadModel:
     """A GPT2LMHeadModel whose norms and biases are random too, so that none is left out unseen."""
     torch.manual_seed(seed)
-    oracle = GPT2LMHeadModel(GPT2Config(**shape))
+    oracle = GPT2LMHeadModel(TheirConfig(**shape))
     oracle.train(False)
     with torch.no_grad():
         for name, parameter in oracle.named_parameters():
@@ -43,7 +44,7 @@ def random_transformers(seed: int = 0, **shape: Any) -> GPT2LMHeadModel:
     return oracle
 
 
-def loaded(oracle: GPT2LMHeadModel, folder: Path) -> GPT:
+def loaded(oracle: GPT2LMHeadModel, folder: Path) -> GPT2:
     """Our GPT, of the files that transformers writes."""
     oracle.save_pretrained(folder)
     config, _ = read_gpt_config(folder / "config.json")
@@ -56,7 +57,7 @@ def random_texts(lengths: list[int], vocab_size: int, seed: int = 1) -> list[Ten
 
 
 @torch.no_grad()
-def largest_difference(gpt: GPT, oracle: GPT2LMHeadModel, texts: list[Tensor]) -> float:
+def largest_difference(gpt: GPT2, oracle: GPT2LMHeadModel, texts: list[Tensor]) -> float:
     """Between our logits of the packed texts and theirs of each text by itself."""
     packing = Packing([len(text) for text in texts])
     ours = gpt.logits(gpt(torch.cat(texts), packing))
@@ -113,7 +114,7 @@ def explicit_attention(attention: Attention, x: Tensor, causal: bool) -> Tensor:
     return torch.stack(rows)
 
 
-def explicit_gpt(gpt: GPT, token_ids: Tensor, causal: bool) -> Tensor:
+def explicit_gpt(gpt: GPT2, token_ids: Tensor, causal: bool) -> Tensor:
     """Hidden [T, C] of one text, written out."""
     x = gpt.wte.weight[token_ids] + gpt.wpe.weight[: len(token_ids)]
     for block in gpt.h:
@@ -182,8 +183,8 @@ def test_a_forked_continuation_leaves_the_first_as_it_was() -> None:
 
 
 def test_initial_weights_have_the_spread_of_gpt2s_and_depend_on_the_seed_alone() -> None:
-    config = GPTConfig(vocab_size=500, n_positions=64, n_embd=64, n_layer=8, n_head=4)
-    gpt, again, other = (GPT(config).init_weights(seed).state_dict() for seed in (1, 1, 2))
+    config = GPT2Config(vocab_size=500, n_positions=64, n_embd=64, n_layer=8, n_head=4)
+    gpt, again, other = (GPT2(config).init_weights(seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(gpt[name], again[name]) for name in gpt)
     assert not torch.equal(gpt["wte.weight"], other["wte.weight"])
     assert float(gpt["wte.weight"].std()) == pytest.approx(0.02, rel=0.03)

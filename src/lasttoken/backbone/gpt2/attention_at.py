@@ -12,7 +12,7 @@ all, where the usual order gives it rounding noise. In the order of `forward`, w
 
 Letting autograd do it costs some forty small operations and two copies of the weight's gradient a step, half as much
 again as the products themselves; here the gradient of the weight is written once, where it belongs.
-Checked against autograd and against the usual order in tests/backbone/test_reading.py.
+Checked against autograd and against the usual order in tests/backbone/gpt2/test_attention_at.py.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from lasttoken.backbone.linear import linear, product
 from lasttoken.backbone.packing import Packing
 
 
-def read(x: Tensor, packing: Packing, at: Tensor, weight: Tensor, bias: Tensor, n_head: int, causal: bool) -> Tensor:
+def attention_at(
+    x: Tensor, packing: Packing, at: Tensor, weight: Tensor, bias: Tensor, n_head: int, causal: bool
+) -> Tensor:
     """What the token at position `at` [B] of each text sees: x [n, C], weight [3C, C], bias [3C] -> [B, C]."""
     with torch.autocast(x.device.type, enabled=False):
-        return _Read.apply(x.to(weight.dtype), packing, at, weight, bias, n_head, causal)  # type: ignore[no-any-return, no-untyped-call]
+        return _AttentionAt.apply(x.to(weight.dtype), packing, at, weight, bias, n_head, causal)  # type: ignore[no-any-return, no-untyped-call]
 
 
-class _Read(torch.autograd.Function):
+class _AttentionAt(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, packing: Packing, at: Tensor, weight: Tensor, bias: Tensor, n_head: int, causal: bool
