@@ -36,7 +36,6 @@ from lasttoken.core.config import resolve
 from lasttoken.core.device import Device, pick_device, tune_cpu
 from lasttoken.core.errors import UserError
 from lasttoken.evaluation.baselines import Baseline, run_baselines
-from lasttoken.training.prepare import WITHOUT_EFFECT
 
 BASELINES = {"words": "tfidf-logreg", "characters": "char-ngrams"}  # as the table names them, and as the package does
 HEADER = ("data", "train", "arm", "mean test accuracy", "sd over seeds", "minus {}", "paired 95 % interval")
@@ -131,7 +130,7 @@ def train_arm(
         rows, content = rows_for(data, n, seed)
         place = {"backbone": arm.backbone, "device": arm.device.torch_device.type, "precision": arm.device.precision}
         settings = resolve("default", overrides, {**place, "seed": seed})
-        course = {name: value for name, value in settings.to_toml().items() if name not in WITHOUT_EFFECT}
+        course = settings.that_change_training()
         made_of = [arm.weights, course, content]
         return ledger.get((arm.name, data.name, n, seed), made_of, lambda: {**place, **bench.train(settings, rows)})
 

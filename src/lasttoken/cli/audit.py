@@ -10,7 +10,6 @@ import typer
 
 from lasttoken.cli.flags import Json, LabelColumn, Offline, Quiet, TextColumns, column_spec, read_options, with_settings
 from lasttoken.cli.show import check_output, new_table, print_json, print_line, print_table, terminal
-from lasttoken.core.config import READ_SETTINGS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,7 +25,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(audit)
 
 
-@with_settings(READ_SETTINGS)
+@with_settings("audit")
 def audit(
     data: Annotated[list[Path], typer.Argument(help="Labelled files, one for each split, or a folder of splits.")],
     text: TextColumns = None,

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import Field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
 
 from lasttoken.core.columns import ColumnSpec
-from lasttoken.core.config import Settings, flag_of, resolve
+from lasttoken.core.config import FIELDS, flag_of, resolve, settings_of
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.setting import info_of, kind_of
 
 if TYPE_CHECKING:
     from lasttoken.data.options import ReadOptions
-
-KINDS = {"str": str, "int": int, "float": float, "bool": bool, "tuple[str, ...]": list[str]}  # a flag's type
 
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
@@ -87,16 +86,16 @@ class TextCommand(Command):
         return super().parse_args(ctx, args)
 
 
-def with_settings(names: Sequence[str] | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command that takes `**flags` a typed flag for each setting in `names`, or for all.
+def with_settings(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command that takes `**flags` a typed flag for each of its settings, see `config.settings_of`.
 
-    A flag that is not given arrives as None, so that --config and the recipe can decide.
+    A flag that the user does not give arrives as None, so that --config and the recipe can decide.
     """
 
     def wrap(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        made = [_parameter(item) for item in fields(Settings) if names is None or item.name in names]
-        signature = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *made)])
+        added = [_parameter(FIELDS[setting]) for setting in settings_of(name)]
+        signature = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *added)])
         command.__signature__ = signature  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
         return command
@@ -104,15 +103,16 @@ def with_settings(names: Sequence[str] | None = None) -> Callable[[Callable[...,
     return wrap
 
 
-def _parameter(item: Any) -> inspect.Parameter:
-    shows_default = item.type != "bool" and item.default not in (None, ())
-    help = item.metadata["help"] + (f" [default: {item.default}]" if shows_default else "")
-    kind: Any = KINDS[item.type.removesuffix(" | None")]
-    if item.metadata["choices"]:
-        kind = Literal[item.metadata["choices"]]
-    option = typer.Option(item.metadata["flag"] or flag_of(item.name), help=help, show_default=False)
+def _parameter(item: Field[Any]) -> inspect.Parameter:
+    """The parameter of a command for a setting."""
+    info, kind = info_of(item), kind_of(item)
+    shows_default = kind is not bool and item.default not in (None, ())
+    help = info.help + (f" [default: {item.default}]" if shows_default else "")
+    names = [info.flag or flag_of(item.name), *filter(None, [info.alias])]
+    value: Any = Literal[info.choices] if info.choices else list[str] if kind is tuple else kind
+    option = typer.Option(*names, help=help, show_default=False)
     return inspect.Parameter(
-        item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+        item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[value | None, option]
     )
 
 

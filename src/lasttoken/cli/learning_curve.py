@@ -19,20 +19,13 @@ from lasttoken.cli.show import (
     print_table,
     terminal,
 )
-from lasttoken.core.config import CLEAN_SETTINGS, READ_SETTINGS, resolve
+from lasttoken.core.config import resolve
 from lasttoken.core.errors import SettingsError, one_of
 from lasttoken.core.storage import exclusive
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-SETTINGS = [
-    "recipe", "text", "label", "id", "group", *READ_SETTINGS, *CLEAN_SETTINGS, "validation", "test",
-    "balance", "train_fraction", "validation_fraction", "backbone", "train_blocks",
-    "read", "causal_mask", "max_length", "truncate", "epochs",
-    "batch_size", "learning_rate", "schedule", "warmup_fraction", "weight_decay", "clip_norm", "keep", "metric",
-    "patience", "seed", "device", "precision", "cache_limit", "no_cache",
-]  # fmt: skip
 DRAWN = (".svg", ".pdf", ".png")
 
 
@@ -41,7 +34,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("learning-curve")(learning_curve)
 
 
-@with_settings(SETTINGS)
+@with_settings("learning-curve")
 def learning_curve(
     data: Annotated[Path, typer.Argument(help="A labelled file, or a folder of splits.")],
     out: Annotated[Path | None, typer.Option("--out", help="Draw it there: .svg, .pdf or .png.")] = None,

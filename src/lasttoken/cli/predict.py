@@ -28,7 +28,6 @@ from lasttoken.cli.flags import (
 )
 from lasttoken.cli.show import MORE, bounded, check_output, percent, print_json, print_line, rows_to_stdout, terminal
 from lasttoken.core.columns import SPLIT_COLUMNS
-from lasttoken.core.config import READ_SETTINGS
 from lasttoken.core.documents import to_json
 from lasttoken.core.errors import DataError, SettingsError
 from lasttoken.core.progress import Reporter, printable_json
@@ -50,7 +49,7 @@ def add_commands(app: typer.Typer) -> None:
         app.command(cls=TextCommand if command in (predict, generate) else None)(command)
 
 
-@with_settings(READ_SETTINGS)
+@with_settings("predict")
 def predict(
     run: RUN,
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
@@ -219,7 +218,7 @@ def _predict_file(
     reporter.say(f"{counts.n_rows:,} rows classified{cut}")
 
 
-@with_settings((*READ_SETTINGS, "strict"))
+@with_settings("evaluate")
 def evaluate(
     run: RUN,
     data: Annotated[Path, typer.Argument(help="A labelled file.")],
@@ -361,7 +360,7 @@ def generate(
         print_line(text)
 
 
-@with_settings((*READ_SETTINGS, "strict"))
+@with_settings("ask")
 def ask(
     backbone: BACKBONE,
     data: Annotated[Path, typer.Argument(help="A labelled file.")],

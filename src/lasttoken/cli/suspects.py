@@ -9,15 +9,9 @@ import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
 from lasttoken.cli.show import check_free, check_output, print_json, print_line, terminal
-from lasttoken.core.config import CLEAN_SETTINGS, READ_SETTINGS, resolve
+from lasttoken.core.config import resolve
 from lasttoken.core.storage import exclusive
 
-SETTINGS = [
-    "recipe", "text", "label", "group", *READ_SETTINGS, *CLEAN_SETTINGS, "balance",
-    "validation_fraction", "backbone", "train_blocks",
-    "read", "max_length", "truncate", "epochs", "batch_size", "learning_rate", "seed", "folds", "device", "precision",
-    "cache_limit", "no_cache",
-]  # fmt: skip
 FOLDS = 5
 SHOWN = 10
 
@@ -27,7 +21,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(suspects)
 
 
-@with_settings(SETTINGS)
+@with_settings("suspects")
 def suspects(
     data: Annotated[
         Path, typer.Argument(help="A labelled file, or a folder of splits, whose train split is looked at.")

@@ -14,7 +14,7 @@ import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
 from lasttoken.cli.show import print_json, print_line, print_metrics, terminal
-from lasttoken.core.config import CLEAN_SETTINGS, READ_SETTINGS, Settings, read_config, resolve
+from lasttoken.core.config import Settings, read_config, resolve
 from lasttoken.core.errors import RunError, SettingsError, UserError, nearest, one_of
 from lasttoken.core.progress import Reporter
 from lasttoken.core.storage import dangling_link, exclusive
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from lasttoken.classifier.run_dir import RunDir
     from lasttoken.data.splits import Splits
 
-SPLIT_SETTINGS = [
-    "recipe", "text", "label", "multi_label", "label_separator", "id", "group", *READ_SETTINGS, *CLEAN_SETTINGS,
-    "validation", "test", "balance", "train_fraction", "validation_fraction", "seed",
-]  # fmt: skip
 DEMO_OUT = Path("runs/demo")
 
 
@@ -36,7 +32,7 @@ def add_commands(app: typer.Typer) -> None:
         app.command()(command)
 
 
-@with_settings()
+@with_settings("train")
 def train(
     data: Annotated[
         Path | None, typer.Argument(help="A labelled file (CSV, TSV, JSONL, Parquet), or a folder of splits.")
@@ -128,7 +124,7 @@ def _only_baselines(data: Path | None, settings: Settings, as_json: bool, report
     print_json(metrics) if as_json else print_metrics(metrics, None, reporter)
 
 
-@with_settings(SPLIT_SETTINGS)
+@with_settings("split")
 def split(
     data: Annotated[Path, typer.Argument(help="A labelled file.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for train.csv, validation.csv and test.csv.")] = Path(

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lasttoken.core.config import Settings
+from lasttoken.core.storage import parse_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
     """What a user says about a file beyond its columns; each has a flag, see `Settings`."""
 
-    encoding: str = "utf-8"
+    encoding: str = Settings.encoding
     separator: str | None = None  # between the fields of a line; None: what the file uses
     header: bool = True  # False: the columns are named "1", "2", …
     format: str | None = None  # one of config.FORMATS; None: by the suffix, and by what the file holds
-    max_row_bytes: int = 16_000_000
+    max_row_bytes: int = parse_bytes(Settings.max_row_bytes)
     skip_unreadable: bool = False  # rows that cannot be read are left out and counted
     strict: bool = False  # a labelled row without a text or a label is an error
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.classifier.explain import explain
-from lasttoken.core.config import METRICS, RECIPES, Settings, flag_of
+from lasttoken.core.config import METRICS, RECIPES, Settings, flag_of, switch_of
 from lasttoken.data.files import Examples
 from lasttoken.data.gather import shared_with_train
 from lasttoken.data.splits import label_counts, labels_of
@@ -250,9 +250,7 @@ def _command(settings: Settings, source: str, n_embd: int) -> str:
         if name == "recipe" or (tuple(value) if isinstance(value, list) else value) == usual[name]:
             continue
         if isinstance(value, bool):
-            flag = next(item.metadata["flag"] for item in fields(Settings) if item.name == name) or flag_of(name)
-            on, _, off = flag.partition("/")
-            parts.append(on if value or not off else off)
+            parts.append(switch_of(name, value))
             continue
         for one in value if isinstance(value, list) else [value]:
             parts += [flag_of(name), str(one)]

@@ -17,7 +17,7 @@ from lasttoken.backbone.pretrained import Backbone
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import FOREIGN_TOKENS_PER_CHARACTER, Encoded, encode_texts, tokens_per_character
 from lasttoken.classifier.predict import Predictor
-from lasttoken.core.config import CLEAN_SETTINGS, READ_SETTINGS, Settings
+from lasttoken.core.config import Settings
 from lasttoken.core.device import Device
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.progress import Reporter
@@ -27,13 +27,6 @@ from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Split
 
 Say = Callable[[str], None]
-
-# Settings that do not change the course of a training: a resumed one may differ in them.
-WITHOUT_EFFECT = {
-    "text", "label", "id", "group", *READ_SETTINGS, *CLEAN_SETTINGS, "validation", "test", "backbone",
-    "device", "cache_limit", "no_cache", "calibrate", "threshold",
-    "cost", "seeds", "folds", "learning_curve", "slice_by", "answers", "track",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -162,9 +155,8 @@ def features_of(prepared: Prepared, trunk: TrunkPass, reporter: Reporter) -> dic
 
 def fingerprint(prepared: Prepared, settings: Settings, trunk: str | None) -> str:
     """What a checkpoint belongs to: everything that changes the course of a training."""
-    course = {name: value for name, value in settings.to_toml().items() if name not in WITHOUT_EFFECT}
     device = prepared.predictor.device
-    facts = [course, trunk, device.torch_device.type, device.precision]
+    facts = [settings.that_change_training(), trunk, device.torch_device.type, device.precision]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, encoded in prepared.encoded.items():
         for array in (encoded.lengths, encoded.token_ids, prepared.truth[name]):
