@@ -65,7 +65,7 @@ def in_words(interval: Interval, unit: str | None = None) -> str:
     ('at least 1', 'above 0 and below 1', 'above 0 and finite')
     """
     bounds = [("at least", interval.ge), ("above", interval.gt), ("at most", interval.le), ("below", interval.lt)]
-    parts = ["finite" if bound == math.inf else f"{word} {bound:,}" for word, bound in bounds if bound is not None]  # type: ignore[str-format]
+    parts = ["finite" if bound == math.inf else f"{word} {bound:,}" for word, bound in bounds if bound is not None]
     return " and ".join(parts) + (f" {unit}" if unit else "")
 
 
