@@ -11,12 +11,13 @@ from fastapi.testclient import TestClient
 from miniature import blank_curves, messages, random_gpt, run_cli, write_backbone, write_messages
 
 from lasttoken.classifier.predict import Predictor
-from lasttoken.serving.app import Server, make_app
-from lasttoken.serving.engine import Engine, Observed
+from lasttoken.serving.app import make_app
+from lasttoken.serving.engine import Engine, EngineHooks
 from lasttoken.serving.guard import Guard
 from lasttoken.serving.limits import Limits
 from lasttoken.serving.metrics import ServerMetrics
 from lasttoken.serving.models import load_models
+from lasttoken.serving.server import Server
 
 TOKEN = "a-token-of-more-than-sixteen-signs"
 
@@ -60,7 +61,7 @@ def served(
 ) -> tuple[Guard, Server]:
     """A server of some runs."""
     metrics, found = ServerMetrics(), Limits(**limits)
-    engine = Engine(load_models(paths, "cpu"), max_queue, 2000, Observed(metrics.on_batch, metrics.queue.set))
+    engine = Engine(load_models(paths, "cpu"), max_queue, 2000, EngineHooks(metrics.on_batch, metrics.queue.set))
     server = Server(engine, found, metrics, token is not None)
     lines = [] if log is None else log
     return Guard(make_app(server), found, metrics, token, ["testserver"], lines.append, origins), server

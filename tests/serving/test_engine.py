@@ -15,8 +15,9 @@ import pytest
 from miniature import messages
 
 from lasttoken.classifier.predict import Predictor
-from lasttoken.serving.engine import ClosedError, DeadlineExceededError, Engine, Observed, QueueFullError
+from lasttoken.serving.engine import Engine, EngineHooks
 from lasttoken.serving.models import Group, load_models
+from lasttoken.serving.pending import ClosedError, DeadlineExceededError, QueueFullError
 
 TEXTS, _ = messages(40)
 
@@ -30,7 +31,7 @@ def groups(runs: list[Path]) -> list[Group]:
 async def running(
     groups: list[Group], max_queue: int = 100, characters: int = 2000, n_threads: int = 1, **seen: Any
 ) -> AsyncIterator[Engine]:
-    engine = Engine(groups, max_queue, characters, Observed(**seen), n_threads)
+    engine = Engine(groups, max_queue, characters, EngineHooks(**seen), n_threads)
     await asyncio.to_thread(engine.start)
     try:
         yield engine
@@ -160,7 +161,7 @@ def test_waiting_for_company_is_short(groups: list[Group]) -> None:
 
     async def scenario() -> float:
         async with running(groups) as engine:
-            engine._company = True
+            engine._joined_several = True
             started = time.monotonic()
             await engine.classify(["a"], ["spam"], 20)
             return time.monotonic() - started

@@ -16,8 +16,8 @@ from serving.conftest import served
 
 from lasttoken.classifier.explain import METHODS, explain
 from lasttoken.classifier.predict import Predictor
-from lasttoken.serving.engine import ClosedError, DeadlineExceededError, QueueFullError
-from lasttoken.serving.explainer import Between, Explainer
+from lasttoken.serving.explainer import CheckWanted, Explainer
+from lasttoken.serving.pending import ClosedError, DeadlineExceededError, QueueFullError
 
 LONG = "Win a prize now, call me " * 20
 
@@ -38,7 +38,7 @@ class Endless:
     def __init__(self) -> None:
         self.began, self.ended = threading.Event(), threading.Event()
 
-    def __call__(self, between: Between) -> None:
+    def __call__(self, between: CheckWanted) -> None:
         self.began.set()
         try:
             while True:
@@ -117,12 +117,12 @@ def test_an_explanation_asks_between_its_passes_whether_it_is_wanted(predictor: 
 def test_a_classification_does_not_wait_for_explanations(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
 
-    def slow(*_: Any, between: Between, **__: Any) -> Any:
+    def slow(*_: Any, between: CheckWanted, **__: Any) -> Any:
         while not release.wait(0.01):
             between()
         raise RuntimeError
 
-    monkeypatch.setattr("lasttoken.serving.app.explain", slow)
+    monkeypatch.setattr("lasttoken.serving.interfaces.explain.explain", slow)
     app, server = served(runs[:1])
 
     async def scenario() -> None:
@@ -146,7 +146,7 @@ def test_a_classification_does_not_wait_for_explanations(runs: list[Path], monke
 
 
 def test_too_many_explanations_are_told_to_come_again(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lasttoken.serving.app.explain", lambda *_, between, **__: Endless()(between))
+    monkeypatch.setattr("lasttoken.serving.interfaces.explain.explain", lambda *_, between, **__: Endless()(between))
     app, server = served(runs[:1], deadline_s=3.0)
 
     async def scenario() -> list[int]:

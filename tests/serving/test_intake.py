@@ -17,10 +17,13 @@ from pydantic_core import from_json
 from starlette.requests import Request
 
 from lasttoken.serving import intake
-from lasttoken.serving.bodies import BODIES, ClassifyBody, InferBody, PredictBody
 from lasttoken.serving.intake import Intake, holds_at_most, parse
+from lasttoken.serving.interfaces.classify import ClassifyBody
+from lasttoken.serving.interfaces.open_inference import InferBody
+from lasttoken.serving.interfaces.tei import PredictBody
 from lasttoken.serving.limits import Limits
 from lasttoken.serving.refusals import RefusedError
+from lasttoken.serving.registry import bodies
 
 JSON = {"content-type": "application/json"}
 
@@ -194,7 +197,7 @@ def test_all_long_bodies_together_are_bounded_until_they_are_answered() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("kind", BODIES)
+@pytest.mark.parametrize("kind", bodies())
 def test_every_body_names_a_field_that_it_does_not_know(kind: Any) -> None:
     example = kind.model_config["json_schema_extra"]["examples"][0]
     assert parse(json.dumps(example).encode(), kind, Limits())

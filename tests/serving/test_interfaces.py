@@ -159,7 +159,7 @@ def test_many_labels_are_put_in_order_once(
         return await real(counted, n_values)
 
     monkeypatch.setattr(server, "json", watched)
-    monkeypatch.setattr("lasttoken.serving.app.FEW_VALUES", 20)
+    monkeypatch.setattr("lasttoken.serving.server.FEW_VALUES", 20)
     with TestClient(app) as other:
         assert other.post("/", json={"inputs": TEXTS}).json() == client.post("/", json={"inputs": TEXTS}).json()
         assert other.post("/", json={"inputs": "a"}).status_code == 200

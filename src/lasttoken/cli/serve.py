@@ -90,12 +90,13 @@ def serve(
         raise SettingsError(
             f"serve needs {missing[0]}, of the extra [serve]; pip install '.[serve]' in lasttoken's folder"
         )
-    from lasttoken.serving.app import Server, make_app
-    from lasttoken.serving.engine import Engine, Observed
+    from lasttoken.serving.app import make_app
+    from lasttoken.serving.engine import Engine, EngineHooks
     from lasttoken.serving.guard import Guard
     from lasttoken.serving.listen import listen
     from lasttoken.serving.metrics import ServerMetrics
     from lasttoken.serving.models import load_models
+    from lasttoken.serving.server import Server
 
     reporter = terminal(quiet)
     groups = load_models(runs, device, precision)
@@ -105,7 +106,7 @@ def serve(
         groups,
         max_queue,
         (batch_tokens or TOKENS_OF_A_BATCH[kind]) * CHARACTERS_PER_TOKEN,
-        Observed(metrics.on_batch, metrics.queue.set),
+        EngineHooks(metrics.on_batch, metrics.queue.set),
         THREADS if kind == "cpu" and (os.cpu_count() or 1) >= THREADS else 1,
     )
     limits = replace(

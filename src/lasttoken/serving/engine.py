@@ -1,18 +1,17 @@
-"""One owner of the models: requests wait in a bounded queue and are joined into batches by the threads that compute.
+"""The engine owns the models: requests wait in a bounded queue, and threads join them into batches and compute them.
 
-    request ─► Job ─► queue ─┐ bounded: full ─► Busy, try again in n seconds
-    request ─► Job ─► queue ─┤ cancelled or late ─► dropped unread
-                             └─► thread: all that is there, up to a batch ─► trunk once ─► tails ─► answers
+    request ─► Job ─► queue ─┐ bounded; full: QueueFullError, which says when to try again
+    request ─► Job ─► queue ─┤ cancelled, or past its deadline: dropped without being computed
+                             └─► thread: all that waits, up to a batch ─► trunk once ─► tails ─► scores
 
-While a batch is computed the next one gathers, so waiting for company is needed only between two quick batches. What a
-text is batched with does not change its answer (see predict.py). On the CPU two threads compute a batch each, on half
-the cores: two batches side by side lose less to waiting than one that is spread over all, and the event loop always
-needs a piece of some core (benchmarks/2026-11-25-serving.md).
+While one batch is computed the next one gathers, so a thread waits for more requests only between two short batches. A
+text's answer does not depend on its batch (see predict.py). On the CPU two threads compute a batch each, on half the
+cores: two batches side by side spend less time waiting than one that is spread over all cores, and the event loop
+always needs a share of some core (benchmarks/2026-11-25-serving.md).
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
@@ -24,66 +23,50 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lasttoken.serving.models import Group, Served
+from lasttoken.serving.models import Group, ServedModel
+from lasttoken.serving.pending import ClosedError, Pending, QueueFullError, deliver
 
-WAIT_S = 0.002  # for company, after a batch that had some
-RATE_MEMORY = 0.9  # of the running mean of characters a second
-FIRST_RATE = 20_000.0  # characters a second, before anything was measured
-
-
-class QueueFullError(Exception):
-    """The queue is full; `retry_after_s` is when there should be room."""
-
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"the queue is full; try again in {retry_after_s} s")
-        self.retry_after_s = retry_after_s
-
-
-class DeadlineExceededError(Exception):
-    """The deadline passed before an answer was there."""
-
-
-class ClosedError(Exception):
-    """The server is shutting down."""
+WAIT_S = 0.002  # how long a thread waits for more requests, after a batch that joined several
+RATE_MEMORY = 0.9  # weight of the past in the running mean of characters per second
+FIRST_RATE = 20_000.0  # characters per second, assumed before a batch was measured
+WARM_UP_TEXTS = (("a",), ("Warm up with a text of some length, please.",) * 8)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one model says of the texts of a request."""
+class Scores:
+    """One model's scores of N texts."""
 
     log_probs: NDArray[np.float32]  # [N, K]
     n_tokens: NDArray[np.int64]  # [N]
-    cut: NDArray[np.bool_]  # [N]
+    cut: NDArray[np.bool_]  # [N]: which texts were truncated
+
+    def rows(self, rows: slice) -> Scores:
+        """The scores of some of the texts."""
+        return Scores(self.log_probs[rows], self.n_tokens[rows], self.cut[rows])
 
 
-Answers = dict[str, Answer]  # by the model's name
+ScoresByModel = dict[str, Scores]
 
 
 @dataclass(eq=False)
 class Job:
-    """Texts of one request; what becomes of them goes to `future`.
+    """The texts of one request.
 
-    A long job is computed in pieces, its rest waiting behind the others: `start` is the first text that is not taken.
+    A long job is computed in pieces, and its remaining texts queue behind other jobs: `start` is the first text that
+    no thread has taken.
     """
 
     texts: Sequence[str]
     models: frozenset[str]
-    deadline: float  # of time.monotonic()
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
+    pending: Pending
     start: int = 0
     n_done: int = 0  # texts that are computed
-    found: dict[int, Answers] = field(default_factory=dict)  # of the pieces that are done, by their start
+    pieces: dict[int, ScoresByModel] = field(default_factory=dict)  # scores of the computed pieces, by their first text
 
     @property
     def n_left(self) -> int:
-        """Texts that are not taken yet."""
+        """The number of texts that no thread has taken."""
         return len(self.texts) - self.start
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether somebody still waits for it."""
-        return not self.future.done() and self.deadline >= time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -96,101 +79,96 @@ class Piece:
 
     @property
     def texts(self) -> Sequence[str]:
-        """The texts."""
+        """The texts of this piece."""
         return self.job.texts[self.start : self.end]
 
     @property
     def is_last(self) -> bool:
-        """Whether the job is done with it."""
+        """Whether the job has no texts after this piece."""
         return self.end == len(self.job.texts)
 
 
 def size_of(texts: Sequence[str]) -> int:
-    """How heavy texts are: their characters, and one for each text."""
+    """The size of texts in a batch: their characters, plus one for each text."""
     return sum(len(text) + 1 for text in texts)
 
 
 @dataclass
-class Observed:
-    """What is told of each batch, for the metrics; replaced by whoever wants to know."""
+class EngineHooks:
+    """Callbacks for metrics."""
 
     on_batch: Callable[[int, int, float], None] = lambda n_texts, n_tokens, seconds: None
     on_queue: Callable[[int], None] = lambda n_texts: None
 
 
 class Engine:
-    """The models, their queue and their thread."""
+    """The models, their queue and the threads that compute."""
 
     def __init__(
         self,
         groups: Sequence[Group],
         max_queue: int,
         batch_characters: int,
-        observed: Observed | None = None,
+        hooks: EngineHooks | None = None,
         n_threads: int = 1,
     ) -> None:
-        """`max_queue`: texts that may wait. `batch_characters`: of the texts that are computed together.
+        """Load nothing and start no thread yet; see `start`.
 
-        `n_threads`: that compute; each has its share of the cores.
+        `max_queue`: the number of texts that may wait. `batch_characters`: the number of characters computed together.
+        `n_threads`: threads that compute, each on its share of the cores.
         """
         self.groups = tuple(groups)
-        self.models: dict[str, Served] = {one.name: one for group in groups for one in group.members}
-        self.observed = observed or Observed()
+        self.models: dict[str, ServedModel] = {model.name: model for group in groups for model in group.members}
+        self.hooks = hooks or EngineHooks()
         self._max_queue, self._batch_characters = max_queue, batch_characters
         self._queue: deque[Job] = deque()
         self._n_waiting = 0  # texts
         self._rate = FIRST_RATE
-        self._company = False  # whether the last batch joined several requests
+        self._joined_several = False  # whether the last batch joined several requests
         self._closing = False
         self._change = threading.Condition()
         self._cores = max(1, torch.get_num_threads() // n_threads)
         self._threads = [threading.Thread(target=self._run, name="models", daemon=True) for _ in range(n_threads)]
 
-    # ------------------------------------------------------------------ for the event loop
+    # ------------------------------------------------------------------ on the event loop
 
     def start(self) -> None:
         """Warm the models up, and begin to take requests."""
         for group in self.groups:
-            for texts in (["a"], ["Warm up with a text of some length, please."] * 8):
-                group.log_probs(group.encode(texts), {one.name for one in group.members})
+            for texts in WARM_UP_TEXTS:
+                group.log_probs(group.encode(texts), {model.name for model in group.members})
         for thread in self._threads:
             thread.start()
 
-    async def classify(self, texts: Sequence[str], models: Sequence[str], deadline_s: float) -> Answers:
-        """The answers of some models to some texts.
+    async def classify(self, texts: Sequence[str], models: Sequence[str], deadline_s: float) -> ScoresByModel:
+        """Score texts with some of the models.
 
         Raises:
-            BusyError, LateError, ClosedError: there will be none.
+            QueueFullError, DeadlineExceededError, ClosedError: there is no result.
         """
-        loop = asyncio.get_running_loop()
-        job = Job(texts, frozenset(models), time.monotonic() + deadline_s, loop, loop.create_future())
+        job = Job(texts, frozenset(models), Pending(deadline_s))
         self._put(job)
-        try:
-            async with asyncio.timeout(deadline_s):
-                found: Answers = await job.future
-                return found
-        except TimeoutError as error:
-            raise DeadlineExceededError from error
+        scores: ScoresByModel = await job.pending.result()
+        return scores
 
     def _put(self, job: Job) -> None:
         with self._change:
             if self._closing:
                 raise ClosedError
             if self._n_waiting and self._n_waiting + len(job.texts) > self._max_queue:
-                waiting = self._characters()
-                raise QueueFullError(max(1, round(waiting / self._rate)))
+                raise QueueFullError(max(1, round(self._characters() / self._rate)))
             self._queue.append(job)
             self._n_waiting += len(job.texts)
             self._change.notify()
-        self.observed.on_queue(self._n_waiting)
+        self.hooks.on_queue(self._n_waiting)
 
     @property
     def is_ready(self) -> bool:
-        """Warm, and taking requests."""
+        """Whether the models are warm and requests are taken."""
         return all(thread.is_alive() for thread in self._threads) and not self._closing
 
     def close(self, wait_s: float = 30.0) -> None:
-        """Take no more requests, answer those that wait, and end the thread."""
+        """Take no more requests, answer those that wait, and end the threads."""
         with self._change:
             self._closing = True
             self._change.notify_all()
@@ -201,7 +179,7 @@ class Engine:
     # ------------------------------------------------------------------ in the threads
 
     def _run(self) -> None:
-        torch.set_num_threads(self._cores)  # of this thread
+        torch.set_num_threads(self._cores)  # applies to this thread
         while (pieces := self._take()) is not None:
             if not pieces:
                 continue
@@ -209,37 +187,42 @@ class Engine:
                 results = self._compute(pieces)
             except Exception as error:
                 results = [(piece.job, error) for piece in pieces]
-            _deliver(results)
+            deliver((job.pending, result) for job, result in results)
 
     def _take(self) -> list[Piece] | None:
-        """The pieces of the next batch; None: closed, and nothing waits."""
+        """The pieces of the next batch; None when the engine is closed and nothing waits."""
         with self._change:
             while not self._queue:
                 if self._closing:
                     return None
                 self._change.wait()
-            if self._company and not self._closing and self._characters() < self._batch_characters:
-                self._change.wait_for(lambda: self._characters() >= self._batch_characters, WAIT_S)
-            taken: list[Piece] = []
-            room = self._batch_characters
-            while self._queue and (room > 0 or not taken):
-                job = self._queue.popleft()
-                if not job.is_wanted:
-                    self._n_waiting -= job.n_left
-                    continue
-                piece = self._cut(job, room)
-                taken.append(piece)
-                room -= size_of(piece.texts)
-                if not piece.is_last:
-                    self._queue.append(job)
-                    self._change.notify()
-                    break
-        self._company = len(taken) > 1
-        self.observed.on_queue(self._n_waiting)
-        return taken
+            if self._joined_several and not self._closing and not self._fills_a_batch():
+                self._change.wait_for(self._fills_a_batch, WAIT_S)
+            pieces = self._next_pieces()
+        self._joined_several = len(pieces) > 1
+        self.hooks.on_queue(self._n_waiting)
+        return pieces
+
+    def _next_pieces(self) -> list[Piece]:
+        """Take pieces from the queue until a batch is full; the rest of a long job goes to the end of the queue."""
+        pieces: list[Piece] = []
+        room = self._batch_characters
+        while self._queue and (room > 0 or not pieces):
+            job = self._queue.popleft()
+            if not job.pending.is_wanted:
+                self._n_waiting -= job.n_left
+                continue
+            piece = self._cut(job, room)
+            pieces.append(piece)
+            room -= size_of(piece.texts)
+            if not piece.is_last:
+                self._queue.append(job)
+                self._change.notify()
+                break
+        return pieces
 
     def _cut(self, job: Job, room: int) -> Piece:
-        """The next texts of a job, as many as there is room for, and one at least."""
+        """The next texts of a job: as many as fit into `room` characters, and at least one."""
         start, end = job.start, job.start + 1
         room -= len(job.texts[start]) + 1
         while end < len(job.texts) and room >= (size := len(job.texts[end]) + 1):
@@ -251,73 +234,52 @@ class Engine:
     def _characters(self) -> int:
         return sum(size_of(job.texts[job.start :]) for job in self._queue)
 
+    def _fills_a_batch(self) -> bool:
+        return self._characters() >= self._batch_characters
+
     def _compute(self, pieces: list[Piece]) -> list[tuple[Job, Any]]:
-        """What becomes of the jobs that are done with these pieces."""
+        """Compute the pieces as one batch; returns the jobs that are complete now, with their scores."""
         started = time.perf_counter()
         texts = [text for piece in pieces for text in piece.texts]
-        found: Answers = {}
+        scores: ScoresByModel = {}
         n_tokens = 0
         for group in self.groups:
-            names = {one.name for one in group.members} & {name for piece in pieces for name in piece.job.models}
+            names = {model.name for model in group.members} & {name for piece in pieces for name in piece.job.models}
             if not names:
                 continue
             encoded = group.encode(texts)
             n_tokens += encoded.n_tokens
             for name, log_probs in group.log_probs(encoded, names).items():
-                found[name] = Answer(log_probs, encoded.lengths, encoded.cut)
+                scores[name] = Scores(log_probs, encoded.lengths, encoded.cut)
         seconds = time.perf_counter() - started
         self._rate = RATE_MEMORY * self._rate + (1 - RATE_MEMORY) * size_of(texts) / max(seconds, 1e-9)
-        self.observed.on_batch(len(texts), n_tokens, seconds)
+        self.hooks.on_batch(len(texts), n_tokens, seconds)
         with self._change:
-            return _dealt(pieces, found)
+            return _complete_jobs(pieces, scores)
 
 
-def _dealt(pieces: Sequence[Piece], found: Answers) -> list[tuple[Job, Answers]]:
-    """Give each job its part of what was found for all texts end to end; the jobs that are done with it."""
-    done, at = [], 0
+def _complete_jobs(pieces: Sequence[Piece], scores: ScoresByModel) -> list[tuple[Job, ScoresByModel]]:
+    """Give each job its rows of the batch's scores; returns the jobs that are complete now, with all their scores."""
+    complete, start = [], 0
     for piece in pieces:
-        job, part = piece.job, slice(at, at + len(piece.texts))
-        at = part.stop
+        job, rows = piece.job, slice(start, start + len(piece.texts))
+        start = rows.stop
         job.n_done += len(piece.texts)
-        job.found[piece.start] = {
-            name: Answer(answer.log_probs[part], answer.n_tokens[part], answer.cut[part])
-            for name, answer in found.items()
-            if name in job.models
-        }
+        job.pieces[piece.start] = {name: scores[name].rows(rows) for name in scores if name in job.models}
         if job.n_done == len(job.texts):
-            done.append((job, _joined([job.found[start] for start in sorted(job.found)])))
-    return done
+            complete.append((job, _concatenated([job.pieces[first] for first in sorted(job.pieces)])))
+    return complete
 
 
-def _joined(parts: Sequence[Answers]) -> Answers:
-    """The answers to a job's pieces, end to end."""
-    if len(parts) == 1:
-        return parts[0]
+def _concatenated(pieces: Sequence[ScoresByModel]) -> ScoresByModel:
+    """The scores of a job's pieces, in the order of its texts."""
+    if len(pieces) == 1:
+        return pieces[0]
     return {
-        name: Answer(
-            np.concatenate([part[name].log_probs for part in parts]),
-            np.concatenate([part[name].n_tokens for part in parts]),
-            np.concatenate([part[name].cut for part in parts]),
+        name: Scores(
+            np.concatenate([piece[name].log_probs for piece in pieces]),
+            np.concatenate([piece[name].n_tokens for piece in pieces]),
+            np.concatenate([piece[name].cut for piece in pieces]),
         )
-        for name in parts[0]
+        for name in pieces[0]
     }
-
-
-def _deliver(results: Sequence[tuple[Job, Any]]) -> None:
-    """Hand the results to the event loops that wait for them, each woken once."""
-
-    def calibrate(some: list[tuple[Job, Any]]) -> None:
-        for job, result in some:
-            if job.future.done():
-                continue
-            if isinstance(result, Exception):
-                job.future.set_exception(result)
-            else:
-                job.future.set_result(result)
-
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job, Any]]] = {}
-    for job, result in results:
-        by_loop.setdefault(job.loop, []).append((job, result))
-    for loop, some in by_loop.items():
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(calibrate, some)

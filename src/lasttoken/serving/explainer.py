@@ -1,15 +1,14 @@
-"""Explanations: a queue and one thread of their own, so that no classification waits behind them.
+"""Explanations have a queue and one thread of their own, so that no classification waits behind them.
 
-    request ─► Job ─► queue ─► thread: pass, still wanted?, pass, still wanted?, … ─► explanation
-                      full: Busy              no: the next one
+    request ─► Job ─► queue ─► thread: forward pass, still wanted?, forward pass, still wanted?, … ─► explanation
+                      full: QueueFullError           no: the next job
 
-An explanation takes hundreds of passes through the network. It ends between two of them when its client has gone or its
-deadline has passed. On Linux the thread yields the cores to the others (a higher nice value).
+An explanation takes hundreds of forward passes. It ends between two of them when its client has disconnected or its
+deadline has passed. On Linux the thread gives way to the others (a higher nice value).
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import sys
@@ -22,80 +21,70 @@ from typing import Any, TypeVar
 
 import torch
 
-from lasttoken.serving.engine import ClosedError, DeadlineExceededError, QueueFullError
+from lasttoken.serving.pending import ClosedError, Pending, QueueFullError, deliver
 
 MAX_WAITING = 16  # explanations
 NICENESS = 10  # of 19
-FIRST_S = 1.0  # of an explanation, before one was measured
+FIRST_S = 1.0  # estimated duration of an explanation before one was measured
 
 T = TypeVar("T")
-Between = Callable[[], None]  # raises when the explanation is not wanted any more
+CheckWanted = Callable[[], None]  # raises when the explanation is no longer wanted
 
 
 class _UnwantedError(Exception):
-    """Nobody waits for it any more."""
+    """No client waits for this explanation any more."""
 
 
 @dataclass(eq=False)
 class _Job:
-    work: Callable[[Between], Any]
-    deadline: float  # of time.monotonic()
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
+    work: Callable[[CheckWanted], Any]
+    pending: Pending
 
-    @property
-    def is_wanted(self) -> bool:
-        return not self.future.done() and self.deadline >= time.monotonic()
-
-    def between(self) -> None:
-        """Ends the work where nobody waits for it."""
-        if not self.is_wanted:
+    def check_wanted(self) -> None:
+        """End the work if no client waits for it."""
+        if not self.pending.is_wanted:
             raise _UnwantedError
 
 
 class Explainer:
-    """The thread of explanations, and those that wait for it."""
+    """The thread that computes explanations, and the queue in front of it."""
 
     def __init__(self, max_waiting: int = MAX_WAITING) -> None:
         self._max_waiting = max_waiting
         self._queue: deque[_Job] = deque()
         self._change = threading.Condition()
         self._closing = False
-        self._seconds = FIRST_S  # of the last explanation
+        self._last_s = FIRST_S  # duration of the last explanation
         self._thread = threading.Thread(target=self._run, name="explanations", daemon=True)
 
     def start(self) -> None:
         """Begin to take work."""
         self._thread.start()
 
-    async def run(self, work: Callable[[Between], T], deadline_s: float) -> T:
-        """What `work` returns. It is given a function to call between its steps.
+    async def run(self, work: Callable[[CheckWanted], T], deadline_s: float) -> T:
+        """Run `work` in the thread and return its result; `work` calls its argument between its steps.
 
         Raises:
-            BusyError, LateError, ClosedError: there will be nothing.
+            QueueFullError, DeadlineExceededError, ClosedError: there is no result.
         """
-        loop = asyncio.get_running_loop()
-        job = _Job(work, time.monotonic() + deadline_s, loop, loop.create_future())
+        job = _Job(work, Pending(deadline_s))
         with self._change:
             if self._closing:
                 raise ClosedError
-            waiting = sum(other.is_wanted for other in self._queue)
-            if waiting >= self._max_waiting:
-                raise QueueFullError(max(1, round(waiting * self._seconds)))
+            n_waiting = sum(other.pending.is_wanted for other in self._queue)
+            if n_waiting >= self._max_waiting:
+                raise QueueFullError(max(1, round(n_waiting * self._last_s)))
             self._queue.append(job)
             self._change.notify()
         try:
-            async with asyncio.timeout(deadline_s):
-                result: T = await job.future
-                return result
-        except TimeoutError as error:
-            raise DeadlineExceededError from error
+            result: T = await job.pending.result()
+            return result
         finally:
             with self._change, contextlib.suppress(ValueError):
-                self._queue.remove(job)  # if it was not begun
+                self._queue.remove(job)  # if it has not started
 
     def close(self, wait_s: float = 30.0) -> None:
-        """Take no more work, and end the thread; those that wait are answered first."""
+        """Take no more work, finish what waits, and end the thread."""
         with self._change:
             self._closing = True
             self._change.notify_all()
@@ -105,22 +94,21 @@ class Explainer:
     # ------------------------------------------------------------------ in the thread
 
     def _run(self) -> None:
-        torch.set_num_threads(1)  # of this thread
+        torch.set_num_threads(1)  # applies to this thread
         if sys.platform == "linux":
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while (job := self._take()) is not None:
             started = time.monotonic()
             try:
-                job.between()
-                result: Any = job.work(job.between)
+                job.check_wanted()
+                result: Any = job.work(job.check_wanted)
             except _UnwantedError:
                 continue
             except Exception as error:
                 result = error
-            self._seconds = time.monotonic() - started
-            if not job.loop.is_closed():
-                job.loop.call_soon_threadsafe(_settle, job.future, result)
+            self._last_s = time.monotonic() - started
+            deliver([(job.pending, result)])
 
     def _take(self) -> _Job | None:
         with self._change:
@@ -129,12 +117,3 @@ class Explainer:
                     return None
                 self._change.wait()
             return self._queue.popleft()
-
-
-def _settle(future: asyncio.Future[Any], result: Any) -> None:
-    if future.done():
-        return
-    if isinstance(result, Exception):
-        future.set_exception(result)
-    else:
-        future.set_result(result)

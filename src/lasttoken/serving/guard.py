@@ -1,8 +1,9 @@
-"""What stands before every route: limits, hosts, the token, headers of the answer, and a line in the log.
+"""Checks in front of every route: limits, host names, the token, the headers of every answer, a line in the log.
 
-    request ─► too long? 414, 431 ─► host not ours? 421 ─► CORS ─► token? 401 ─► body? 413 ─► route ─► log, metrics
+    request ─► too long? 414, 431 ─► another host? 421 ─► CORS ─► token? 401 ─► body? 413 ─► route ─► log, metrics
 
-Plain ASGI. Without the token, exactly the pairs of `OPEN` are answered; every other method and path is refused.
+Plain ASGI. Without the token only the routes that their interface declares open are answered (`Get.is_open`); every
+other method and path is refused.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from lasttoken.serving.intake import too_long
 from lasttoken.serving.limits import LOOPBACK, Limits
 from lasttoken.serving.metrics import ServerMetrics
 from lasttoken.serving.refusals import SECURITY_HEADERS, refusal_body
+from lasttoken.serving.registry import open_routes
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,17 +34,15 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN_PATHS = ("/", "/app.js", "/style.css", "/docs", "/docs.js", "/health", "/v2/health/live", "/v2/health/ready")
-OPEN = frozenset((method, path) for method in ("GET", "HEAD") for path in OPEN_PATHS)  # the page's shell, and health
 ANY_ORIGIN = "*"
 MAX_HEADER_BYTES = 16_384
 MAX_URL_BYTES = 8_192
-HEADERS_ALLOWED = ("Authorization", "Content-Type")  # to pages of other origins
-HEADERS_SHOWN = ("X-Request-Id", "Retry-After")
+REQUEST_HEADERS = ("Authorization", "Content-Type")  # that pages of other origins may send
+RESPONSE_HEADERS = ("X-Request-Id", "Retry-After")  # that they may read
 
 
 class Guard:
-    """The application with what stands before it."""
+    """The application behind its checks."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Guard:
         log: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
         origins: Collection[str] = (),
     ) -> None:
-        """`hosts`: names in the Host header that are ours; None: any. `token`: what clients must show.
+        """`hosts`: accepted names in the Host header; None: any. `token`: the bearer token that clients must send.
 
         `origins`: of pages that may read the answers, such as https://example.org; `ANY_ORIGIN`: all.
         """
@@ -62,25 +62,27 @@ class Guard:
         self.token = token.encode() if token else None
         self.hosts = None if hosts is None else {host.lower() for host in hosts}
         self.log = log
-        self._guarded: App = _Cors(self._answered, origins) if origins else self._answered
-        self._start, self._numbers = uuid4().hex[:16], count()  # of requests' names
+        self._open = open_routes()
+        self._guarded: App = _Cors(self._check_client, origins) if origins else self._check_client
+        self._id_prefix, self._request_numbers = uuid4().hex[:16], count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         if scope["type"] == "http":
-            await self._logged(scope, receive, send)
+            await self._answer(scope, receive, send)
 
-    async def _logged(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = f"{self._start}{next(self._numbers):016x}"
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, count it and log it."""
+        request_id = f"{self._id_prefix}{next(self._request_numbers):016x}"
         started = time.perf_counter()
         reply = _Reply(send, request_id, scope["method"])
         if reply.is_head:  # answered as GET, without the body
             scope = {**scope, "method": "GET"}
         scope.setdefault("state", {})["facts"] = {}
         try:
-            refusal = self._not_for_us(scope)
+            refusal = self._invalid_request(scope)
             if refusal:
                 await _refuse(reply.send, *refusal)
             else:
@@ -92,7 +94,7 @@ class Guard:
         except Exception as error:
             self.log(json.dumps({"event": "error", "request_id": request_id, "error": type(error).__name__}))
             if not reply.has_begun:
-                await _refuse(reply.send, 500, "internal error; the log has its kind")
+                await _refuse(reply.send, 500, "internal error; the server's log names its type")
             elif not reply.is_complete:
                 raise
         finally:
@@ -104,15 +106,15 @@ class Guard:
             line = {"event": "request", "request_id": request_id, "method": method, "path": path, **facts}
             self.log(json.dumps(line))
 
-    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._not_allowed(scope)
+    async def _check_client(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._forbidden_request(scope)
         if refusal:
             await _refuse(send, *refusal)
         else:
             await self.app(scope, receive, send)
 
-    def _not_for_us(self, scope: Scope) -> tuple[int, str] | None:
-        """A refusal of what cannot be meant for this server."""
+    def _invalid_request(self, scope: Scope) -> tuple[int, str] | None:
+        """The refusal of a request that this server answers to nobody; checked before CORS."""
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
             return 431, f"the headers are longer than {MAX_HEADER_BYTES:,} bytes"
         if len(scope["path"]) + len(scope.get("query_string", b"")) > MAX_URL_BYTES:
@@ -123,11 +125,11 @@ class Guard:
             return 421, "this server does not answer to that host name (serve --allow-host)"
         return None
 
-    def _not_allowed(self, scope: Scope) -> tuple[int, str] | None:
-        """A refusal of what this client may not ask."""
+    def _forbidden_request(self, scope: Scope) -> tuple[int, str] | None:
+        """The refusal of a request without the token, or with too long a body; checked after CORS."""
         headers = _headers(scope)
-        is_open = (scope["method"], scope["path"]) in OPEN
-        if self.token and not is_open and not self._shown(headers.get(b"authorization", b"")):
+        is_open = (scope["method"], scope["path"]) in self._open
+        if self.token and not is_open and not self._has_token(headers.get(b"authorization", b"")):
             return 401, "a bearer token is needed: send the header Authorization: Bearer …"
         length = headers.get(b"content-length", b"0").strip(b" \t")
         if not length.isdigit():
@@ -136,13 +138,13 @@ class Guard:
             return 413, too_long(self.limits)
         return None
 
-    def _shown(self, authorization: bytes) -> bool:
-        kind, _, shown = authorization.partition(b" ")
-        return kind.lower() == b"bearer" and hmac.compare_digest(shown.strip(), self.token or b"")
+    def _has_token(self, authorization: bytes) -> bool:
+        scheme, _, token = authorization.partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self.token or b"")
 
 
 class _Reply:
-    """What is sent to the client: with the headers of every answer, and watched."""
+    """Sends the answer with the headers of every answer, and records its status and how far it got."""
 
     def __init__(self, send: Send, request_id: str, method: str) -> None:
         self._send, self._request_id = send, request_id
@@ -164,24 +166,24 @@ class _Reply:
 
 
 class _Cors(CORSMiddleware):
-    """starlette's, with refusals as JSON."""
+    """starlette's CORS, with refusals as JSON."""
 
     def __init__(self, app: App, origins: Collection[str]) -> None:
         methods = ("GET", "HEAD", "POST")
-        super().__init__(app, origins, methods, HEADERS_ALLOWED, expose_headers=HEADERS_SHOWN)
+        super().__init__(app, origins, methods, REQUEST_HEADERS, expose_headers=RESPONSE_HEADERS)
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """The answer to a browser that asks before it sends."""
+        """The answer to a browser's preflight request."""
         answer = super().preflight_response(request_headers)
         if answer.status_code < 400:
             return answer
-        sentence = "this request is not allowed to pages of that origin (serve --allow-origin)"
+        sentence = "pages of that origin may not send this request (serve --allow-origin)"
         kept = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
         return Response(refusal_body(400, sentence), 400, kept, "application/json")
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:
-    """Headers by name; of several with one name the first."""
+    """Headers by name; the first value counts if a name is repeated."""
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name.lower(), value)

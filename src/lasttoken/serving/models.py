@@ -1,7 +1,7 @@
-"""The classifiers that a server holds; those whose trunks are the same run it once for a text.
+"""The classifiers that a server holds; classifiers with the same trunk run it once for a text.
 
-runs/spam   ┐ same backbone, same frozen blocks,     ┌─► tail, head of spam   ─► logits
-runs/intent ┴ same reading ──► Group: one trunk ─────┴─► tail, head of intent ─► logits
+runs/spam   ┐ same backbone, same frozen blocks,     ┌─► tail, head of spam   ─► log-probabilities
+runs/intent ┴ same pooling ──► Group: one trunk ─────┴─► tail, head of intent ─► log-probabilities
 """
 
 from __future__ import annotations
@@ -24,12 +24,10 @@ from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.device import CPU
 from lasttoken.core.errors import SettingsError
 
-Logits = dict[str, NDArray[np.float32]]  # by name: [N, K]
-
 
 @dataclass(frozen=True)
-class Served:
-    """A classifier with its name and what its run knows of it."""
+class ServedModel:
+    """A classifier with its name, and the metrics of its run."""
 
     name: str
     predictor: Predictor
@@ -38,78 +36,83 @@ class Served:
 
 @dataclass(frozen=True)
 class Group:
-    """Classifiers that read a text alike and share a trunk; the first one's computes it."""
+    """Classifiers that encode a text alike and share a trunk; the first one's computes it."""
 
-    members: tuple[Served, ...]
+    members: tuple[ServedModel, ...]
 
     @property
     def lead(self) -> Predictor:
-        """Whose trunk and tokenizer serve all."""
+        """The classifier whose trunk and tokenizer serve all members."""
         return self.members[0].predictor
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """Texts as every member reads them."""
+        """Encode texts, once for all members."""
         return self.lead.encode(texts)
 
     @torch.inference_mode()
-    def log_probs(self, encoded: Encoded, wanted: Collection[str]) -> Logits:
-        """Log-probabilities [N, K] of the members that are wanted; the trunk runs once."""
-        chosen = [one for one in self.members if one.name in wanted]
-        found = {one.name: np.empty((len(encoded), len(one.predictor.labels)), dtype=np.float32) for one in chosen}
+    def log_probs(self, encoded: Encoded, names: Collection[str]) -> dict[str, NDArray[np.float32]]:
+        """Log-probabilities [N, K] of the members with these names; the trunk runs once."""
+        members = [model for model in self.members if model.name in names]
+        log_probs = {
+            model.name: np.empty((len(encoded), len(model.predictor.labels)), dtype=np.float32) for model in members
+        }
         device = self.lead.device
         for rows in batches_by_length(encoded.lengths, device.token_budget):
             token_ids = torch.from_numpy(encoded.ids_of(rows)).to(device.torch_device)
             packing = Packing(encoded.lengths[rows].tolist(), device.torch_device)
             with device.autocast():
                 features = self.lead.classifier.trunk(token_ids, packing)
-                for one in chosen:
-                    logits = one.predictor.classifier.tail(features, packing).float().cpu().numpy()
-                    found[one.name][rows] = log_probabilities(logits, one.predictor.classifier.config)
-        return found
+                for model in members:
+                    logits = model.predictor.classifier.tail(features, packing).float().cpu().numpy()
+                    log_probs[model.name][rows] = log_probabilities(logits, model.predictor.classifier.config)
+        return log_probs
 
 
 def load_models(runs: Sequence[Path], device: str = "auto", precision: str = "auto") -> list[Group]:
-    """Load finished runs, by their folders' names, in groups that share a trunk, into memory of this process's own.
+    """Load finished runs into this process's own memory, named after their folders, in groups that share a trunk.
 
     Raises:
-        SettingsError: two folders of one name.
+        SettingsError: two folders have the same name.
         RunError, BackboneError, DeviceError: see `Predictor.load`.
     """
     names = [run.resolve().name for run in runs]
     for name in names:
         if names.count(name) > 1:
-            raise SettingsError(f"two of the runs are called {name!r}; a server tells them apart by name, rename one")
-    groups: dict[str, list[Served]] = {}
+            raise SettingsError(
+                f"two of the runs are called {name!r}; a server distinguishes runs by their names, so rename one"
+            )
+    groups: dict[str, list[ServedModel]] = {}
     owned: set[int] = set()
     for name, run in zip(names, runs, strict=True):
         predictor = Predictor.load(run, device, precision)
-        served = Served(name, predictor, RunDir(run).read_metrics())
-        alike = groups.setdefault(_trunk_of(predictor), [])
-        if alike:
-            _share(alike[0].predictor, predictor)
-        alike.append(served)
+        members = groups.setdefault(_trunk_digest(predictor), [])
+        if members:
+            _share_trunk(members[0].predictor, predictor)
+        members.append(ServedModel(name, predictor, RunDir(run).read_metrics()))
         own_memory(predictor.classifier, owned)
         if predictor.device == CPU:
-            predictor.classifier.pack_trunk()  # does nothing to a trunk that is shared and packed already
+            predictor.classifier.pack_trunk()  # does nothing to a shared trunk that is packed already
     return [Group(tuple(members)) for members in groups.values()]
 
 
-def _trunk_of(predictor: Predictor) -> str:
-    """What two classifiers must have in common to share a trunk: the frozen weights, and how a text is read."""
+def _trunk_digest(predictor: Predictor) -> str:
+    """Equal for classifiers that can share a trunk: same frozen weights, same tokenizer, same way to encode a text."""
     classifier, config = predictor.classifier, predictor.classifier.config
     if classifier.n_frozen is None:
         return f"alone {id(predictor)}"
     digest = hashlib.sha256(predictor.tokenizer.to_json().encode())
-    reading = config.read if not classifier.keeps_tokens else config.pads  # the trunk of a head reads already
-    how = (
+    pooling = config.read if not classifier.keeps_tokens else config.pads  # without a trained block the trunk pools
+    settings = (
         classifier.n_frozen,
         classifier.keeps_tokens,
-        reading,
+        pooling,
         config.causal_mask,
         config.max_length,
         config.truncate,
+        config.end_of_text_id,
+        predictor.device,
     )
-    digest.update(repr((*how, config.end_of_text_id, predictor.device)).encode())
+    digest.update(repr(settings).encode())
     for name, tensor in sorted(classifier.frozen_tensors().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -117,10 +120,10 @@ def _trunk_of(predictor: Predictor) -> str:
 
 
 def own_memory(classifier: Classifier, owned: set[int]) -> None:
-    """Copy the weights out of the file that they are mapped from; `owned`: addresses of those that were copied before.
+    """Copy the weights out of the mapped file; `owned`: addresses of weights that were copied before.
 
-    While a file is mapped, writing into it changes answers, and cutting it short kills the process (SIGBUS). Weights
-    that are computed with in 8 bits have been copied by that, and their float32 form is not read any more.
+    While a file is mapped, writing into it changes answers, and truncating it kills the process (SIGBUS). A trunk that
+    computes in 8 bits has its own copy already, and its float32 weights are not read any more.
     """
     copies: dict[tuple[int, torch.Size, tuple[int, ...]], torch.Tensor] = {}  # tied weights are copied once
     for module in classifier.modules():
@@ -136,9 +139,9 @@ def own_memory(classifier: Classifier, owned: set[int]) -> None:
             owned.add(tensor.data_ptr())
 
 
-def _share(lead: Predictor, other: Predictor) -> None:
-    """Let the other's trunk be the lead's, so that its weights are in memory once."""
-    mine, theirs = lead.classifier, other.classifier
-    theirs.decoder.wte, theirs.decoder.wpe = mine.decoder.wte, mine.decoder.wpe
-    for at in range(mine.n_frozen or 0):
-        theirs.decoder.h[at] = mine.decoder.h[at]
+def _share_trunk(lead: Predictor, other: Predictor) -> None:
+    """Replace the other's trunk by the lead's, so that its weights are in memory once."""
+    shared, replaced = lead.classifier.decoder, other.classifier.decoder
+    replaced.wte, replaced.wpe = shared.wte, shared.wpe
+    for block in range(lead.classifier.n_frozen or 0):
+        replaced.h[block] = shared.h[block]

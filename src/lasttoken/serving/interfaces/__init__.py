@@ -1,0 +1,1 @@
+"""One file for each HTTP interface: its bodies, its answers and its routes."""
