@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lasttoken.data.near_duplicates import ENOUGH_CHARACTERS, THRESHOLD, likeness, normalise, similarity
+from lasttoken.data.near_duplicates import ENOUGH_CHARACTERS, THRESHOLD, find_duplicates, jaccard_similarity, normalise
 
 N_WORDS = 50_000
 PLANTED = 0.1  # of the rows, for each kind
@@ -83,11 +83,13 @@ def run_audit(texts: list[str], folder: Path) -> tuple[float, float]:
 
 def recall(texts: list[str], planted: list[tuple[str, int, int]]) -> dict[str, str]:
     """Of what was planted and truly is alike, how much is found, by kind."""
-    found = likeness(texts).by_kind()
+    found = find_duplicates(texts).by_kind()
     counts: dict[str, list[int]] = {}
     for kind, row, earlier in planted:
         one, other = normalise(texts[row]), normalise(texts[earlier])
-        if min(len(one), len(other)) >= ENOUGH_CHARACTERS and (kind != "near" or similarity(one, other) >= THRESHOLD):
+        if min(len(one), len(other)) >= ENOUGH_CHARACTERS and (
+            kind != "near" or jaccard_similarity(one, other) >= THRESHOLD
+        ):
             count = counts.setdefault(kind, [0, 0])
             count[0] += bool(found["near"][row] == found["near"][earlier])
             count[1] += 1
@@ -96,7 +98,7 @@ def recall(texts: list[str], planted: list[tuple[str, int, int]]) -> dict[str, s
 
 def brute_force(texts: list[str]) -> dict[str, float]:
     """Recall and precision of pairs of one component; in truth, those of every pair at the threshold, closed."""
-    ids = likeness(texts).near
+    ids = find_duplicates(texts).near
     keys = [normalise(text) for text in texts]
     parent = list(range(len(texts)))
 

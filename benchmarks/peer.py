@@ -29,7 +29,7 @@ from torch import Tensor
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.core.device import tune_cpu
 from lasttoken.data.book import book_splits
-from lasttoken.data.splits import labels_of
+from lasttoken.data.label_tables import labels_of
 
 PAD = 50256
 BATCH = 8

@@ -21,10 +21,11 @@ from sklearn.linear_model import LogisticRegression
 
 from lasttoken.core.config import resolve
 from lasttoken.core.progress import Reporter
+from lasttoken.data.cutting import cut_folds
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import csv_line
 from lasttoken.data.frames import from_lists
-from lasttoken.data.splits import cut_folds, label_names, labels_of, truth_of
+from lasttoken.data.label_tables import label_names, labels_of, truth_of
 from lasttoken.evaluation.baselines import INVERSE_REGULARISATION, VECTORIZERS
 from lasttoken.evaluation.label_errors import rank_suspects
 from lasttoken.runs.label_errors import find_suspects

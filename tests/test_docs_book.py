@@ -30,10 +30,12 @@ from lasttoken.core.config import Settings, resolve
 from lasttoken.core.device import CPU
 from lasttoken.data.book import BOOK_SHUFFLES, book_splits, read_as_chapter
 from lasttoken.data.catalog import find_dataset
+from lasttoken.data.cutting import split_examples
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.gather import gather_splits
+from lasttoken.data.label_tables import label_counts
 from lasttoken.data.labels import natural_order
-from lasttoken.data.splits import Splits, count_shared_texts, label_counts, split_examples
+from lasttoken.data.splits import Splits, count_shared_texts
 from lasttoken.evaluation.baselines import run_baselines
 from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.runs.zero_shot import WRITTEN_TOKENS

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.bulk.job import Outcome, Source, score_file
+from lasttoken.bulk.job import JobResult, Source, score_file
 from lasttoken.classifier.checkpoint import save_classifier
 from lasttoken.classifier.evaluate import evaluate
 from lasttoken.classifier.explain import Explanation, explain
@@ -141,7 +141,7 @@ class TextClassifier:
         strict: bool = False,
         restart: bool = False,
         reporter: Reporter | None = None,
-    ) -> Outcome:
+    ) -> JobResult:
         """Classify every row of a file into another; a killed job goes on where it was. See `scoring.job.score_file`.
 
         `options` says how the input is read: its encoding, separator, header, format and longest row.

@@ -30,9 +30,10 @@ from lasttoken.core.config import Settings, resolve
 from lasttoken.core.device import pick_device, tune_cpu
 from lasttoken.core.errors import DataError
 from lasttoken.core.spelling import label_key
+from lasttoken.data.cutting import cut_validation
 from lasttoken.data.files import Examples
 from lasttoken.data.frames import from_lists
-from lasttoken.data.splits import Splits, cut_validation
+from lasttoken.data.splits import Splits
 from lasttoken.runs.assess import calibrate
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Split, Trainer, tail_logits

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 from miniature import small_tokenizer
 
-from lasttoken.audit.audit import Audit, audit, read_for_audit, rows_in_words
+from lasttoken.audit.audit import Audit
+from lasttoken.audit.collecting import audit_splits
+from lasttoken.audit.reading import read_for_audit
+from lasttoken.audit.sentences import rows_in_words
 from lasttoken.audit.shortcuts import find_shortcuts
 from lasttoken.audit.text_quality import damage_in, hardly_text, script_shares
 from lasttoken.core.errors import DataError
 from lasttoken.data.book import book_splits
+from lasttoken.data.cutting import split_examples
 from lasttoken.data.files import Examples
-from lasttoken.data.near_duplicates import alike
-from lasttoken.data.splits import split_examples
+from lasttoken.data.near_duplicates import find_duplicates
 
 LONG = "You have won a guaranteed prize of 1000 pounds, call the number below before the lines close"
 UNUSED = (0x81, 0x8D, 0x8F, 0x90, 0x9D)  # by cp1252
@@ -31,7 +34,7 @@ def noise(n: int, seed: int = 1, n_words: int = 12) -> list[str]:
 
 
 def found_in(texts: list[str], labels: list[str] | None = None) -> Audit:
-    return audit({"data": Examples(texts, labels or ["ab"[at % 2] for at in range(len(texts))])})
+    return audit_splits({"data": Examples(texts, labels or ["ab"[at % 2] for at in range(len(texts))])})
 
 
 # Damage and scripts
@@ -98,7 +101,7 @@ def test_the_figure_is_of_rows_the_rule_was_not_chosen_on() -> None:
     base = [(text, rng.choice("ab")) for text in noise(60, n_words=4)]
     rows = [one for one in base for _ in range(10)]
     texts, labels = [text for text, _ in rows], [label for _, label in rows]
-    assert all(one.skill < 0.3 for one in find_shortcuts(texts, labels, alike(texts)) if one.word)
+    assert all(one.skill < 0.3 for one in find_shortcuts(texts, labels, find_duplicates(texts).near) if one.word)
 
 
 def test_too_few_rows_say_nothing() -> None:
@@ -123,13 +126,11 @@ def test_rows_at_fault_are_numbered_from_one() -> None:
     assert (split.empty, split.blank, split.unlabelled) == ((1,), (3,), (2, 6))
     assert (split.hardly_text, split.damaged) == ((5,), {4: "Ã©"})
     assert split.labels == {"a": 2, "b": 2}
-    assert found.findings() == (
-        "1 row of data is empty (row 1)",
-        "1 row of data is only space (row 3)",
-        "2 rows of data have no label (rows 2, 6)",
-        "1 row of data has characters that were decoded wrongly (row 4)",
-    )
-    assert found.notes() == ("1 row of data is hardly text (row 5)",)
+    rows = ("(row 1)", "(row 3)", "(rows 2, 6)", "(row 4)")
+    assert all("of data" in finding and row in finding for finding, row in zip(found.findings(), rows, strict=True))
+    (note,) = found.notes()
+    assert "of data" in note
+    assert "(row 5)" in note
 
 
 def test_long_lists_are_cut_in_sentences_only() -> None:
@@ -145,7 +146,7 @@ def test_duplicates_leaks_and_conflicts() -> None:
         ["ham", "spam", "ham", "ham", "ham", "ham", "spam"],
     )
     splits = {"train": train, "test": test}
-    found = audit(splits)
+    found = audit_splits(splits)
     assert found.splits["train"].repeats == {"exact": 1, "normalised": 1, "near": 1}
     assert found.splits["test"].repeats == {"exact": 0, "normalised": 1, "near": 2}
     assert found.n_leaks() == {("test", "train"): {"exact": 2, "normalised": 1, "near": 1}}
@@ -163,46 +164,46 @@ def test_duplicates_leaks_and_conflicts() -> None:
         ("test", 2, "spam"),
         ("test", 3, "ham"),
     ]
-    assert found.findings()[:2] == (
-        "4 rows of test are in train too: 2 the same text, 1 the same but for case, digits or punctuation, 1 nearly the"
-        " same; the figures of test flatter",
-        "1 text has different labels in different rows (4 rows)",
-    )
+    leaks, conflict = found.findings()[:2]
+    assert leaks.startswith("4 rows of test are in train too: 2 the same text, 1 ")
+    assert "optimistic" in leaks
+    assert conflict == "1 text has different labels in different rows (4 rows)"
     assert found.leaked_rows()["test"].tolist() == [False, True, True, True, False, False, True]
     assert found.leaked_rows("exact")["test"].tolist() == [0, 0, 1, 1, 0, 0, 0]
 
 
 def test_blank_rows_are_no_leaks() -> None:
     blank = Examples(["", " "], ["a", "b"])
-    found = audit({"train": blank, "test": blank})
+    found = audit_splits({"train": blank, "test": blank})
     assert found.leaks == ()
     assert found.conflicts == ()
 
 
 def test_a_row_of_two_earlier_splits_leaks_from_each() -> None:
     one = Examples([LONG], ["a"])
-    found = audit({"train": one, "validation": one, "test": one})
+    found = audit_splits({"train": one, "validation": one, "test": one})
     assert list(found.n_leaks()) == [("validation", "train"), ("test", "train"), ("test", "validation")]
 
 
 def test_tokens_and_what_is_cut() -> None:
-    found = audit({"train": Examples(["abcd", "the"], ["a", "b"])}, tokenizer=small_tokenizer(), max_length=3)
+    found = audit_splits({"train": Examples(["abcd", "the"], ["a", "b"])}, tokenizer=small_tokenizer(), max_length=3)
     split = found.splits["train"]
     assert split.tokens is not None
     assert split.cut is not None
     assert (split.tokens.longest, split.cut.n_texts, split.cut.n_tokens) == (4, 1, 1)
-    assert "1 text of train would be cut to 3 tokens: 1 tokens would not be read" in found.notes()
+    assert any(note.startswith("1 text of train would be cut to 3 tokens: 1 token ") for note in found.notes())
     assert (split.characters.p5, split.characters.longest) == (3, 4)
 
 
 def test_imbalance_is_a_note() -> None:
     found = found_in(noise(110), ["a"] * 105 + ["b"] * 5)
-    assert found.notes() == ("data has 21 times as many rows of 'a' as of 'b': accuracy alone says little",)
+    (note,) = found.notes()
+    assert note.startswith("data has 21 times as many rows of 'a' as of 'b'")
 
 
 def test_json_is_json_and_whole() -> None:
     train = Examples([LONG, LONG, *noise(200)], ["a", "b", *"ab" * 100])
-    content = json.loads(json.dumps(audit({"train": train, "test": train}).to_json()))
+    content = json.loads(json.dumps(audit_splits({"train": train, "test": train}).to_json()))
     assert len(content["leaks"]) == 202
     assert content["conflicts"][0]["rows"][1] == {"split": "train", "row": 2, "text": LONG, "label": "b"}
     assert content["n_leaks"] == [{"split": "test", "earlier": "train", "exact": 202, "normalised": 0, "near": 0}]
@@ -210,8 +211,8 @@ def test_json_is_json_and_whole() -> None:
 
 
 def test_no_rows_at_all() -> None:
-    assert audit({"train": Examples([], [])}).sentences() == ()
-    assert audit({"train": Examples([], []), "test": Examples([], [])}).leaked_rows()["test"].tolist() == []
+    assert audit_splits({"train": Examples([], [])}).sentences() == ()
+    assert audit_splits({"train": Examples([], []), "test": Examples([], [])}).leaked_rows()["test"].tolist() == []
 
 
 # Reading
@@ -239,14 +240,14 @@ def test_files_are_named_by_their_split_train_first(tmp_path: Path) -> None:
 def test_the_sms_collection_and_the_books_splits(sms_file: Path) -> None:
     (examples,) = read_for_audit([sms_file]).values()
     assert found_in(examples.texts, examples.labels).splits["data"].repeats["exact"] == 403
-    files = audit(read_for_audit([sms_file.parent / "book-split"]))
+    files = audit_splits(read_for_audit([sms_file.parent / "book-split"]))
     assert files.n_leaks()["test", "train"]["exact"] == 36
     notebook, _ = book_splits(sms_file, shuffles=1)
-    assert audit(notebook.named()).n_leaks()["test", "train"]["exact"] == 37
+    assert audit_splits(notebook.named()).n_leaks()["test", "train"]["exact"] == 37
 
 
 def test_the_default_split_leaks_nothing(sms_file: Path) -> None:
     (examples,) = read_for_audit([sms_file]).values()
     splits = split_examples(examples, 0.7, 0.1, 123)
-    assert audit(splits.named()).leaks == ()
+    assert audit_splits(splits.named()).leaks == ()
     assert splits.notes[0].endswith("texts that are nearly equal are kept in one split")

@@ -9,16 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lasttoken.audit.audit import audit
+from lasttoken.audit.collecting import audit_splits
 from lasttoken.core.config import resolve
 from lasttoken.core.errors import DataError
 from lasttoken.data.cleaning import leave_out_rare, unify_labels
+from lasttoken.data.cutting import cut_folds, cut_rows, split_examples
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists
 from lasttoken.data.gather import gather_splits
-from lasttoken.data.near_duplicates import likeness
+from lasttoken.data.label_tables import label_counts
+from lasttoken.data.near_duplicates import find_duplicates
 from lasttoken.data.options import ReadOptions
-from lasttoken.data.splits import Splits, cut_folds, cut_rows, label_counts, split_examples
+from lasttoken.data.splits import Splits
 
 STRICT = ReadOptions(strict=True)
 
@@ -84,7 +86,7 @@ def test_a_folder_with_other_spellings_in_each_file(tmp_path: Path) -> None:
 
 
 def test_the_audit_tells_of_spellings_and_of_case() -> None:
-    found = audit({"train": many(["caf\u00e9"] * 5 + ["cafe\u0301"] * 2 + ["us"] * 3 + ["US"] * 4)})
+    found = audit_splits({"train": many(["caf\u00e9"] * 5 + ["cafe\u0301"] * 2 + ["us"] * 3 + ["US"] * 4)})
     assert [merge.label for merge in found.merges] == ["caf\u00e9"]
     assert any("'cafe\\u0301' (2 rows)" in note for note in found.notes())
     assert any("'US' (4 rows) and 'us' (3 rows)" in finding for finding in found.findings())
@@ -145,7 +147,7 @@ def test_rows_like_those_of_a_rare_label_go_with_them() -> None:
     examples = many(["a"] * 30 + ["b"] * 30, [*(f"text {at} {at * 7919}" for at in range(57)), text, text, text])
     examples = replace(examples, labels=[*(examples.labels or [])[:58], "net", "b"])
     splits = split_examples(examples, 0.7, 0.1, seed=1)
-    near = likeness([text for part in splits.named().values() for text in part.texts]).near
+    near = find_duplicates([text for part in splits.named().values() for text in part.texts]).near
     n_train = len(splits.train)
     assert splits.train.texts.count(text) == 3
     assert not set(near[:n_train]) & set(near[n_train:])
@@ -204,7 +206,7 @@ def test_min_rows_of_sets_leaves_out_rows_until_no_label_is_too_rare() -> None:
 def test_texts_that_differ_in_digits_are_no_conflict() -> None:
     hosts = [f"{name} answered the client with code" for name in ("the alpha host", "the beta host", "the gamma host")]
     texts = [f"{host} {code}" for host in hosts for code in (404, 500)]
-    found = audit({"train": many(["missing", "broken"] * 3, texts)})
+    found = audit_splits({"train": many(["missing", "broken"] * 3, texts)})
     assert found.conflicts == ()
     assert [variant.kind for variant in found.variants] == ["digits"] * 3
     assert found.findings() == ()
@@ -217,9 +219,9 @@ def test_texts_that_differ_in_case_or_space_are_a_conflict() -> None:
         "Please  fetch the parcel 12 today",
         "please fetch the parcel 13 today",
     ]
-    found = audit({"train": many(["a", "b", "b"], texts)})
+    found = audit_splits({"train": many(["a", "b", "b"], texts)})
     assert [(conflict.kind, [row.row for row in conflict.rows]) for conflict in found.conflicts] == [
         ("normalised", [1, 2])
     ]
     question = ["shall we fetch the parcel today?", "shall we fetch the parcel today!"]
-    assert [variant.kind for variant in audit({"train": many(["a", "b"], question)}).variants] == ["punctuation"]
+    assert [variant.kind for variant in audit_splits({"train": many(["a", "b"], question)}).variants] == ["punctuation"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lasttoken.audit.audit import read_for_audit
+from lasttoken.audit.reading import read_for_audit
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.config import Settings, resolve
 from lasttoken.core.errors import DataError

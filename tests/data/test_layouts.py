@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lasttoken.audit.audit import read_for_audit
+from lasttoken.audit.reading import read_for_audit
 from lasttoken.core.config import resolve
 from lasttoken.core.errors import DataError
 from lasttoken.data.files import read_examples

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lasttoken.data import near_duplicates as module
-from lasttoken.data.near_duplicates import ENOUGH_CHARACTERS, THRESHOLD, alike, likeness, normalise, similarity
+from lasttoken.data.near_duplicates import ENOUGH_CHARACTERS, THRESHOLD, find_duplicates, jaccard_similarity, normalise
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 TALE = """the cat sat on a mat while rain fell over old roofs and nobody came home before the lamp went out from grey
@@ -36,7 +36,7 @@ def closure(texts: list[str]) -> list[int]:
     keys = [normalise(text) for text in texts]
     for one, other in combinations(range(len(texts)), 2):
         enough = min(len(keys[one]), len(keys[other])) >= ENOUGH_CHARACTERS
-        if texts[one] == texts[other] or (enough and similarity(keys[one], keys[other]) >= THRESHOLD):
+        if texts[one] == texts[other] or (enough and jaccard_similarity(keys[one], keys[other]) >= THRESHOLD):
             low, high = sorted((ids[one], ids[other]))
             ids = [low if at == high else at for at in ids]
     return ids
@@ -81,7 +81,7 @@ def test_three_meanings() -> None:
         "message 1",
         "something else entirely, which is long enough to be compared with others",
     ]
-    found = likeness(texts)
+    found = find_duplicates(texts)
     assert found.exact.tolist() == [0, 1, 2, 0, 4, 5, 1, 7]
     assert found.normalised.tolist() == [0, 1, 0, 0, 4, 5, 1, 7]
     assert found.near.tolist() == [0, 1, 0, 0, 0, 5, 1, 7]
@@ -89,8 +89,8 @@ def test_three_meanings() -> None:
 
 def test_short_texts_are_only_equal_or_not() -> None:
     short, enough = "Ok, see you 1", "Ok, see you in the room 1"
-    assert alike([short, short.upper(), short.replace("1", "2")]).tolist() == [0, 1, 2]
-    assert alike([enough, enough.upper(), enough.replace("1", "2")]).tolist() == [0, 0, 0]
+    assert find_duplicates([short, short.upper(), short.replace("1", "2")]).near.tolist() == [0, 1, 2]
+    assert find_duplicates([enough, enough.upper(), enough.replace("1", "2")]).near.tolist() == [0, 0, 0]
 
 
 @settings(max_examples=25, deadline=None)
@@ -100,7 +100,7 @@ def test_components_are_those_of_every_pair(seed: int) -> None:
     rng = random.Random(seed)
     texts = [sentence(rng) for _ in range(20)]
     texts += [edited(rng, rng.choice(texts), rng.randrange(5)) for _ in range(20)]
-    found, truth = alike(texts).tolist(), closure(texts)
+    found, truth = find_duplicates(texts).near.tolist(), closure(texts)
     assert sum(a != b for a, b in zip(found, truth, strict=True)) <= 1
     united = [(a, b) for a, b in combinations(range(len(texts)), 2) if found[a] == found[b]]
     assert all(truth[a] == truth[b] for a, b in united), "nothing is united by chance"
@@ -112,9 +112,9 @@ def test_nearly_all_pairs_at_the_threshold_are_found() -> None:
     for _ in range(1500):
         text = sentence(rng)
         other = edited(rng, text, 2)
-        if THRESHOLD <= similarity(normalise(text), normalise(other)) < THRESHOLD + 0.05:
+        if THRESHOLD <= jaccard_similarity(normalise(text), normalise(other)) < THRESHOLD + 0.05:
             n_pairs += 1
-            n_found += alike([text, other]).tolist() == [0, 0]
+            n_found += find_duplicates([text, other]).near.tolist() == [0, 0]
     assert n_pairs > 100
     assert n_found / n_pairs > 0.97
 
@@ -125,17 +125,17 @@ def test_the_order_of_rows_changes_numbers_only() -> None:
     texts += [edited(rng, text, 1) for text in texts]
     order = list(range(len(texts)))
     rng.shuffle(order)
-    there = alike(texts)
-    shuffled = alike([texts[at] for at in order])
+    there = find_duplicates(texts).near
+    shuffled = find_duplicates([texts[at] for at in order]).near
     for one, other in combinations(range(len(order)), 2):
         assert (shuffled[one] == shuffled[other]) == (there[order[one]] == there[order[other]])
-    assert alike(texts).tolist() == there.tolist()
+    assert find_duplicates(texts).near.tolist() == there.tolist()
 
 
 def test_ids_are_first_rows_and_meanings_widen() -> None:
     rng = random.Random(8)
     texts = [rng.choice([sentence(rng, 5), "Ok", "OK", "", " "]) for _ in range(300)]
-    found = likeness(texts)
+    found = find_duplicates(texts)
     for ids in found.by_kind().values():
         assert (ids <= np.arange(len(texts))).all()
         assert (ids[ids] == ids).all()
@@ -145,7 +145,7 @@ def test_ids_are_first_rows_and_meanings_widen() -> None:
 
 @pytest.mark.parametrize("texts", [[], [""], ["a"], ["", ""], ["x" * 25], ["\ud800" * 30, "\ud800" * 30]])
 def test_hardly_any_texts(texts: list[str]) -> None:
-    assert likeness(texts).near.tolist() == [texts.index(text) for text in texts]
+    assert find_duplicates(texts).near.tolist() == [texts.index(text) for text in texts]
 
 
 def test_one_template_is_compared_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def test_one_template_is_compared_a_bounded_number_of_times(monkeypatch: pytest.
     rng = random.Random(2)
     base = sentence(rng, 60)
     texts = [edited(rng, base, 1) for _ in range(600)]
-    assert np.bincount(alike(texts)).max() > 590
+    assert np.bincount(find_duplicates(texts).near).max() > 590
     assert n_compared < 4 * len(texts)
 
 
@@ -170,6 +170,6 @@ def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(4)
     texts = [sentence(rng) for _ in range(40)]
     texts += [edited(rng, text, 1) for text in texts]
-    whole = alike(texts).tolist()
+    whole = find_duplicates(texts).near.tolist()
     monkeypatch.setattr(module, "CHUNK_CHARACTERS", 100)
-    assert alike(texts).tolist() == whole
+    assert find_duplicates(texts).near.tolist() == whole

@@ -50,7 +50,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobResult:
     """A finished job."""
 
     counts: Counts
@@ -83,7 +83,7 @@ def score_file(
     strict: bool = False,
     restart: bool = False,
     reporter: Reporter | None = None,
-) -> Outcome:
+) -> JobResult:
     """Classify every row of a file into another; a job that was killed goes on where it was.
 
     Args:
@@ -124,7 +124,7 @@ def _score_held(
     strict: bool,
     restart: bool,
     reporter: Reporter,
-) -> Outcome:
+) -> JobResult:
     """`score_file`, once the output is this process's own."""
     bad: list[BadRow] = []
     on_bad = None if strict else bad.append
@@ -161,7 +161,7 @@ def _score_held(
             parts.remove()  # the input has to change, and then nothing of this is of use
             raise
     longest = predictor.classifier.config.max_length
-    return Outcome(sum((part.counts for part in written), Counts()), longest, n_done, rejects)
+    return JobResult(sum((part.counts for part in written), Counts()), longest, n_done, rejects)
 
 
 def _score(
@@ -187,7 +187,7 @@ def _score(
 
 def score_to_stream(
     load: Callable[[], Predictor], source: Source, file: TextIO, as_json: bool, top_k: int | None, reporter: Reporter
-) -> Outcome:
+) -> JobResult:
     """The same, row by row to an open file; a row that cannot be read ends it.
 
     Raises:
@@ -206,7 +206,7 @@ def score_to_stream(
                 file.write(form.body([row.values for row in window.rows], answers).decode("utf-8"))
                 counts += window.counts
                 tell(len(window.rows))
-    return Outcome(counts, predictor.classifier.config.max_length)
+    return JobResult(counts, predictor.classifier.config.max_length)
 
 
 def classify(predictor: Predictor, window: Window, top_k: int | None) -> Answers:

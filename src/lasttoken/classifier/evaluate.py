@@ -15,8 +15,8 @@ from lasttoken.classifier.predict import Predictor
 from lasttoken.core.errors import DataError, one_of
 from lasttoken.core.spelling import label_key, match_label, visible
 from lasttoken.data.files import Examples
+from lasttoken.data.label_tables import label_sets
 from lasttoken.data.labels import natural_order, near_miss
-from lasttoken.data.splits import label_sets
 from lasttoken.evaluation.figures import Figures, figures
 
 MOST_NAMED = 8  # spellings in a sentence

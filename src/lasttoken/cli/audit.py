@@ -41,8 +41,8 @@ def audit(
     **flags: Any,
 ) -> None:
     """Look at labelled data before training: duplicates, leaks, conflicting labels, damage, shortcuts."""
-    from lasttoken.audit.audit import audit as look
-    from lasttoken.audit.audit import read_for_audit
+    from lasttoken.audit.collecting import audit_splits
+    from lasttoken.audit.reading import read_for_audit
     from lasttoken.backbone.pretrained import load_tokenizer
     from lasttoken.core.storage import write_text
 
@@ -54,7 +54,7 @@ def audit(
     splits = read_for_audit(data, column_spec(text, label), options=read_options(flags), separator=separator)
     for note in dict.fromkeys(note for examples in splits.values() for note in examples.notes):
         reporter.say(note)
-    found = look(splits, tokenizer=tokenizer, max_length=max_length)
+    found = audit_splits(splits, tokenizer=tokenizer, max_length=max_length)
     if html:
         from lasttoken.report.audit_page import render_audit
 

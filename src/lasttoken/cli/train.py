@@ -106,7 +106,7 @@ def _recorded_settings(run_dir: RunDir) -> dict[str, Any]:
 
 
 def _only_baselines(data: Path | None, settings: Settings, as_json: bool, reporter: Reporter) -> None:
-    from lasttoken.audit.audit import audit
+    from lasttoken.audit.collecting import audit_splits
     from lasttoken.data.gather import gather_splits
     from lasttoken.evaluation.baselines import metrics_of
     from lasttoken.evaluation.onevsrest import baselines_for
@@ -114,7 +114,7 @@ def _only_baselines(data: Path | None, settings: Settings, as_json: bool, report
     if data is None:
         raise SettingsError("--only-baselines needs data; name a file or a folder of splits")
     splits = gather_splits(data, settings, reporter.say)
-    for finding in audit(splits.named()).findings():
+    for finding in audit_splits(splits.named()).findings():
         reporter.say(finding)
     found = baselines_for(splits, settings.seed)
     for baseline in found.values():
@@ -138,7 +138,7 @@ def split(
     **flags: Any,
 ) -> None:
     """Balance and split a labelled file into train, validation and test."""
-    from lasttoken.data.splits import label_counts
+    from lasttoken.data.label_tables import label_counts
 
     layers = read_config(config) if config else {}
     layers.pop("data", None)
@@ -157,7 +157,7 @@ def split(
 
 
 def _write_split(data: Path, out: Path, overwrite: bool, settings: Settings, reporter: Reporter) -> Splits:
-    from lasttoken.audit.audit import audit
+    from lasttoken.audit.collecting import audit_splits
     from lasttoken.data.folders import write_splits
     from lasttoken.data.gather import gather_splits
     from lasttoken.data.splits import SPLIT_NAMES
@@ -171,7 +171,7 @@ def _write_split(data: Path, out: Path, overwrite: bool, settings: Settings, rep
         if there and not overwrite:
             raise UserError(f"{out} holds {there[0]}.csv already; pass --overwrite to replace it, or another --out")
         splits = gather_splits(data, settings, reporter.say)
-        for finding in audit(splits.named()).findings():
+        for finding in audit_splits(splits.named()).findings():
             reporter.say(finding)
         write_splits(splits, out, book=settings.recipe == "book")
     return splits

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from lasttoken.core.errors import DataError
 from lasttoken.data.files import Examples
-from lasttoken.data.labels import in_rows, merges_of, natural_order
-from lasttoken.data.splits import Splits, label_counts, label_sets
+from lasttoken.data.label_tables import label_counts, label_sets
+from lasttoken.data.labels import merges_of, natural_order, with_row_counts
+from lasttoken.data.splits import Splits
 
 MOST_NAMED = 8  # labels in a sentence
 
@@ -78,7 +79,7 @@ def leave_out_rare(splits: Splits, min_rows: int) -> Splits:
         )
     kept = {name: _without(examples, rare) for name, examples in splits.named().items()}
     n_left_out = sum(map(len, splits.named().values())) - sum(map(len, kept.values()))
-    named = in_rows(dict(list(rare.items())[:MOST_NAMED]))
+    named = with_row_counts(dict(list(rare.items())[:MOST_NAMED]))
     more = f" and {len(rare) - MOST_NAMED:,} more" if len(rare) > MOST_NAMED else ""
     note = (
         f"labels with fewer than {min_rows} rows are left out (--min-rows): {named}{more}; {n_left_out:,} rows in all"

@@ -16,10 +16,11 @@ from lasttoken.core.storage import new_file
 from lasttoken.data.blanks import NoLabelsError
 from lasttoken.data.columns import UnlabelledError
 from lasttoken.data.files import Examples, read_examples
+from lasttoken.data.label_tables import labels_of
 from lasttoken.data.labels import natural_order
 from lasttoken.data.opening import FORMATS
 from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.data.splits import SPLIT_NAMES, Splits, labels_of
+from lasttoken.data.splits import SPLIT_NAMES, Splits
 
 NEEDS_QUOTES = re.compile(r'[",\r\n]')  # by its text, re.search took a third of the time of writing a split
 SPLIT_STEMS = {  # names of files, in any case and of any format that is read

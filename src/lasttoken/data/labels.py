@@ -161,17 +161,17 @@ class Merge:
         """
         several = len(self.spellings) > 1
         verb = "are spellings of one label and are taken as" if several else "is taken as"
-        return f"{in_rows(self.spellings)} {verb} {visible(self.label)}"
+        return f"{with_row_counts(self.spellings)} {verb} {visible(self.label)}"
 
     def to_json(self) -> dict[str, Any]:
         """The label, and the rows of each spelling."""
         return {"label": self.label, "spellings": dict(self.spellings)}
 
 
-def in_rows(counts: Mapping[str, int]) -> str:
+def with_row_counts(counts: Mapping[str, int]) -> str:
     """Labels with their rows, for a sentence.
 
-    >>> in_rows({"a": 1, "b": 2000, "c": 3})
+    >>> with_row_counts({"a": 1, "b": 2000, "c": 3})
     "'a' (1 row), 'b' (2,000 rows) and 'c' (3 rows)"
     """
     parts = [f"{visible(label)} ({n:,} {'row' if n == 1 else 'rows'})" for label, n in counts.items()]
@@ -208,7 +208,7 @@ def warn_about_labels(counts: Mapping[str, int]) -> list[str]:
     ["'spam' (2 rows) and 'Spam' (1 row) differ only by case and are taken as different labels"]
     """
     return [
-        f"{in_rows(group)} {'differ only by case' if _differ_by_case(group) else 'are equal as numbers'}"
+        f"{with_row_counts(group)} {'differ only by case' if _differ_by_case(group) else 'are equal as numbers'}"
         " and are taken as different labels"
         for group in near_spellings(counts)
     ]

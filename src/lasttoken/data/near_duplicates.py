@@ -39,7 +39,7 @@ DROPPED = {"P", "Z", "C", "Sm", "Sc", "Sk"}  # Unicode categories that normalisi
 
 
 @dataclass(frozen=True)
-class Likeness:
+class Duplicates:
     """For each of N rows the first row that is the same text, (N,), by three meanings, each wider than the last."""
 
     exact: Indices
@@ -75,10 +75,10 @@ def normalise(text: str) -> str:
     return DIGITS.sub("0", plain) or " ".join(text.split())
 
 
-def similarity(one: str, other: str) -> float:
+def jaccard_similarity(one: str, other: str) -> float:
     """Jaccard similarity of two normalised texts' shingles, 0 to 1.
 
-    >>> similarity("abcdef", "abcdefgh")
+    >>> jaccard_similarity("abcdef", "abcdefgh")
     0.5
     """
     ours, theirs = _shingles(one), _shingles(other)
@@ -86,12 +86,7 @@ def similarity(one: str, other: str) -> float:
     return n_shared / max(len(ours) + len(theirs) - n_shared, 1)
 
 
-def alike(texts: Sequence[str]) -> Indices:
-    """The first row of each row's component, (N,): rows united by equal or nearly equal texts."""
-    return likeness(texts).near
-
-
-def likeness(texts: Sequence[str]) -> Likeness:
+def find_duplicates(texts: Sequence[str]) -> Duplicates:
     """Compare N texts with one another: seconds for 1,000,000 of 100 characters, minutes if most are one template.
 
     A near component is closed: what is nearly equal to a member belongs to it, though it may be less like others.
@@ -109,7 +104,7 @@ def likeness(texts: Sequence[str]) -> Likeness:
     near = np.arange(len(texts))
     near[rows[distinct]] = rows[distinct][_near([keys[at] for at in distinct.tolist()])]
     normalised = normalised[exact]
-    return Likeness(exact, normalised, near[normalised])
+    return Duplicates(exact, normalised, near[normalised])
 
 
 def _first_of(texts: Sequence[str]) -> Indices:
@@ -139,7 +134,7 @@ def _near(texts: Sequence[str]) -> Indices:
 
 
 def _are_near(one: str, other: str) -> bool:
-    return similarity(one, other) >= THRESHOLD
+    return jaccard_similarity(one, other) >= THRESHOLD
 
 
 def root(parent: list[int], node: int) -> int:

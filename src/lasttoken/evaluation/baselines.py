@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from lasttoken.core.errors import DataError, one_of
-from lasttoken.data.splits import Splits, label_names, labels_of
+from lasttoken.data.label_tables import label_names, labels_of
+from lasttoken.data.splits import Splits
 from lasttoken.evaluation.calibration import fit_temperature
 from lasttoken.evaluation.figures import Figures, Truth
 from lasttoken.evaluation.metrics import compute_metrics

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.data.splits import Splits, label_names, truth_of
+from lasttoken.data.label_tables import label_names, truth_of
+from lasttoken.data.splits import Splits
 from lasttoken.evaluation.baselines import (
     MAX_NGRAMS,
     NAMES,

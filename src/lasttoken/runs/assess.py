@@ -19,7 +19,7 @@ from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.classifier.predict import log_probabilities
 from lasttoken.core.config import Settings
 from lasttoken.core.errors import SettingsError, one_of
-from lasttoken.data.splits import label_counts
+from lasttoken.data.label_tables import label_counts
 from lasttoken.evaluation.baselines import Baseline
 from lasttoken.evaluation.calibration import expected_calibration_error, reliability_bins, top_label
 from lasttoken.evaluation.decision import AUTO, Decision, Target, best_threshold, parse_decision, parse_targets

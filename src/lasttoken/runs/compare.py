@@ -22,8 +22,9 @@ from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.columns import SPLIT_COLUMNS, ColumnSpec
 from lasttoken.core.errors import RunError, SettingsError, one_of
 from lasttoken.data.files import Examples, read_examples
-from lasttoken.data.near_duplicates import likeness
-from lasttoken.data.splits import SPLIT_NAMES, label_names, truth_of
+from lasttoken.data.label_tables import label_names, truth_of
+from lasttoken.data.near_duplicates import find_duplicates
+from lasttoken.data.splits import SPLIT_NAMES
 from lasttoken.evaluation.intervals import Interval, paired_difference
 from lasttoken.evaluation.multilabel import micro_f1_difference
 from lasttoken.evaluation.verdict import signed_points
@@ -111,7 +112,7 @@ def compare_runs(folders: Sequence[Path], split: str = "test", all_pairs: bool =
         _check_same_rows(found[0], other, split)
     measure = "accuracy" if found[0].rows.separator is None else "micro_f1"
     ranked = sorted(found, key=lambda run: -float(run.figures[measure]))
-    groups = likeness(ranked[0].rows.texts).near
+    groups = find_duplicates(ranked[0].rows.texts).near
     pairs = list(combinations(ranked, 2)) if all_pairs else [(ranked[0], other) for other in ranked[1:]]
     return Comparison(split, len(found[0].given), ranked, [_pair(a, b, groups) for a, b in pairs])
 

@@ -18,7 +18,7 @@ from lasttoken.classifier.explain import explain
 from lasttoken.core.config import METRICS, RECIPES, Settings, flag_of, switch_of
 from lasttoken.data.files import Examples
 from lasttoken.data.gather import shared_with_train
-from lasttoken.data.splits import label_counts, labels_of
+from lasttoken.data.label_tables import label_counts, labels_of
 from lasttoken.evaluation.baselines import metrics_of
 from lasttoken.evaluation.figures import in_words, is_multilabel
 from lasttoken.evaluation.intervals import share_right

@@ -22,10 +22,11 @@ from lasttoken.core.storage import write_text
 from lasttoken.data.cleaning import MOST_NAMED, clean_labels
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import csv_line, read_splits
-from lasttoken.data.labels import in_rows
+from lasttoken.data.label_tables import labels_of
+from lasttoken.data.labels import with_row_counts
 from lasttoken.data.layouts import read_layout
 from lasttoken.data.options import ReadOptions
-from lasttoken.data.splits import Splits, labels_of
+from lasttoken.data.splits import Splits
 from lasttoken.evaluation.label_errors import Suspects, rank_suspects
 from lasttoken.training.features import FeatureCache, TrunkPass
 from lasttoken.training.prepare import features_of, prepare
@@ -81,8 +82,8 @@ def _not_judged(examples: Examples, judged: NDArray[np.intp], n_folds: int) -> s
     named, more = dict(counts.most_common(MOST_NAMED)), len(counts) - MOST_NAMED
     return (
         f"{len(rest):,} rows are not judged, because their labels have too few rows or different texts for {n_folds} "
-        f"folds: {in_rows(named)}{f' and {more:,} more labels' if more > 0 else ''}; they are at the end of the file "
-        "without a rank (--folds 2 judges labels of two rows and more)"
+        f"folds: {with_row_counts(named)}{f' and {more:,} more labels' if more > 0 else ''}; they are at the end of "
+        "the file without a rank (--folds 2 judges labels of two rows and more)"
     )
 
 

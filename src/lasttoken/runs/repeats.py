@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.core.config import Settings
-from lasttoken.data.splits import labels_of
+from lasttoken.data.label_tables import labels_of
 from lasttoken.evaluation.baselines import run_baselines
 from lasttoken.evaluation.figures import Figures, figures
 from lasttoken.evaluation.intervals import Difference, paired_difference, share_right

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lasttoken.audit.audit import Audit, audit
+from lasttoken.audit.audit import Audit
+from lasttoken.audit.collecting import audit_splits
 from lasttoken.backbone.linear import int8_passes
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.classifier.checkpoint import save_classifier
@@ -168,7 +169,7 @@ def _train_held(
             splits = _read_splits(run_dir, settings)
         else:
             splits = _gather(data, validation, test, settings, reporter)
-        looked = audit(splits.named())
+        looked = audit_splits(splits.named())
         for finding in looked.findings():
             reporter.say(finding)
     with clock.part("load"):

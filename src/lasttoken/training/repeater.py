@@ -24,8 +24,9 @@ from lasttoken.classifier.classifier import drawn_head
 from lasttoken.classifier.encoding import Encoded
 from lasttoken.classifier.predict import log_probabilities
 from lasttoken.core.config import Settings
+from lasttoken.data.cutting import cut_folds, cut_rows
 from lasttoken.data.files import Examples
-from lasttoken.data.splits import cut_folds, cut_rows, labels_of
+from lasttoken.data.label_tables import labels_of
 from lasttoken.evaluation.figures import fitted_temperature
 from lasttoken.training.features import FeatureSource
 from lasttoken.training.loop import Hooks, Split, Trainer, tail_logits
