@@ -164,10 +164,10 @@ def test_duplicates_leaks_and_conflicts() -> None:
         ("test", 2, "spam"),
         ("test", 3, "ham"),
     ]
-    leaks, conflict = found.findings()[:2]
+    leaks, conflicting = found.findings()[:2]
     assert leaks.startswith("4 rows of test are in train too: 2 the same text, 1 ")
     assert "optimistic" in leaks
-    assert conflict == "1 text has different labels in different rows (4 rows)"
+    assert conflicting == "1 text has different labels in different rows (4 rows)"
     assert found.leaked_rows()["test"].tolist() == [False, True, True, True, False, False, True]
     assert found.leaked_rows("exact")["test"].tolist() == [0, 0, 1, 1, 0, 0, 0]
 
