@@ -16,7 +16,7 @@ import uvicorn
 
 from lasttoken.serving.connections import MAX_HEAD_BYTES, connection_class
 from lasttoken.serving.limits import Limits
-from lasttoken.serving.listen import _within_files
+from lasttoken.serving.listen import _within_file_limit
 
 LIMITS = Limits(header_s=0.4, body_s=0.4, write_s=0.4, connections=8)
 ANSWER = b"x" * 30_000_000  # more than the kernel takes from the server for a client that does not read
@@ -221,5 +221,5 @@ def test_requests_on_one_connection_are_answered_one_after_another(port: int) ->
 def test_there_are_fewer_connections_than_files_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
     resource = pytest.importorskip("resource", reason="needs a system with limits of open files")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
-    assert _within_files(Limits(connections=10_000)).connections < 256
-    assert _within_files(Limits(connections=10)).connections == 10
+    assert _within_file_limit(Limits(connections=10_000)).connections < 256
+    assert _within_file_limit(Limits(connections=10)).connections == 10

@@ -1,1 +1,1 @@
-"""Classifiers over HTTP: one owner of the models, requests joined into batches, several tails on one trunk."""
+"""Classifiers over HTTP: one engine owns the models, joins requests into batches, and shares trunks."""

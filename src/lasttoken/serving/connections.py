@@ -1,11 +1,11 @@
-"""One connection: uvicorn's HTTP protocol, with an end to everything that a slow or silent client could hold.
+"""One connection: uvicorn's HTTP protocol, with time-outs for slow and silent clients.
 
     opened ──header_s──► headers ──body_s──► body ──► answer ──write_s──► taken ──► next request, or closed
               408                   closed                      aborted     uvicorn's keep-alive time-out
 
-`Intake` answers a late body with 408 while a route waits for it; the timer here is for bodies that nobody reads,
-because their request was refused at once. When all connections are in use, a new one takes the place of the one that
-has been waiting for its client the longest; where none is waiting for its client, the new one is answered 503.
+`Intake` answers a late body with 408 while a route waits for it; the timer here is for bodies that no route reads,
+because the request was refused at once. When all connections are in use, a new one replaces the connection that has
+waited for its client the longest; if none waits for its client, the new one is answered 503.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from lasttoken.serving.limits import Limits
 from lasttoken.serving.refusals import SECURITY_HEADERS, refusal_body
 
-MAX_HEAD_BYTES = 65_536  # of request line and headers, before they are looked at (guard.py allows less)
-BODY_GRACE_S = 5.0  # after `body_s`: the route's own answer comes first
+MAX_HEAD_BYTES = 65_536  # of request line and headers while they arrive; guard.py allows less once they are complete
+BODY_GRACE_S = 5.0  # after `body_s`, so that the route's own answer comes first
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's, with time-outs; `limits` is set by `connection_class`."""
+    """uvicorn's protocol with time-outs; `connection_class` sets `limits`."""
 
     limits = Limits()
 
@@ -35,14 +35,14 @@ class Connection(HttpToolsProtocol):
         self._write_timer: asyncio.TimerHandle | None = None
         self._in_head = self._in_request = False
         self._n_head_bytes = 0
-        self.heard_at = time.monotonic()
+        self.last_received = time.monotonic()
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether it is the client's turn: to send a request, or the rest of one."""
+        """Whether the client has to send next: a request, or the rest of one."""
         return self._in_request or self.cycle is None or self.cycle.response_complete
 
-    # ------------------------------------------------------------------ uvicorn calls these
+    # ------------------------------------------------------------------ called by asyncio and uvicorn
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
@@ -61,7 +61,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        self.heard_at = time.monotonic()
+        self.last_received = time.monotonic()
         if self.transport.is_closing():
             return
         super().data_received(data)
@@ -71,48 +71,48 @@ class Connection(HttpToolsProtocol):
                 self._refuse(431, f"the request line and headers are longer than {MAX_HEAD_BYTES:,} bytes")
 
     def on_message_begin(self) -> None:
-        """The first byte of a request was parsed."""
+        """The first byte of a request has been parsed."""
         super().on_message_begin()
         self._in_head = self._in_request = True
         self._n_head_bytes = 0
         self._wait(self.limits.header_s)
 
     def on_headers_complete(self) -> None:
-        """The blank line was parsed."""
+        """The blank line after the headers has been parsed."""
         self._in_head = False
         self._wait(self.limits.body_s + BODY_GRACE_S)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The last byte of a request was parsed."""
+        """The last byte of a request has been parsed."""
         self._in_request = False
         self._wait(None)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The answer was handed to the transport."""
+        """The answer has been handed to the transport."""
         super().on_response_complete()
         if self.transport.get_write_buffer_size():
             self._abort_later()
 
     def pause_writing(self) -> None:
-        """The client takes its answer more slowly than it is sent."""
+        """The client reads its answer more slowly than it is sent."""
         super().pause_writing()
         self._abort_later()
 
     def send_400_response(self, msg: str) -> None:
-        """What was received is not HTTP."""
+        """Refuse bytes that are not HTTP."""
         self._refuse(400, "this is not a valid HTTP request")
 
-    # ------------------------------------------------------------------ our own
+    # ------------------------------------------------------------------ time-outs and refusals
 
     def _wait(self, seconds: float | None) -> None:
-        """Wait so long for the client, from now on; None: it is not the client's turn."""
+        """Restart the time-out; None: the client has nothing to send."""
         if self._timer:
             self._timer.cancel()
-        self._timer = None if seconds is None else self.loop.call_later(seconds, self._late)
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self._timed_out)
 
-    def _late(self) -> None:
+    def _timed_out(self) -> None:
         if self._in_head:
             self._refuse(408, f"the headers did not arrive within {self.limits.header_s:g} s")
         else:
@@ -137,13 +137,13 @@ class Connection(HttpToolsProtocol):
         self._abort_later()
 
     def _abort_later(self) -> None:
-        """Give the connection up where the client takes nothing of what was sent for `write_s`."""
+        """Abort the connection if the client reads none of the answer for `write_s` seconds."""
         if self._write_timer:
             self._write_timer.cancel()
         size = self.transport.get_write_buffer_size()
-        self._write_timer = self.loop.call_later(self.limits.write_s, self._abort_unless_moving, size)
+        self._write_timer = self.loop.call_later(self.limits.write_s, self._abort_if_stalled, size)
 
-    def _abort_unless_moving(self, size: int) -> None:
+    def _abort_if_stalled(self, size: int) -> None:
         left = self.transport.get_write_buffer_size()
         if left and left >= size:
             self.transport.abort()
@@ -151,7 +151,7 @@ class Connection(HttpToolsProtocol):
             self._abort_later()
 
     def _make_room(self) -> bool:
-        """Close the connection that has waited for its client the longest; False: none waits."""
+        """Close the connection that has waited for its client the longest; False if none waits for its client."""
         waiting = [
             other
             for other in self.connections
@@ -161,10 +161,10 @@ class Connection(HttpToolsProtocol):
             and not other.transport.is_closing()
         ]
         if waiting:
-            min(waiting, key=lambda other: other.heard_at).transport.abort()
+            min(waiting, key=lambda other: other.last_received).transport.abort()
         return bool(waiting)
 
 
 def connection_class(limits: Limits) -> type[Connection]:
-    """The protocol of a server with these limits."""
+    """The protocol class of a server with these limits."""
     return type("LimitedConnection", (Connection,), {"limits": limits})

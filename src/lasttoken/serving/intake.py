@@ -1,10 +1,10 @@
-"""Bodies: read within limits, counted before they are parsed, and checked away from the event loop.
+"""Request bodies: read within limits, their values counted before parsing, long ones parsed off the event loop.
 
-    bytes ─► too many? 413 ─► values counted, too many? 413 ─► JSON ─► fields ─► a body of bodies.py
+    bytes ─► too many? 413 ─► values counted, too many? 413 ─► JSON ─► fields ─► an interface's body
              too slow? 408    (strings skipped)               └── the first error ends it: 422 ──┘
 
-A few megabytes of wrongly typed values would otherwise take minutes and gigabytes to describe, one error for each.
-Counting is as cheap as copying, and what remains to be parsed has a bounded number of values. Bodies longer than
+Without the count, a few megabytes of wrongly typed values would take minutes and gigabytes to report, one error for
+each value. Counting costs as much as copying, and leaves a bounded number of values to parse. Bodies longer than
 `SHORT_BYTES` are parsed in a thread, and all of them together hold a bounded number of bytes.
 """
 
@@ -24,10 +24,10 @@ from starlette.requests import ClientDisconnect
 from lasttoken.serving.limits import Limits
 from lasttoken.serving.refusals import CLIENT_GONE, CLOSING, RefusedError
 
-SHORT_BYTES = 16_384  # parsed where it arrives: a thread would take longer to be woken
-WINDOW_BYTES = 262_144  # counted at a time, so that other threads get their turn
+SHORT_BYTES = 16_384  # parsed on the event loop: waking a thread would take longer
+WINDOW_BYTES = 262_144  # counted at a time, so that other threads get the GIL in between
 QUOTES_A_VALUE = 4  # a value is at most one string with one name
-UNION_TAGS = ("str", "list[str]", "list[list[str]]")  # pydantic's names for the ways in which texts can be sent
+UNION_TAGS = ("str", "list[str]", "list[list[str]]")  # pydantic's names for the types that a field of texts accepts
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -37,16 +37,16 @@ class Intake:
     """Reads the bodies of one server."""
 
     def __init__(self, limits: Limits, pool: Executor) -> None:
-        """`pool`: threads for what would hold the event loop up."""
+        """`pool`: threads that parse long bodies."""
         self.limits, self._pool = limits, pool
         self._held_bytes = 0  # of long bodies, until they are answered
 
     @asynccontextmanager
     async def body(self, request: Request, kind: type[Body]) -> AsyncIterator[Body]:
-        """The request's body, held against the limit of all bodies until the block ends.
+        """The request's body; a long one counts towards the limit of all long bodies until the block ends.
 
         Raises:
-            RefusedError: 408, 413, 422 or 429, and why.
+            RefusedError: 408, 413, 422 or 429, with the reason.
         """
         if not _is_json(request.headers.get("content-type", "")):
             raise RefusedError(422, "send the body as JSON, with the header Content-Type: application/json")
@@ -76,28 +76,28 @@ class Intake:
             sentence = f"the body did not arrive within {self.limits.body_s:g} s; send it faster, or less at a time"
             raise RefusedError(408, sentence, CLOSING) from error
         except ClientDisconnect as error:
-            raise RefusedError(CLIENT_GONE, "the client went away") from error
+            raise RefusedError(CLIENT_GONE, "the client has disconnected") from error
         return b"".join(parts)
 
 
 class _Held:
-    """What one long body counts for."""
+    """The bytes that one long body counts towards the limit of all long bodies."""
 
     def __init__(self, intake: Intake) -> None:
         self.intake, self.n_bytes = intake, 0
 
     def grow(self, n_bytes: int) -> None:
-        """The body has `n_bytes` now; short bodies are not counted."""
+        """Count a body that has `n_bytes` now; short bodies are not counted."""
         if n_bytes <= SHORT_BYTES:
             return
         self.intake._held_bytes += n_bytes - self.n_bytes
         self.n_bytes = n_bytes
         if self.intake._held_bytes > self.intake.limits.held_bytes:
-            sentence = "too many long requests are under way; try again in 1 s, or send fewer texts at a time"
+            sentence = "too many long requests are being answered; try again in 1 s, or send fewer texts at a time"
             raise RefusedError(429, sentence, {"retry-after": "1"})
 
     def release(self) -> None:
-        """The request is answered."""
+        """Stop counting the body, because its request is answered."""
         self.intake._held_bytes -= self.n_bytes
         self.n_bytes = 0
 
@@ -113,10 +113,10 @@ def _is_json(content_type: str) -> bool:
 
 
 def parse(content: bytes, kind: type[Body], limits: Limits) -> Body:
-    """A body as `kind`.
+    """Parse a body and check it against `kind`.
 
     Raises:
-        RefusedError: 413 for more values than `limits` allow; 422 for what is not JSON, or not of that kind.
+        RefusedError: 413 for more values than `limits` allow; 422 for invalid JSON, or fields that are not `kind`'s.
     """
     content = content.removeprefix(BYTE_ORDER_MARK)
     if not holds_at_most(content, limits.values):
@@ -132,37 +132,46 @@ def parse(content: bytes, kind: type[Body], limits: Limits) -> Body:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
-    loc = errors[0]["loc"]
-    tag = next((index for index, part in enumerate(loc) if part in UNION_TAGS), len(loc))
-    ways = [one for one in errors if one["loc"][:tag] == loc[:tag]]  # in which the same field can be sent
-    nearest = max(ways, key=lambda one: len(one["loc"]))
-    where = ".".join(str(part)[:60] for part in nearest["loc"][:6] if part not in UNION_TAGS)
-    if nearest["type"] == "extra_forbidden":
-        raise RefusedError(422, f"the field {where!r} is not supported; leave it out")
-    raise RefusedError(422, f"{where}: {nearest['msg'].lower()}")
+        raise RefusedError(422, _first_error(error)) from error
+
+
+def _first_error(error: ValidationError) -> str:
+    """The sentence for the first invalid field.
+
+    A field that accepts several types (a text, a list of texts, …) has one error for each; the one that got furthest
+    into the value belongs to the type that the client meant.
+    """
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    path = errors[0]["loc"]
+    n_shared = next((index for index, part in enumerate(path) if part in UNION_TAGS), len(path))
+    of_field = [details for details in errors if details["loc"][:n_shared] == path[:n_shared]]
+    deepest = max(of_field, key=lambda details: len(details["loc"]))
+    where = ".".join(str(part)[:60] for part in deepest["loc"][:6] if part not in UNION_TAGS)
+    if deepest["type"] == "extra_forbidden":
+        return f"the field {where!r} is not supported; leave it out"
+    return f"{where}: {deepest['msg'].lower()}"
 
 
 def holds_at_most(content: bytes, n_values: int) -> bool:
-    """Whether JSON holds at most about `n_values` values: commas and opening brackets outside strings are counted.
+    """Whether JSON holds at most about `n_values` values: counts commas and opening brackets outside strings.
 
-    What is not valid JSON is counted alike up to its first mistake, where a parser stops.
+    Invalid JSON is counted in the same way up to its first error, where a parser stops.
 
     >>> holds_at_most(b'{"text": "a, b, [c"}', 1), holds_at_most(b"[1, [2], 3]", 3)
     (True, False)
     """
-    n_found, n_quotes, inside, start = 0, 0, False, 0
+    n_marks, n_quotes, in_string, start = 0, 0, False, 0
     while start < len(content):
         window = content[start : start + WINDOW_BYTES]
         n_slashes = len(window) - len(window.rstrip(b"\\"))
-        if n_slashes % 2:  # half of an escape
+        if n_slashes % 2:  # the window ends within an escape
             window = content[start : start + len(window) + 1]
         start += len(window)
         pieces = window.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-        outside = b"".join(pieces[inside::2])
-        n_found += outside.count(b",") + outside.count(b"[") + outside.count(b"{")
+        outside = b"".join(pieces[in_string::2])
+        n_marks += outside.count(b",") + outside.count(b"[") + outside.count(b"{")
         n_quotes += len(pieces) - 1
-        inside = n_quotes % 2 == 1
-        if n_found > n_values or n_quotes > QUOTES_A_VALUE * (n_values + 1):
+        in_string = n_quotes % 2 == 1
+        if n_marks > n_values or n_quotes > QUOTES_A_VALUE * (n_values + 1):
             return False
     return True

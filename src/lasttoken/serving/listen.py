@@ -1,4 +1,4 @@
-"""Listening: uvicorn, with a socket of ours, so that an address that is taken is one sentence and port 0 is told."""
+"""Listen with uvicorn on a socket of our own: an address in use is one sentence, and port 0 is reported as chosen."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lasttoken.serving.connections import connection_class
 from lasttoken.serving.limits import Limits
 
 BACKLOG = 2048
-OTHER_FILES = 128  # that the process has open besides connections
+OTHER_FILES = 128  # open files of the process besides connections
 
 
 def listen(
     app: Any, host: str, port: int, drain_s: int, say: Callable[[str], None], limits: Limits | None = None
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests under way are answered first, for `drain_s` seconds at most.
+    """Serve until SIGTERM or Ctrl-C, then answer the requests that were received, for at most `drain_s` seconds.
 
     Raises:
-        SettingsError: an address that cannot be listened on.
+        SettingsError: it is not possible to listen on this address.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -36,28 +36,28 @@ def listen(
             raise SettingsError(
                 f"cannot listen on {host} port {port} ({error}); give another --host or --port"
             ) from error
-        bound = listener.getsockname()[1]
+        bound_port = listener.getsockname()[1]
         config = uvicorn.Config(
             app,
-            http=connection_class(_within_files(limits or Limits())),
+            http=connection_class(_within_file_limit(limits or Limits())),
             ws="none",
             log_config=None,
-            log_level="error",  # malformed requests are the client's matter, and would fill the log
+            log_level="error",  # no warnings: clients could fill the log with malformed requests
             access_log=False,
             server_header=False,
             date_header=False,
             backlog=BACKLOG,
             timeout_graceful_shutdown=drain_s,
         )
-        shown = f"[{host}]" if ":" in host else host
-        say(f"http://{shown}:{bound}/  (page, docs at /docs; Ctrl-C ends it)")
+        address = f"[{host}]" if ":" in host else host
+        say(f"http://{address}:{bound_port}/  (page, docs at /docs; stop with Ctrl-C)")
         gc.collect()
-        gc.freeze()  # libraries and models stay: to look through them again and again stops every request meanwhile
+        gc.freeze()  # libraries and models live on; scanning them in every collection would delay requests
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def _within_files(limits: Limits) -> Limits:
-    """Fewer connections where the process may not have so many files open (ulimit -n)."""
+def _within_file_limit(limits: Limits) -> Limits:
+    """Limit the connections to the files that the process may open (ulimit -n)."""
     if sys.platform == "win32":
         return limits
     import resource

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus. No text, and no label of one, is in it."""
+"""Counts and durations for Prometheus; they contain no text and no predicted label."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class ServerMetrics:
-    """Requests, seconds, queue, batches and tokens of one server."""
+    """The counters of one server: requests, durations, queue, batches, tokens."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -18,30 +18,34 @@ class ServerMetrics:
             "lasttoken_requests", "Requests by path and status.", ("path", "status"), registry=self.registry
         )
         self.seconds = Histogram(
-            "lasttoken_request_seconds", "Seconds of a request.", ("path",), buckets=SECONDS, registry=self.registry
+            "lasttoken_request_seconds",
+            "Duration of a request in seconds.",
+            ("path",),
+            buckets=SECONDS,
+            registry=self.registry,
         )
-        self.queue = Gauge("lasttoken_queue_texts", "Texts that wait.", registry=self.registry)
+        self.queue = Gauge("lasttoken_queue_texts", "Texts that wait in the queue.", registry=self.registry)
         self.batch = Histogram(
-            "lasttoken_batch_texts", "Texts computed together.", buckets=SIZES, registry=self.registry
+            "lasttoken_batch_texts", "Texts computed in one batch.", buckets=SIZES, registry=self.registry
         )
         self.batch_seconds = Histogram(
-            "lasttoken_batch_seconds", "Seconds of a batch.", buckets=SECONDS, registry=self.registry
+            "lasttoken_batch_seconds", "Duration of a batch in seconds.", buckets=SECONDS, registry=self.registry
         )
         self.texts = Counter("lasttoken_texts", "Texts classified.", registry=self.registry)
-        self.tokens = Counter("lasttoken_tokens", "Tokens read by trunks.", registry=self.registry)
+        self.tokens = Counter("lasttoken_tokens", "Tokens computed by trunks.", registry=self.registry)
 
     def on_batch(self, n_texts: int, n_tokens: int, seconds: float) -> None:
-        """A batch was computed."""
+        """Count a batch."""
         self.batch.observe(n_texts)
         self.batch_seconds.observe(seconds)
         self.texts.inc(n_texts)
         self.tokens.inc(n_tokens)
 
     def on_request(self, path: str, status: int, seconds: float) -> None:
-        """A request was answered; `path` is a route's, never a client's."""
+        """Count a request; `path` is the route's pattern, never the address that a client sent."""
         self.requests.labels(path, str(status)).inc()
         self.seconds.labels(path).observe(seconds)
 
     def expose(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """All counters in Prometheus' text format."""
         return generate_latest(self.registry)

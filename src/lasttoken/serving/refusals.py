@@ -1,4 +1,4 @@
-"""How the server refuses: a status and one sentence as JSON, with the headers that every answer has.
+"""Refusals: a status and one sentence as JSON, and the headers that every answer has.
 
 {"error": "there are 1,001 texts; send at most 1,000 at a time", "error_type": "too_large"}
 """
@@ -18,7 +18,7 @@ SECURITY_HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 ]
-KINDS = {
+ERROR_TYPES = {
     400: "validation",
     401: "unauthorized",
     404: "not_found",
@@ -33,23 +33,23 @@ KINDS = {
     503: "overloaded",
     504: "overloaded",
 }
-CLIENT_GONE = 499  # nginx's status for a client that did not wait; nobody receives it, but the log shows it
+CLIENT_GONE = 499  # nginx's status for a client that disconnected; nobody receives it, but the log shows it
 CLOSING = {"connection": "close"}
 
 
 class RefusedError(Exception):
-    """A request that is not answered: the status, the sentence and further headers."""
+    """A request is refused with this status, sentence and further headers."""
 
     def __init__(self, status: int, sentence: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(sentence)
         self.status, self.sentence, self.headers = status, sentence, dict(headers or {})
 
 
-def kind_of(status: int) -> str:
-    """A word for a status, for programs."""
-    return KINDS.get(status, "error")
+def error_type(status: int) -> str:
+    """The `error_type` of a status, for programs."""
+    return ERROR_TYPES.get(status, "error")
 
 
 def refusal_body(status: int, sentence: str) -> bytes:
-    """The JSON of a refusal."""
-    return json.dumps({"error": sentence, "error_type": kind_of(status)}).encode()
+    """A refusal as JSON."""
+    return json.dumps({"error": sentence, "error_type": error_type(status)}).encode()
