@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import builtins
 import contextlib
+import dataclasses
 import errno
 import io
 import json
@@ -263,14 +264,17 @@ def train_job(data: Path, backbone: Path, overwrite: bool = False) -> Job:
     """Train; after a fault with --resume, as its message says. With `overwrite`, over a finished run."""
     from lasttoken.classifier.run_dir import RunDir
     from lasttoken.core.config import resolve
-    from lasttoken.runs.train import train_run
+    from lasttoken.runs.train import TrainingRequest, train_run
 
     quick: dict[str, Any] = {"backbone": str(backbone), "epochs": 1, "batch_size": 8, "eval_every": 2, "seed": 3}
 
     def train(folder: Path, **more: Any) -> None:
         settings = resolve("default", {**quick, "cache_limit": "1GB"})
         os.environ["LASTTOKEN_CACHE"] = str(folder / "cache")
-        train_run(data, settings, out=folder / "run", offline=True, checkpoint_every_s=0.0, **more)
+        request = TrainingRequest(
+            data=data, settings=settings, out=folder / "run", offline=True, checkpoint_every_s=0.0
+        )
+        train_run(dataclasses.replace(request, **more))
 
     def again(folder: Path) -> None:
         run = RunDir(folder / "run")
@@ -410,7 +414,7 @@ def all_jobs(folder: Path) -> Iterator[dict[str, Job]]:
 
     from lasttoken.classifier.predict import Predictor
     from lasttoken.core.config import resolve
-    from lasttoken.runs.train import train_run
+    from lasttoken.runs.train import TrainingRequest, train_run
 
     texts, labels = messages(40)
     data = write_messages(folder / "messages.csv", texts, labels)
@@ -418,13 +422,13 @@ def all_jobs(folder: Path) -> Iterator[dict[str, Job]]:
     rows.write_text("text,n\n" + "".join("a,b,c\n" if at % 5 == 3 else f'"{texts[at]}",{at}\n' for at in range(14)))
     backbone = write_backbone(folder / "backbone", random_gpt(n_positions=64))
     with (
-        patch("lasttoken.runs.train.draw_curves", blank_curves),
-        patch("lasttoken.runs.train.draw_plots", lambda *_: {}),
+        patch("lasttoken.runs.write.draw_curves", blank_curves),
+        patch("lasttoken.runs.write.draw_plots", lambda *_: {}),
         patch("lasttoken.bulk.job.WINDOW", 5),
         patch.dict(os.environ, {"LASTTOKEN_CACHE": str(folder / "cache")}),
     ):
         settings = resolve("default", {"backbone": str(backbone), "epochs": 1})
-        train_run(data, settings, out=folder / "run", offline=True)
+        train_run(TrainingRequest(data=data, settings=settings, out=folder / "run", offline=True))
         predictor = Predictor.load(folder / "run", "cpu")
         jobs = [predict_job(predictor, rows, suffix) for suffix in (".csv", ".jsonl.gz", ".parquet")]
         jobs += [train_job(data, backbone), train_job(data, backbone, overwrite=True)]

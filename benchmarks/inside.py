@@ -34,7 +34,7 @@ from lasttoken.core.config import resolve
 from lasttoken.core.device import CPU, tune_cpu
 from lasttoken.data.book import book_splits
 from lasttoken.evaluation.baselines import baselines_of
-from lasttoken.runs.train import train_run
+from lasttoken.runs.train import TrainingRequest, train_run
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Split, Trainer
 from lasttoken.training.order import batches
@@ -156,7 +156,7 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="lasttoken-bench-") as folder:
         os.environ["LASTTOKEN_CACHE"] = folder
         with mock.patch("lasttoken.runs.train.baselines_of", note):
-            train_run(arguments.data, settings, out=Path(folder) / "run")
+            train_run(TrainingRequest(data=arguments.data, settings=settings, out=Path(folder) / "run"))
     return {"peak_bytes": peaks[0]}
 
 

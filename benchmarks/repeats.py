@@ -14,7 +14,8 @@ from pathlib import Path
 from statistics import median
 
 from lasttoken.core.config import resolve
-from lasttoken.runs.train import train_run
+from lasttoken.core.device import tune_cpu
+from lasttoken.runs.train import TrainingRequest, train_run
 
 KINDS = {"by itself": {}, "--seeds 5": {"seeds": 5}, "--folds 5": {"folds": 5}}
 N = 5
@@ -27,11 +28,12 @@ def main() -> None:
     parser.add_argument("--backbone", default="pocket")
     parser.add_argument("--times", type=int, default=3)
     args = parser.parse_args()
+    tune_cpu()
     found: dict[str, dict[str, list[float]]] = {kind: {"trunk": [], "tail": [], "repeats": []} for kind in KINDS}
     for _ in range(args.times):
         for kind, changes in KINDS.items():
             settings = resolve("default", {"backbone": args.backbone, "no_cache": True}, changes)
-            seconds = train_run(args.data, settings, offline=True).metrics["timing_s"]
+            seconds = train_run(TrainingRequest(data=args.data, settings=settings, offline=True)).metrics["timing_s"]
             for part, values in found[kind].items():
                 values.append(seconds.get(part, 0.0))
     middle = {kind: {part: median(values) for part, values in parts.items()} for kind, parts in found.items()}

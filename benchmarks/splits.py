@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from lasttoken.core.config import resolve
-from lasttoken.runs.train import train_run
+from lasttoken.core.device import tune_cpu
+from lasttoken.runs.train import TrainingRequest, train_run
 
 FIRST_SEED = 123
 STEP = 1000  # between the seeds of two splits, so that their heads differ
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="heads and orders for each split")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other settings, as text")
     args = parser.parse_args()
+    tune_cpu()
     others = dict(one.split("=", 1) for one in args.set)
     typed = {
         name: int(value) if value.isdigit() and name != "train_blocks" else value for name, value in others.items()
@@ -38,7 +40,7 @@ def main() -> None:
         settings = resolve(
             "default", {"backbone": args.backbone, "seed": FIRST_SEED + STEP * at, "seeds": args.seeds}, typed
         )
-        metrics = train_run(args.data, settings, offline=True).metrics
+        metrics = train_run(TrainingRequest(data=args.data, settings=settings, offline=True)).metrics
         gpt = metrics["seeds"]["mean"]["accuracy"] if args.seeds > 1 else metrics["splits"]["test"]["accuracy"]
         row = {"GPT": gpt} | {name: found["test"]["accuracy"] for name, found in metrics["baselines"].items()}
         if not rows:

@@ -100,7 +100,7 @@ def test_every_command_of_the_readme_that_needs_no_network_works(
     (tmp_path / "src").symlink_to(ROOT / "src")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "lasttoken.runs.train.draw_curves", blank_curves
+        "lasttoken.runs.write.draw_curves", blank_curves
     )  # slower than all else, and no command shows them
     runners: dict[str, Callable[[str], None]] = {
         "lasttoken": _run_lasttoken, "cp": _run_in_shell, "source": _check_activation, "make": _check_target,

@@ -128,7 +128,7 @@ def test_without_out_nothing_is_left_but_features(
 
 
 def test_out_leaves_a_run_that_load_reads(backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lasttoken.runs.train.draw_curves", blank_curves)
+    monkeypatch.setattr("lasttoken.runs.write.draw_curves", blank_curves)
     found = train(backbone, out=tmp_path / "run")
     assert found.run_dir == tmp_path / "run"
     assert json.loads((tmp_path / "run/metrics.json").read_text("utf-8")) == found.metrics

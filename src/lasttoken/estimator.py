@@ -29,7 +29,7 @@ from lasttoken.core.storage import exclusive
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists, is_table
 from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.runs.train import train_run
+from lasttoken.runs.train import TrainingRequest, train_run
 
 Labels = Sequence[str] | Sequence[int] | Sequence[Sequence[str]]  # lists of labels with multi_label=True
 Texts = Sequence[str] | Any  # a list of texts, a table with columns, or (train only) a path
@@ -90,14 +90,16 @@ class TextClassifier:
         else:
             data = _examples(texts, labels, columns, **reading)
         run = train_run(
-            data,
-            resolved,
-            out=Path(out) if out is not None else None,
-            validation=None if "validation" in files else _given_split(validation, columns, data, **reading),
-            test=None if "test" in files else _given_split(test, columns, data, **reading),
-            overwrite=overwrite,
-            offline=offline,
-            reporter=reporter,
+            TrainingRequest(
+                data=data,
+                settings=resolved,
+                out=Path(out) if out is not None else None,
+                validation=None if "validation" in files else _given_split(validation, columns, data, **reading),
+                test=None if "test" in files else _given_split(test, columns, data, **reading),
+                overwrite=overwrite,
+                offline=offline,
+                reporter=reporter or Reporter(),
+            )
         )
         return cls(run.predictor, run.metrics, run.out)
 

@@ -23,21 +23,21 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.classifier.checkpoint import load_classifier, save_classifier
 from lasttoken.classifier.predict import Predictor, log_probabilities
 from lasttoken.core.config import Settings, resolve
-from lasttoken.core.device import pick_device, tune_cpu
+from lasttoken.core.device import flush_denormals, pick_device
 from lasttoken.core.errors import DataError
+from lasttoken.core.progress import Reporter
 from lasttoken.core.spelling import label_key
 from lasttoken.data.cutting import cut_validation
 from lasttoken.data.files import Examples
 from lasttoken.data.frames import from_lists
 from lasttoken.data.splits import Splits
 from lasttoken.runs.assess import calibrate
+from lasttoken.runs.session import open_device, open_session
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Split, Trainer, tail_logits
-from lasttoken.training.prepare import prepare
 from lasttoken.training.shared import SharedFeatures
 
 FEATURES = SharedFeatures()  # of this process
@@ -139,15 +139,13 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         chosen = {name: getattr(self, name) for name in names}
         return resolve("default", {**chosen, "train_blocks": str(self.train_blocks), "seed": seed, "no_cache": True})
 
+    @flush_denormals()
     def _train(
         self, train: Examples, validation: Examples, settings: Settings, weights: NDArray[np.float32] | None
     ) -> Predictor:
-        tune_cpu()
-        backbone = load_backbone(self.backbone, self.offline)
-        settings = settings.with_rate_for(backbone.config.n_embd)
-        device = pick_device(settings.device, settings.precision)
-        prepared = prepare(Splits(train, validation, None), backbone, settings, device, lambda sentence: None)
-        trunk = TrunkPass(prepared.classifier, device, cache=None, say=lambda sentence: None)
+        device = open_device(settings, Reporter())
+        session = open_session(Splits(train, validation, None), settings, device, offline=self.offline)
+        prepared, trunk, settings = session.prepared, session.trunk, session.settings
         features, self.n_trunk_texts_ = {}, 0
         for name, encoded in prepared.encoded.items():
             chosen = None if weights is None else weights[[int(at) for at in prepared.splits.named()[name].ids or []]]

@@ -9,4 +9,4 @@ from miniature import blank_curves
 @pytest.fixture(autouse=True)
 def quick_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blank curves for all runs but `run_dir`: drawing them takes four times as long as the rest of a miniature run."""
-    monkeypatch.setattr("lasttoken.runs.train.draw_curves", blank_curves)
+    monkeypatch.setattr("lasttoken.runs.write.draw_curves", blank_curves)

@@ -561,7 +561,7 @@ def test_an_error_of_ours_keeps_its_traceback_in_a_log_file(
     def broken(*_: object) -> None:
         raise RuntimeError("a bug\nof two lines")
 
-    monkeypatch.setattr("lasttoken.runs.train.load_backbone", broken)
+    monkeypatch.setattr("lasttoken.runs.session.load_backbone", broken)
     sentence = sentence_of(run_cli("train", data, "--out", tmp_path / "run", "--quiet"), 1)
     assert "an error of ours, RuntimeError: a bug of two lines" in sentence
     (log,) = (own_cache / "logs").iterdir()
@@ -575,7 +575,7 @@ def test_an_error_of_ours_keeps_its_traceback_in_a_log_file(
 def test_an_error_of_ours_is_told_though_the_log_cannot_be_written(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lasttoken.runs.train.load_backbone", lambda *_: 1 / 0)
+    monkeypatch.setattr("lasttoken.runs.session.load_backbone", lambda *_: 1 / 0)
     with pytest.MonkeyPatch.context() as patch:
         fail_on(patch, "logs", errno.ENOSPC)
         sentence = sentence_of(run_cli("train", data, "--out", tmp_path / "run", "--quiet"), 1)
@@ -588,7 +588,7 @@ def test_ctrl_c_before_the_training_is_one_sentence(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lasttoken.runs.train.load_backbone", interrupted)
+    monkeypatch.setattr("lasttoken.runs.session.load_backbone", interrupted)
     sentence = sentence_of(run_cli("train", data, "--out", tmp_path / "run", "--quiet"), 130)
     assert "interrupted" in sentence
     assert snapshot(tmp_path) == {}

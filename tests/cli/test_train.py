@@ -517,7 +517,7 @@ def unfinished(data: Path, backbone: Path, out: Path, monkeypatch: pytest.Monkey
         raise StorageError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("lasttoken.runs.train.save_classifier", killed)
+        patched.setattr("lasttoken.runs.write.save_classifier", killed)
         answer = run_cli(
             "train", data, "--backbone", backbone, "--out", out, "--epochs", 1, "--checkpoint-every", 0, "--offline"
         )
@@ -569,7 +569,7 @@ def test_a_finished_run_outlives_a_training_that_cannot_begin(
     def failing(*_: object, **__: object) -> None:
         raise StorageError("no room for features")
 
-    monkeypatch.setattr("lasttoken.runs.train.features_of", failing)
+    monkeypatch.setattr("lasttoken.runs.session.features_of", failing)
     answer = run_cli("train", data, "--backbone", backbone, "--out", out, "--overwrite", "--offline")
     assert answer.code == 1
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before

@@ -57,7 +57,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train_cli(data: Path, out: Path, backbone: Path, *flags: object) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lasttoken.runs.train.draw_curves", blank_curves)
+        patch.setattr("lasttoken.runs.write.draw_curves", blank_curves)
         fast = ("--epochs", 3, "--no-cache", "--backbone", backbone, "--learning-rate", 1e-2)
         answer = run_cli("train", data, "--out", out, *fast, *flags)
     assert answer.code == 0, answer.err

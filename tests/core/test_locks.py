@@ -63,7 +63,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, data: Path, backbone: Path
     out = tmp_path_factory.mktemp("runs") / "spam"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LASTTOKEN_CACHE", str(tmp_path_factory.mktemp("run-cache")))
-        patch.setattr("lasttoken.runs.train.draw_curves", blank_curves)
+        patch.setattr("lasttoken.runs.write.draw_curves", blank_curves)
         answer = run_cli("train", data, "--backbone", backbone, "--out", out, "--epochs", 1, "--offline")
     assert answer.code == 0, answer.err
     return out

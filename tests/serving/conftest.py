@@ -31,7 +31,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     made = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LASTTOKEN_CACHE", str(folder / "cache"))
-        patch.setattr("lasttoken.runs.train.draw_curves", blank_curves)
+        patch.setattr("lasttoken.runs.write.draw_curves", blank_curves)
         for name, renamed in (
             ("spam", labels),
             ("other", [{"spam": "c", "ham": "a"}[one] for one in labels[:-3]] + ["b"] * 3),

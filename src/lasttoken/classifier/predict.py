@@ -20,7 +20,7 @@ from lasttoken.classifier.checkpoint import load_classifier, trained_columns
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import Encoded, batches_by_length, encode_texts
 from lasttoken.classifier.run_dir import RunDir
-from lasttoken.core.device import CPU, Device, compare_logits, pick_device, survive_forks, tune_cpu
+from lasttoken.core.device import CPU, Device, compare_logits, pick_device, survive_forks
 from lasttoken.core.errors import DivergedError, SettingsError
 from lasttoken.evaluation.decision import AUTO, parse_decision
 
@@ -78,7 +78,6 @@ class Predictor:
             SettingsError, DeviceError: a device that is not there, or computes nonsense.
         """
         RunDir(folder).read_metrics()
-        tune_cpu()
         classifier, tokenizer = load_classifier(folder)
         if classifier.config.columns is None:
             classifier.config = replace(classifier.config, columns=trained_columns(folder))

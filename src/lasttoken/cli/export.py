@@ -34,12 +34,14 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write a run's classifier for transformers or ONNX Runtime, checked against our own logits."""
+    from lasttoken.core.device import tune_cpu
     from lasttoken.export.hf import export_hf
     from lasttoken.export.onnx import export_onnx
 
     reporter = terminal(quiet)
     if to == "hf" and precision == "int8":
         raise SettingsError("--precision int8 is for --to onnx; transformers computes in float32")
+    tune_cpu()
     found, int8 = (export_hf(run, out), None) if to == "hf" else export_onnx(run, out, precision == "int8")
     for note in found.notes:
         reporter.say(note)
@@ -110,8 +112,10 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Count the answers that other precisions, devices and exports change, against float32 on the CPU."""
+    from lasttoken.core.device import tune_cpu
     from lasttoken.export.verify import verify as check
 
+    tune_cpu()
     found = check(run, split, export or [])
     if as_json:
         print_json([one.to_json() for one in found])

@@ -45,8 +45,9 @@ def learning_curve(
     **flags: Any,
 ) -> None:
     """Train on growing parts of train: would more labels help? Leaves no run."""
+    from lasttoken.core.device import tune_cpu
     from lasttoken.report.plots import draw_learning_curve
-    from lasttoken.runs.train import train_run
+    from lasttoken.runs.train import TrainingRequest, train_run
 
     if out and out.suffix not in DRAWN:
         raise SettingsError(f"--out {out} ends in {out.suffix!r}; use one of {one_of(DRAWN)}")
@@ -58,7 +59,8 @@ def learning_curve(
     with exclusive(out) if out else nullcontext():
         if out:
             check_free("--out", out, overwrite)
-        run = train_run(data, settings, offline=offline, reporter=reporter)
+        tune_cpu()
+        run = train_run(TrainingRequest(data=data, settings=settings, offline=offline, reporter=reporter))
         if "learning_curve" not in run.metrics:
             raise SettingsError("the learning curve was interrupted before its first point; run it again")
         curve = run.metrics["learning_curve"]

@@ -90,6 +90,7 @@ def serve(
         raise SettingsError(
             f"serve needs {missing[0]}, of the extra [serve]; pip install '.[serve]' in lasttoken's folder"
         )
+    from lasttoken.core.device import tune_cpu
     from lasttoken.serving.app import make_app
     from lasttoken.serving.engine import Engine, EngineHooks
     from lasttoken.serving.guard import Guard
@@ -99,6 +100,7 @@ def serve(
     from lasttoken.serving.server import Server
 
     reporter = terminal(quiet)
+    tune_cpu()
     groups = load_models(runs, device, precision)
     kind = groups[0].lead.device.torch_device.type
     metrics = ServerMetrics()

@@ -36,6 +36,7 @@ def suspects(
     **flags: Any,
 ) -> None:
     """Rank the rows of a labelled file by how wrong their labels look."""
+    from lasttoken.core.device import tune_cpu
     from lasttoken.runs.label_errors import find_suspects, write_suspects
 
     check_output("--out", out)
@@ -45,6 +46,7 @@ def suspects(
     reporter = terminal(quiet)
     with exclusive(out):
         check_free("--out", out, overwrite)
+        tune_cpu()
         found, n_estimated = find_suspects(data, settings, n_folds, offline, reporter)
         write_suspects(out, found)
     judged = [one for one in found if one.margin is not None]

@@ -71,17 +71,21 @@ def train(
     if only_baselines:
         _only_baselines(data, settings, as_json, reporter)
         return
-    from lasttoken.runs.train import train_run
+    from lasttoken.core.device import tune_cpu
+    from lasttoken.runs.train import TrainingRequest, train_run
 
+    tune_cpu()
     run = train_run(
-        data,
-        settings,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        offline=offline,
-        checkpoint_every_s=checkpoint_every,
-        reporter=reporter,
+        TrainingRequest(
+            data=data,
+            settings=settings,
+            out=out,
+            resume=resume,
+            overwrite=overwrite,
+            offline=offline,
+            checkpoint_every_s=checkpoint_every,
+            reporter=reporter,
+        )
     )
     if as_json:
         print_json({**run.metrics, "run": str(run.out)})
@@ -173,7 +177,7 @@ def _write_split(data: Path, out: Path, overwrite: bool, settings: Settings, rep
         splits = gather_splits(data, settings, reporter.say)
         for finding in audit_splits(splits.named()).findings():
             reporter.say(finding)
-        write_splits(splits, out, book=settings.recipe == "book")
+        write_splits(splits, out, book=settings.handling.numbered_labels)
     return splits
 
 
@@ -240,17 +244,21 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Train on the bundled backbone and the bundled messages (illustrative), classify two texts, write a report."""
-    from lasttoken.runs.train import train_run
+    from lasttoken.core.device import tune_cpu
+    from lasttoken.runs.train import TrainingRequest, train_run
 
+    tune_cpu()
     reporter = terminal(quiet)
     with resources.as_file(resources.files("lasttoken") / "demo" / "messages.csv") as messages:
         run = train_run(
-            messages,
-            resolve("default"),
-            out=out,
-            overwrite=overwrite or out == DEMO_OUT,
-            offline=offline,
-            reporter=reporter,
+            TrainingRequest(
+                data=messages,
+                settings=resolve("default"),
+                out=out,
+                overwrite=overwrite or out == DEMO_OUT,
+                offline=offline,
+                reporter=reporter,
+            )
         )
     if as_json:
         print_json({**run.metrics, "run": str(run.out)})

@@ -51,6 +51,16 @@ DATA_COMMANDS = (SPLIT, CURVE, SUSPECTS)
 FILE_COMMANDS = (*DATA_COMMANDS, "audit", "predict", "evaluate", "ask")
 
 
+@dataclass(frozen=True)
+class DataHandling:
+    """How a recipe handles data. These are settings without flags: they follow from the recipe alone."""
+
+    quotes_in_tsv: bool = False  # `label<TAB>text` files are read with CSV's quotes, as pandas reads them
+    chapter_split: bool = False  # all rows are balanced, then shuffled and cut; equal texts may be in two splits
+    numbered_labels: bool = False  # `lasttoken split` writes the columns Label, Text with label ids
+    lists_batches: bool = False  # the number and the shape of batches are said before training
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings of one training, immutable; `resolve` makes them, `check` rejects invalid values."""
@@ -324,9 +334,14 @@ class Settings:
     )
 
     @property
+    def handling(self) -> DataHandling:
+        """How the recipe handles data."""
+        return HANDLING[self.recipe]
+
+    @property
     def train_balance(self) -> str:
-        """`balance` of the train split; the book balances its rows before they are split."""
-        return "none" if self.recipe == "book" else self.balance
+        """`balance` of the train split; "none" where all rows are balanced before they are split."""
+        return "none" if self.handling.chapter_split else self.balance
 
     @property
     def columns(self) -> ColumnSpec:
@@ -404,6 +419,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         "precision": "float32",
         "calibrate": False,
     },
+}
+
+HANDLING = {
+    "default": DataHandling(),
+    "book": DataHandling(quotes_in_tsv=True, chapter_split=True, numbered_labels=True, lists_batches=True),
 }
 
 

@@ -75,17 +75,37 @@ def pick_device(device: str = "auto", precision: str = "auto") -> Device:
 
 
 def tune_cpu() -> None:
-    """What makes torch quicker on CPUs and changes no result that matters; for the whole process.
+    """Make torch faster on CPUs, for the rest of this process; results stay the same to rounding.
 
-    Numbers below 1e-38 are zero: arithmetic with them is many times slower. And freed memory is kept for the next
-    tensor: by default glibc gives large blocks back to the system, which then maps and clears them again page by
-    page, a third of the time of a tail's step (benchmarks/2026-11-25-speed.md).
+    The commands of the program call it; nothing else does, because both changes concern all code of the process.
+    Call it once, before loading a classifier, in a Python program that classifies or trains.
+
+    * Denormal numbers (below 1e-38 in float32) count as zero: arithmetic with them is many times slower. This holds
+      for the calling thread and those it starts.
+    * Freed memory is kept for the next tensor. By default glibc returns large blocks to the system, which maps and
+      clears them again page by page: a third of the time of a training step (benchmarks/2026-11-25-speed.md).
     """
     torch.set_flush_denormal(True)
     with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, or Windows
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, n_bytes in MALLOC.items():
             mallopt(parameter, n_bytes)
+
+
+def flushes_denormals() -> bool:
+    """Whether denormal numbers count as zero in this thread."""
+    return torch.tensor(1e-310, dtype=torch.float64).mul(2).item() == 0
+
+
+@contextlib.contextmanager
+def flush_denormals() -> Iterator[None]:
+    """Count denormal numbers as zero inside the block, as `tune_cpu` does; afterwards all is as before."""
+    before = flushes_denormals()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 @cache

@@ -55,7 +55,7 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
             f"{settings.validation_fraction:g})"
         )
     check_splits(splits)
-    if settings.balance == "undersample" and settings.recipe != "book":
+    if settings.train_balance == "undersample":
         before, undersampled = label_counts(splits.train), undersample(splits.train, settings.seed)
         splits = replace(splits, train=undersampled, label_counts=before)
         say(f"train was thinned from {counts_in_words(before)} to {counts_in_words(label_counts(undersampled))}")
@@ -93,7 +93,7 @@ def _read(data: Path | Examples | Splits, settings: Settings, reading: dict[str,
         splits = Splits(data, None, None, data.notes)
     elif data.is_dir():
         splits = read_splits(data, columns, **reading)
-    elif settings.recipe == "book" and _is_whole(data, settings):
+    elif settings.handling.quotes_in_tsv and _is_whole(data, settings):
         train = read_for_book(data, columns, options=reading["options"])
         splits = Splits(train, None, None, train.notes)
     else:
@@ -113,7 +113,7 @@ def _split(whole: Splits, settings: Settings, say: Say) -> Splits:
     """The splits of a table, by the recipe."""
     examples = whole.train
     fractions = {name: getattr(settings, name) for name in ("train_fraction", "validation_fraction", "seed")}
-    if settings.recipe == "book":
+    if settings.handling.chapter_split:
         balance = settings.balance == "undersample"
         splits, counts = split_as_chapter(examples, balance=balance, **fractions)
         after = f"balanced to {counts_in_words(counts.balanced)}" if balance else "not balanced"

@@ -31,7 +31,7 @@ from lasttoken.evaluation.slices import Slice, length_quarters, slice_accuracy
 from lasttoken.evaluation.targets import Reached, TargetResult, threshold_for
 from lasttoken.evaluation.verdict import Verdict, judge
 from lasttoken.runs.zero_shot import ask, parse_answers
-from lasttoken.training.loop import Outcome, Split, tail_logits
+from lasttoken.training.loop import Split, TrainingOutcome, tail_logits
 from lasttoken.training.prepare import Prepared
 
 TIMED_TEXTS = 64  # of the headline split, classified one batch after another as `predict` does
@@ -141,7 +141,7 @@ def judge_training(
     prepared: Prepared,
     features: Mapping[str, Split],
     logits: Logits,
-    outcome: Outcome,
+    outcome: TrainingOutcome,
     baselines: Mapping[str, Baseline],
     looked: Audit,
     settings: Settings,

@@ -24,7 +24,7 @@ from lasttoken.evaluation.figures import in_words, is_multilabel
 from lasttoken.evaluation.intervals import share_right
 from lasttoken.evaluation.precision_recall import precision_recall_curve
 from lasttoken.runs.assess import Judged, Scored
-from lasttoken.training.loop import Outcome
+from lasttoken.training.loop import TrainingOutcome
 from lasttoken.training.prepare import Prepared
 
 VERSIONS_OF = ("lasttoken", "torch", "numpy", "tokenizers", "safetensors", "scikit-learn")
@@ -41,7 +41,7 @@ def versions() -> dict[str, str]:
 
 
 def metrics_json(
-    prepared: Prepared, outcome: Outcome, judged: Judged, timing_s: Mapping[str, float], more: Mapping[str, Any]
+    prepared: Prepared, outcome: TrainingOutcome, judged: Judged, timing_s: Mapping[str, float], more: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The content of metrics.json, which other programs rely on. `more`: repeats and learning curve, if any."""
     calibration = judged.calibration or {}
@@ -78,7 +78,7 @@ def _answered(told: Scored) -> dict[str, Any]:
 def report_facts(
     prepared: Prepared,
     settings: Settings,
-    outcome: Outcome,
+    outcome: TrainingOutcome,
     judged: Judged,
     metrics: Mapping[str, Any],
     curves: Mapping[str, str],

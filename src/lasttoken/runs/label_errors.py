@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.core.config import Settings
-from lasttoken.core.device import pick_device, tune_cpu
+from lasttoken.core.device import flush_denormals
 from lasttoken.core.progress import Reporter
 from lasttoken.core.storage import write_text
 from lasttoken.data.cleaning import MOST_NAMED, clean_labels
@@ -28,8 +27,7 @@ from lasttoken.data.layouts import read_layout
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.splits import Splits
 from lasttoken.evaluation.label_errors import Suspects, rank_suspects
-from lasttoken.training.features import FeatureCache, TrunkPass
-from lasttoken.training.prepare import features_of, prepare
+from lasttoken.runs.session import open_device, open_session
 from lasttoken.training.repeater import Repeater, out_of_fold
 
 
@@ -44,6 +42,7 @@ class Suspect:
     margin: float | None  # probability of the given label less that of the likeliest other, -1 to 1
 
 
+@flush_denormals()
 def find_suspects(
     data: Path, settings: Settings, n_folds: int, offline: bool, reporter: Reporter
 ) -> tuple[list[Suspect], int]:
@@ -54,26 +53,21 @@ def find_suspects(
     Raises:
         UserError, FailedError: as a training.
     """
-    tune_cpu()
     read = _read(data, settings)
     cleaned = clean_labels(Splits(read, None, None, read.notes), settings.min_rows)
     examples = cleaned.train
     for note in cleaned.notes:
         reporter.say(note)
-    backbone = load_backbone(settings.backbone, offline)
-    settings = settings.with_rate_for(backbone.config.n_embd)
-    device = pick_device(settings.device, settings.precision)
-    prepared = prepare(Splits(examples, None, None), backbone, settings, device, reporter.say)
-    cache = None if settings.no_cache else FeatureCache(settings.cache_limit_bytes)
-    trunk = TrunkPass(prepared.classifier, device, cache=cache, say=reporter.say)
-    repeater = Repeater(prepared, features_of(prepared, trunk, reporter))
+    device = open_device(settings, reporter)
+    session = open_session(Splits(examples, None, None), settings, device, offline=offline, reporter=reporter)
+    repeater = Repeater(session.prepared, session.features(reporter))
     with reporter.bar("folds", n_folds) as advance:
-        log_probs = out_of_fold(repeater, settings, n_folds, lambda done: advance(done, ""))
+        log_probs = out_of_fold(repeater, session.settings, n_folds, lambda done: advance(done, ""))
     judged = np.flatnonzero(~np.isnan(log_probs).any(1))
     if len(judged) < len(examples):
         reporter.say(_not_judged(examples, judged, n_folds))
     found = rank_suspects(log_probs[judged], repeater.truth[judged])
-    return _ranked(examples, prepared.labels, judged, found), found.n_estimated
+    return _ranked(examples, session.prepared.labels, judged, found), found.n_estimated
 
 
 def _not_judged(examples: Examples, judged: NDArray[np.intp], n_folds: int) -> str:

@@ -23,7 +23,7 @@ WRITTEN_TOKENS = 23  # as many as the chapter lets it write
 
 
 @dataclass(frozen=True)
-class Answers:
+class ZeroShotAnswers:
     """How the backbone answered N questions."""
 
     scored: Metrics  # by log-probability
@@ -64,7 +64,7 @@ def ask(
     prompt: str = PROMPT,
     progress: Callable[[int], None] | None = None,
     write: bool = True,
-) -> Answers:
+) -> ZeroShotAnswers:
     """Ask about every example. A text too long for the context is cut so that the question fits.
 
     `write=False` leaves out the chapter's way, which takes most of the time: nothing is written, none answered.
@@ -95,7 +95,7 @@ def ask(
         label_ids, labels, predicted_ids=[max(range(len(labels)), key=row.__getitem__) for row in scores]
     )
     predicted = [labels[max(range(len(labels)), key=row.__getitem__)] for row in scores]
-    return Answers(scored, n_answered, n_correct, predicted)
+    return ZeroShotAnswers(scored, n_answered, n_correct, predicted)
 
 
 def _question(backbone: Backbone, prompt: str, text: str, room: int) -> list[int]:

@@ -86,7 +86,7 @@ class Hooks:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """How a training ended."""
 
     history: list[Line]
@@ -138,7 +138,7 @@ class Trainer:
 
     # ------------------------------------------------------------------ the loop
 
-    def run(self) -> Outcome:
+    def run(self) -> TrainingOutcome:
         """Train from `state` on; the classifier holds the kept weights afterwards.
 
         Raises:
@@ -155,7 +155,7 @@ class Trainer:
         kept = self.state.best_step if self.settings.keep == "best" else self.state.step
         for line in self.state.history:
             line["best"] = line["step"] == kept
-        return Outcome(self.state.history, kept, stopped)
+        return TrainingOutcome(self.state.history, kept, stopped)
 
     def _take_in_shift(self) -> None:
         """Let the head's bias correct the probabilities, see balance.py."""

@@ -75,7 +75,7 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, device: Devi
     predictor = Predictor(Classifier(backbone.decoder, config, settings.seed), backbone.tokenizer, device)
     encoded = {name: predictor.encode(examples.texts) for name, examples in splits.named().items()}
     notes += _cuts(encoded, config)
-    if settings.recipe == "book":
+    if settings.handling.lists_batches:
         notes.append(_batches_in_words(splits, settings, config))
     ratio = tokens_per_character(encoded["train"], splits.train.texts)
     if ratio > FOREIGN_TOKENS_PER_CHARACTER and not config.pads:

@@ -1,0 +1,84 @@
+"""The opening of every training: from splits and settings to a classifier whose features can be computed.
+
+splits ─► backbone ─► learning rate for its width ─► head, token ids ─► trunk ─► features
+          load                                       prepare            TrunkPass
+
+`lasttoken train`, `lasttoken suspects` and the scikit-learn estimator all begin here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lasttoken.backbone.linear import int8_passes
+from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.core.config import Settings
+from lasttoken.core.device import Device, pick_device
+from lasttoken.core.progress import Reporter
+from lasttoken.data.splits import Splits
+from lasttoken.runs.clock import Clock
+from lasttoken.training.features import FeatureCache, TrunkPass
+from lasttoken.training.loop import Split
+from lasttoken.training.prepare import Prepared, features_of, fingerprint, prepare
+
+
+@dataclass(frozen=True)
+class Session:
+    """A training that is ready to compute features."""
+
+    settings: Settings  # with a learning rate
+    prepared: Prepared
+    trunk: TrunkPass
+
+    @property
+    def device(self) -> Device:
+        """The device that computes."""
+        return self.trunk.device
+
+    def fingerprint(self) -> str:
+        """The hash of everything that changes the result of the training."""
+        return fingerprint(self.prepared, self.settings, self.trunk.hash)
+
+    def features(self, reporter: Reporter) -> dict[str, Split]:
+        """The features of every split, computed or read from the cache."""
+        return features_of(self.prepared, self.trunk, reporter)
+
+
+def open_device(settings: Settings, reporter: Reporter) -> Device:
+    """The device of the settings.
+
+    Raises:
+        SettingsError: this machine does not have it.
+    """
+    device = pick_device(settings.device, settings.precision)
+    if device.precision == "int8" and int8_passes() != 1:
+        reporter.say("this processor lacks 8-bit dot products (VNNI): --precision int8 is slower than float32 here")
+    return device
+
+
+def open_session(
+    splits: Splits,
+    settings: Settings,
+    device: Device,
+    *,
+    offline: bool = False,
+    reporter: Reporter | None = None,
+    clock: Clock | None = None,
+) -> Session:
+    """Load the backbone, put a head on it, encode the texts and hash the trunk.
+
+    Raises:
+        BackboneError, NetworkError: the backbone cannot be loaded.
+        SettingsError: settings that this backbone, or this many rows, do not allow.
+        DeviceError: the device computes other logits than the CPU.
+    """
+    clock, reporter = clock or Clock(), reporter or Reporter()
+    with clock.part("load"):
+        backbone = load_backbone(settings.backbone, offline)
+    settings = settings.with_rate_for(backbone.config.n_embd)
+    with clock.part("encode"):
+        prepared = prepare(splits, backbone, settings, device, reporter.say)
+    cache = None if settings.no_cache else FeatureCache(settings.cache_limit_bytes)
+    with clock.part("trunk"):
+        trunk = TrunkPass(prepared.classifier, device, cache=cache, say=reporter.say)
+    return Session(settings, prepared, trunk)
