@@ -33,8 +33,9 @@ from rows import Bench, DataSet, Rows, Training, paired_interval
 
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.core.config import resolve
-from lasttoken.core.device import Device, pick_device, tune_cpu
+from lasttoken.core.device import Device, pick_device
 from lasttoken.core.errors import UserError
+from lasttoken.core.process import tune_cpu
 from lasttoken.evaluation.baselines import Baseline, run_baselines
 
 BASELINES = {"words": "tfidf-logreg", "characters": "char-ngrams"}  # as the table names them, and as the package does

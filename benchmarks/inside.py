@@ -31,7 +31,8 @@ from lasttoken.backbone.linear import has_onednn
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.config import resolve
-from lasttoken.core.device import CPU, tune_cpu
+from lasttoken.core.device import CPU
+from lasttoken.core.process import tune_cpu
 from lasttoken.data.book import book_splits
 from lasttoken.evaluation.baselines import baselines_of
 from lasttoken.runs.train import TrainingRequest, train_run

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasttoken.backbone.tokenizer import Tokenizer
-from lasttoken.core.device import tune_cpu
+from lasttoken.core.process import tune_cpu
 from lasttoken.data.book import book_splits
 from lasttoken.data.label_tables import labels_of
 

@@ -20,7 +20,7 @@ from typing import Any
 from rows import Bench, DataSet, paired_interval
 
 from lasttoken.core.config import resolve
-from lasttoken.core.device import tune_cpu
+from lasttoken.core.process import tune_cpu
 
 BOOK: dict[str, Any] = {"recipe": "book"}
 

@@ -128,7 +128,7 @@ def one_text(run: Path, data: Path, n: int) -> None:
     from peer import pipeline_of
 
     from lasttoken.classifier.predict import Predictor
-    from lasttoken.core.device import tune_cpu
+    from lasttoken.core.process import tune_cpu
 
     tune_cpu()
     classify = pipeline_of(run)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lasttoken.core.config import resolve
-from lasttoken.core.device import tune_cpu
+from lasttoken.core.process import tune_cpu
 from lasttoken.runs.train import TrainingRequest, train_run
 
 FIRST_SEED = 123

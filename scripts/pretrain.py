@@ -39,7 +39,7 @@ from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import to_published, write_gpt_config, write_tensor_file
-from lasttoken.core.device import tune_cpu
+from lasttoken.core.process import tune_cpu
 from lasttoken.core.storage import write_text
 
 END_OF_TEXT = "<|endoftext|>"

@@ -26,8 +26,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from lasttoken.classifier.checkpoint import load_classifier, save_classifier
 from lasttoken.classifier.predict import Predictor, log_probabilities
 from lasttoken.core.config import Settings, resolve
-from lasttoken.core.device import flush_denormals, pick_device
+from lasttoken.core.device import pick_device
 from lasttoken.core.errors import DataError
+from lasttoken.core.process import flush_denormals
 from lasttoken.core.progress import Reporter
 from lasttoken.core.spelling import label_key
 from lasttoken.data.cutting import cut_validation

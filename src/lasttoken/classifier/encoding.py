@@ -1,21 +1,31 @@
-"""Texts to token ids, packed, cut and (in the book's recipe only) padded; and rows to batches.
+"""Texts as token ids, and the one way in which they go through a network: in packed batches of similar lengths.
 
-texts ──► token_ids [n_tokens] int32 + lengths [N]      ──► batches of rows, by length, to a token budget
+texts ─► token_ids [n_tokens] int32, lengths [N] ─► batches of rows, by length, to a token budget ─► compute(rows)
+
+Texts that are longer than the classifier reads are cut; only chapter 6's reading pads shorter ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.tokenizer import Tokenizer
+from lasttoken.core.device import Device
 
-CHUNK = 4096  # texts tokenized at a time, so that Python lists of ids never pile up
-FOREIGN_TOKENS_PER_CHARACTER = 0.6  # English gives GPT-2 about 0.25, other scripts 1 and more
+CHUNK = 4096  # texts tokenized at a time, which bounds the memory of Python lists of ids
+FOREIGN_TOKENS_PER_CHARACTER = 0.6  # GPT-2's tokenizer needs about 0.25 for English, 1 and more for other scripts
+
+Rows = NDArray[np.int64]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -46,8 +56,12 @@ class Encoded:
         return np.concatenate(([0], np.cumsum(self.lengths)))
 
     def ids_of(self, rows: Iterable[int]) -> NDArray[np.int32]:
-        """The token ids of some texts, end to end in that order."""
+        """The token ids of some texts, end to end in the order of `rows`."""
         return np.concatenate([self.token_ids[self.offsets[row] : self.offsets[row + 1]] for row in rows])
+
+    def pack(self, rows: Rows, device: torch.device) -> tuple[Tensor, Packing]:
+        """The token ids [n] of some texts on a device, and their packing."""
+        return torch.from_numpy(self.ids_of(rows)).to(device), Packing(self.lengths[rows].tolist(), device)
 
 
 def encode_texts(
@@ -61,8 +75,8 @@ def encode_texts(
 ) -> Encoded:
     """Encode texts; cut those longer than `max_length` at the end named by `truncate` (head or tail).
 
-    With `pad`, every text is filled up to `max_length` on the right with `end_of_text_id`, as chapter 6 does. An
-    empty text becomes one `end_of_text_id`: GPT-2's own sign for "a new text starts here".
+    With `pad`, every text is padded on the right to `max_length` with `end_of_text_id`, as in chapter 6. An empty text
+    becomes one `end_of_text_id`, with which GPT-2 separates texts.
     """
     pieces: list[NDArray[np.int32]] = []
     cut = np.zeros(len(texts), dtype=np.bool_)
@@ -82,10 +96,10 @@ def encode_texts(
 
 
 def batches_by_length(lengths: NDArray[np.int64], token_budget: int) -> list[NDArray[np.int64]]:
-    """Rows sorted by length, longest first, in batches of at most `token_budget` tokens (one row at least).
+    """Rows sorted by length, longest first, in batches of at most `token_budget` tokens (at least one row).
 
-    Short texts share their tokens evenly among the batches: a small one at the end would be of another shape every
-    time, and every shape costs memory (backbone/linear.py).
+    Tokens are shared evenly among the batches. A small batch at the end would have another shape every time, and every
+    shape costs memory (backbone/linear.py).
 
     >>> [batch.tolist() for batch in batches_by_length(np.array([3, 9, 2, 4]), 7)]
     [[1], [3], [0, 2]]
@@ -111,6 +125,23 @@ def _even_share(n_tokens: int, token_budget: int) -> float:
     return n_tokens / max(-(-n_tokens // token_budget), 1)
 
 
+def run_by_length(
+    compute: Callable[[Rows], Result],
+    lengths: NDArray[np.int64],
+    device: Device,
+    *,
+    token_budget: int | None = None,
+    parallel: bool = True,
+) -> Iterator[tuple[Rows, Result]]:
+    """(rows, compute(rows)) for each batch of texts with `lengths` [N]; no gradients are computed.
+
+    Args:
+        token_budget: of a batch; None: the device's.
+        parallel: see `Device.run`.
+    """
+    return device.run(compute, batches_by_length(lengths, token_budget or device.token_budget), parallel=parallel)
+
+
 def tokens_per_character(encoded: Encoded, texts: Iterable[str]) -> float:
-    """How much of a text a token holds; high where the tokenizer was not made for the language."""
+    """The mean number of tokens for a character; high where the tokenizer was not made for the language."""
     return encoded.n_tokens / max(sum(len(text) for text in texts), 1)

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lasttoken.backbone.packing import Packing
-from lasttoken.backbone.side_by_side import side_by_side
 from lasttoken.classifier.predict import Predictor
+from lasttoken.core.device import side_by_side
 from lasttoken.core.errors import SettingsError, one_of
 from lasttoken.core.spelling import match_label
 

@@ -13,15 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lasttoken.backbone.packing import Packing
-from lasttoken.backbone.side_by_side import side_by_side
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.classifier.checkpoint import load_classifier, trained_columns
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
-from lasttoken.classifier.encoding import Encoded, batches_by_length, encode_texts
+from lasttoken.classifier.encoding import Encoded, encode_texts, run_by_length
 from lasttoken.classifier.run_dir import RunDir
-from lasttoken.core.device import CPU, Device, compare_logits, pick_device, survive_forks
+from lasttoken.core.device import CPU, Device, compare_logits, pick_device
 from lasttoken.core.errors import DivergedError, SettingsError
+from lasttoken.core.process import survive_forks
 from lasttoken.evaluation.decision import AUTO, parse_decision
 
 PROBABILITY_DECIMALS = 6  # in files and in a server's answers; a batch changes a probability by up to 4e-7
@@ -114,20 +113,16 @@ class Predictor:
         if encoded.n_tokens >= PACK_FROM and device == CPU:
             self.classifier.pack_trunk()
 
-        @torch.inference_mode()
         def compute(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-            ids = torch.from_numpy(encoded.ids_of(rows)).to(device.torch_device)
-            with device.autocast():
-                logits = self.classifier(ids, Packing(encoded.lengths[rows].tolist(), device.torch_device))
-            return logits.float().cpu().numpy()  # type: ignore[no-any-return]
+            batch = self.classifier(*encoded.pack(rows, device.torch_device))
+            return batch.float().cpu().numpy()  # type: ignore[no-any-return]
 
-        found = np.empty((len(encoded), len(self.labels)), dtype=np.float32)
-        batches = batches_by_length(encoded.lengths, device.token_budget)
-        for rows, logits in side_by_side(compute, batches, device.torch_device):
-            found[rows] = logits
+        logits = np.empty((len(encoded), len(self.labels)), dtype=np.float32)
+        for rows, batch in run_by_length(compute, encoded.lengths, device):
+            logits[rows] = batch
             if progress:
                 progress(len(rows))
-        return found
+        return logits
 
     def log_probs(self, encoded: Encoded, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
         """Log-probabilities [N, K], at the classifier's temperature."""

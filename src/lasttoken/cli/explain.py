@@ -46,7 +46,7 @@ def explain(
     """Show which words of a text moved the decision, and by how much."""
     from lasttoken.classifier import explain as explaining
     from lasttoken.classifier.predict import Predictor
-    from lasttoken.core.device import tune_cpu
+    from lasttoken.core.process import tune_cpu
     from lasttoken.core.storage import write_text
     from lasttoken.report.words import as_page
 

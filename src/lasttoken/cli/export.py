@@ -34,7 +34,7 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write a run's classifier for transformers or ONNX Runtime, checked against our own logits."""
-    from lasttoken.core.device import tune_cpu
+    from lasttoken.core.process import tune_cpu
     from lasttoken.export.hf import export_hf
     from lasttoken.export.onnx import export_onnx
 
@@ -112,7 +112,7 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Count the answers that other precisions, devices and exports change, against float32 on the CPU."""
-    from lasttoken.core.device import tune_cpu
+    from lasttoken.core.process import tune_cpu
     from lasttoken.export.verify import verify as check
 
     tune_cpu()

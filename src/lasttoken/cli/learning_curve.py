@@ -45,7 +45,7 @@ def learning_curve(
     **flags: Any,
 ) -> None:
     """Train on growing parts of train: would more labels help? Leaves no run."""
-    from lasttoken.core.device import tune_cpu
+    from lasttoken.core.process import tune_cpu
     from lasttoken.report.plots import draw_learning_curve
     from lasttoken.runs.train import TrainingRequest, train_run
 

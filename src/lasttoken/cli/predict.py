@@ -100,7 +100,7 @@ def predict(
 
     def load() -> Predictor:
         from lasttoken.classifier.predict import Predictor
-        from lasttoken.core.device import tune_cpu
+        from lasttoken.core.process import tune_cpu
 
         tune_cpu()
         predictor = Predictor.load(run, device, precision)
@@ -249,7 +249,7 @@ def evaluate(
     from lasttoken.classifier.evaluate import evaluate as measure
     from lasttoken.classifier.predict import Predictor
     from lasttoken.classifier.run_dir import RunDir
-    from lasttoken.core.device import tune_cpu
+    from lasttoken.core.process import tune_cpu
     from lasttoken.data.files import read_examples
     from lasttoken.data.splits import count_shared_texts
     from lasttoken.training.order import first_batches

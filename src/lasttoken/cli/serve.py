@@ -90,7 +90,7 @@ def serve(
         raise SettingsError(
             f"serve needs {missing[0]}, of the extra [serve]; pip install '.[serve]' in lasttoken's folder"
         )
-    from lasttoken.core.device import tune_cpu
+    from lasttoken.core.process import tune_cpu
     from lasttoken.serving.app import make_app
     from lasttoken.serving.engine import Engine, EngineHooks
     from lasttoken.serving.guard import Guard

@@ -36,7 +36,7 @@ def suspects(
     **flags: Any,
 ) -> None:
     """Rank the rows of a labelled file by how wrong their labels look."""
-    from lasttoken.core.device import tune_cpu
+    from lasttoken.core.process import tune_cpu
     from lasttoken.runs.label_errors import find_suspects, write_suspects
 
     check_output("--out", out)

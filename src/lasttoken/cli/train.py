@@ -71,7 +71,7 @@ def train(
     if only_baselines:
         _only_baselines(data, settings, as_json, reporter)
         return
-    from lasttoken.core.device import tune_cpu
+    from lasttoken.core.process import tune_cpu
     from lasttoken.runs.train import TrainingRequest, train_run
 
     tune_cpu()
@@ -244,7 +244,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Train on the bundled backbone and the bundled messages (illustrative), classify two texts, write a report."""
-    from lasttoken.core.device import tune_cpu
+    from lasttoken.core.process import tune_cpu
     from lasttoken.runs.train import TrainingRequest, train_run
 
     tune_cpu()

@@ -1,16 +1,27 @@
-"""The machine: which device, which number format, how many tokens at a time, and whether it computes right."""
+"""The device that computes: its choice, its number format, how it runs batches, and a check of its results.
+
+On a CPU batches run side by side, one thread for each:
+
+    batches ─► core 0: batch 0 ─────► batch 2 ──►        no thread waits at a barrier
+               core 1: batch 1 ──► batch 3 ─────►        results come back in the order of the batches
+
+torch's default is one batch at a time with every operation spread over all cores. Its threads then meet at a barrier
+after each operation, some hundred times a batch, and spin while they wait. That is slower, and several times slower
+when another program occupies one of the cores (benchmarks/2026-11-26-busy.md). Side by side, each batch is computed
+by one thread, so the results are the same bits for any number of cores; a single batch uses all threads.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import signal
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache, partial
-from types import FrameType
+from itertools import chain, islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,12 +30,15 @@ from lasttoken.core.config import DEVICES, PRECISIONS
 from lasttoken.core.errors import DeviceError, SettingsError, one_of
 
 TOKENS_AT_A_TIME = {"cpu": 512, "cuda": 16_384, "mps": 4_096}  # CPU: larger blocks fall out of its caches
-MALLOC = {-3: 32 << 20, -1: 1 << 30, -2: 64 << 20}  # glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD; bytes
 TOLERANCE = {
     "float32": 1e-2,
     "bfloat16": 0.25,
     "int8": 0.25,
 }  # of logits against the CPU's, relative to their spread; TF32 passes
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,25 @@ class Device:
         if self.precision != "bfloat16":
             return contextlib.nullcontext()
         return torch.autocast(self.torch_device.type, torch.bfloat16)
+
+    def run(
+        self, compute: Callable[[Item], Result], batches: Iterable[Item], *, parallel: bool = True
+    ) -> Iterator[tuple[Item, Result]]:
+        """(batch, compute(batch)) for each batch, in order, without gradients and in this device's number format.
+
+        `parallel=False`: one batch at a time also on a CPU, for callers that run in several threads themselves.
+
+        Raises:
+            Whatever `compute` or the iterable raises.
+        """
+
+        def in_context(batch: Item) -> Result:
+            with torch.inference_mode(), self.autocast():
+                return compute(batch)
+
+        if parallel:
+            return side_by_side(in_context, batches, self.torch_device)
+        return ((batch, in_context(batch)) for batch in batches)
 
 
 CPU = Device(torch.device("cpu"), "float32")
@@ -74,48 +107,39 @@ def pick_device(device: str = "auto", precision: str = "auto") -> Device:
     return Device(torch.device(device), precision)
 
 
-def tune_cpu() -> None:
-    """Make torch faster on CPUs, for the rest of this process; results stay the same to rounding.
+def side_by_side(
+    compute: Callable[[Item], Result], items: Iterable[Item], device: torch.device | str = "cpu"
+) -> Iterator[tuple[Item, Result]]:
+    """(item, compute(item)) for each item, in order; on CPUs as many at a time as torch has threads.
 
-    The commands of the program call it; nothing else does, because both changes concern all code of the process.
-    Call it once, before loading a classifier, in a Python program that classifies or trains.
+    A few results are held at most. Items are taken from their iterable in the calling thread, as they are needed.
+    `compute` runs in other threads, so contexts such as torch.no_grad have to be entered inside it. On other devices,
+    with one torch thread and with one item, everything happens in the calling thread.
 
-    * Denormal numbers (below 1e-38 in float32) count as zero: arithmetic with them is many times slower. This holds
-      for the calling thread and those it starts.
-    * Freed memory is kept for the next tensor. By default glibc returns large blocks to the system, which maps and
-      clears them again page by page: a third of the time of a training step (benchmarks/2026-11-25-speed.md).
+    Raises:
+        Whatever `compute` or the iterable raises; items that have not been started are dropped.
     """
-    torch.set_flush_denormal(True)
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, or Windows
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, n_bytes in MALLOC.items():
-            mallopt(parameter, n_bytes)
-
-
-def flushes_denormals() -> bool:
-    """Whether denormal numbers count as zero in this thread."""
-    return torch.tensor(1e-310, dtype=torch.float64).mul(2).item() == 0
-
-
-@contextlib.contextmanager
-def flush_denormals() -> Iterator[None]:
-    """Count denormal numbers as zero inside the block, as `tune_cpu` does; afterwards all is as before."""
-    before = flushes_denormals()
-    torch.set_flush_denormal(True)
+    remaining = iter(items)
+    first = list(islice(remaining, 2))
+    n_threads = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+    if n_threads == 1 or len(first) < 2:
+        for item in chain(first, remaining):
+            yield item, compute(item)
+        return
+    pool = ThreadPoolExecutor(n_threads, "batch", initializer=lambda: torch.set_num_threads(1))
+    running: deque[tuple[Item, Future[Result]]] = deque()
     try:
-        yield
+        for item in chain(first, remaining):
+            running.append((item, pool.submit(compute, item)))
+            if len(running) > 2 * n_threads:
+                item, future = running.popleft()
+                yield item, future.result()
+        while running:
+            item, future = running.popleft()
+            yield item, future.result()
     finally:
-        torch.set_flush_denormal(before)
-
-
-@cache
-def survive_forks() -> None:
-    """Let a process that is forked from this one compute: on one thread, for the others do not exist there.
-
-    OpenMP would wait for them for ever. Registered once, when a classifier is first made ready to predict.
-    """
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(n_threads)  # MKL's number is the process's, and the threads above have set it to one
 
 
 def memory_bytes() -> float:
@@ -147,28 +171,3 @@ def compare_logits(expected: Tensor, found: Tensor, device: Device) -> None:
             f"allowed {TOLERANCE[device.precision]:g}); use --device cpu, or try another torch than "
             f"{torch.__version__}"
         )
-
-
-@contextlib.contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM as a question the loop may ask; a second Ctrl-C interrupts at once.
-
-    Outside the main thread signals cannot be caught, and the answer stays False.
-    """
-    asked = False
-
-    def remember(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    previous: dict[signal.Signals, object] = {}
-    try:
-        with contextlib.suppress(ValueError):
-            for number in (signal.SIGINT, signal.SIGTERM):
-                previous[number] = signal.signal(number, remember)
-        yield lambda: asked
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]

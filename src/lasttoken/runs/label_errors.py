@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.core.config import Settings
-from lasttoken.core.device import flush_denormals
+from lasttoken.core.process import flush_denormals
 from lasttoken.core.progress import Reporter
 from lasttoken.core.storage import write_text
 from lasttoken.data.cleaning import MOST_NAMED, clean_labels

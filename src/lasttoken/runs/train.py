@@ -21,8 +21,8 @@ from lasttoken.audit.collecting import audit_splits
 from lasttoken.classifier.predict import Predictor
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.config import Settings
-from lasttoken.core.device import flush_denormals, stop_on_signal
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.process import flush_denormals, stop_on_signal
 from lasttoken.core.progress import Reporter
 from lasttoken.core.storage import exclusive
 from lasttoken.data.files import Examples

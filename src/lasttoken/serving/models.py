@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lasttoken.backbone.packing import Packing
 from lasttoken.classifier.classifier import Classifier
-from lasttoken.classifier.encoding import Encoded, batches_by_length
+from lasttoken.classifier.encoding import Encoded, run_by_length
 from lasttoken.classifier.predict import Predictor, log_probabilities
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.device import CPU
@@ -49,7 +48,6 @@ class Group:
         """Encode texts, once for all members."""
         return self.lead.encode(texts)
 
-    @torch.inference_mode()
     def log_probs(self, encoded: Encoded, names: Collection[str]) -> dict[str, NDArray[np.float32]]:
         """Log-probabilities [N, K] of the members with these names; the trunk runs once."""
         members = [model for model in self.members if model.name in names]
@@ -57,14 +55,18 @@ class Group:
             model.name: np.empty((len(encoded), len(model.predictor.labels)), dtype=np.float32) for model in members
         }
         device = self.lead.device
-        for rows in batches_by_length(encoded.lengths, device.token_budget):
-            token_ids = torch.from_numpy(encoded.ids_of(rows)).to(device.torch_device)
-            packing = Packing(encoded.lengths[rows].tolist(), device.torch_device)
-            with device.autocast():
-                features = self.lead.classifier.trunk(token_ids, packing)
-                for model in members:
-                    logits = model.predictor.classifier.tail(features, packing).float().cpu().numpy()
-                    log_probs[model.name][rows] = log_probabilities(logits, model.predictor.classifier.config)
+
+        def compute(rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+            token_ids, packing = encoded.pack(rows, device.torch_device)
+            features = self.lead.classifier.trunk(token_ids, packing)
+            tails = {model.name: model.predictor.classifier.tail(features, packing) for model in members}
+            return {name: logits.float().cpu().numpy() for name, logits in tails.items()}
+
+        # The engine's threads compute batches side by side already.
+        for rows, logits in run_by_length(compute, encoded.lengths, device, parallel=False):
+            for model in members:
+                config = model.predictor.classifier.config
+                log_probs[model.name][rows] = log_probabilities(logits[model.name], config)
         return log_probs
 
 

@@ -32,9 +32,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lasttoken.backbone.packing import Packing
-from lasttoken.backbone.side_by_side import side_by_side
 from lasttoken.classifier.classifier import Classifier
-from lasttoken.classifier.encoding import Encoded, batches_by_length
+from lasttoken.classifier.encoding import Encoded, run_by_length
 from lasttoken.core.device import CPU, Device, memory_bytes
 from lasttoken.core.errors import StorageError
 from lasttoken.core.storage import cache_dir, free_bytes, make_dir, new_dir, sweep_temporaries
@@ -149,10 +148,9 @@ class LiveFeatures:
     @torch.no_grad()
     def batch(self, rows: Sequence[int]) -> tuple[Tensor, Packing]:
         """See FeatureSource."""
-        ids = torch.from_numpy(self.encoded.ids_of(rows)).to(self.device.torch_device)
-        packing = Packing(self.encoded.lengths[list(rows)].tolist(), self.device.torch_device)
+        token_ids, packing = self.encoded.pack(np.asarray(rows, dtype=np.int64), self.device.torch_device)
         with self.device.autocast():
-            features = self.classifier.trunk(ids, packing)
+            features = self.classifier.trunk(token_ids, packing)
         return (features.float() if features.dtype == torch.bfloat16 else features), packing
 
 
@@ -297,12 +295,10 @@ def compute_features(
     progress: Progress | None = None,
 ) -> None:
     """Run the trunk over a split, packed by length; each text's features go to `put` at their row."""
-    live = LiveFeatures(encoded, classifier, device)
-    offsets = encoded.offsets
+    live, offsets = LiveFeatures(encoded, classifier, device), encoded.offsets
     if device == CPU:
         classifier.pack_trunk()
-    batches = batches_by_length(encoded.lengths, device.token_budget)
-    for rows, (block, packing) in side_by_side(lambda rows: live.batch(rows.tolist()), batches, device.torch_device):
+    for rows, (block, packing) in run_by_length(lambda rows: live.batch(rows.tolist()), encoded.lengths, device):
         block = block.cpu()
         pieces = torch.split(block, packing.sizes if classifier.keeps_tokens else 1)
         for row, piece in zip(rows, pieces, strict=True):

@@ -25,9 +25,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lasttoken.backbone.side_by_side import side_by_side
 from lasttoken.classifier.classifier import Classifier
-from lasttoken.classifier.encoding import batches_by_length
+from lasttoken.classifier.encoding import run_by_length
 from lasttoken.classifier.predict import log_probabilities
 from lasttoken.core.config import METRICS, Settings
 from lasttoken.core.device import Device
@@ -38,6 +37,7 @@ from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
 from lasttoken.training.features import FeatureSource
 from lasttoken.training.order import Order, batches
 
+TAIL_BUDGETS = 8  # token budgets in a batch of the tail, which costs less than the trunk
 Line = dict[str, Any]  # a line of history.jsonl
 
 
@@ -312,17 +312,14 @@ def tail_logits(
     """Logits [N, K] of some rows of a split, or of all, in their order; computed by length."""
     chosen = np.arange(len(source.encoded)) if rows is None else np.asarray(rows, dtype=np.int64)
 
-    @torch.no_grad()
     def compute(places: NDArray[np.int64]) -> NDArray[np.float32]:
-        features, packing = source.batch(chosen[places].tolist())
-        with device.autocast():
-            return classifier.tail(features, packing).float().cpu().numpy()
+        return classifier.tail(*source.batch(chosen[places].tolist())).float().cpu().numpy()
 
-    found = np.empty((len(chosen), len(classifier.config.labels)), dtype=np.float32)
-    batches = batches_by_length(source.encoded.lengths[chosen], 8 * device.token_budget)
-    for places, logits in side_by_side(compute, batches, device.torch_device):
-        found[places] = logits
-    return found
+    logits = np.empty((len(chosen), len(classifier.config.labels)), dtype=np.float32)
+    lengths, budget = source.encoded.lengths[chosen], TAIL_BUDGETS * device.token_budget
+    for places, batch in run_by_length(compute, lengths, device, token_budget=budget):
+        logits[places] = batch
+    return logits
 
 
 def learning_rate(step: int, total_steps: int, settings: Settings) -> float:

@@ -10,11 +10,10 @@ import pytest
 import torch
 from miniature import classifier_of, random_encoded, random_gpt, small_tokenizer
 
-from lasttoken.backbone.side_by_side import side_by_side
 from lasttoken.classifier.encoding import Encoded
 from lasttoken.classifier.explain import explain
 from lasttoken.classifier.predict import Predictor
-from lasttoken.core.device import CPU
+from lasttoken.core.device import CPU, side_by_side
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import tail_logits
 

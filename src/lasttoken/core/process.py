@@ -1,0 +1,87 @@
+"""Settings of the whole process: how the CPU computes and keeps memory, forks, and signals.
+
+The commands of the program change the process; the library does not, unless it is asked to (`tune_cpu`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from types import FrameType
+
+import torch
+
+MALLOC = {-3: 32 << 20, -1: 1 << 30, -2: 64 << 20}  # glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD; bytes
+
+
+def tune_cpu() -> None:
+    """Make torch faster on CPUs, for the rest of this process; results stay the same to rounding.
+
+    The commands of the program call it; nothing else does, because both changes concern all code of the process.
+    Call it once, before loading a classifier, in a Python program that classifies or trains.
+
+    * Denormal numbers (below 1e-38 in float32) count as zero: arithmetic with them is many times slower. This holds
+      for the calling thread and those it starts.
+    * Freed memory is kept for the next tensor. By default glibc returns large blocks to the system, which maps and
+      clears them again page by page: a third of the time of a training step (benchmarks/2026-11-25-speed.md).
+    """
+    torch.set_flush_denormal(True)
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, or Windows
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, n_bytes in MALLOC.items():
+            mallopt(parameter, n_bytes)
+
+
+def flushes_denormals() -> bool:
+    """Whether denormal numbers count as zero in this thread."""
+    return torch.tensor(1e-310, dtype=torch.float64).mul(2).item() == 0
+
+
+@contextlib.contextmanager
+def flush_denormals() -> Iterator[None]:
+    """Count denormal numbers as zero inside the block, as `tune_cpu` does; afterwards all is as before."""
+    before = flushes_denormals()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+@cache
+def survive_forks() -> None:
+    """Let a process that is forked from this one compute: on one thread, for the others do not exist there.
+
+    OpenMP would wait for them for ever. Registered once, when a classifier is first made ready to predict.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM as a question the loop may ask; a second Ctrl-C interrupts at once.
+
+    Outside the main thread signals cannot be caught, and the answer stays False.
+    """
+    asked = False
+
+    def remember(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    previous: dict[signal.Signals, object] = {}
+    try:
+        with contextlib.suppress(ValueError):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                previous[number] = signal.signal(number, remember)
+        yield lambda: asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
