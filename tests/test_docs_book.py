@@ -1,4 +1,4 @@
-"""docs/book.md, executed: its figures are recomputed, its commands accepted or run, its modules and flags looked up."""
+"""docs/book.md, executed: numbers are recomputed, commands are parsed or run, modules and flags must exist."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ BASELINE_SLACK = 2  # rows of 300 by which another release of scikit-learn may d
 
 def table(name: str) -> list[list[str]]:
     """The rows of a marked table, cells stripped, without its head."""
-    found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", PAGE, re.DOTALL)
-    assert found, name
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found[1].splitlines()]
+    marked = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", PAGE, re.DOTALL)
+    assert marked, name
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in marked[1].splitlines()]
     return rows[2:]
 
 
@@ -68,7 +68,7 @@ def interval(n_correct: int, n: int) -> str:
     return f"{low * 100:.1f} to {high * 100:.1f}"
 
 
-# Figures ----------------------------------------------------------------------------------------------------------
+# Numbers ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -129,12 +129,12 @@ def shape_of(name: str) -> str:
 
 
 def texts_and_context() -> str:
-    (found,) = {(entry.vocab_size, entry.n_positions) for entry in BACKBONES.values() if entry.hub_id}
-    return words(*found)
+    (shape,) = {(entry.vocab_size, entry.n_positions) for entry in BACKBONES.values() if entry.hub_id}
+    return words(*shape)
 
 
 class RecordingTrainer(Trainer):
-    """Writes down how many rows each figure was computed of, in order."""
+    """Records how many rows each metric was computed from, in order."""
 
     rows_read: list[int]
 
@@ -164,29 +164,29 @@ def trainer() -> RecordingTrainer:
         label_ids = np.arange(n, dtype=np.int64) % 2
         encoded = Encoded(label_ids.astype(np.int32), np.ones(n, dtype=np.int64), np.zeros(n, dtype=np.bool_), 0)
         splits[name] = Split(trunk.source(encoded, name), label_ids)
-    found = RecordingTrainer(classifier, splits, settings, CPU)
-    found.run()
-    return found
+    trainer = RecordingTrainer(classifier, splits, settings, CPU)
+    trainer.run()
+    return trainer
 
 
 def lines(trainer: Trainer, kind: str) -> list[dict[str, Any]]:
     return [line for line in trainer.state.history if line["kind"] == kind]
 
 
-def course(steps: list[int]) -> str:
-    """`1, 51, ..., 601`, of steps 50 apart."""
+def spaced(steps: list[int]) -> str:
+    """`1, 51, ..., 601`, for steps that are 50 apart."""
     assert {b - a for a, b in pairwise(steps)} == {BOOK.eval_every}
     return f"{steps[0]}, {steps[1]}, ..., {steps[-1]}"
 
 
 def rows_at(trainer: RecordingTrainer, kind: str) -> list[int]:
-    """Rows of each figure in the first evaluation of a kind: "start" reads six, "step" and "epoch" two."""
-    at = 0
+    """Rows of each metric in the first evaluation of a kind: "start" reads six, "step" and "epoch" two."""
+    position = 0
     for line in trainer.state.history:
         width = 6 if line["kind"] == "start" else 2
         if line["kind"] == kind:
-            return trainer.rows_read[at : at + width]
-        at += width
+            return trainer.rows_read[position : position + width]
+        position += width
     raise AssertionError(kind)
 
 
@@ -232,14 +232,14 @@ TRAINING: dict[str, Callable[[RecordingTrainer], str]] = {
     "rows in an accuracy before training: train, validation, test": lambda t: words(*rows_at(t, "start")[:3]),
     "rows in a loss before training: train, validation, test": lambda t: words(*rows_at(t, "start")[3:]),
     "epochs and steps": lambda t: words(t.state.epoch, t.state.step),
-    "steps after which losses are printed, counted as here": lambda t: course([x["step"] for x in lines(t, "step")]),
-    "the same, counted as in the chapter": lambda t: course([x["step"] - 1 for x in lines(t, "step")]),
+    "steps after which losses are printed, counted as here": lambda t: spaced([x["step"] for x in lines(t, "step")]),
+    "the same, counted as in the chapter": lambda t: spaced([x["step"] - 1 for x in lines(t, "step")]),
     "lines of losses": lambda t: words(len(lines(t, "step"))),
     "rows in such a loss: train and validation": lambda t: words(*rows_at(t, "step")),
     "rows in an accuracy at the end of an epoch: train and validation": lambda t: words(*rows_at(t, "epoch")),
     "examples seen": lambda t: words(t.state.examples_seen),
 }
-FIGURES = {figure: value for figure, value, _ in table("figures")}
+NUMBERS = {name: value for name, value, _ in table("numbers")}
 
 
 @pytest.fixture(scope="session")
@@ -247,24 +247,24 @@ def sms(sms_file: Path, shared_dir: Path) -> Sms:
     return Sms(sms_file, Tokenizer.load(shared_dir / "gpt2-tokenizer"))
 
 
-def test_every_figure_is_recomputed_below() -> None:
-    assert set(FIGURES) == {*DATA, *SETTINGS, *TRAINING}
-    assert len(FIGURES) == len(table("figures")) == len(DATA) + len(SETTINGS) + len(TRAINING)
+def test_every_number_is_recomputed_below() -> None:
+    assert set(NUMBERS) == {*DATA, *SETTINGS, *TRAINING}
+    assert len(NUMBERS) == len(table("numbers")) == len(DATA) + len(SETTINGS) + len(TRAINING)
 
 
-@pytest.mark.parametrize("figure", DATA)
-def test_figures_of_the_data(figure: str, sms: Sms) -> None:
-    assert DATA[figure](sms) == FIGURES[figure]
+@pytest.mark.parametrize("name", DATA)
+def test_numbers_of_the_data(name: str, sms: Sms) -> None:
+    assert DATA[name](sms) == NUMBERS[name]
 
 
-@pytest.mark.parametrize("figure", SETTINGS)
-def test_figures_of_the_settings(figure: str) -> None:
-    assert SETTINGS[figure]() == FIGURES[figure]
+@pytest.mark.parametrize("name", SETTINGS)
+def test_numbers_of_the_settings(name: str) -> None:
+    assert SETTINGS[name]() == NUMBERS[name]
 
 
-@pytest.mark.parametrize("figure", TRAINING)
-def test_figures_of_the_training(figure: str, trainer: RecordingTrainer) -> None:
-    assert TRAINING[figure](trainer) == FIGURES[figure]
+@pytest.mark.parametrize("name", TRAINING)
+def test_numbers_of_the_training(name: str, trainer: RecordingTrainer) -> None:
+    assert TRAINING[name](trainer) == NUMBERS[name]
 
 
 def test_the_head_starts_as_the_chapters(trainer: RecordingTrainer) -> None:
@@ -283,7 +283,7 @@ def test_prose_says_what_the_tables_say(sms: Sms) -> None:
     assert f"and {n_shared(sms.script)} of the script's" in prose
     assert f"| it is text, {len(sms.tokenizer.encode(END_OF_TEXT))} tokens |" in prose
     entry = find_dataset("sms-spam")
-    assert words(entry.member_bytes) == FIGURES["bytes of the file `SMSSpamCollection`"]
+    assert words(entry.member_bytes) == NUMBERS["bytes of the file `SMSSpamCollection`"]
     whole = label_counts(read_examples(sms.path))
     assert f"the file has {100 * whole['spam'] / sum(whole.values()):.0f} %" in prose
     n_train = len(sms.script.train)
@@ -291,7 +291,7 @@ def test_prose_says_what_the_tables_say(sms: Sms) -> None:
     assert f"leaves out the {n_train - kept} rows that do not fill a batch ({kept:,} rows); ours is of all" in prose
 
 
-# Published figures ------------------------------------------------------------------------------------------------
+# Published results ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("row", table("published"), ids=lambda row: row[0])
@@ -313,12 +313,12 @@ def test_baselines(sms: Sms, column: int, which: str) -> None:
     splits: Splits = getattr(sms, which)
     assert splits.test is not None
     rows = {"test": (splits.test.texts, splits.test.labels or [])}
-    found = run_baselines(splits.train.texts, splits.train.labels or [], rows, ["ham", "spam"], BOOK.seed)
+    baselines = run_baselines(splits.train.texts, splits.train.labels or [], rows, ["ham", "spam"], BOOK.seed)
     page = {row[0]: int(row[column]) for row in table("baselines")}
-    assert {*page, "length-only"} == set(found)
+    assert {*page, "length-only"} == set(baselines)
     for name, n_correct in page.items():
         slack = 0 if name == "majority" else BASELINE_SLACK
-        assert abs(round(found[name].metrics["test"].accuracy * 300) - n_correct) <= slack, name
+        assert abs(round(baselines[name].metrics["test"].accuracy * 300) - n_correct) <= slack, name
 
 
 # Commands ---------------------------------------------------------------------------------------------------------
@@ -330,13 +330,13 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[list[str]]:
     """The arguments of each `lasttoken` command in a code block, those inside $( ) too."""
-    found = []
+    commands = []
     for line in "".join(blocks("sh")).splitlines():
         inner = re.search(r"\$\((lasttoken [^)]*)\)", line)
         program, *arguments = shlex.split(inner[1] if inner else line, comments=True)
         assert program == "lasttoken", line
-        found.append(arguments)
-    return found
+        commands.append(arguments)
+    return commands
 
 
 def experiment(row: list[str]) -> list[str]:
@@ -345,7 +345,7 @@ def experiment(row: list[str]) -> list[str]:
 
 
 def parse(arguments: list[str]) -> dict[str, Any]:
-    """The values that the command line reads from arguments; raises what it would refuse."""
+    """The values that the command line reads from arguments; raises for arguments that it would reject."""
     group: Any = typer.main.get_command(app)
     with group.commands[arguments[0]].make_context(arguments[0], arguments[1:]) as context:
         values: dict[str, Any] = context.params
@@ -365,14 +365,14 @@ def test_every_command_is_accepted(arguments: list[str]) -> None:
         settings_of(arguments)
 
 
-def test_the_commands_are_found_and_a_wrong_one_is_refused() -> None:
-    found = commands()
-    assert {command[0] for command in found} == {
+def test_the_page_has_these_commands_and_a_wrong_flag_is_rejected() -> None:
+    shown = commands()
+    assert {command[0] for command in shown} == {
         "fetch", "split", "info", "generate", "ask", "train", "evaluate", "predict",
     }  # fmt: skip
-    assert experiment(["", "", "``"]) in found
+    assert experiment(["", "", "``"]) in shown
     with pytest.raises(Exception, match="No such option"):
-        parse([*found[-1], "--wrong"])
+        parse([*shown[-1], "--wrong"])
 
 
 @pytest.mark.parametrize("row", table("experiments"), ids=lambda row: f"row {row[0]}")
@@ -408,11 +408,11 @@ EXPERIMENTS: dict[int, dict[str, Any]] = {
 }
 
 
-def test_the_table_of_experiments_is_whole() -> None:
+def test_the_table_of_experiments_has_every_row() -> None:
     assert [int(row[0]) for row in table("experiments")] == list(range(1, 20))
 
 
-def left_out(arguments: list[str]) -> bool:
+def skipped(arguments: list[str]) -> bool:
     """Commands that the next test does not run: those that use the network, and all trainings but one."""
     return arguments[0] == "fetch" or (arguments[0] == "train" and "runs/book" not in arguments)
 
@@ -426,7 +426,7 @@ def test_the_page_runs_on_small_files(tmp_path: Path, monkeypatch: pytest.Monkey
     rows = "".join(f"{label}\t{text}\n" for text, label in zip(texts, labels, strict=True))
     (tmp_path / "SMSSpamCollection").write_text(rows, "utf-8")
     for arguments in commands():
-        if left_out(arguments):
+        if skipped(arguments):
             continue
         small = [*arguments, *(["--epochs", "1", "--device", "cpu"] if arguments[0] == "train" else [])]
         small = ["./gpt2" if word == "gpt2" else word for word in small]
@@ -448,7 +448,7 @@ def test_the_notebooks_split_is_trained_on_as_written(
     (tmp_path / "SMSSpamCollection").symlink_to(sms.path)
     (code,) = blocks("python")
     exec(code, {})
-    arguments = next(found for found in commands() if "notebook-splits" in found)
+    arguments = next(words for words in commands() if "notebook-splits" in words)
     read = gather_splits(Path("notebook-splits"), settings_of(arguments), lambda sentence: None)
     for name, expected in sms.notebook.named().items():
         assert read.named()[name].texts == expected.texts
