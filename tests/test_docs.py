@@ -172,14 +172,11 @@ def test_ci_runs_the_demo_then_the_tests_then_the_checks() -> None:
 def test_every_command_of_the_pages_that_needs_no_network_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Page by page in one folder, as a reader would type them. Three things only save time: half of the bundled rows,
-    one epoch, and figures and explanations that no command here reads are not computed in full. A line that stands on
-    several pages runs once."""
+    """Page by page in one folder, as a reader would type them, but with half of the bundled rows and for one epoch. A
+    line that stands on several pages runs once."""
     (tmp_path / "src").symlink_to(ROOT / "src")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", _save_nothing)
-    monkeypatch.setattr("lasttoken.classifier.explain.FIRST_STEPS", 2)
-    monkeypatch.setattr("lasttoken.classifier.explain.SMALL_GAP", 1e9)
+    _save_time(monkeypatch)
     runners: dict[str, Callable[[str], None]] = {
         "lasttoken": _run_lasttoken, "cp": _copy_half, "cut": _run_with_stdin, "source": _check_activation,
         "make": _check_target, "pip": _check_extra, "curl": lambda line: None,  # sent while the server runs
@@ -189,6 +186,13 @@ def test_every_command_of_the_pages_that_needs_no_network_works(
     assert len(local) >= 35
     for line in local:
         runners[line.split()[0]](line.replace("--limit 20", "--limit 4"))
+
+
+def _save_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave figures blank and explanations rough: together most of a small run's time, and no page shows them."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", _save_nothing)
+    monkeypatch.setattr("lasttoken.classifier.explain.FIRST_STEPS", 2)
+    monkeypatch.setattr("lasttoken.classifier.explain.SMALL_GAP", 1e9)
 
 
 def _save_nothing(figure: object, file: Any, **options: object) -> None:
@@ -319,7 +323,7 @@ def test_the_examples_in_python_run_and_print_what_the_pages_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", _save_nothing)
+    _save_time(monkeypatch)
     (example,) = code_blocks(README, "python")
     printed = run_block(example, "README.md", capsys)
     expected = code_blocks(README, "text")[0].strip().splitlines()
