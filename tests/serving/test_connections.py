@@ -16,14 +16,13 @@ import uvicorn
 
 from lasttoken.serving.connections import MAX_HEAD_BYTES, connection_class
 from lasttoken.serving.limits import Limits
-from lasttoken.serving.listen import _within_file_limit
 
 LIMITS = Limits(header_s=0.4, body_s=0.4, write_s=0.4, connections=8)
 ANSWER = b"x" * 30_000_000  # more than the kernel takes from the server for a client that does not read
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answers /late after the body, /large with much, and everything else at once."""
+    """Answers /late after reading the body, /large with 30 MB, and every other path at once."""
     content = ANSWER if scope["path"] == "/large" else b"yes"
     if scope["path"] == "/late":
         while (await receive()).get("more_body"):
@@ -54,8 +53,8 @@ def listening(limits: Limits = LIMITS, application: Any = app) -> Iterator[tuple
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with listening() as (found, _):
-        yield found
+    with listening() as (number, _):
+        yield number
 
 
 def connect(port: int) -> socket.socket:
@@ -63,7 +62,7 @@ def connect(port: int) -> socket.socket:
 
 
 def everything(client: socket.socket) -> bytes:
-    """What the server sends until it closes."""
+    """All bytes that the server sends until it closes the connection."""
     received = b""
     try:
         while part := client.recv(65_536):
@@ -74,7 +73,7 @@ def everything(client: socket.socket) -> bytes:
 
 
 def refusal(received: bytes) -> tuple[int, Any]:
-    """The status and the JSON of an answer, which has the headers of every answer."""
+    """The status and the JSON of an answer; checks the headers that every answer has."""
     head, _, content = received.partition(b"\r\n\r\n")
     assert b"content-security-policy: default-src 'none'" in head
     assert b"x-content-type-options: nosniff" in head
@@ -96,7 +95,7 @@ def test_headers_that_do_not_end_are_answered_408(port: int, sent: bytes) -> Non
         assert content["error_type"] == "timeout"
 
 
-def test_headers_that_dribble_in_have_no_more_time(port: int) -> None:
+def test_headers_that_arrive_slowly_get_no_more_time(port: int) -> None:
     with connect(port) as client:
         client.sendall(b"GET / HTTP/1.1\r\n")
         started = time.monotonic()
@@ -116,7 +115,7 @@ def test_a_silent_connection_is_closed(port: int) -> None:
         assert everything(client) == b""
 
 
-def test_a_body_that_nobody_waits_for_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_no_route_reads_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lasttoken.serving.connections.BODY_GRACE_S", 0.0)
     with listening() as (port, _), connect(port) as client:
         client.sendall(b"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
@@ -134,7 +133,7 @@ def test_a_body_that_nobody_waits_for_ends_too(monkeypatch: pytest.MonkeyPatch) 
         assert not is_open
 
 
-def test_silent_connections_keep_nobody_out() -> None:
+def test_silent_connections_do_not_keep_others_out() -> None:
     limits = Limits(header_s=60, body_s=60, connections=50)
     with listening(limits) as (port, server):
         beginnings = [b"", b"GET / HTT", b"POST /late HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc"]
@@ -142,7 +141,7 @@ def test_silent_connections_keep_nobody_out() -> None:
         for index, client in enumerate(silent):
             try:
                 client.sendall(beginnings[index % 3])
-            except OSError:  # its place was taken already
+            except OSError:  # it was replaced already
                 continue
         for _ in range(3):
             assert ask(port).startswith(b"HTTP/1.1 200")
@@ -151,7 +150,7 @@ def test_silent_connections_keep_nobody_out() -> None:
             client.close()
 
 
-def test_who_is_answered_is_not_closed_for_somebody_new() -> None:
+def test_a_connection_that_is_being_answered_is_not_replaced() -> None:
     release = threading.Event()
 
     async def busy(scope: Any, receive: Any, send: Any) -> None:
@@ -162,7 +161,7 @@ def test_who_is_answered_is_not_closed_for_somebody_new() -> None:
     with listening(Limits(connections=2), busy) as (port, _), connect(port) as one, connect(port) as two:
         for client in (one, two):
             client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        time.sleep(0.3)  # for both to be asked
+        time.sleep(0.3)  # until both are being answered
         with connect(port) as third:
             assert refusal(everything(third))[0] == 503
         release.set()
@@ -170,7 +169,7 @@ def test_who_is_answered_is_not_closed_for_somebody_new() -> None:
             assert everything(client).startswith(b"HTTP/1.1 200")
 
 
-def test_a_client_that_does_not_take_its_answer_is_given_up() -> None:
+def test_a_client_that_does_not_read_its_answer_is_disconnected() -> None:
     with listening() as (port, server), connect(port) as client:
         client.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
         started = time.monotonic()
@@ -190,7 +189,7 @@ def test_a_client_that_does_not_take_its_answer_is_given_up() -> None:
         b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
     ],
 )
-def test_what_is_not_http_is_refused_in_json(port: int, sent: bytes) -> None:
+def test_bytes_that_are_not_http_are_refused_in_json(port: int, sent: bytes) -> None:
     with connect(port) as client:
         client.sendall(sent)
         status, content = refusal(everything(client))
@@ -198,7 +197,7 @@ def test_what_is_not_http_is_refused_in_json(port: int, sent: bytes) -> None:
         assert content.keys() == {"error", "error_type"}
 
 
-def test_headers_without_an_end_are_cut_off(port: int) -> None:
+def test_endless_headers_are_refused(port: int) -> None:
     with connect(port) as client:
         received = b""
         try:
@@ -216,10 +215,3 @@ def test_requests_on_one_connection_are_answered_one_after_another(port: int) ->
         client.sendall(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
         client.sendall(b"GET /b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert everything(client).count(b"HTTP/1.1 200") == 4
-
-
-def test_there_are_fewer_connections_than_files_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    resource = pytest.importorskip("resource", reason="needs a system with limits of open files")
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
-    assert _within_file_limit(Limits(connections=10_000)).connections < 256
-    assert _within_file_limit(Limits(connections=10)).connections == 10

@@ -1,4 +1,4 @@
-"""The queue and the batches: joined, bounded, late, cancelled, and drained."""
+"""The queue and its batches: joined, bounded, late, cancelled, and drained."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from miniature import messages
+from serving.conftest import TEXTS
 
 from lasttoken.classifier.predict import Predictor
 from lasttoken.serving.engine import Engine, EngineHooks
 from lasttoken.serving.models import Group, load_models
 from lasttoken.serving.pending import ClosedError, DeadlineExceededError, QueueFullError
-
-TEXTS, _ = messages(40)
 
 
 @pytest.fixture
@@ -29,9 +27,9 @@ def groups(runs: list[Path]) -> list[Group]:
 
 @asynccontextmanager
 async def running(
-    groups: list[Group], max_queue: int = 100, characters: int = 2000, n_threads: int = 1, **seen: Any
+    groups: list[Group], max_queue: int = 100, characters: int = 2000, n_threads: int = 1, **hooks: Any
 ) -> AsyncIterator[Engine]:
-    engine = Engine(groups, max_queue, characters, EngineHooks(**seen), n_threads)
+    engine = Engine(groups, max_queue, characters, EngineHooks(**hooks), n_threads)
     await asyncio.to_thread(engine.start)
     try:
         yield engine
@@ -41,7 +39,7 @@ async def running(
 
 @contextmanager
 def held(engine: Engine) -> Iterator[threading.Event]:
-    """The models' thread is busy until the event is set."""
+    """Keep the models' thread busy until the event is set."""
     release, began = threading.Event(), threading.Event()
     real = engine._compute
 
@@ -57,7 +55,7 @@ def held(engine: Engine) -> Iterator[threading.Event]:
         release.set()
 
 
-def test_requests_that_wait_are_joined_and_answered_as_if_alone(groups: list[Group], predictor: Predictor) -> None:
+def test_waiting_requests_are_joined_and_answered_as_if_alone(groups: list[Group], predictor: Predictor) -> None:
     sizes: list[int] = []
 
     async def scenario() -> list[Any]:
@@ -68,16 +66,16 @@ def test_requests_that_wait_are_joined_and_answered_as_if_alone(groups: list[Gro
                 release.set()
                 return await asyncio.gather(*asked)
 
-    found = asyncio.run(scenario())
+    answers = asyncio.run(scenario())
     expected = predictor.predict(TEXTS)
-    for answer, one in zip(found, expected, strict=True):
-        assert np.exp(answer["spam"].log_probs[0]) == pytest.approx(list(one.probs.values()), abs=1e-5)
+    for answer, prediction in zip(answers, expected, strict=True):
+        assert np.exp(answer["spam"].log_probs[0]) == pytest.approx(list(prediction.probs.values()), abs=1e-5)
     assert sum(sizes) == len(TEXTS)
     assert len(sizes) < len(TEXTS) / 2
     assert max(sizes) > 5
 
 
-def test_a_full_queue_refuses_and_says_when(groups: list[Group]) -> None:
+def test_a_full_queue_refuses_and_says_when_to_try_again(groups: list[Group]) -> None:
     async def scenario() -> None:
         async with running(groups, max_queue=3) as engine:
             with held(engine):
@@ -89,12 +87,12 @@ def test_a_full_queue_refuses_and_says_when(groups: list[Group]) -> None:
                     await engine.classify(["c"], ["spam"], 20)
                 assert caught.value.retry_after_s >= 1
             assert len(await asyncio.gather(first, *waiting)) == 4
-            assert await engine.classify(["d"] * 10, ["spam"], 20)  # more than the queue holds, and nobody waits
+            assert await engine.classify(["d"] * 10, ["spam"], 20)  # more than fit into the queue, but nothing waits
 
     asyncio.run(scenario())
 
 
-def test_what_is_late_or_cancelled_is_not_computed(groups: list[Group]) -> None:
+def test_late_and_cancelled_requests_are_not_computed(groups: list[Group]) -> None:
     sizes: list[int] = []
 
     async def scenario() -> None:
@@ -116,7 +114,7 @@ def test_what_is_late_or_cancelled_is_not_computed(groups: list[Group]) -> None:
     assert sizes == [1, 1]
 
 
-def test_closing_answers_those_who_wait_and_takes_no_more(groups: list[Group]) -> None:
+def test_closing_answers_waiting_requests_and_takes_no_more(groups: list[Group]) -> None:
     async def scenario() -> None:
         engine = Engine(groups, 100, 2000)
         await asyncio.to_thread(engine.start)
@@ -136,7 +134,7 @@ def test_closing_answers_those_who_wait_and_takes_no_more(groups: list[Group]) -
     asyncio.run(scenario())
 
 
-def test_an_error_is_its_batch_s_alone(groups: list[Group]) -> None:
+def test_an_error_affects_only_its_batch(groups: list[Group]) -> None:
     async def scenario() -> None:
         async with running(groups) as engine:
             real, engine._compute = engine._compute, lambda jobs: 1 / 0  # type: ignore[method-assign, assignment, return-value]
@@ -148,16 +146,8 @@ def test_an_error_is_its_batch_s_alone(groups: list[Group]) -> None:
     asyncio.run(scenario())
 
 
-def test_runs_with_other_trunks_are_groups_of_their_own(runs: list[Path], tmp_path: Path) -> None:
-    together = load_models(runs, "cpu")
-    assert [[one.name for one in group.members] for group in together] == [["spam", "other"]]
-    a, b = (one.predictor.classifier.decoder for one in together[0].members)
-    assert a.wte.weight.data_ptr() == b.wte.weight.data_ptr()
-    assert a.ln_f.weight.data_ptr() != b.ln_f.weight.data_ptr()
-
-
-def test_waiting_for_company_is_short(groups: list[Group]) -> None:
-    """Not a measurement: one request after another is answered at once, though batches had company before."""
+def test_a_single_request_is_not_kept_waiting_for_others(groups: list[Group]) -> None:
+    """A request is answered at once, even if the batch before joined several."""
 
     async def scenario() -> float:
         async with running(groups) as engine:
@@ -169,14 +159,16 @@ def test_waiting_for_company_is_short(groups: list[Group]) -> None:
     assert asyncio.run(scenario()) < 5
 
 
-def test_a_long_request_is_computed_in_pieces_and_others_go_between(groups: list[Group], predictor: Predictor) -> None:
+def test_a_long_request_is_computed_in_pieces_and_others_are_answered_in_between(
+    groups: list[Group], predictor: Predictor
+) -> None:
     sizes: list[int] = []
     order: list[str] = []
 
     async def ask(engine: Engine, name: str, texts: list[str]) -> Any:
-        found = await engine.classify(texts, ["spam"], 20)
+        scores = await engine.classify(texts, ["spam"], 20)
         order.append(name)
-        return found
+        return scores
 
     async def scenario() -> list[Any]:
         async with running(
@@ -194,16 +186,18 @@ def test_a_long_request_is_computed_in_pieces_and_others_go_between(groups: list
     assert order == ["short", "long"]
     assert len(sizes) > 10
     assert sum(sizes) == len(TEXTS) * 3 + 1
-    expected = [list(one.probs.values()) for one in predictor.predict(TEXTS * 3)]
+    expected = [list(prediction.probs.values()) for prediction in predictor.predict(TEXTS * 3)]
     np.testing.assert_allclose(np.exp(long["spam"].log_probs), expected, atol=1e-5)
 
 
 def test_two_threads_answer_in_the_texts_order(groups: list[Group], predictor: Predictor) -> None:
     async def scenario() -> list[Any]:
         async with running(groups, max_queue=1000, characters=150, n_threads=2) as engine:
-            return list(await asyncio.gather(*(engine.classify(TEXTS[at:] * 2, ["spam"], 20) for at in range(10))))
+            return list(
+                await asyncio.gather(*(engine.classify(TEXTS[first:] * 2, ["spam"], 20) for first in range(10)))
+            )
 
-    found = asyncio.run(scenario())
-    for at, answer in enumerate(found):
-        expected = [list(one.probs.values()) for one in predictor.predict(TEXTS[at:] * 2)]
+    answers = asyncio.run(scenario())
+    for first, answer in enumerate(answers):
+        expected = [list(prediction.probs.values()) for prediction in predictor.predict(TEXTS[first:] * 2)]
         np.testing.assert_allclose(np.exp(answer["spam"].log_probs), expected, atol=1e-5)

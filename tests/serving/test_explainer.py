@@ -1,4 +1,4 @@
-"""Explanations wait for each other, nobody waits for them, and they end when nobody wants them."""
+"""Explanations wait for each other, no classification waits for them, and they end when no client wants them."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ async def running(max_waiting: int = 16) -> AsyncIterator[Explainer]:
 
 
 class Endless:
-    """Work that goes on until it is not wanted."""
+    """Work that continues until it is no longer wanted."""
 
     def __init__(self) -> None:
         self.began, self.ended = threading.Event(), threading.Event()
 
-    def __call__(self, between: CheckWanted) -> None:
+    def __call__(self, check_wanted: CheckWanted) -> None:
         self.began.set()
         try:
             while True:
-                between()
+                check_wanted()
                 time.sleep(0.005)
         finally:
             self.ended.set()
@@ -59,12 +59,12 @@ def test_work_ends_when_its_client_has_gone_or_its_deadline_has_passed() -> None
             with pytest.raises(DeadlineExceededError):
                 await explainer.run(late, 0.1)
             assert await asyncio.to_thread(late.ended.wait, 10)
-            assert await explainer.run(lambda between: "next", 10) == "next"
+            assert await explainer.run(lambda check_wanted: "next", 10) == "next"
 
     asyncio.run(scenario())
 
 
-def test_those_that_wait_are_bounded_and_those_that_went_do_not_count() -> None:
+def test_the_queue_is_bounded_and_disconnected_clients_do_not_count() -> None:
     async def scenario() -> None:
         async with running(max_waiting=2) as explainer:
             first = Endless()
@@ -74,31 +74,31 @@ def test_those_that_wait_are_bounded_and_those_that_went_do_not_count() -> None:
             tasks += [asyncio.create_task(explainer.run(work, 60)) for work in never]
             await asyncio.sleep(0.05)
             with pytest.raises(QueueFullError) as caught:
-                await explainer.run(lambda between: None, 60)
+                await explainer.run(lambda check_wanted: None, 60)
             assert caught.value.retry_after_s >= 1
             for task in tasks:
                 task.cancel()
             await asyncio.sleep(0.05)
-            assert await explainer.run(lambda between: 1, 60) == 1
+            assert await explainer.run(lambda check_wanted: 1, 60) == 1
             assert not any(work.began.is_set() for work in never)
 
     asyncio.run(scenario())
 
 
-def test_an_error_is_one_explanation_s_alone_and_after_closing_there_is_none() -> None:
+def test_an_error_affects_only_its_explanation_and_a_closed_explainer_refuses() -> None:
     async def scenario() -> None:
         async with running() as explainer:
             with pytest.raises(ZeroDivisionError):
-                await explainer.run(lambda between: 1 / 0, 10)
-            assert await explainer.run(lambda between: threading.current_thread().name, 10) == "explanations"
+                await explainer.run(lambda check_wanted: 1 / 0, 10)
+            assert await explainer.run(lambda check_wanted: threading.current_thread().name, 10) == "explanations"
         with pytest.raises(ClosedError):
-            await explainer.run(lambda between: None, 10)
+            await explainer.run(lambda check_wanted: None, 10)
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_explanation_asks_between_its_passes_whether_it_is_wanted(predictor: Predictor, method: str) -> None:
+def test_an_explanation_checks_between_forward_passes_whether_it_is_wanted(predictor: Predictor, method: str) -> None:
     class UnwantedError(Exception):
         pass
 
@@ -145,7 +145,7 @@ def test_a_classification_does_not_wait_for_explanations(runs: list[Path], monke
     asyncio.run(scenario())
 
 
-def test_too_many_explanations_are_told_to_come_again(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_explanations_are_refused_with_429(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lasttoken.serving.interfaces.explain.explain", lambda *_, between, **__: Endless()(between))
     app, server = served(runs[:1], deadline_s=3.0)
 

@@ -1,4 +1,4 @@
-"""Who gets in: the token for every method and path, pages of other origins, HEAD, and headers of every answer."""
+"""The checks in front of every route: the token, pages of other origins, limits, the log, HEAD, internal errors."""
 
 from __future__ import annotations
 
@@ -14,23 +14,29 @@ from serving.conftest import TOKEN, served
 from starlette.routing import Route
 
 from lasttoken.serving.app import make_app
+from lasttoken.serving.registry import open_routes
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
-SHOWN = {"authorization": f"Bearer {TOKEN}"}
+WITH_TOKEN = {"authorization": f"Bearer {TOKEN}"}
 OPEN_PATHS = {"/", "/app.js", "/style.css", "/docs", "/docs.js", "/health", "/v2/health/live", "/v2/health/ready"}
 PAGE = "https://example.org"
 
 
 @pytest.fixture(scope="module")
 def closed(runs: list[Path]) -> Iterator[tuple[TestClient, list[str]]]:
-    """A client of a server that asks for a token, and every path of the server's routes."""
+    """A client of a server with a token, and every path of the server's routes."""
     app, server = served(runs[:1], token=TOKEN)
     paths = [route.path for route in make_app(server).routes if isinstance(route, Route)]
     with TestClient(app) as client:
         yield client, [path.replace("{name}", "spam") for path in paths]
 
 
-def test_without_a_token_only_the_page_s_shell_and_health_are_open(closed: tuple[TestClient, list[str]]) -> None:
+def test_the_page_s_files_and_health_are_declared_open() -> None:
+    assert {path for _, path in open_routes()} == OPEN_PATHS
+    assert {method for method, _ in open_routes()} == {"GET", "HEAD"}
+
+
+def test_without_the_token_only_open_routes_are_answered(closed: tuple[TestClient, list[str]]) -> None:
     client, paths = closed
     assert {"/", "/classify", "/explain", "/info", "/metrics", "/openapi.json", "/v1/models"} <= set(paths)
     body = {"inputs": "a secret", "text": "a secret"}
@@ -43,17 +49,19 @@ def test_without_a_token_only_the_page_s_shell_and_health_are_open(closed: tuple
 
 def test_with_the_token_everything_is_answered(closed: tuple[TestClient, list[str]]) -> None:
     client, _ = closed
-    assert client.post("/", json={"inputs": "a"}, headers=SHOWN).status_code == 200
-    assert client.get("/info", headers=SHOWN).status_code == 200
-    assert client.get("/nowhere", headers=SHOWN).status_code == 404
-    assert client.put("/health", headers=SHOWN).status_code == 405
+    assert client.post("/", json={"inputs": "a"}, headers=WITH_TOKEN).status_code == 200
+    assert client.get("/info", headers=WITH_TOKEN).status_code == 200
+    assert client.get("/nowhere", headers=WITH_TOKEN).status_code == 404
+    assert client.put("/health", headers=WITH_TOKEN).status_code == 405
 
 
-@pytest.mark.parametrize("shown", ["Bearer wrong", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ", ""])
-def test_another_token_is_none(closed: tuple[TestClient, list[str]], shown: str) -> None:
+@pytest.mark.parametrize("authorization", ["Bearer wrong", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ", ""])
+def test_another_token_is_refused(closed: tuple[TestClient, list[str]], authorization: str) -> None:
     client, _ = closed
     for path in ("/", "/classify", "/info"):
-        assert client.post(path, json={}, headers={"authorization": shown}).status_code == 401
+        answer = client.post(path, json={}, headers={"authorization": authorization})
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
 
 
 # Pages of other origins ----------------------------------------------------------------------------------------------
@@ -61,49 +69,89 @@ def test_another_token_is_none(closed: tuple[TestClient, list[str]], shown: str)
 
 def test_pages_of_an_allowed_origin_may_call(runs: list[Path]) -> None:
     app, _ = served(runs[:1], token=TOKEN, origins=[PAGE])
-    asked = {
+    preflight = {
         "origin": PAGE,
         "access-control-request-method": "POST",
         "access-control-request-headers": "authorization,content-type",
     }
     with TestClient(app) as client:
-        before = client.options("/classify", headers=asked)  # a browser shows no token here
-        assert before.status_code == 200
-        assert before.headers["access-control-allow-origin"] == PAGE
-        assert "authorization" in before.headers["access-control-allow-headers"].lower()
-        answer = client.post("/classify", json={"text": "a"}, headers={"origin": PAGE, **SHOWN})
+        allowed = client.options("/classify", headers=preflight)  # a preflight request has no token
+        assert allowed.status_code == 200
+        assert allowed.headers["access-control-allow-origin"] == PAGE
+        assert "authorization" in allowed.headers["access-control-allow-headers"].lower()
+        answer = client.post("/classify", json={"text": "a"}, headers={"origin": PAGE, **WITH_TOKEN})
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == PAGE
         denied = client.post("/classify", json={"text": "a"}, headers={"origin": PAGE})
         assert denied.status_code == 401
         assert denied.headers["access-control-allow-origin"] == PAGE  # so that the page can say why
         for other in ("https://evil.example", "null", f"{PAGE}.evil.example"):
-            refused = client.options("/classify", headers={**asked, "origin": other})
+            refused = client.options("/classify", headers={**preflight, "origin": other})
             assert refused.status_code == 400
             assert refused.json().keys() == {"error", "error_type"}
             assert "access-control-allow-origin" not in refused.headers
-            answer = client.post("/classify", json={"text": "a"}, headers={"origin": other, **SHOWN})
+            answer = client.post("/classify", json={"text": "a"}, headers={"origin": other, **WITH_TOKEN})
             assert "access-control-allow-origin" not in answer.headers
-        assert client.options("/classify", headers=asked | {"host": "evil.example"}).status_code == 421
+        assert client.options("/classify", headers=preflight | {"host": "evil.example"}).status_code == 421
 
 
-def test_pages_of_every_origin_and_of_none(runs: list[Path], client: TestClient) -> None:
+def test_any_origin_may_be_allowed_and_none_is_by_default(runs: list[Path], client: TestClient) -> None:
     app, _ = served(runs[:1], origins=["*"])
-    with TestClient(app) as anybody:
-        answer = anybody.post("/classify", json={"text": "a"}, headers={"origin": PAGE})
+    with TestClient(app) as open_to_all:
+        answer = open_to_all.post("/classify", json={"text": "a"}, headers={"origin": PAGE})
         assert answer.headers["access-control-allow-origin"] == "*"
     answer = client.post("/classify", json={"text": "a"}, headers={"origin": PAGE})
     assert "access-control-allow-origin" not in answer.headers
 
 
 @pytest.mark.parametrize("url", ["example.org", "https://example.org/page", "ftp://example.org", "https://", "null"])
-def test_what_is_not_an_origin(runs: list[Path], url: str) -> None:
+def test_an_invalid_origin_is_refused(runs: list[Path], url: str) -> None:
     answer = run_cli("serve", runs[0], "--allow-origin", url, "--port", "70000")
     assert answer.code == 2
     answer = run_cli("serve", runs[0], "--allow-origin", url)
     assert answer.code == 2
     assert url in answer.err
     assert "--allow-origin" in answer.err
+
+
+# Limits, and the log ------------------------------------------------------------------------------------------------
+
+
+def test_long_headers_and_other_hosts_are_refused(client: TestClient) -> None:
+    assert client.get("/info", headers={"x-long": "a" * 20_000}).status_code == 431
+    assert client.get("/info", headers={"host": "evil.example"}).status_code == 421
+
+
+def test_every_answer_has_the_security_headers(client: TestClient) -> None:
+    for path in ("/", "/info", "/nowhere"):
+        headers = client.get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_every_answer_has_an_id_that_the_log_repeats(runs: list[Path]) -> None:
+    log: list[str] = []
+    app, _ = served(runs[:1], log=log)
+    with TestClient(app) as client:
+        ids = [client.get("/info").headers["x-request-id"] for _ in range(3)]
+    assert len(set(ids)) == 3
+    assert [json.loads(line)["request_id"] for line in log] == ids
+
+
+def test_the_log_holds_counts_but_neither_texts_nor_the_token(runs: list[Path]) -> None:
+    log: list[str] = []
+    app, _ = served(runs[:1], token=TOKEN, log=log)
+    body = {"text": "a secret text"}
+    with TestClient(app) as client:
+        assert client.post("/classify", json=body).status_code == 401
+        assert client.post("/classify", json=body, headers={"authorization": f"Bearer {TOKEN}x"}).status_code == 401
+        assert client.post("/classify", json=body, headers=WITH_TOKEN).status_code == 200
+    lines = [json.loads(line) for line in log]
+    assert [line["status"] for line in lines] == [401, 401, 200]
+    assert lines[2]["n_texts"] == 1
+    assert "secret" not in "".join(log)
+    assert TOKEN not in "".join(log)
 
 
 # HEAD, headers, errors ------------------------------------------------------------------------------------------------
@@ -117,7 +165,7 @@ def test_head_is_get_without_the_body(client: TestClient) -> None:
     assert client.head("/health").headers["content-length"] == client.get("/health").headers["content-length"]
 
 
-def test_a_length_with_spaces_is_a_length(client: TestClient) -> None:
+def test_spaces_around_the_content_length_are_ignored(client: TestClient) -> None:
     content = b'{"text": "a"}'
     headers = {"content-type": "application/json", "content-length": f"{len(content)} "}
     assert client.post("/classify", content=content, headers=headers).status_code == 200
@@ -175,12 +223,3 @@ def test_half_a_surrogate_pair_is_refused_in_every_field(client: TestClient) -> 
         answer = client.post(path, content=json.dumps(body), headers={"content-type": "application/json"})
         assert answer.status_code == 422, answer.text
         assert answer.json().keys() == {"error", "error_type"}
-
-
-def test_telemetry_is_off_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch, runs: list[Path]) -> None:
-    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    _, server = served(runs[:1])
-    app = make_app(server)
-    assert app._telemetry["auto_configure"] is False
-    assert not app._native_telemetry.enabled()

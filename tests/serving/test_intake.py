@@ -1,4 +1,4 @@
-"""Bodies: bounded before they are parsed, checked up to the first error, away from the event loop, and in time."""
+"""Bodies: bounded before they are parsed, checked up to the first error, off the event loop, and in time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import from_json
+from serving.conftest import JSON, served
 from starlette.requests import Request
 
 from lasttoken.serving import intake
@@ -25,18 +26,16 @@ from lasttoken.serving.limits import Limits
 from lasttoken.serving.refusals import RefusedError
 from lasttoken.serving.registry import bodies
 
-JSON = {"content-type": "application/json"}
-
 
 def n_values(value: Any) -> int:
-    """Values in a JSON document, counted by walking through it."""
+    """The number of values in a JSON document, counted recursively."""
     if isinstance(value, dict):
         return 1 + sum(map(n_values, value.values()))
     return 1 + sum(map(n_values, value)) if isinstance(value, list) else 1
 
 
 def floods() -> dict[str, bytes]:
-    """Bodies of about 4 MB that are costly to check."""
+    """Bodies of about 4 MB that are expensive to check."""
     return {
         "numbers": b'{"inputs":[' + b"1," * 1_990_000 + b"1]}",
         "empty strings": b'{"inputs":[' + b'"",' * 1_330_000 + b'""]}',
@@ -52,22 +51,20 @@ def floods() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("path", ["/", "/predict", "/classify", "/explain", "/models/spam", "/v2/models/spam/infer"])
 @pytest.mark.parametrize("name", floods())
-def test_a_costly_body_is_refused_at_once(runs: Any, big: TestClient, path: str, name: str) -> None:
+def test_an_expensive_body_is_refused_at_once(runs: Any, default_limits: TestClient, path: str, name: str) -> None:
     started = time.process_time()
-    answer = big.post(path, content=floods()[name], headers=JSON)
+    answer = default_limits.post(path, content=floods()[name], headers=JSON)
     assert answer.status_code in (413, 422)
     assert answer.json().keys() == {"error", "error_type"}
     assert time.process_time() - started < 5  # 4 MB of numbers took two minutes
 
 
 @pytest.fixture(scope="module")
-def big(runs: Any) -> Any:
+def default_limits(runs: Any) -> Any:
     """A client of a server with the default limits."""
-    from serving.conftest import served
-
     app, _ = served(runs[:1])
-    with TestClient(app) as found:
-        yield found
+    with TestClient(app) as made:
+        yield made
 
 
 ANY_JSON = st.recursive(
@@ -78,7 +75,7 @@ ANY_JSON = st.recursive(
 
 
 @given(value=ANY_JSON)
-def test_values_are_counted_as_a_parser_finds_them(value: Any) -> None:
+def test_values_are_counted_as_a_parser_counts_them(value: Any) -> None:
     content, n = json.dumps(value).encode(), n_values(value)
     assert holds_at_most(content, 2 * n)  # a bracket for each container, a comma before each further value in it
     if n > 2:
@@ -95,7 +92,7 @@ def test_strings_and_escapes_across_windows(monkeypatch: pytest.MonkeyPatch, win
         assert not holds_at_most(content, 2)
 
 
-def test_only_the_first_error_is_looked_for() -> None:
+def test_the_check_stops_at_the_first_error() -> None:
     with pytest.raises(RefusedError) as caught:
         parse(json.dumps({"inputs": ["a", 7] + [{}] * 1000}).encode(), PredictBody, Limits())
     assert caught.value.status == 422
@@ -104,7 +101,7 @@ def test_only_the_first_error_is_looked_for() -> None:
     assert len(caught.value.sentence) < 200
 
 
-def test_a_byte_order_mark_is_left_out() -> None:
+def test_a_byte_order_mark_is_ignored() -> None:
     assert parse(b'\xef\xbb\xbf{"text": "a"}', ClassifyBody, Limits()).text == "a"
 
 
@@ -119,17 +116,63 @@ def test_more_texts_are_allowed_where_the_limit_is_higher() -> None:
     assert caught.value.status == 413
 
 
-# Where, and how long --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"", "column 0"),
+        (b"{", "column 1"),
+        (b"[]", "JSON object"),
+        (b"null", "JSON object"),
+        (b'"a"', "JSON object"),
+        (b"\xff\xfe", "column 1"),
+        (b'{"text": "\xff"}', "UTF-8"),
+        (b'{"text": "a"', "column 12"),
+        (b"1e999", "JSON object"),
+        (b"[" * 150, "JSON"),
+        (b"[" * 5000, "values"),
+        (b'{"text": NaN}', "JSON"),
+        (b"9" * 5000, "JSON"),
+    ],
+)
+def test_a_body_that_is_not_a_json_object_is_refused(client: TestClient, content: bytes, named: str) -> None:
+    answer = client.post("/classify", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code in (413, 422)
+    assert set(answer.json()) == {"error", "error_type"}
+    assert named in answer.json()["error"]
+
+
+def test_a_body_without_the_content_type_of_json_is_refused(client: TestClient) -> None:
+    for headers in ({}, {"content-type": "application/x-www-form-urlencoded"}):
+        answer = client.post("/classify", content=b'{"text": "a"}', headers=headers)
+        assert answer.status_code == 422
+        assert "Content-Type: application/json" in answer.json()["error"]
+
+
+def test_a_body_that_is_too_long_is_refused_with_and_without_content_length(client: TestClient) -> None:
+    long = json.dumps({"text": "a" * 200_000}).encode()
+    with_length = client.post("/classify", content=long, headers={"content-type": "application/json"})
+    assert with_length.status_code == 413
+
+    def pieces() -> Any:
+        for start in range(0, len(long), 1000):
+            yield long[start : start + 1000]
+
+    without_length = client.post("/classify", content=pieces(), headers={"content-type": "application/json"})
+    assert without_length.status_code == 413
+    assert "100,000 bytes" in without_length.json()["error"]
+
+
+# Threads and time --------------------------------------------------------------------------------------------------
 
 
 def request_of(*parts: bytes, stalls_s: float = 0.0) -> Request:
-    """A request whose body arrives in parts, and whose last part stalls."""
-    left = list(parts)
+    """A request whose body arrives in parts; the last part comes after `stalls_s` seconds."""
+    remaining = list(parts)
 
     async def receive() -> Any:
-        if len(left) == 1:
+        if len(remaining) == 1:
             await asyncio.sleep(stalls_s)
-        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+        return {"type": "http.request", "body": remaining.pop(0), "more_body": bool(remaining)}
 
     scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}
     return Request(scope, receive)
@@ -160,7 +203,7 @@ def test_long_bodies_are_parsed_away_from_the_event_loop(monkeypatch: pytest.Mon
     assert [name.split("_")[0] for name in threads] == ["MainThread", "pool"]
 
 
-def test_a_body_that_stalls_is_given_up() -> None:
+def test_a_body_that_stalls_is_refused_with_408() -> None:
     async def scenario() -> None:
         with ThreadPoolExecutor(1) as pool:
             reader = Intake(Limits(body_s=0.05), pool)

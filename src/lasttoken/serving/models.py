@@ -87,7 +87,7 @@ def load_models(runs: Sequence[Path], device: str = "auto", precision: str = "au
     owned: set[int] = set()
     for name, run in zip(names, runs, strict=True):
         predictor = Predictor.load(run, device, precision)
-        members = groups.setdefault(_trunk_digest(predictor), [])
+        members = groups.setdefault(trunk_digest(predictor), [])
         if members:
             _share_trunk(members[0].predictor, predictor)
         members.append(ServedModel(name, predictor, RunDir(run).read_metrics()))
@@ -97,7 +97,7 @@ def load_models(runs: Sequence[Path], device: str = "auto", precision: str = "au
     return [Group(tuple(members)) for members in groups.values()]
 
 
-def _trunk_digest(predictor: Predictor) -> str:
+def trunk_digest(predictor: Predictor) -> str:
     """Equal for classifiers that can share a trunk: same frozen weights, same tokenizer, same way to encode a text."""
     classifier, config = predictor.classifier, predictor.classifier.config
     if classifier.n_frozen is None:
