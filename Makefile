@@ -1,7 +1,7 @@
-# Two commands from a fresh machine: `make demo` and `make test`. `make check` is every other check.
+# Two commands on a new machine: `make demo` and `make test`. `make check` runs every other check.
 PYTHON ?= python3
 BIN := .venv/bin
-# Not compiled: Python compiles what is used when it is first used. 1,283 MB on disk in place of 1,530.
+# --no-compile: Python compiles a module when it is first imported. 1,283 MB on disk instead of 1,530.
 PIP_SHOWN := $(BIN)/python -m pip install --no-compile --disable-pip-version-check --constraint constraints.txt
 PIP := $(PIP_SHOWN) --quiet
 
@@ -27,7 +27,7 @@ format: .venv/installed-check
 	$(PYTHON) -c 'import sys; sys.exit("lasttoken needs Python 3.11 or later; run make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 
-# [serve] is 20 of its 1,300 MB, and lets `lasttoken serve runs/demo` follow the demo.
+# [serve] is 20 of the 1,300 MB, so that `lasttoken serve runs/demo` works after the demo.
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing into .venv: about 1.3 GB on disk, most of it PyTorch. This takes two to five minutes, longer on a slow"
 	@echo "network; pip says nothing while it unpacks, after 'Installing collected packages'."

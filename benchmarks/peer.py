@@ -7,7 +7,7 @@
 
 `finetune` times real steps and real evaluation batches and scales them to the whole of chapter 6's training (5 epochs
 of 130 batches of 8, evaluations as in the chapter, all three splits at the end). It is given what its users can have:
-the fused AdamW, scaled dot-product attention, no cache of keys and values, and our process-wide `quicken_cpu`.
+the fused AdamW, scaled dot-product attention, no cache of keys and values, and our process-wide `tune_cpu`.
 """
 
 from __future__ import annotations
