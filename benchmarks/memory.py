@@ -157,15 +157,15 @@ def write_backbone(folder: Path) -> None:
     """A random GPT with the bundled tokenizer."""
     from safetensors.torch import save_file  # here and below: a parent's size is the least its child's peak can be
 
+    from lasttoken.backbone.gpt2.family import to_published, write_config
     from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
     from lasttoken.backbone.pretrained import load_backbone
-    from lasttoken.backbone.weights import to_published, write_gpt_config
 
     tokenizer = load_backbone("pocket").tokenizer
     config = GPT2Config(tokenizer.n_tokens, POSITIONS, WIDTH, BLOCKS, HEADS)
     folder.mkdir()
     save_file(to_published(GPT2(config).init_weights(0).state_dict()), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(write_gpt_config(config)), "utf-8")
+    (folder / "config.json").write_text(json.dumps(write_config(config)), "utf-8")
     (folder / "tokenizer.json").write_text(tokenizer.to_json(), "utf-8")
 
 

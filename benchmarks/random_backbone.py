@@ -12,9 +12,10 @@ import json
 from pathlib import Path
 
 from lasttoken.backbone.catalog import BACKBONES
+from lasttoken.backbone.gpt2.family import to_published, write_config
 from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.backbone.tokenizer import Tokenizer
-from lasttoken.backbone.weights import to_published, write_gpt_config, write_tensor_file
+from lasttoken.backbone.weights import write_tensor_file
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     tensors = to_published(GPT2(config).init_weights(arguments.seed).state_dict())
     write_tensor_file(arguments.out / "model.safetensors", tensors)
-    (arguments.out / "config.json").write_text(json.dumps(write_gpt_config(config), indent=1), "utf-8")
+    (arguments.out / "config.json").write_text(json.dumps(write_config(config), indent=1), "utf-8")
     (arguments.out / "tokenizer.json").write_text(Tokenizer.load(arguments.tokenizer).to_json(), "utf-8")
     print(arguments.out)
 

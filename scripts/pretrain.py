@@ -33,12 +33,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lasttoken.backbone.gpt2.family import to_published, write_config
 from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.backbone.linear import Linear
 from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.backbone.tokenizer import Tokenizer
-from lasttoken.backbone.weights import to_published, write_gpt_config, write_tensor_file
+from lasttoken.backbone.weights import write_tensor_file
 from lasttoken.core.process import tune_cpu
 from lasttoken.core.storage import write_text
 
@@ -384,7 +385,7 @@ def save_backbone(out: Path, gpt: GPT2, tokenizer: Tokenizer, facts: dict[str, A
     write_tensor_file(out / "model.safetensors", tensors)
     content = {
         "architectures": ["GPT2LMHeadModel"],
-        **write_gpt_config(gpt.config),
+        **write_config(gpt.config),
         "bos_token_id": tokenizer.end_of_text_id,
         "eos_token_id": tokenizer.end_of_text_id,
         "dtype": "float16",
@@ -428,6 +429,8 @@ def main() -> None:
     backbone = load_backbone(args.start) if args.start else None
     numbers, tokenizer = load_numbers(backbone.tokenizer if backbone else None, args)
     if backbone:
+        if not isinstance(backbone.decoder, GPT2):
+            raise SystemExit(f"--start {args.start} is not a GPT-2, which is what this script trains")
         gpt = backbone.decoder
     else:
         config = GPT2Config(args.vocab_size, args.positions, args.width, args.layers, args.heads)

@@ -5,7 +5,7 @@ small_tokenizer()     256 bytes, four merges, <|endoftext|>
 write_backbone(dir)   config.json, model.safetensors, tokenizer.json, as published folders hold them
 messages(n)           n short texts and their labels, spam and ham in turn
 random_encoded(n)     n texts as random token ids, and labels_of(encoded) for them
-classifier_of(gpt)    a head on a GPT
+classifier_of(gpt)    a head on a decoder
 plain_settings()      a small training without any extras; trainer_of(settings) to run it
 run_cli("info", …)    a command of the command line, in this process
 """
@@ -31,9 +31,10 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 from torch import Tensor
 
+from lasttoken.backbone.decoder import Decoder
+from lasttoken.backbone.gpt2.family import to_published, write_config
 from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
-from lasttoken.backbone.weights import to_published, write_gpt_config
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import Encoded
 from lasttoken.cli.main import main
@@ -111,9 +112,20 @@ def write_backbone(
     gpt = gpt or random_gpt()
     folder.mkdir(parents=True, exist_ok=True)
     save_file(dict(tensors) if tensors is not None else published_tensors(gpt), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({**write_gpt_config(gpt.config), **(config or {})}), "utf-8")
+    (folder / "config.json").write_text(json.dumps({**write_config(gpt.config), **(config or {})}), "utf-8")
     (folder / "tokenizer.json").write_text((tokenizer or small_tokenizer()).to_json(), "utf-8")
     return folder
+
+
+def write_shards(folder: Path, tensors: Mapping[str, Tensor], n: int) -> None:
+    """Write tensors to n files and their index, in place of model.safetensors."""
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    files = [f"model-{at + 1:05d}-of-{n:05d}.safetensors" for at in range(n)]
+    for at, file in enumerate(files):
+        save_file({name: tensors[name] for name in names[at::n]}, folder / file)
+    index = {"metadata": {}, "weight_map": {name: files[at % n] for at, name in enumerate(names)}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def messages(n: int) -> tuple[list[str], list[str]]:
@@ -134,7 +146,7 @@ def random_encoded(
 
 
 def classifier_of(
-    gpt: GPT2,
+    decoder: Decoder,
     *,
     labels: tuple[str, ...] = ("ham", "spam"),
     read: str = "last",
@@ -142,18 +154,18 @@ def classifier_of(
     train_blocks: str = "1",
     seed: int = 123,
 ) -> Classifier:
-    """A classifier on a GPT, which becomes its own: training changes it."""
+    """A classifier on a decoder, which becomes its own: training changes it."""
     config = ClassifierConfig(
         labels=labels,
         read=read,
         causal_mask=causal_mask,
-        max_length=gpt.config.n_positions,
+        max_length=decoder.config.n_positions,
         truncate="tail",
         train_blocks=train_blocks,
-        end_of_text_id=gpt.config.vocab_size - 1,
+        end_of_text_id=decoder.config.vocab_size - 1,
         backbone="miniature",
     )
-    return Classifier(gpt, config, seed)
+    return Classifier(decoder, config, seed)
 
 
 def plain_settings(**changes: Any) -> Settings:

@@ -140,7 +140,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty-tokenizer": (write("tokenizer.json", ""), r"tokenizer\.json cannot be read as a tokenizer.*fetch it again"),
     "cut-tokenizer": (write("tokenizer.json", small_tokenizer().to_json()[:-20]), r"cannot be read as a tokenizer"),
     "other-json": (write("tokenizer.json", '{"version": "1.0"}'), r"tokenizer\.json cannot be read as a tokenizer"),
-    "no-end-of-text": (bytes_only_tokenizer, r"has no <\|endoftext\|> token; only GPT-2 style tokenizers"),
+    "no-end-of-text": (bytes_only_tokenizer, r"no token '<\|endoftext\|>'"),
 }
 
 

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Model
 
+from lasttoken.backbone.gpt2.family import from_published, to_published
 from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.pretrained import load_backbone
-from lasttoken.backbone.weights import from_published, to_published
 from lasttoken.classifier.checkpoint import load_classifier, save_classifier
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.predict import Predictor

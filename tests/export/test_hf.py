@@ -34,10 +34,10 @@ def test_bias_and_temperature_are_in_other_weights(n_labels: int, seed: int, tem
         classifier.head.bias.normal_(generator=torch.Generator().manual_seed(seed))
     folded = fold(classifier)
     normed = torch.randn(7, 32, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    ln_f = classifier.decoder.ln_f.bias.double()
+    ln_f = classifier.decoder.get_parameter("ln_f.bias").double()
     head = classifier.head
     ours = ((normed + ln_f) @ head.weight.double().t() + head.bias.double()) / temperature
-    theirs = (normed + folded.ln_f_bias.double()) @ folded.head_weight.double().t()
+    theirs = (normed + folded.final_bias.double()) @ folded.head_weight.double().t()
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
 
 

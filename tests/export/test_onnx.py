@@ -81,7 +81,7 @@ def test_eight_bits_with_their_flips_counted(make_run: MakeRun, tmp_path: Path) 
 def test_weights_beyond_protobuf_s_limit_go_beside(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx, "MOST_IN_ONE_FILE", 1000)
+    monkeypatch.setattr(onnx, "MAX_IN_ONE_FILE", 1000)
     answer = run_cli("export", make_run(), "--to", "onnx", "--out", tmp_path / "out")
     assert answer.code == 0, answer.err
     assert (tmp_path / "out" / f"{ONNX}.data").is_file()

@@ -15,10 +15,14 @@ from torch import Tensor
 from transformers import GPT2Config as TheirConfig
 from transformers import GPT2LMHeadModel
 
+from lasttoken.backbone.building import build_decoder
 from lasttoken.backbone.catalog import BACKBONES
-from lasttoken.backbone.gpt2.network import GPT2, Attention, Block, GPT2Config, KeyValues
+from lasttoken.backbone.decoder import KeyValues
+from lasttoken.backbone.families import read_config
+from lasttoken.backbone.gpt2.family import from_published
+from lasttoken.backbone.gpt2.network import GPT2, Attention, GPT2Block, GPT2Config
 from lasttoken.backbone.packing import Packing
-from lasttoken.backbone.weights import build_gpt, from_published, read_gpt_config, read_tensor_files
+from lasttoken.backbone.weights import read_tensor_files
 
 RAGGED = [7, 1, 24, 5, 24, 2]
 UNIFORM = [9, 9, 9]
@@ -47,8 +51,10 @@ def random_transformers(seed: int = 0, **shape: Any) -> GPT2LMHeadModel:
 def loaded(oracle: GPT2LMHeadModel, folder: Path) -> GPT2:
     """Our GPT, of the files that transformers writes."""
     oracle.save_pretrained(folder)
-    config, _ = read_gpt_config(folder / "config.json")
-    return build_gpt(config, from_published(read_tensor_files(folder)), folder)
+    config, _ = read_config(folder / "config.json")
+    decoder = build_decoder(config, from_published(read_tensor_files(folder)), folder)
+    assert isinstance(decoder, GPT2)
+    return decoder
 
 
 def random_texts(lengths: list[int], vocab_size: int, seed: int = 1) -> list[Tensor]:
@@ -118,7 +124,7 @@ def explicit_gpt(gpt: GPT2, token_ids: Tensor, causal: bool) -> Tensor:
     """Hidden [T, C] of one text, written out."""
     x = gpt.wte.weight[token_ids] + gpt.wpe.weight[: len(token_ids)]
     for block in gpt.h:
-        assert isinstance(block, Block)
+        assert isinstance(block, GPT2Block)
         x = x + explicit_attention(block.attn, block.ln_1(x), causal)
         inner = block.mlp.c_fc(block.ln_2(x))
         gelu = 0.5 * inner * (1 + torch.tanh(math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3)))
@@ -139,7 +145,7 @@ def test_with_and_without_causal_mask_is_the_definition_of_attention(causal: boo
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "no-mask"])
 def test_reading_one_token_equals_the_whole_block_at_that_token(causal: bool, lengths: list[int]) -> None:
     block = random_gpt(dtype=torch.float64).h[0]
-    assert isinstance(block, Block)
+    assert isinstance(block, GPT2Block)
     block.requires_grad_(True)
     packing = Packing(lengths)
     generator = torch.Generator().manual_seed(2)
@@ -148,7 +154,7 @@ def test_reading_one_token_equals_the_whole_block_at_that_token(causal: bool, le
     pull = torch.randn(len(lengths), 32, dtype=torch.float64, generator=generator)  # a gradient that favours no number
 
     full = block(x, packing, causal)[packing.starts + at]
-    read = block.read(x, packing, at, causal)
+    read = block.forward_at(x, packing, at, causal)
     torch.testing.assert_close(read, full, rtol=0, atol=1e-10)
 
     inputs = {"x": x, **dict(block.named_parameters())}

@@ -10,8 +10,8 @@ from miniature import published_tensors, random_gpt
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from lasttoken.backbone.generation import generate
+from lasttoken.backbone.gpt2.family import write_config
 from lasttoken.backbone.gpt2.network import GPT2
-from lasttoken.backbone.weights import write_gpt_config
 
 N_POSITIONS = 32
 
@@ -26,7 +26,7 @@ def lively_gpt(seed: int = 1, tied: bool = True) -> GPT2:
 
 def transformers_twin(gpt: GPT2) -> Any:  # their class refuses its own `generate` under strict typing
     """The same weights in transformers' GPT2LMHeadModel."""
-    twin = GPT2LMHeadModel(GPT2Config(**write_gpt_config(gpt.config), bos_token_id=0, eos_token_id=0))
+    twin = GPT2LMHeadModel(GPT2Config(**write_config(gpt.config), bos_token_id=0, eos_token_id=0))
     missing, unknown = twin.load_state_dict(published_tensors(gpt), strict=False)
     assert not unknown
     assert set(missing) <= {"lm_head.weight"}

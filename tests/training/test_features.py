@@ -114,7 +114,7 @@ def key_of(device: Device = CPU, texts: Encoded = TEXTS, classifier: Classifier 
 def other_tensor() -> Classifier:
     classifier = classifier_of(random_gpt(n_embd=C))
     with torch.no_grad():
-        classifier.decoder.blocks[1].mlp.c_proj.bias[5] += 1e-6
+        classifier.decoder.get_parameter("h.1.mlp.c_proj.bias")[5] += 1e-6
     return classifier
 
 

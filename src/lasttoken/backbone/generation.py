@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lasttoken.backbone.gpt2.network import GPT2, KeyValues
+from lasttoken.backbone.decoder import Decoder, KeyValues
 from lasttoken.core.errors import SettingsError
 
 COLDEST = 1e-30  # below, a temperature is as good as 0, and on some machines it is 0 when it is divided by
@@ -29,7 +29,7 @@ class Generated:
 
 @torch.inference_mode()
 def generate(
-    gpt: GPT2,
+    decoder: Decoder,
     prompt_token_ids: Sequence[int],
     *,
     max_new_tokens: int,
@@ -46,7 +46,7 @@ def generate(
     Raises:
         SettingsError: a prompt longer than the context, or values that cannot be meant.
     """
-    n_positions = gpt.config.n_positions
+    n_positions = decoder.config.n_positions
     if not prompt_token_ids:
         raise SettingsError("the prompt is empty; give at least one character")
     if len(prompt_token_ids) > n_positions:
@@ -55,12 +55,12 @@ def generate(
         )
     if max_new_tokens < 1 or not 0 <= temperature < math.inf or (top_k is not None and top_k < 1):
         raise SettingsError("--max-new-tokens and --top-k must be at least 1, --temperature a number from 0")
-    random = torch.Generator(gpt.wte.weight.device).manual_seed(seed)
-    cache = KeyValues(gpt.config.n_layer)
+    random = torch.Generator(decoder.token_embedding.device).manual_seed(seed)
+    cache = KeyValues(decoder.config.n_layer)
     found: list[int] = []
-    ids = torch.tensor(list(prompt_token_ids), device=gpt.wte.weight.device)
+    ids = torch.tensor(list(prompt_token_ids), device=decoder.token_embedding.device)
     while True:
-        logits = gpt.logits(gpt.extend(ids, cache)[-1])
+        logits = decoder.logits(decoder.extend(ids, cache)[-1])
         found.append(_choose(logits, temperature, top_k, random))
         if found[-1] == stop_id or len(found) == max_new_tokens:
             return Generated(list(prompt_token_ids), found, full=False)
@@ -81,25 +81,27 @@ def _choose(logits: Tensor, temperature: float, top_k: int | None, random: torch
 
 
 @torch.inference_mode()
-def answer_log_probs(gpt: GPT2, prompt_token_ids: Sequence[int], answers: Sequence[Sequence[int]]) -> list[float]:
+def answer_log_probs(
+    decoder: Decoder, prompt_token_ids: Sequence[int], answers: Sequence[Sequence[int]]
+) -> list[float]:
     """log P(answer | prompt) of each answer: the sum over its tokens. The prompt is read once.
 
     Raises:
         SettingsError: prompt and answer do not fit the context.
     """
     longest = len(prompt_token_ids) + max(len(answer) for answer in answers)
-    if longest > gpt.config.n_positions:
+    if longest > decoder.config.n_positions:
         raise SettingsError(
-            f"prompt and answer have {longest} tokens, the backbone has {gpt.config.n_positions} positions"
+            f"prompt and answer have {longest} tokens, the backbone has {decoder.config.n_positions} positions"
         )
-    cache, device = KeyValues(gpt.config.n_layer), gpt.wte.weight.device
+    cache, device = KeyValues(decoder.config.n_layer), decoder.token_embedding.device
     prompt = torch.tensor(list(prompt_token_ids), device=device)
-    first = gpt.logits(gpt.extend(prompt, cache)[-1:])  # [1, V]
+    first = decoder.logits(decoder.extend(prompt, cache)[-1:])  # [1, V]
     found = []
     for answer in answers:
         ids = torch.tensor(list(answer), device=device)
         logits = first
         if len(answer) > 1:
-            logits = torch.cat((first, gpt.logits(gpt.extend(ids[:-1], cache.fork()))))
+            logits = torch.cat((first, decoder.logits(decoder.extend(ids[:-1], cache.fork()))))
         found.append(float(logits.log_softmax(-1).gather(1, ids[:, None]).sum()))
     return found

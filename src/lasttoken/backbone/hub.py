@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from lasttoken.backbone.catalog import BACKBONES, find_backbone
 from lasttoken.core.documents import load_json
-from lasttoken.core.errors import BackboneError, LastTokenError, NetworkError, nearest, one_of
+from lasttoken.core.errors import BackboneError, LastTokenError, NetworkError, nearest, one_of, shown
 from lasttoken.core.retries import BACKOFF_S, TIMEOUT_S, RetryableError, refusal, retried, why
 from lasttoken.core.storage import storage_errors
 
@@ -198,13 +198,17 @@ class _Repository:
 
 
 def _check_architecture(config: Path) -> None:
-    """Refuse another architecture before its gigabytes are fetched; everything else is the loader's to check."""
+    """Reject an unsupported architecture before gigabytes are fetched; the loader checks everything else."""
+    from lasttoken.backbone.families import FAMILIES, named_family  # it imports torch
+
     try:
-        model_type = load_json(config, BackboneError).get("model_type", "gpt2")
+        content = load_json(config, BackboneError)
     except (BackboneError, OSError) as error:
         raise _UnusableError(f"its {CONFIG} is not a JSON object") from error
-    if model_type != "gpt2":
-        raise _UnusableError(f"it is of type {model_type!r}; use a model of GPT-2's architecture, such as 'gpt2'")
+    if named_family(content) is None:
+        raise _UnusableError(
+            f"it has the model_type {shown(content['model_type'])}; use a model of type {one_of(FAMILIES)}"
+        )
 
 
 @contextmanager

@@ -11,46 +11,39 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from torch import Tensor
-
+from lasttoken.backbone.building import build_decoder
 from lasttoken.backbone.catalog import BACKBONES
-from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
+from lasttoken.backbone.decoder import Decoder, DecoderConfig
+from lasttoken.backbone.families import family_of, read_config
+from lasttoken.backbone.gpt2.openai import is_openai, read_openai_config, read_openai_tensors
 from lasttoken.backbone.hub import fetch_backbone
 from lasttoken.backbone.tokenizer import Tokenizer
-from lasttoken.backbone.weights import (
-    build_gpt,
-    check_finite,
-    from_published,
-    read_gpt_config,
-    read_tensor_files,
-    shape_of,
-)
-from lasttoken.core.documents import load_json
+from lasttoken.backbone.weights import check_finite, read_tensor_files
 from lasttoken.core.errors import BackboneError, nearest, one_of
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained GPT with its tokenizer."""
+    """A pretrained decoder with its tokenizer."""
 
     name: str
-    decoder: GPT2
+    decoder: Decoder
     tokenizer: Tokenizer
     max_length: int  # the longest text it was trained for, in tokens
     end_of_text_id: int
 
     @property
-    def config(self) -> GPT2Config:
-        """The shape of the GPT."""
+    def config(self) -> DecoderConfig:
+        """The sizes of the decoder."""
         return self.decoder.config
 
 
 def locate_backbone(name: str, offline: bool = False) -> Path:
-    """The folder of a backbone; fetched into the hub's cache when it is a name that is not there yet.
+    """The folder of a backbone; fetched into the hub's cache if it is a name that is not there yet.
 
     Raises:
-        BackboneError: neither a known name, nor a hub id, nor a folder.
-        NetworkError: it would have to be fetched and cannot be.
+        BackboneError: the name is neither a known one, nor a hub id, nor a folder.
+        NetworkError: it has to be fetched, and that failed.
     """
     if name == "pocket":
         return Path(str(resources.files("lasttoken") / "pocket"))
@@ -70,56 +63,45 @@ def load_backbone(name: str, offline: bool = False) -> Backbone:
     """Load a backbone in float32, frozen.
 
     Raises:
-        BackboneError: not found, not GPT-2, torn, incomplete, or with another's tokenizer.
-        NetworkError: it would have to be fetched and cannot be.
+        BackboneError: not found, of an unsupported architecture, corrupt, incomplete, or with a tokenizer that does
+            not fit.
+        NetworkError: it has to be fetched, and that failed.
     """
     folder = locate_backbone(name, offline)
-    config, tensors = _read_openai(folder) if _is_openai(folder) else _read_hugging_face(folder)
-    gpt = build_gpt(config, tensors, folder)
-    tokenizer = Tokenizer.load(folder)
+    config = _read_config(folder)
+    family = family_of(config)
+    if is_openai(folder):
+        tensors = read_openai_tensors(folder)
+        check_finite(tensors, folder)
+    else:
+        tensors = read_tensor_files(folder, family.not_weights)
+    decoder = build_decoder(config, family.from_published(tensors), folder)
+    tokenizer = Tokenizer.load(folder, family.end_of_text)
     tokenizer.check_fits(config.vocab_size, folder)
     end_of_text_id = tokenizer.end_of_text_id
     if end_of_text_id is None:
         raise BackboneError(
-            f"the tokenizer in {folder} has no <|endoftext|> token; only GPT-2 style tokenizers can be used"
+            f"the tokenizer in {folder} has no token {family.end_of_text!r}, which ends texts in {family.title}; put "
+            "the tokenizer that the weights were trained with beside them"
         )
-    return Backbone(name, gpt, tokenizer, _max_length(name, config), end_of_text_id)
+    return Backbone(name, decoder, tokenizer, _max_length(name, config), end_of_text_id)
 
 
 def load_tokenizer(name: str, offline: bool = False) -> tuple[Tokenizer, int]:
     """A backbone's tokenizer and the longest text it was trained for, in tokens; its weights are not read.
 
     Raises:
-        BackboneError, NetworkError: as `load_backbone`.
+        BackboneError, NetworkError: see `load_backbone`.
     """
     folder = locate_backbone(name, offline)
-    config = _openai_shape(folder) if _is_openai(folder) else read_gpt_config(folder / "config.json")[0]
-    return Tokenizer.load(folder), _max_length(name, config)
+    config = _read_config(folder)
+    return Tokenizer.load(folder, family_of(config).end_of_text), _max_length(name, config)
 
 
-def _max_length(name: str, config: GPT2Config) -> int:
+def _read_config(folder: Path) -> DecoderConfig:
+    return read_openai_config(folder) if is_openai(folder) else read_config(folder / "config.json")[0]
+
+
+def _max_length(name: str, config: DecoderConfig) -> int:
     known = BACKBONES.get(name)
     return min(known.max_length, config.n_positions) if known else config.n_positions
-
-
-def _is_openai(folder: Path) -> bool:
-    return (folder / "hparams.json").is_file() and not (folder / "config.json").is_file()
-
-
-def _read_hugging_face(folder: Path) -> tuple[GPT2Config, dict[str, Tensor]]:
-    config, _ = read_gpt_config(folder / "config.json")
-    return config, from_published(read_tensor_files(folder))
-
-
-def _read_openai(folder: Path) -> tuple[GPT2Config, dict[str, Tensor]]:
-    from lasttoken.backbone.gpt2.openai import read_openai_tensors
-
-    shape = _openai_shape(folder)
-    tensors = from_published(read_openai_tensors(folder))
-    check_finite(tensors, folder)
-    return shape, tensors
-
-
-def _openai_shape(folder: Path) -> GPT2Config:
-    path = folder / "hparams.json"
-    return shape_of(load_json(path, BackboneError), path)

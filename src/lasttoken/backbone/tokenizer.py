@@ -22,7 +22,7 @@ from lasttoken.backbone.tokenizer_pipeline import check_bytes, check_pipeline, c
 from lasttoken.core.documents import MOST_BYTES, load_json
 from lasttoken.core.errors import BackboneError, LastTokenError
 
-END_OF_TEXT = "<|endoftext|>"
+END_OF_TEXT = "<|endoftext|>"  # GPT-2's; a family names its own
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 MOST_UNUSED_ROWS = 127  # embeddings are padded to a multiple of up to 128 for speed; more is another tokenizer's
@@ -31,14 +31,15 @@ MOST_UNUSED_ROWS = 127  # embeddings are padded to a multiple of up to 128 for s
 class Tokenizer:
     """Texts to token ids and back."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
+    def __init__(self, encoder: Encoder, end_of_text: str = END_OF_TEXT) -> None:
+        """`end_of_text`: the token that ends texts; in a text its characters are text."""
+        self._encoder, self.end_of_text = encoder, end_of_text
         encoder.no_padding()
         encoder.no_truncation()
         encoder.encode_special_tokens = True  # special tokens in a text are text
 
     @classmethod
-    def load(cls, folder: Path) -> Tokenizer:
+    def load(cls, folder: Path, end_of_text: str = END_OF_TEXT) -> Tokenizer:
         """Read the tokenizer files of a checkpoint folder.
 
         Raises:
@@ -52,7 +53,8 @@ class Tokenizer:
             names = "tokenizer.json, vocab.json + merges.txt, or encoder.json + vocab.bpe"
             raise BackboneError(f"{folder} holds no tokenizer; put {names} beside the weights")
         with _library_errors(f"{source} cannot be read as a tokenizer"):
-            tokenizer = cls(_from_whole(whole) if pair is None or source == whole else _from_pair(*pair))
+            encoder = _from_whole(whole) if pair is None or source == whole else _from_pair(*pair, end_of_text)
+        tokenizer = cls(encoder, end_of_text)
         tokenizer._check_special(source)
         return tokenizer
 
@@ -63,7 +65,7 @@ class Tokenizer:
             BackboneError: names the token.
         """
         for token_id, token in self._encoder.get_added_tokens_decoder().items():
-            if token.special or token.content == END_OF_TEXT:
+            if token.special or token.content == self.end_of_text:
                 texts = (token.content, f"a{token.content}b", f" {token.content} ")
                 if any(token_id in ids for ids in self.encode_many(texts)):
                     raise BackboneError(
@@ -78,8 +80,8 @@ class Tokenizer:
 
     @property
     def end_of_text_id(self) -> int | None:
-        """The id of `<|endoftext|>`, if the vocabulary has it."""
-        return self._encoder.token_to_id(END_OF_TEXT)
+        """The id of the token that ends texts, if the vocabulary has it."""
+        return self._encoder.token_to_id(self.end_of_text)
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text; none for the empty one."""
@@ -156,7 +158,7 @@ def _from_whole(path: Path) -> Encoder:
     return encoder
 
 
-def _from_pair(vocab: Path, merges: Path) -> Encoder:
+def _from_pair(vocab: Path, merges: Path, end_of_text: str) -> Encoder:
     ids = load_json(vocab, _UnreadableError)
     with merges.open("rb") as file:
         lines = file.read(MOST_BYTES).decode("utf-8").split("\n")
@@ -166,6 +168,6 @@ def _from_pair(vocab: Path, merges: Path) -> Encoder:
     encoder = Encoder(models.BPE(vocab=ids, merges=rules))  # type: ignore[arg-type]
     encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     encoder.decoder = decoders.ByteLevel()
-    if END_OF_TEXT in ids:
-        encoder.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
+    if end_of_text in ids:
+        encoder.add_special_tokens([AddedToken(end_of_text, special=True, normalized=False)])
     return encoder

@@ -1,6 +1,6 @@
 """A classifier as a folder: config.json, model.safetensors, tokenizer.json. Nothing in it is a pickle.
 
-The tensors carry GPT-2's published names and layout, the head is `score`; what is ours (labels, the reading,
+The tensors carry the backbone's published names and layout, the head is `score`; what is ours (labels, the reading,
 lengths) stands under "lasttoken" in config.json. The folder needs nothing else: not the original backbone, not
 the network, not the place it was made in.
 """
@@ -13,17 +13,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lasttoken.backbone.gpt2.network import GPT2Config
+from lasttoken.backbone.building import build_decoder
+from lasttoken.backbone.decoder import DecoderConfig
+from lasttoken.backbone.families import family_of, read_config
 from lasttoken.backbone.tokenizer import Tokenizer
-from lasttoken.backbone.weights import (
-    build_gpt,
-    from_published,
-    read_gpt_config,
-    read_tensor_files,
-    to_published,
-    write_gpt_config,
-    write_tensor_file,
-)
+from lasttoken.backbone.weights import read_tensor_files, write_tensor_file
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.columns import ColumnSpec
@@ -41,16 +35,14 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
     Raises:
         StorageError: no permission, or a full disk.
     """
-    gpt_state = {
-        name: tensor.cpu() for name, tensor in classifier.decoder.state_dict().items() if not name.startswith("lm_head")
-    }
-    tensors = to_published(gpt_state)
+    family = family_of(classifier.decoder.config)
+    tensors = family.to_published(classifier.decoder.state_without_lm_head())
     tensors["score.weight"] = classifier.head.weight.detach().cpu().contiguous()
     tensors["score.bias"] = classifier.head.bias.detach().cpu().contiguous()
     labels, columns = classifier.config.labels, classifier.config.columns
     content: dict[str, Any] = {
-        **write_gpt_config(replace(classifier.decoder.config, tied=True)),
-        "architectures": ["GPT2ForSequenceClassification"],
+        **family.write_config(replace(classifier.decoder.config, tied=True)),
+        "architectures": [family.classifier_architecture],
         "num_labels": len(labels),
         "id2label": {str(label_id): label for label_id, label in enumerate(labels)},
         "label2id": {label: label_id for label_id, label in enumerate(labels)},
@@ -76,7 +68,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
     for name in FILES:
         if not (folder / name).is_file():
             raise RunError(f"{folder} holds no {name}; it is not the folder of a finished run")
-    gpt_config, content = read_gpt_config(folder / "config.json")
+    decoder_config, content = read_config(folder / "config.json")
     ours = content.get("lasttoken")
     if not isinstance(ours, dict) or ours.get("format") != FORMAT:
         found = ours.get("format") if isinstance(ours, dict) else None
@@ -86,12 +78,13 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
         )
     where = f"{folder / 'config.json'}: lasttoken"
     config = checked(ClassifierConfig, {name: value for name, value in ours.items() if name != "format"}, where)
-    tensors = read_tensor_files(folder)
+    family = family_of(decoder_config)
+    tensors = read_tensor_files(folder, family.not_weights)
     score = {name: tensors.pop(f"score.{name}", None) for name in ("weight", "bias")}
-    gpt = build_gpt(gpt_config, from_published(tensors), folder)
-    _check_fits(config, gpt_config, where)
-    classifier = Classifier(gpt, config)
-    wanted = {"weight": (len(config.labels), gpt_config.n_embd), "bias": (len(config.labels),)}
+    decoder = build_decoder(decoder_config, family.from_published(tensors), folder)
+    _check_fits(config, decoder_config, where)
+    classifier = Classifier(decoder, config)
+    wanted = {"weight": (len(config.labels), decoder_config.n_embd), "bias": (len(config.labels),)}
     for name, shape in wanted.items():
         tensor = score[name]
         if tensor is None or tuple(tensor.shape) != shape:
@@ -99,12 +92,12 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
                 f"{folder / 'model.safetensors'} has no tensor score.{name} of shape {shape}; it was changed"
             )
     classifier.head.load_state_dict({name: tensor for name, tensor in score.items() if tensor is not None}, assign=True)
-    tokenizer = Tokenizer.load(folder)
-    tokenizer.check_fits(gpt_config.vocab_size, folder)
+    tokenizer = Tokenizer.load(folder, family.end_of_text)
+    tokenizer.check_fits(decoder_config.vocab_size, folder)
     return classifier.requires_grad_(False).eval(), tokenizer
 
 
-def _check_fits(config: ClassifierConfig, shape: GPT2Config, where: str) -> None:
+def _check_fits(config: ClassifierConfig, shape: DecoderConfig, where: str) -> None:
     """Refuse values that are right by themselves, and not together.
 
     Raises:
@@ -139,7 +132,7 @@ def trained_columns(folder: Path) -> ColumnSpec | None:
     Runs of earlier versions have only what the user named, in run.toml. A folder that cannot be read gives None.
     """
     try:
-        _, content = read_gpt_config(folder / "config.json")
+        _, content = read_config(folder / "config.json")
         recorded = ColumnSpec.from_json(content["lasttoken"].get("columns"))
         return recorded or ColumnSpec.from_json(RunDir(folder).read_toml().get("settings"))
     except (LastTokenError, OSError, KeyError, TypeError, ValueError, AttributeError):

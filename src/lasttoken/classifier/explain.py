@@ -172,13 +172,13 @@ class _Path:
     ) -> None:
         """`n_own`: tokens that are the text's; those behind them are padding, which the line leaves alone."""
         self.predictor, self.label_id, self.n_own, self.between = predictor, label_id, n_own, between
-        gpt, config = predictor.classifier.decoder, predictor.classifier.config
+        decoder, config = predictor.classifier.decoder, predictor.classifier.config
         with torch.no_grad():
             packing = Packing([len(token_ids)], token_ids.device)
-            self.text = gpt.embed(token_ids, packing)
+            self.text = decoder.embed(token_ids, packing.positions)
             neutral = token_ids.clone()
             neutral[:n_own] = config.end_of_text_id
-            self.baseline = gpt.embed(neutral, packing)
+            self.baseline = decoder.embed(neutral, packing.positions)
 
     def ends(self) -> tuple[float, float]:
         """f(text) and f(baseline)."""

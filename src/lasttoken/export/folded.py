@@ -1,9 +1,9 @@
-"""A classifier whose temperature and bias are in its weights, as formats need that have no place for them.
+"""A head's temperature and bias moved into other weights, for formats that have no place for them.
 
-    logits = (W·h + b) / T        h = ln_f(x), with ln_f's bias β
+    logits = (W·h + b) / T        h = norm(x), where the final norm ends by adding its bias β
            = W'·(h + δ)           W' = W / T,  W·δ = b:  β' = β + δ
 
-δ is the shortest of the many: δ = Wᵀ(W·Wᵀ)⁻¹·b, by the pseudo-inverse (Penrose 1955).
+δ is the shortest of many solutions: δ = Wᵀ(W·Wᵀ)⁻¹·b, by the pseudo-inverse (Penrose 1955).
 """
 
 from __future__ import annotations
@@ -13,35 +13,46 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lasttoken.backbone.families import family_of
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.core.errors import SettingsError
 
-LARGEST_RESIDUAL = 1e-5  # of b, relative; more means that the labels' weights are not independent
+MAX_RESIDUAL = 1e-5  # of b, relative; more means that the labels' weights are linearly dependent
 
 
 @dataclass(frozen=True)
 class Folded:
-    """What takes the place of ln_f's bias [C] and the head's weight [K, C]."""
+    """What replaces the final norm's bias [C], with the name of that tensor, and the head's weight [K, C]."""
 
-    ln_f_bias: Tensor
+    bias_name: str
+    final_bias: Tensor
     head_weight: Tensor
 
 
 def fold(classifier: Classifier) -> Folded:
-    """Put bias and temperature of a classifier's head into other weights; the classifier stays as it is.
+    """Move bias and temperature of a classifier's head into other weights; the classifier itself does not change.
 
     Raises:
-        SettingsError: more labels than the backbone is wide, or weights that depend on each other.
+        SettingsError: the backbone's final norm has no bias, there are more labels than the backbone is wide, or the
+            labels' weights are linearly dependent.
     """
+    family = family_of(classifier.decoder.config)
+    if family.final_bias is None:
+        raise SettingsError(
+            f"{family.title}'s final norm has no bias, and transformers has no place for the one of the head; "
+            "export --to onnx"
+        )
     weight, bias = (tensor.detach().double().cpu() for tensor in (classifier.head.weight, classifier.head.bias))
     delta = torch.linalg.pinv(weight) @ bias
     residual = float((weight @ delta - bias).abs().max() / bias.abs().max().clamp(min=1e-12))
-    if residual > LARGEST_RESIDUAL:
+    if residual > MAX_RESIDUAL:
         raise SettingsError(
-            f"the head's bias cannot be folded into the weights ({len(bias)} labels, width {weight.shape[1]}: their "
-            "weights are not independent); transformers has no place for it, so export --to onnx"
+            f"the head's bias cannot be folded into the weights: with {len(bias)} labels and width {weight.shape[1]} "
+            "they are linearly dependent, and transformers has no place for a bias; export --to onnx"
         )
-    ln_f_bias = classifier.decoder.ln_f.bias.detach().cpu()
+    final_bias = classifier.decoder.get_parameter(family.final_bias).detach().cpu()
     return Folded(
-        (ln_f_bias.double() + delta).to(ln_f_bias.dtype), (weight / classifier.config.temperature).to(ln_f_bias.dtype)
+        family.final_bias,
+        (final_bias.double() + delta).to(final_bias.dtype),
+        (weight / classifier.config.temperature).to(final_bias.dtype),
     )

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lasttoken.backbone.tokenizer import END_OF_TEXT
-from lasttoken.backbone.weights import to_published, write_gpt_config, write_tensor_file
+from lasttoken.backbone.families import family_of
+from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
+from lasttoken.backbone.weights import write_tensor_file
 from lasttoken.classifier.predict import Predictor
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.documents import to_json
@@ -128,16 +129,14 @@ def lost_on_the_way(predictor: Predictor) -> tuple[str, ...]:
 def _write(folder: Path, predictor: Predictor, run: Path) -> None:
     classifier, config = predictor.classifier, predictor.classifier.config
     folded = fold(classifier)
-    state = {
-        name: tensor.cpu() for name, tensor in classifier.decoder.state_dict().items() if not name.startswith("lm_head")
-    }
-    state["ln_f.bias"] = folded.ln_f_bias
-    tensors = {f"transformer.{name}": tensor for name, tensor in to_published(state).items()}
+    family = family_of(classifier.decoder.config)
+    state = classifier.decoder.state_without_lm_head() | {folded.bias_name: folded.final_bias}
+    tensors = {f"transformer.{name}": tensor for name, tensor in family.to_published(state).items()}
     tensors["score.weight"] = folded.head_weight.contiguous()
     ids = {str(label_id): label for label_id, label in enumerate(config.labels)}
     content: dict[str, Any] = {
-        **write_gpt_config(replace(classifier.decoder.config, tied=True)),
-        "architectures": ["GPT2ForSequenceClassification"],
+        **family.write_config(replace(classifier.decoder.config, tied=True)),
+        "architectures": [family.classifier_architecture],
         "num_labels": len(ids),
         "id2label": ids,
         "label2id": {label: int(label_id) for label_id, label in ids.items()},
@@ -149,7 +148,7 @@ def _write(folder: Path, predictor: Predictor, run: Path) -> None:
     }
     write_tensor_file(folder / "model.safetensors", tensors)
     write_text(folder / "config.json", _json(content))
-    write_text(folder / "tokenizer.json", _json(renamed_ending(json.loads(predictor.tokenizer.to_json()))))
+    write_text(folder / "tokenizer.json", _json(renamed_ending(predictor.tokenizer)))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": config.max_length,
@@ -168,15 +167,16 @@ def _json(content: Any) -> str:
     return to_json(content, indent=1) + "\n"
 
 
-def renamed_ending(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """The content of a tokenizer.json whose `<|endoftext|>` has a name that no text has."""
-    vocabulary = tokenizer["model"]["vocab"]
-    if END_OF_TEXT in vocabulary:
-        vocabulary[ENDING] = vocabulary.pop(END_OF_TEXT)
-    for token in tokenizer.get("added_tokens") or []:
-        if token["content"] == END_OF_TEXT:
+def renamed_ending(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The content of a tokenizer.json in which the token that ends texts has a name that no text contains."""
+    content: dict[str, Any] = json.loads(tokenizer.to_json())
+    vocabulary = content["model"]["vocab"]
+    if tokenizer.end_of_text in vocabulary:
+        vocabulary[ENDING] = vocabulary.pop(tokenizer.end_of_text)
+    for token in content.get("added_tokens") or []:
+        if token["content"] == tokenizer.end_of_text:
             token["content"] = ENDING
-    return tokenizer
+    return content
 
 
 USE = """

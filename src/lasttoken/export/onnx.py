@@ -2,9 +2,8 @@
 
     token_ids [B, T] int64, lengths [B] int64 ──► logits [B, K] (at the temperature), probs [B, K]
 
-Texts stand in rows, filled up on the right with anything: no token beyond a text's length is seen. Every reading, with
-or without the causal mask, is kept. The graph is written node by node, so that no exporter and no trace decides what is
-in it; opset 20 has GPT-2's GELU as one node.
+Texts are rows, padded on the right with anything: no token beyond a text's length is attended to. Every pooling is
+supported, with or without the causal mask. The decoder's own nodes come from its family (backbone/family.py).
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.backbone.gpt2.network import Block
+from lasttoken.backbone.families import family_of
+from lasttoken.backbone.onnx_graph import Graph
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.documents import to_json
@@ -25,9 +25,8 @@ from lasttoken.core.errors import SettingsError
 from lasttoken.core.storage import write_text
 from lasttoken.export.hf import PROBES, Exported, checked, logits_of, new_export, quiet
 
-OPSET, IR_VERSION = 20, 9
-MOST_IN_ONE_FILE = 1_500_000_000  # bytes; protobuf ends at 2 GiB
-FAR = np.float32(-1e9)  # what a token adds to a score that must not be seen
+MAX_IN_ONE_FILE = 1_500_000_000  # bytes; protobuf ends at 2 GiB
+FAR = np.float32(-1e9)  # added to the attention scores of tokens that must not be seen
 ONNX, QUANTIZED = "model.onnx", "model.int8.onnx"
 
 README = """# {name}
@@ -175,153 +174,77 @@ def run_session(
     return logits, probs
 
 
-# The graph ----------------------------------------------------------------------------------------------------------
-
-
 def save_graph(classifier: Classifier, path: Path) -> None:
     """Write the graph; weights beyond what one file can hold go beside it, to `<name>.data`."""
     import onnx
 
-    graph = _Graph()
-    graph.classifier(classifier)
-    model = graph.model(len(classifier.config.labels))
-    if graph.n_bytes < MOST_IN_ONE_FILE:
+    graph = Graph()
+    classifier_nodes(graph, classifier)
+    n_labels = len(classifier.config.labels)
+    model = graph.model(
+        {"token_ids": ["texts", "tokens"], "lengths": ["texts"]},
+        {"logits": ["texts", n_labels], "probs": ["texts", n_labels]},
+    )
+    if graph.n_bytes < MAX_IN_ONE_FILE:
         onnx.checker.check_model(model)
     onnx.save_model(
         model,
         str(path),
-        save_as_external_data=graph.n_bytes >= MOST_IN_ONE_FILE,
+        save_as_external_data=graph.n_bytes >= MAX_IN_ONE_FILE,
         location=f"{path.name}.data",
     )
 
 
-class _Graph:
-    """Nodes and weights, as they are added. A method takes and gives names of values."""
+def classifier_nodes(graph: Graph, classifier: Classifier) -> None:
+    """Add everything from token_ids and lengths to logits and probs.
 
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.weights: list[Any] = []
-        self.n_bytes = 0
-        self._n_values = 0
+    Raises:
+        SettingsError: the backbone's family cannot be exported to ONNX.
+    """
+    config, family = classifier.config, family_of(classifier.decoder.config)
+    if family.onnx is None:
+        raise SettingsError(f"{family.title} cannot be exported to ONNX; export --to hf")
+    decoder = family.onnx(graph, classifier.decoder)
+    longest = graph.node("Gather", graph.node("Shape", "token_ids"), graph.weight(np.int64(1)), axis=0)
+    positions = graph.node("Range", graph.weight(np.int64(0)), longest, graph.weight(np.int64(1)))
+    x = decoder.embed("token_ids", positions)
+    visible = graph.node("Less", positions, graph.node("Unsqueeze", "lengths", graph.integers(1)))  # [B, T]
+    x = decoder.blocks(x, _mask(graph, visible, positions, config.causal_mask))
+    if config.read == "mean":
+        x = _mean(graph, decoder.final_norm(x), visible)
+    else:
+        x = decoder.final_norm(_token(graph, x, config.read))
+    logits = graph.linear(x, classifier.head)
+    scaled = graph.node("Div", logits, graph.weight(np.float32(config.temperature)))
+    graph.output("Identity", scaled, "logits")
+    if config.multi_label:
+        graph.output("Sigmoid", scaled, "probs")
+    else:
+        graph.output("Softmax", scaled, "probs", axis=-1)
 
-    def node(self, kind: str, *inputs: str, n_outputs: int = 1, **attributes: Any) -> str:
-        """A node with one output, or the first of several (`name`, `name.1`, …)."""
-        from onnx import helper
 
-        self._n_values += 1
-        name = f"{kind}_{self._n_values}"
-        outputs = [name, *(f"{name}.{at}" for at in range(1, n_outputs))]
-        self.nodes.append(helper.make_node(kind, list(inputs), outputs, **attributes))
-        return name
+def _mask(graph: Graph, visible: str, positions: str, causal: bool) -> str:
+    """What is added to attention scores, [B, 1, T or 1, T]: 0 for visible tokens, far below 0 for the others."""
+    visible = graph.node("Unsqueeze", visible, graph.integers(1, 2))
+    if causal:
+        before = graph.node("LessOrEqual", positions, graph.node("Unsqueeze", positions, graph.integers(1)))
+        visible = graph.node("And", visible, before)
+    return graph.node("Where", visible, graph.weight(np.float32(0)), graph.weight(FAR))
 
-    def weight(self, value: Any) -> str:
-        """A constant."""
-        from onnx import numpy_helper
 
-        array = np.array(value.detach().float().cpu().numpy() if hasattr(value, "detach") else value, order="C")
-        self._n_values += 1
-        name = f"w_{self._n_values}"
-        self.n_bytes += array.nbytes
-        self.weights.append(numpy_helper.from_array(array, name))
-        return name
+def _token(graph: Graph, x: str, read: str) -> str:
+    """[B, T, C] -> [B, C]: the first token, or the last one of each text."""
+    if read == "first":
+        return graph.node("Gather", x, graph.weight(np.int64(0)), axis=1)
+    last = graph.node("Sub", "lengths", graph.integers(1))
+    return graph.node("GatherND", x, graph.node("Unsqueeze", last, graph.integers(1)), batch_dims=1)
 
-    def integers(self, *values: int) -> str:
-        """A constant list of int64."""
-        return self.weight(np.array(values, dtype=np.int64))
 
-    def classifier(self, classifier: Classifier) -> None:
-        """Everything, from token_ids and lengths to logits and probs."""
-        gpt, config = classifier.decoder, classifier.config
-        longest = self.node("Gather", self.node("Shape", "token_ids"), self.weight(np.int64(1)), axis=0)
-        positions = self.node("Range", self.weight(np.int64(0)), longest, self.weight(np.int64(1)))
-        tokens = self.node("Gather", self.weight(gpt.wte.weight), "token_ids", axis=0)
-        x = self.node("Add", tokens, self.node("Gather", self.weight(gpt.wpe.weight), positions, axis=0))
-        seen = self.node("Less", positions, self.node("Unsqueeze", "lengths", self.integers(1)))  # [B, T]
-        hidden = self._mask(seen, positions, config.causal_mask)
-        for block in gpt.blocks:
-            x = self.block(x, block, gpt.config.n_head, hidden)
-        x = self.norm(self._read(x, seen, config.read) if config.read != "mean" else x, gpt.ln_f)
-        if config.read == "mean":
-            x = self._mean(x, seen)
-        logits = self.node(
-            "Add", self.node("MatMul", x, self.weight(classifier.head.weight.t())), self.weight(classifier.head.bias)
-        )
-        scaled = self.node("Div", logits, self.weight(np.float32(config.temperature)))
-        self._output("Identity", scaled, "logits")
-        if config.multi_label:
-            self._output("Sigmoid", scaled, "probs")
-        else:
-            self._output("Softmax", scaled, "probs", axis=-1)
+def _mean(graph: Graph, x: str, visible: str) -> str:
+    """[B, T, C] -> [B, C]: the mean over the visible tokens."""
+    from onnx import TensorProto
 
-    def _output(self, kind: str, value: str, name: str, **attributes: Any) -> None:
-        from onnx import helper
-
-        self.nodes.append(helper.make_node(kind, [value], [name], **attributes))
-
-    def _mask(self, seen: str, positions: str, causal: bool) -> str:
-        """What is added to scores [B, 1, T or 1, T]: nothing for tokens that are seen, much below 0 for the others."""
-        visible = self.node("Unsqueeze", seen, self.integers(1, 2))
-        if causal:
-            before = self.node("LessOrEqual", positions, self.node("Unsqueeze", positions, self.integers(1)))
-            visible = self.node("And", visible, before)
-        return self.node("Where", visible, self.weight(np.float32(0)), self.weight(FAR))
-
-    def block(self, x: str, block: Block, n_head: int, hidden: str) -> str:
-        """[B, T, C] -> [B, T, C]."""
-        width = block.ln_1.weight.shape[0]
-        qkv = self.linear(self.norm(x, block.ln_1), block.attn.c_attn)
-        heads = self.node("Reshape", qkv, self.integers(0, 0, 3, n_head, width // n_head))
-        q = self.node("Split", self.node("Transpose", heads, perm=[2, 0, 3, 1, 4]), n_outputs=3, axis=0, num_outputs=3)
-        first = self.integers(0)
-        q, k, v = (self.node("Squeeze", one, first) for one in (q, f"{q}.1", f"{q}.2"))  # each [B, H, T, D]
-        scale = self.weight(np.float32((width // n_head) ** -0.5))
-        scores = self.node("MatMul", self.node("Mul", q, scale), self.node("Transpose", k, perm=[0, 1, 3, 2]))
-        shares = self.node("Softmax", self.node("Add", scores, hidden), axis=-1)
-        y = self.node("Transpose", self.node("MatMul", shares, v), perm=[0, 2, 1, 3])
-        y = self.node("Reshape", y, self.integers(0, 0, width))
-        x = self.node("Add", x, self.linear(y, block.attn.c_proj))
-        inner = self.node("Gelu", self.linear(self.norm(x, block.ln_2), block.mlp.c_fc), approximate="tanh")
-        return self.node("Add", x, self.linear(inner, block.mlp.c_proj))
-
-    def norm(self, x: str, layer: Any) -> str:
-        """LayerNorm over the last axis."""
-        return self.node(
-            "LayerNormalization", x, self.weight(layer.weight), self.weight(layer.bias), axis=-1, epsilon=layer.eps
-        )
-
-    def linear(self, x: str, layer: Any) -> str:
-        """x·Wᵀ + b."""
-        return self.node("Add", self.node("MatMul", x, self.weight(layer.weight.t())), self.weight(layer.bias))
-
-    def _read(self, x: str, seen: str, read: str) -> str:
-        """[B, T, C] -> [B, C]: the first token, or the last one of each text."""
-        if read == "first":
-            return self.node("Gather", x, self.weight(np.int64(0)), axis=1)
-        last = self.node("Sub", "lengths", self.integers(1))
-        return self.node("GatherND", x, self.node("Unsqueeze", last, self.integers(1)), batch_dims=1)
-
-    def _mean(self, x: str, seen: str) -> str:
-        from onnx import TensorProto
-
-        share = self.node("Cast", seen, to=TensorProto.FLOAT)
-        summed = self.node(
-            "ReduceSum",
-            self.node("Mul", x, self.node("Unsqueeze", share, self.integers(2))),
-            self.integers(1),
-            keepdims=0,
-        )
-        return self.node("Div", summed, self.node("ReduceSum", share, self.integers(1), keepdims=1))
-
-    def model(self, n_labels: int) -> Any:
-        """The whole model."""
-        from onnx import TensorProto, helper
-
-        ids = helper.make_tensor_value_info("token_ids", TensorProto.INT64, ["texts", "tokens"])
-        lengths = helper.make_tensor_value_info("lengths", TensorProto.INT64, ["texts"])
-        outputs = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["texts", n_labels]) for name in ("logits", "probs")
-        ]
-        graph = helper.make_graph(self.nodes, "lasttoken", [ids, lengths], outputs, self.weights)
-        return helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="lasttoken"
-        )
+    weight = graph.node("Cast", visible, to=TensorProto.FLOAT)
+    weighted = graph.node("Mul", x, graph.node("Unsqueeze", weight, graph.integers(2)))
+    summed = graph.node("ReduceSum", weighted, graph.integers(1), keepdims=0)
+    return graph.node("Div", summed, graph.node("ReduceSum", weight, graph.integers(1), keepdims=1))

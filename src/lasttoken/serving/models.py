@@ -113,6 +113,7 @@ def trunk_digest(predictor: Predictor) -> str:
         config.truncate,
         config.end_of_text_id,
         predictor.device,
+        classifier.decoder.fingerprint(),
     )
     digest.update(repr(settings).encode())
     for name, tensor in sorted(classifier.frozen_tensors().items()):
@@ -143,7 +144,4 @@ def own_memory(classifier: Classifier, owned: set[int]) -> None:
 
 def _share_trunk(lead: Predictor, other: Predictor) -> None:
     """Replace the other's trunk by the lead's, so that its weights are in memory once."""
-    shared, replaced = lead.classifier.decoder, other.classifier.decoder
-    replaced.wte, replaced.wpe = shared.wte, shared.wpe
-    for block in range(lead.classifier.n_frozen or 0):
-        replaced.h[block] = shared.h[block]
+    other.classifier.decoder.share_front(lead.classifier.decoder, lead.classifier.n_frozen or 0)

@@ -155,14 +155,15 @@ class LiveFeatures:
 
 
 def trunk_hash(classifier: Classifier) -> str:
-    """What features depend on beside the texts and the machine: tensors, k, the mask, and the reading if it is in.
+    """A hash of everything that features depend on, apart from the texts and the machine.
 
-    And two numbers that no tensor shows: the heads, and the epsilon of the norms.
+    That is the trunk's tensors, its number of blocks, the causal mask, the pooling if the trunk includes it, and what
+    changes the computation without being a tensor (`Decoder.fingerprint`).
     """
-    config, shape = classifier.config, classifier.decoder.config
+    config = classifier.config
     digest = hashlib.sha256()
     reading = config.read if not classifier.keeps_tokens else ""
-    facts = [classifier.n_frozen, config.causal_mask, reading, shape.n_head, shape.layer_norm_epsilon]
+    facts = [classifier.n_frozen, config.causal_mask, reading, classifier.decoder.fingerprint()]
     if config.int8_trunk:
         facts.append("int8")
     digest.update(json.dumps(facts).encode())

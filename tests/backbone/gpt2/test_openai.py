@@ -140,10 +140,10 @@ def test_without_tensorflow_the_sentence_names_the_extra(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"n_vocab": None}, r"hparams\.json gives vocab_size or n_vocab as None"),
-        ({"n_ctx": "many"}, r"hparams\.json gives n_positions or n_ctx as 'many'"),
+        ({"n_vocab": None}, r"hparams\.json has vocab_size or n_vocab = None"),
+        ({"n_ctx": "many"}, r"hparams\.json has n_positions or n_ctx = 'many'"),
         ({"n_head": 5}, r"hparams\.json has n_embd 32, which is not a multiple of n_head 5"),
-        ({"n_layer": 0}, r"hparams\.json gives n_layer as 0"),
+        ({"n_layer": 0}, r"hparams\.json has n_layer = 0"),
     ],
 )
 def test_hparams_that_give_no_shape_are_named(changes: dict[str, Any], sentence: str, tmp_path: Path) -> None:

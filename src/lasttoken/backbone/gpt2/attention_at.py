@@ -28,27 +28,27 @@ from lasttoken.backbone.packing import Packing
 
 
 def attention_at(
-    x: Tensor, packing: Packing, at: Tensor, weight: Tensor, bias: Tensor, n_head: int, causal: bool
+    x: Tensor, packing: Packing, position: Tensor, weight: Tensor, bias: Tensor, n_head: int, causal: bool
 ) -> Tensor:
     """What the token at position `at` [B] of each text sees: x [n, C], weight [3C, C], bias [3C] -> [B, C]."""
     with torch.autocast(x.device.type, enabled=False):
-        return _AttentionAt.apply(x.to(weight.dtype), packing, at, weight, bias, n_head, causal)  # type: ignore[no-any-return, no-untyped-call]
+        return _AttentionAt.apply(x.to(weight.dtype), packing, position, weight, bias, n_head, causal)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _AttentionAt(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, packing: Packing, at: Tensor, weight: Tensor, bias: Tensor, n_head: int, causal: bool
+        ctx: Any, x: Tensor, packing: Packing, position: Tensor, weight: Tensor, bias: Tensor, n_head: int, causal: bool
     ) -> Tensor:
         batch, width = packing.n_texts, x.shape[1]
         w_q, w_k, w_v = weight.view(3, width, width)
         b_q, _, b_v = bias.view(3, width)
-        rows = packing.starts + at
+        rows = packing.starts + position
         x_at, keys = x[rows], packing.pad(x)  # [B, C], [B, T, C]
         q = linear(x_at, w_q, b_q).view(batch, n_head, -1).transpose(0, 1)  # [H, B, D]
         u = (q @ w_k.view(n_head, -1, width)).transpose(0, 1).contiguous()  # [B, H, C]
         scores = u @ keys.transpose(1, 2) / math.sqrt(width // n_head)  # [B, H, T]
-        seen = torch.arange(packing.longest, device=x.device) <= at[:, None] if causal else packing.visible
+        seen = torch.arange(packing.longest, device=x.device) <= position[:, None] if causal else packing.visible
         a = scores.masked_fill_(~seen[:, None, :], -math.inf).softmax(-1)
         z = (a @ keys).transpose(0, 1).contiguous()  # [H, B, C]
         y = z @ w_v.view(n_head, -1, width).transpose(1, 2)  # [H, B, D]

@@ -14,9 +14,27 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lasttoken.backbone.gpt2.family import read_sizes
+from lasttoken.backbone.gpt2.network import GPT2Config
+from lasttoken.core.documents import load_json
 from lasttoken.core.errors import BackboneError
 
+HPARAMS = "hparams.json"
 LEAVES = {"w": "weight", "g": "weight", "b": "bias"}
+
+
+def is_openai(folder: Path) -> bool:
+    """Whether a folder holds OpenAI's release, and not a Hugging Face one."""
+    return (folder / HPARAMS).is_file() and not (folder / "config.json").is_file()
+
+
+def read_openai_config(folder: Path) -> GPT2Config:
+    """The sizes in the folder's `hparams.json`.
+
+    Raises:
+        BackboneError: it is not JSON, or see `read_sizes`.
+    """
+    return read_sizes(load_json(folder / HPARAMS, BackboneError), folder / HPARAMS)
 
 
 def published_name(name: str) -> str:
@@ -35,9 +53,9 @@ def read_openai_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of the folder's TensorFlow checkpoint, under Hugging Face's names, linear weights [in, out].
 
     Raises:
-        BackboneError: TensorFlow is not installed, or the checkpoint is missing or torn.
+        BackboneError: TensorFlow is not installed, or the checkpoint is missing or corrupt.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it greets on stderr as it is imported
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it prints to stderr on import
     try:
         from tensorflow.train import latest_checkpoint, load_checkpoint
     except ImportError as error:
@@ -49,7 +67,7 @@ def read_openai_tensors(folder: Path) -> dict[str, Tensor]:
         reader = load_checkpoint(prefix)
         names = [name for name in reader.get_variable_to_shape_map() if name.startswith("model/")]
         arrays = {name: reader.get_tensor(name) for name in names}
-    except Exception as error:  # TensorFlow's errors share no root that is public
+    except Exception as error:  # TensorFlow's errors have no public base class
         raise BackboneError(f"the TensorFlow checkpoint {prefix} cannot be read: {error}; fetch it again") from error
     if not arrays:
         raise BackboneError(f"the TensorFlow checkpoint {prefix} holds no tensor named model/...; is it GPT-2?")

@@ -1,0 +1,48 @@
+"""The registered families, and the family of a config.json. A new one is a line in `FAMILIES`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lasttoken.backbone.decoder import DecoderConfig
+from lasttoken.backbone.family import Family
+from lasttoken.backbone.gpt2.family import GPT2_FAMILY
+from lasttoken.core.documents import load_json
+from lasttoken.core.errors import BackboneError, one_of, shown
+
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (GPT2_FAMILY,)}
+UNNAMED = GPT2_FAMILY.model_type  # early config.json files of GPT-2 have no model_type
+
+
+def family_of(config: DecoderConfig) -> Family:
+    """The family that a config belongs to."""
+    return FAMILIES[config.model_type]
+
+
+def named_family(content: dict[str, Any]) -> Family | None:
+    """The family that the content of a config.json names; None: it is not one of ours."""
+    model_type = content.get("model_type", UNNAMED)
+    return FAMILIES.get(model_type) if isinstance(model_type, str) else None
+
+
+def read_config(path: Path) -> tuple[DecoderConfig, dict[str, Any]]:
+    """The config in a `config.json`, and the file's whole content. Its dropout is ignored.
+
+    Raises:
+        BackboneError: the file is missing, is not JSON, names another architecture, or has a value that the
+            family cannot compute.
+    """
+    try:
+        content = load_json(path, BackboneError)
+    except FileNotFoundError as error:
+        raise BackboneError(
+            f"{path} is missing; a backbone folder holds config.json, model.safetensors and tokenizer.json"
+        ) from error
+    family = named_family(content)
+    if family is None:
+        raise BackboneError(
+            f"{path} has model_type = {shown(content['model_type'])}; this architecture cannot be loaded, use one of "
+            f"{one_of(FAMILIES)}"
+        )
+    return family.read_config(content, path), content
