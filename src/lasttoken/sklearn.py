@@ -24,7 +24,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from lasttoken.classifier.checkpoint import load_classifier, save_classifier
-from lasttoken.classifier.predict import Predictor, log_probabilities
+from lasttoken.classifier.predict import Predictor
 from lasttoken.core.config import Settings, resolve
 from lasttoken.core.device import pick_device
 from lasttoken.core.errors import DataError
@@ -178,7 +178,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         config = self._predictor.classifier.config
         if not texts:
             return np.empty((0, len(self.classes_)))
-        found = np.asarray(log_probabilities(self._logits(texts), config), dtype=np.float64)
+        found = np.asarray(config.task.log_probs(self._logits(texts), config.temperature), dtype=np.float64)
         return found[:, [config.labels.index(str(at)) for at in range(len(self.classes_))]]
 
     def _logits(self, texts: Sequence[str]) -> NDArray[np.float32]:

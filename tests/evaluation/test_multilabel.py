@@ -1,4 +1,4 @@
-"""Figures of several labels a text, against scikit-learn; thresholds against all there are."""
+"""Multi-label metrics against scikit-learn, and the difference of two classifiers in micro-F1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from lasttoken.core.errors import DataError
-from lasttoken.evaluation.multilabel import best_thresholds, compute_multilabel_metrics, micro_f1_difference
+from lasttoken.evaluation.intervals import Difference
+from lasttoken.evaluation.multilabel import compute_multilabel_metrics, micro_f1_difference
 
 LABELS = ["joy", "fear", "anger"]
 
@@ -25,7 +26,7 @@ def drawn(seed: int, n: int) -> tuple[Any, Any]:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
-def test_every_figure_is_scikit_learn_s(seed: int, n: int) -> None:
+def test_every_metric_is_scikit_learn_s(seed: int, n: int) -> None:
     truth, probs = drawn(seed, n)
     predicted = probs >= 0.5
     found = compute_multilabel_metrics(truth, LABELS, probs=probs, intervals=True)
@@ -48,59 +49,27 @@ def test_every_figure_is_scikit_learn_s(seed: int, n: int) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_thresholds_of_their_own_cost_micro_f1_nothing(seed: int) -> None:
-    truth, probs = drawn(seed, 60)
-    found = best_thresholds(truth, probs)
-    micro = sk.f1_score(truth, probs >= found, average="micro", zero_division=0)
-    tried = [sk.f1_score(truth, probs >= t, average="micro", zero_division=0) for t in np.linspace(0, 1, 41)]
-    assert micro >= max(tried) - 1e-9
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_the_one_label_s_threshold_is_as_good_as_any(seed: int) -> None:
-    truth, probs = (column[:, :1] for column in drawn(seed, 60))
-    best = sk.f1_score(truth, probs >= best_thresholds(truth, probs))
-    tried = [sk.f1_score(truth, probs >= t, zero_division=0) for t in np.linspace(0, 1, 41)]
-    assert best >= max(tried) - 1e-9
-
-
-def test_a_label_that_cannot_be_told_is_not_given_to_every_text() -> None:
-    random = np.random.default_rng(3)
-    truth = np.stack([np.arange(400) % 2 == 0, random.random(400) < 0.05], axis=1)
-    probs = np.stack([np.where(truth[:, 0], 0.9, 0.1), random.uniform(0.04, 0.06, 400)], axis=1)
-    given_to = probs >= best_thresholds(truth, probs)
-    assert (given_to[:, 0] == truth[:, 0]).all()
-    assert given_to[:, 1].sum() < 100
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32 - 1))
 def test_the_difference_of_micro_f1_is_that_of_the_two(seed: int) -> None:
     truth, probs = drawn(seed, 50)
     a, b = probs >= 0.4, probs >= 0.7
-    value, (low, high) = micro_f1_difference(truth, a, b)
+    difference = micro_f1_difference(truth, a, b)
+    value, (low, high) = difference.value, difference.ci95
     one, other = (sk.f1_score(truth, found, average="micro", zero_division=0) for found in (a, b))
     assert value == pytest.approx(one - other)
     assert low <= value <= high
-    assert micro_f1_difference(truth, b, a)[0] == pytest.approx(-value)
-    assert micro_f1_difference(truth, a, a) == (0.0, (0.0, 0.0))
+    assert micro_f1_difference(truth, b, a).value == pytest.approx(-value)
+    assert micro_f1_difference(truth, a, a) == Difference(0.0, (0.0, 0.0))
 
 
 def test_copies_of_a_text_widen_the_interval_of_a_difference() -> None:
     truth, probs = drawn(5, 40)
     truth, probs = np.tile(truth, (5, 1)), np.tile(probs, (5, 1))
     a, b = probs >= 0.4, probs >= 0.7
-    _, (low, high) = micro_f1_difference(truth, a, b)
-    _, (wide_low, wide_high) = micro_f1_difference(truth, a, b, groups=np.tile(np.arange(40), 5))
+    low, high = micro_f1_difference(truth, a, b).ci95
+    wide_low, wide_high = micro_f1_difference(truth, a, b, groups=np.tile(np.arange(40), 5)).ci95
     assert wide_high - wide_low > 1.5 * (high - low)
 
 
-def test_a_rare_label_shares_its_threshold_and_no_rows_are_refused() -> None:
-    truth = np.zeros((40, 2), dtype=bool)
-    truth[:20, 0], truth[0, 1] = True, True
-    probs = np.where(truth, 0.8, 0.2)
-    first, rare = best_thresholds(truth, probs)
-    assert first == rare == pytest.approx(0.5)
+def test_no_rows_are_an_error() -> None:
     with pytest.raises(DataError, match="at least one row"):
         compute_multilabel_metrics(np.zeros((0, 2), dtype=bool), ["a", "b"], predicted=np.zeros((0, 2), dtype=bool))

@@ -1,17 +1,14 @@
-"""Thresholds for targets: chosen as an exhaustive search would, and refused where they cannot be meant."""
+"""Thresholds for targets: chosen as an exhaustive search would choose them."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lasttoken.core.errors import SettingsError
-from lasttoken.evaluation.decision import Decision, Target, parse_decision, parse_targets
+from lasttoken.evaluation.decision_flags import Target
 from lasttoken.evaluation.targets import Reached, TargetResult, threshold_for
 
-LABELS = ["ham", "spam"]
 ROWS = st.lists(
     st.tuples(st.booleans(), st.sampled_from([0.05, 0.2, 0.4, 0.5, 0.7, 0.9, 0.99])), min_size=1, max_size=12
 )
@@ -39,38 +36,6 @@ def test_no_other_threshold_does_better(rows: list[tuple[bool, float]], metric: 
             assert theirs[metric] < least or theirs[other] <= ours[other]
         else:
             assert theirs[metric] <= ours[metric]
-
-
-def test_parsing() -> None:
-    rest, targets = parse_targets("spam@precision=0.99,ham=0.5", LABELS)
-    assert rest == "ham=0.5"
-    assert targets == (Target(1, "precision", 0.99),)
-    assert parse_decision(rest, None, LABELS) == Decision(thresholds=((0, 0.5),))
-    assert parse_targets("user@recall=0.4", ["ham", "user@recall"]) == ("user@recall=0.4", ())
-    assert parse_targets(None, LABELS) == (None, ())
-    assert parse_targets("auto", LABELS) == ("auto", ())
-
-
-@pytest.mark.parametrize(
-    ("threshold", "match"),
-    [
-        ("eggs@precision=0.9", "'eggs'"),
-        ("spam@precision=0", "spam@precision=0"),
-        ("spam@recall=1.5", "recall must be"),
-        ("spam@recall=nan", "recall must be"),
-        ("spam@recall=high", "spam@recall=high"),
-        ("spam@recall=0.9,spam@precision=0.9", "names 'spam' twice"),
-        ("spam@recall=0.9,spam=0.5", "names 'spam' twice"),
-    ],
-)
-def test_targets_that_are_refused(threshold: str, match: str) -> None:
-    with pytest.raises(SettingsError, match=match):
-        parse_targets(threshold, LABELS)
-
-
-def test_a_target_without_validation_rows_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"spam@precision=0.9.*spam=0.9"):
-        parse_decision("spam@precision=0.9", None, LABELS)
 
 
 def test_the_result_says_whether_the_target_is_reached() -> None:

@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import GPT2Model
 
 from lasttoken.classifier.encoding import Encoded
-from lasttoken.classifier.predict import log_softmax
 from lasttoken.core.config import resolve
 from lasttoken.core.device import CPU
 from lasttoken.evaluation.metrics import compute_metrics
+from lasttoken.evaluation.task import log_softmax
 from lasttoken.training.features import FeatureCache, TrunkPass
 from lasttoken.training.loop import Split, Trainer
 

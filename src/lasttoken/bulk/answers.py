@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.classifier.classifier import ClassifierConfig
-from lasttoken.classifier.predict import PROBABILITY_DECIMALS, given_labels
+from lasttoken.classifier.predict import PROBABILITY_DECIMALS
 
 LABEL, SCORE, PROBS, TRUNCATED = "predicted_label", "predicted_score", "probs", "truncated"
 ADDED = (LABEL, SCORE, PROBS, TRUNCATED)
@@ -34,15 +34,15 @@ def answers_of(
     log_probs: NDArray[np.float32], cut: NDArray[np.bool_], config: ClassifierConfig, top_k: int | None = None
 ) -> Answers:
     """The answers that the classifier gives for log_probs [N, K]; `cut` [N]: which texts lost tokens."""
-    labels, separator = config.labels, config.separator or ""
+    labels, task = config.labels, config.task
     probs = np.round(np.exp(log_probs.astype(np.float64)), PROBABILITY_DECIMALS)
-    given = given_labels(log_probs, config)
+    given = task.given_label_ids(log_probs, config.decision)
     best = probs.argmax(1).tolist() if len(probs) else []
     k = top_k or (len(labels) if len(labels) <= FEW_LABELS else TOP_OF_MANY)
     order = np.argsort(-log_probs, axis=1, kind="stable")[:, :k]
     values = np.take_along_axis(probs, order, axis=1).tolist()
     return Answers(
-        [separator.join([labels[label_id] for label_id in ids]) or None for ids in given],
+        [task.join(ids) or None for ids in given],
         [float(row[ids[0] if ids else at]) for row, ids, at in zip(probs, given, best, strict=True)],
         [
             {labels[label_id]: p for label_id, p in zip(ids, row, strict=True)}

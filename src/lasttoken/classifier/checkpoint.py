@@ -48,7 +48,7 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
         "label2id": {label: label_id for label_id, label in enumerate(labels)},
         "eos_token_id": classifier.config.end_of_text_id,
         "pad_token_id": classifier.config.end_of_text_id,
-        "problem_type": f"{'multi' if classifier.config.multi_label else 'single'}_label_classification",
+        "problem_type": classifier.config.task.problem_type,
         "lasttoken": {"format": FORMAT, **asdict(classifier.config), "columns": columns.to_json() if columns else None},
     }
     write_tensor_file(folder / "model.safetensors", tensors)

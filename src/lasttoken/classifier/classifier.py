@@ -31,6 +31,7 @@ from lasttoken.core.device import memory_bytes
 from lasttoken.core.documents import STRICT, OneOf
 from lasttoken.core.errors import SettingsError
 from lasttoken.evaluation.decision import MOST_PROBABLE, Decision
+from lasttoken.evaluation.task import Task, task_of
 
 PACKED_FRACTION = 0.25  # of the machine's memory: the limit for the packed copies of a trunk's matrices
 
@@ -56,9 +57,9 @@ class ClassifierConfig:
     columns: ColumnSpec | None = None  # of the training data; None: it had no columns, or they are not known
 
     @property
-    def multi_label(self) -> bool:
-        """Whether a text may have any number of labels, each with its own probability."""
-        return self.separator is not None
+    def task(self) -> Task:
+        """Single-label or multi-label, and all that depends on it."""
+        return task_of(self.labels, self.separator)
 
     @property
     def pads(self) -> bool:

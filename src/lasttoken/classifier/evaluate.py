@@ -17,7 +17,7 @@ from lasttoken.core.spelling import label_key, match_label, visible
 from lasttoken.data.files import Examples
 from lasttoken.data.label_tables import label_sets
 from lasttoken.data.labels import natural_order, near_miss
-from lasttoken.evaluation.figures import Figures, figures
+from lasttoken.evaluation.task import SplitMetrics
 
 MOST_NAMED = 8  # spellings in a sentence
 Say = Callable[[str], None]
@@ -25,18 +25,18 @@ Say = Callable[[str], None]
 
 def evaluate(
     predictor: Predictor, examples: Examples, say: Say | None = None, progress: Callable[[int], None] | None = None
-) -> Figures:
+) -> SplitMetrics:
     """The metrics of a classifier on labelled examples, which must have its separator where it has one.
 
     Raises:
         DataError: no labels, or one that the classifier does not know (the row is named).
     """
     config = predictor.classifier.config
-    several = config.multi_label
-    truth = match_sets(examples, predictor.labels, say) if several else match_labels(examples, predictor.labels, say)
+    match = match_sets if config.task.multi_label else match_labels
+    truth = match(examples, predictor.labels, say)
     log_probs = predictor.log_probs(predictor.encode(examples.texts), progress)
-    predicted = config.decision.decide_each(log_probs) if several else config.decision.decide(log_probs)
-    return figures(truth, predictor.labels, log_probs=log_probs, predicted=predicted, intervals=True)
+    predicted = config.task.decide(log_probs, config.decision)
+    return config.task.metrics(truth, log_probs=log_probs, predicted=predicted, intervals=True)
 
 
 def match_sets(examples: Examples, labels: Sequence[str], say: Say | None = None) -> NDArray[np.bool_]:

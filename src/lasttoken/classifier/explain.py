@@ -130,14 +130,6 @@ def _owners(predictor: Predictor, text: str, pieces: Sequence[tuple[int, int]]) 
     return np.searchsorted([start for start, _ in pieces], last, side="right") - 1
 
 
-def log_odds(logits: Tensor, label_id: int, multi_label: bool = False) -> Tensor:
-    """Logits [B, K] -> log p - log(1 - p) of one label, [B]; with `multi_label` a logit is that already."""
-    if multi_label:
-        return logits[:, label_id]
-    others = torch.cat((logits[:, :label_id], logits[:, label_id + 1 :]), 1)
-    return logits[:, label_id] - others.logsumexp(1)
-
-
 def _by_gradients(
     predictor: Predictor,
     text: str,
@@ -190,7 +182,7 @@ class _Path:
         """[B, T, C] -> [B]."""
         n, length, _ = embedded.shape
         logits = self.predictor.classifier.read_embedded(embedded.flatten(0, 1), Packing([length] * n, embedded.device))
-        return log_odds(logits, self.label_id, self.predictor.classifier.config.multi_label)
+        return self.predictor.classifier.config.task.log_odds(logits, self.label_id)
 
     def integrate(self, n: int) -> NDArray[np.float64]:
         """The integral by n points of Gauss and Legendre: a value for each token of the text, [n_own]."""
@@ -227,8 +219,8 @@ def _by_occlusion(
     first, last = (pieces[read[0]][0], pieces[read[-1]][1]) if len(read) else (0, 0)
     variants = [text[first : pieces[group[0]][0]] + text[pieces[group[-1]][1] : last] for group in groups]
     logits = predictor.logits(predictor.encode([text, "", *variants]), lambda n_rows: between())
-    several = predictor.classifier.config.multi_label
-    total, base, *without = log_odds(torch.from_numpy(logits).double(), label_id, several).tolist()
+    task = predictor.classifier.config.task
+    total, base, *without = task.log_odds(torch.from_numpy(logits).double(), label_id).tolist()
     for group, found in zip(groups, without, strict=True):
         values[group] = (total - found) / len(group)
     return values, total, base, len(variants)

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.classifier.checkpoint import load_classifier, trained_columns
-from lasttoken.classifier.classifier import Classifier, ClassifierConfig
+from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.encoding import Encoded, encode_texts, run_by_length
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.device import CPU, Device, compare_logits, pick_device
-from lasttoken.core.errors import DivergedError, SettingsError
+from lasttoken.core.errors import SettingsError
 from lasttoken.core.process import survive_forks
-from lasttoken.evaluation.decision import AUTO, parse_decision
+from lasttoken.evaluation.decision_flags import AUTO
 
 PROBABILITY_DECIMALS = 6  # in files and in a server's answers; a batch changes a probability by up to 4e-7
 PACK_FROM = 4_096  # tokens; packing a trunk takes the time of some 1,000 before it pays (124M shape, AVX-512)
@@ -126,29 +126,28 @@ class Predictor:
 
     def log_probs(self, encoded: Encoded, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
         """Log-probabilities [N, K], at the classifier's temperature."""
-        return log_probabilities(self.logits(encoded, progress), self.classifier.config)
+        config = self.classifier.config
+        return config.task.log_probs(self.logits(encoded, progress), config.temperature)
 
     def answer_by(self, threshold: str | None, cost: str | None) -> None:
         """Answer by another rule than the classifier was saved with; both None: leave it.
 
         Raises:
-            SettingsError: see `parse_decision`; `auto` needs validation rows, which only a training has.
+            SettingsError: see `Task.parse_decision`; `auto` needs validation rows, which only a training has.
         """
         if threshold is None and cost is None:
             return
         if threshold == AUTO:
             raise SettingsError(f"--threshold {AUTO} is fitted while training; give a probability, such as 0.9")
         config = self.classifier.config
-        decision = parse_decision(threshold, cost, self.labels, config.multi_label)
-        if config.multi_label:
-            decision = decision.over(config.decision)
+        decision = config.task.change_decision(config.decision, threshold, cost)
         self.classifier.config = replace(config, decision=decision)
 
     def predict(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> list[Prediction]:
         """One answer for each text, in order."""
-        encoded = self.encode(texts)
+        config, encoded = self.classifier.config, self.encode(texts)
         log_probs = self.log_probs(encoded, progress)
-        probs, given = np.exp(log_probs), given_labels(log_probs, self.classifier.config)
+        probs, given = np.exp(log_probs), config.task.given_label_ids(log_probs, config.decision)
         best = log_probs.argmax(1) if len(probs) else np.empty(0, np.int64)
         return [
             Prediction(
@@ -163,41 +162,3 @@ class Predictor:
                 given, best, probs, encoded.lengths, encoded.cut, strict=True
             )
         ]
-
-
-def given_labels(log_probs: NDArray[np.float32], config: ClassifierConfig) -> list[list[int]]:
-    """The label_ids that each row of log_probs [N, K] is given by the classifier's rule, the likeliest first."""
-    decision = config.decision
-    if config.multi_label:
-        return [
-            sorted(np.flatnonzero(has).tolist(), key=lambda label_id, row=row: -row[label_id])  # type: ignore[misc]
-            for has, row in zip(decision.decide_each(log_probs), log_probs, strict=True)
-        ]
-    if not len(log_probs):
-        return []
-    pairs = zip(decision.decide(log_probs).tolist(), decision.answers(log_probs).tolist(), strict=True)
-    return [[label_id] if answered else [] for label_id, answered in pairs]
-
-
-def log_probabilities(logits: NDArray[np.float32], config: ClassifierConfig) -> NDArray[np.float32]:
-    """Log-probabilities [N, K] at the classifier's temperature: over the labels, or of each label by itself.
-
-    Raises:
-        DivergedError: logits that are not finite; NaN is never an answer.
-    """
-    if not np.isfinite(logits).all():
-        raise DivergedError(
-            "the classifier computes NaN or infinity; its weights are damaged or too large for --precision, so use "
-            "--precision float32, or train it again"
-        )
-    if config.multi_label:
-        scores = logits / np.float32(config.temperature)
-        return np.asarray(-np.logaddexp(np.float32(0), -scores), dtype=np.float32)
-    return log_softmax(logits, config.temperature)
-
-
-def log_softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
-    """[N, K] / temperature -> [N, K], shifted by the row's maximum so that nothing overflows."""
-    logits = logits if temperature == 1.0 else logits / np.float32(temperature)
-    shifted = logits - logits.max(1, keepdims=True, initial=-np.inf)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)), dtype=np.float32)

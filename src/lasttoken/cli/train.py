@@ -112,15 +112,16 @@ def _recorded_settings(run_dir: RunDir) -> dict[str, Any]:
 def _only_baselines(data: Path | None, settings: Settings, as_json: bool, reporter: Reporter) -> None:
     from lasttoken.audit.collecting import audit_splits
     from lasttoken.data.gather import gather_splits
+    from lasttoken.data.label_tables import label_names
     from lasttoken.evaluation.baselines import metrics_of
-    from lasttoken.evaluation.onevsrest import baselines_for
+    from lasttoken.evaluation.task import task_of
 
     if data is None:
         raise SettingsError("--only-baselines needs data; name a file or a folder of splits")
     splits = gather_splits(data, settings, reporter.say)
     for finding in audit_splits(splits.named()).findings():
         reporter.say(finding)
-    found = baselines_for(splits, settings.seed)
+    found = task_of(label_names(splits.train), splits.train.separator).baselines(splits, settings.seed)
     for baseline in found.values():
         if baseline.note:
             reporter.say(baseline.note)

@@ -25,7 +25,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,10 @@ from lasttoken.core.errors import DataError, one_of
 from lasttoken.data.label_tables import label_names, labels_of
 from lasttoken.data.splits import Splits
 from lasttoken.evaluation.calibration import fit_temperature
-from lasttoken.evaluation.figures import Figures, Truth
 from lasttoken.evaluation.metrics import compute_metrics
+
+if TYPE_CHECKING:
+    from lasttoken.evaluation.task import SplitMetrics, Truth
 
 MAX_CHARACTERS = 20_000_000  # of train, in all
 MAX_NGRAMS = 100_000
@@ -59,7 +61,7 @@ class Baseline:
     `metrics` is empty when the model could not be fitted; `note` then says why.
     """
 
-    metrics: Mapping[str, Figures] = field(default_factory=dict)
+    metrics: Mapping[str, SplitMetrics] = field(default_factory=dict)
     predicted: Mapping[str, Truth] = field(default_factory=dict)  # label_id of each row [N], or [N, K], by split
     fit_s: float = 0.0
     predict_s: float = 0.0  # of all rows of all splits

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lasttoken.evaluation.figures import Figures
 from lasttoken.evaluation.intervals import Interval
-from lasttoken.evaluation.multilabel import MultiLabelMetrics
+from lasttoken.evaluation.task import SplitMetrics, Task
 
 STILL_FALLING = 0.05  # relative fall of the validation loss in the last epoch above which more epochs may help
 SMALL = 30  # rows, below which an accuracy says next to nothing
@@ -56,11 +55,12 @@ class Remedies:
 
 
 def diagnose(
-    splits: Mapping[str, Figures],
+    task: Task,
+    splits: Mapping[str, SplitMetrics],
     headline: str,
     n_predicted_labels: int,
     history: Sequence[Line],
-    majority: Figures | None = None,
+    majority: SplitMetrics | None = None,
     remedies: Remedies | None = None,
 ) -> list[str]:
     """Sentences about a finished training.
@@ -76,18 +76,18 @@ def diagnose(
     told = splits[headline]
     found = [
         _collapse(told, headline, n_predicted_labels, remedies),
-        _one_label(told, headline) or _no_better(told, headline, majority),
+        _one_label(told, headline) or _no_better(task, told, headline, majority),
         _small(told, headline),
     ]
     if "validation" in splits and "test" in splits:
-        found.append(_too_good(splits["validation"], splits["test"]))
+        found.append(_too_good(task, splits["validation"], splits["test"]))
     if "train" in splits and "validation" in splits:
-        found.append(_overfitted(splits["train"], splits["validation"]))
+        found.append(_overfitted(task, splits["train"], splits["validation"]))
     found.append(_unfinished(history))
     return [sentence for sentence in found if sentence]
 
 
-def _collapse(metrics: Figures, split: str, n_predicted_labels: int, remedies: Remedies | None) -> str | None:
+def _collapse(metrics: SplitMetrics, split: str, n_predicted_labels: int, remedies: Remedies | None) -> str | None:
     if sum(one.n > 0 for one in metrics.per_label) < 2 or n_predicted_labels > 1:
         return None
     return " ".join(
@@ -95,7 +95,7 @@ def _collapse(metrics: Figures, split: str, n_predicted_labels: int, remedies: R
     )
 
 
-def _one_label(metrics: Figures, split: str) -> str | None:
+def _one_label(metrics: SplitMetrics, split: str) -> str | None:
     found = [one.label for one in metrics.per_label if one.n]
     if len(found) != 1 or len(metrics.labels) == 1:
         return None
@@ -105,33 +105,29 @@ def _one_label(metrics: Figures, split: str) -> str | None:
     )
 
 
-def _told(metrics: Figures) -> tuple[float, Interval]:
-    """Accuracy, or micro-F1 where a text has any number of labels, and its interval."""
-    if isinstance(metrics, MultiLabelMetrics):
-        return metrics.micro_f1, metrics.micro_f1_ci95 or (metrics.micro_f1, metrics.micro_f1)
-    return metrics.accuracy, metrics.accuracy_ci95
+def _headline(task: Task, metrics: SplitMetrics) -> tuple[float, Interval]:
+    """The headline metric and its interval, of no width where it was not computed."""
+    value, interval = getattr(metrics, task.headline), getattr(metrics, f"{task.headline}_ci95")
+    return value, interval or (value, value)
 
 
-def _no_better(metrics: Figures, split: str, majority: Figures | None) -> str | None:
-    if majority is None or _told(metrics)[1][0] > _told(majority)[0]:
+def _no_better(task: Task, metrics: SplitMetrics, split: str, majority: SplitMetrics | None) -> str | None:
+    if majority is None or _headline(task, metrics)[1][0] > _headline(task, majority)[0]:
         return None
-    cheap = f"always giving the commonest label ({majority.accuracy:.1%})"
-    if isinstance(majority, MultiLabelMetrics):
-        cheap = f"labels given by their frequency alone (micro-F1 {majority.micro_f1:.3f})"
     return (
-        f"On {split} the classifier is not clearly better than {cheap}: "
+        f"On {split} the classifier is not clearly better than {task.majority_in_words(majority)}: "
         "there may be too few rows to learn from, labels that the text does not tell, or the wrong text column."
     )
 
 
-def _small(metrics: Figures, split: str) -> str | None:
+def _small(metrics: SplitMetrics, split: str) -> str | None:
     if metrics.n >= SMALL:
         return None
     return f"{split} has {metrics.n} rows: hardly any figure can be told from so few. Label more, or use --folds 5."
 
 
-def _too_good(validation: Figures, test: Figures) -> str | None:
-    (ours, (low, _)), (theirs, (_, high)) = _told(validation), _told(test)
+def _too_good(task: Task, validation: SplitMetrics, test: SplitMetrics) -> str | None:
+    (ours, (low, _)), (theirs, (_, high)) = _headline(task, validation), _headline(task, test)
     if low <= high:
         return None
     return (
@@ -140,8 +136,8 @@ def _too_good(validation: Figures, test: Figures) -> str | None:
     )
 
 
-def _overfitted(train: Figures, validation: Figures) -> str | None:
-    (seen, (low, _)), (unseen, (_, high)) = _told(train), _told(validation)
+def _overfitted(task: Task, train: SplitMetrics, validation: SplitMetrics) -> str | None:
+    (seen, (low, _)), (unseen, (_, high)) = _headline(task, train), _headline(task, validation)
     if low <= high or seen - unseen < 0.05:
         return None
     return (

@@ -151,17 +151,17 @@ def variance_of_sum(values: NDArray[np.float64], strata: NDArray[np.int64]) -> f
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more often A is right than B on the same rows, with a 95 % interval.
+    """By how much predictions A are better than B on the same rows, with its 95 % interval.
 
-    `n_only_a` rows only A got right, `n_only_b` only B. `p_value` is McNemar's, exact: how likely so uneven a pair of
-    counts, or a more uneven one, is when neither is better.
+    Of accuracies also: `n_only_a` rows that only A predicts correctly, `n_only_b` only B, and `p_value`, McNemar's
+    exact test: how likely such an uneven pair of counts, or a more uneven one, is when neither is better.
     """
 
     value: float
     ci95: Interval
-    n_only_a: int
-    n_only_b: int
-    p_value: float
+    n_only_a: int | None = None
+    n_only_b: int | None = None
+    p_value: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Numbers and lists only."""

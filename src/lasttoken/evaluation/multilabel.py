@@ -11,7 +11,6 @@ proportions of rows, the bootstrap of rows for all else.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from lasttoken.core.errors import DataError, DivergedError
 from lasttoken.evaluation.confusion import ratio
 from lasttoken.evaluation.intervals import (
+    Difference,
     Interval,
     draw_weights,
     mean_interval,
@@ -35,8 +35,6 @@ from lasttoken.evaluation.precision_recall import Ranking, area_interval
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-FEWEST_POSITIVES = 5  # for a threshold of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +134,7 @@ def compute_multilabel_metrics(
 
 def micro_f1_difference(
     targets: ArrayLike, a: ArrayLike, b: ArrayLike, *, groups: ArrayLike | None = None, seed: int = 0
-) -> tuple[float, Interval]:
+) -> Difference:
     """How much higher the micro-F1 of answers `a` is than that of `b` on the same rows, with its 95 % interval.
 
     By the paired bootstrap: each draw weighs the rows once for both. Rows of one group (copies of a text) are drawn
@@ -159,58 +157,7 @@ def micro_f1_difference(
         values.append(float(ratio(hits.sum(), both.sum())))
         drawn.append(ratio(*(np.asarray(counts @ weights, dtype=np.float64) for counts in (hits, both))))
     difference = values[0] - values[1]
-    return difference, percentile_interval(drawn[0] - drawn[1], difference)
-
-
-def best_thresholds(targets: ArrayLike, probs: ArrayLike) -> Floats:
-    """The threshold [K] of each label: one for all that is best for micro-F1, or one of its own that is better.
-
-    A label's own threshold is the one that gives it the highest F1 on these rows. It is taken where that costs the
-    micro-F1 of all labels nothing, and where 5 rows or more have the label: fewer choose by chance. Without the first
-    condition a label that the classifier cannot tell at all would be given to every text, for that is what its F1
-    rewards (Yang, "A study of thresholding strategies for text categorization", SIGIR 2001, on its SCut). A threshold
-    lies midway between two neighbouring probabilities; of equally good ones it is the highest.
-
-    Args:
-        targets: [N, K] bool, of rows that are neither trained on nor reported on.
-        probs: [N, K].
-    """
-    truth, scores = np.asarray(targets, dtype=bool), np.asarray(probs, dtype=np.float64)
-    chosen = np.full(truth.shape[1], _best_threshold(truth.ravel(), scores.ravel()))
-    given = scores >= chosen
-    hits, both = (truth & given).sum(axis=0), truth.sum(axis=0) + given.sum(axis=0)
-    for label_id in np.flatnonzero(truth.sum(axis=0) >= FEWEST_POSITIVES).tolist():
-        has, column = truth[:, label_id], scores[:, label_id]
-        own = _best_threshold(has, column)
-        found = column >= own
-        its_hits, its_both = hits.copy(), both.copy()
-        its_hits[label_id], its_both[label_id] = (has & found).sum(), has.sum() + found.sum()
-        if ratio(its_hits.sum(), its_both.sum()) >= ratio(hits.sum(), both.sum()):
-            chosen[label_id], hits, both = own, its_hits, its_both
-    return chosen
-
-
-def likely_threshold(has: Bools, scores: Floats) -> float:
-    """A threshold for a rare label: where its F1 on these rows is highest, but below the highest probability.
-
-    Rounded down to two digits, so that it can be written on a command line. Where no row has the label: half of the
-    highest probability.
-    """
-    highest = float(scores.max(initial=0.0))
-    found = min(_best_threshold(has, scores), highest) if has.any() else highest / 2
-    digits = 1 - math.floor(math.log10(max(found, 1e-12)))
-    return math.floor(found * 10.0**digits) / 10.0**digits
-
-
-def _best_threshold(has: Bools, scores: Floats) -> float:
-    if not has.any():
-        return 0.5
-    ranking = Ranking.of(has, scores)
-    hits, rows = ranking.counts()
-    best = int(np.argmax(2 * hits / (rows + hits[-1])))
-    falling = np.append(scores[ranking.order[ranking.ends]], 0.0)
-    middle = (falling[best] + falling[best + 1]) / 2
-    return float(middle if middle > falling[best + 1] else falling[best])
+    return Difference(difference, percentile_interval(drawn[0] - drawn[1], difference))
 
 
 def _counted(truth: Bools, found: Bools, labels: Sequence[str]) -> MultiLabelMetrics:

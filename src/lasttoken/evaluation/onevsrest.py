@@ -27,13 +27,13 @@ from lasttoken.evaluation.baselines import (
     Baseline,
     CannotFitError,
     Lengths,
-    baselines_of,
     cut_texts,
     fitted_features,
     longest_affordable,
     settled,
 )
-from lasttoken.evaluation.multilabel import best_thresholds, compute_multilabel_metrics
+from lasttoken.evaluation.multilabel import compute_multilabel_metrics
+from lasttoken.evaluation.thresholds import best_thresholds
 
 INVERSE_REGULARISATION = 10.0  # scikit-learn's C
 MAX_EXACT = 3e8  # non-zeros × labels up to which K fits of liblinear take a few minutes
@@ -41,11 +41,6 @@ EPOCHS_SGD = 5
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-
-
-def baselines_for(splits: Splits, seed: int) -> dict[str, Baseline]:
-    """The baselines of splits of either kind."""
-    return baselines_of(splits, seed) if splits.train.separator is None else one_vs_rest(splits, seed)
 
 
 def one_vs_rest(splits: Splits, seed: int, names: Sequence[str] = NAMES) -> dict[str, Baseline]:

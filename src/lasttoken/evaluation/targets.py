@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lasttoken.evaluation.decision import Target
+from lasttoken.evaluation.decision_flags import Target
 from lasttoken.evaluation.intervals import Interval
 
 TOLERANCE = 1e-12

@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.evaluation.figures import Truth, is_multilabel
-from lasttoken.evaluation.intervals import Difference, paired_difference
-from lasttoken.evaluation.multilabel import micro_f1_difference
+from lasttoken.evaluation.task import Task, Truth
 
 IN_WORDS = {
     "majority": "always giving the commonest label",
@@ -45,6 +43,7 @@ class Verdict:
 
 
 def judge(
+    task: Task,
     truth: Truth,
     ours: Truth,
     baselines: Mapping[str, Truth],
@@ -63,64 +62,43 @@ def judge(
     """
     if not baselines:
         return None
-    if is_multilabel(truth):
-        verdict, behind = _by_micro_f1(truth, ours, baselines, groups)
-    else:
-        correct = {name: predicted == truth for name, predicted in baselines.items()}
-        best = max(correct, key=lambda name: float(correct[name].mean()))
-        found = paired_difference(ours == truth, correct[best], groups=groups)
-        verdict, behind = Verdict(best, found.value, found.ci95, found.p_value, None, ()), _behind(found, len(truth))
-    seconds = seconds_per_row or {}
-    if seconds.get("ours") and seconds.get(verdict.baseline):
-        verdict = replace(verdict, times_faster=seconds["ours"] / seconds[verdict.baseline])
-    return replace(verdict, sentences=(_sentence(verdict), behind))
-
-
-def _by_micro_f1(
-    truth: Truth, ours: Truth, baselines: Mapping[str, Truth], groups: NDArray[np.intp] | None
-) -> tuple[Verdict, str]:
-    found = {name: micro_f1_difference(truth, ours, theirs, groups=groups) for name, theirs in baselines.items()}
-    best = min(found, key=lambda name: found[name][0])
-    behind = (
-        f"By micro-F1 on {len(truth):,} rows (95 % interval of the paired difference, by bootstrap). The best baseline "
-        "was chosen on these same rows, which favours it."
+    differences = {name: task.difference(truth, ours, theirs, groups) for name, theirs in baselines.items()}
+    best = min(differences, key=lambda name: differences[name].value)
+    difference, seconds = differences[best], seconds_per_row or {}
+    times = seconds["ours"] / seconds[best] if seconds.get("ours") and seconds.get(best) else None
+    verdict = Verdict(best, difference.value, difference.ci95, difference.p_value, times, (), task.headline)
+    evidence = (
+        f"{task.evidence(difference, len(truth))} The best baseline was chosen on these same rows, which favors it."
     )
-    return Verdict(best, *found[best], None, None, (), "micro_f1"), behind
+    return replace(verdict, sentences=(_sentence(verdict, task.points), evidence))
 
 
-def _sentence(verdict: Verdict) -> str:
+def _sentence(verdict: Verdict, points: str) -> str:
     low, high = verdict.difference_ci95
-    unit = " of micro-F1" if verdict.measure == "micro_f1" else ""
     rival = f"{IN_WORDS.get(verdict.baseline, verdict.baseline)} ({verdict.baseline})"
     speed = ""
     if verdict.times_faster and verdict.times_faster >= 2:
         speed = f" and answers about {_round(verdict.times_faster)} times faster"
     if low > 0:
-        return f"The GPT is better than the best baseline, {rival}, by {_points(verdict.difference, low, high, unit)}."
+        return (
+            f"The GPT is better than the best baseline, {rival}, by {_points(verdict.difference, low, high, points)}."
+        )
     if high < 0:
         return (
-            f"The GPT is worse than {rival} by {_points(-verdict.difference, -high, -low, unit)}: use the baseline, "
+            f"The GPT is worse than {rival} by {_points(-verdict.difference, -high, -low, points)}: use the baseline, "
             f"which is cheaper{speed}."
         )
-    interval = f"{signed_points(verdict.difference)} points{unit} ({signed_points(low)} to {signed_points(high)})"
+    interval = f"{signed_points(verdict.difference)} {points} ({signed_points(low)} to {signed_points(high)})"
     return f"No evidence that the GPT is better: {rival} does as well{speed}. The difference is {interval}."
 
 
-def _behind(found: Difference, n: int) -> str:
-    return (
-        f"Of the {n:,} rows, {found.n_only_a:,} are right only with the GPT and {found.n_only_b:,} only with the "
-        f"baseline (95 % interval of the paired difference; exact McNemar p = {found.p_value:.2g}). The best baseline "
-        "was chosen on these same rows, which favours it."
-    )
-
-
-def _points(value: float, low: float, high: float, unit: str = "") -> str:
+def _points(value: float, low: float, high: float, points: str = "points") -> str:
     """A difference of accuracies in points.
 
     >>> _points(0.019, 0.003, 0.036)
     '1.9 points (0.3 to 3.6)'
     """
-    return f"{value * 100:.1f} points{unit} ({low * 100:.1f} to {high * 100:.1f})"
+    return f"{value * 100:.1f} {points} ({low * 100:.1f} to {high * 100:.1f})"
 
 
 def signed_points(value: float) -> str:

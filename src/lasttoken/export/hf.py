@@ -118,10 +118,10 @@ def lost_on_the_way(predictor: Predictor) -> tuple[str, ...]:
         f"texts are cut to {config.max_length} tokens only when truncation=True is passed",
         f"an empty text has no tokens in transformers, which fails or answers otherwise; give {ENDING!r} in its place",
     ]
-    if config.multi_label:
+    if config.task.multi_label:
         notes.append("thresholds are not kept: pass top_k=None and compare scores with those in README.md")
     elif config.decision != MOST_PROBABLE:
-        rule = config.decision.in_words(config.labels)
+        rule = config.task.rule_in_words(config.decision)
         notes.append(f"the rule of answering is not kept, the most probable label is given ({rule})")
     return tuple(notes)
 
@@ -143,7 +143,7 @@ def _write(folder: Path, predictor: Predictor, run: Path) -> None:
         "eos_token_id": config.end_of_text_id,
         "bos_token_id": config.end_of_text_id,
         "pad_token_id": config.end_of_text_id,
-        "problem_type": f"{'multi' if config.multi_label else 'single'}_label_classification",
+        "problem_type": config.task.problem_type,
         "dtype": "float32",
     }
     write_tensor_file(folder / "model.safetensors", tensors)
@@ -203,7 +203,7 @@ def as_card(card: str, predictor: Predictor, name: str = "THIS FOLDER") -> str:
     config = predictor.classifier.config
     found = card.replace('library_name: "lasttoken"', 'library_name: "transformers"', 1)
     more = ""
-    if config.multi_label:
+    if config.task.multi_label:
         least = ", ".join(f"{config.labels[at]} {threshold:.3f}" for at, threshold in config.decision.thresholds)
         more = f" A label is given from its threshold on (pass top_k=None to see all): {least or '0.5 for all'}."
     return found.rstrip() + USE.format(name=name, more=more, ending=ENDING)

@@ -26,6 +26,10 @@ from lasttoken.core.storage import write_text
 from lasttoken.export.hf import PROBES, Exported, checked, logits_of, new_export, quiet
 
 MAX_IN_ONE_FILE = 1_500_000_000  # bytes; protobuf ends at 2 GiB
+PROBABILITIES: dict[str, tuple[str, dict[str, int]]] = {  # the operator, and its attributes
+    "softmax": ("Softmax", {"axis": -1}),
+    "sigmoid": ("Sigmoid", {}),
+}
 FAR = np.float32(-1e9)  # added to the attention scores of tokens that must not be seen
 ONNX, QUANTIZED = "model.onnx", "model.int8.onnx"
 
@@ -115,7 +119,7 @@ def _write_beside(folder: Path, predictor: Predictor, run: Path, int8: Int8 | No
     config = predictor.classifier.config
     facts = {
         "labels": list(config.labels),
-        "multi_label": config.multi_label,
+        "multi_label": config.task.multi_label,
         "thresholds": {config.labels[at]: least for at, least in config.decision.thresholds},
         "abstain_below": config.decision.abstain_below,
         "max_length": config.max_length,
@@ -217,10 +221,8 @@ def classifier_nodes(graph: Graph, classifier: Classifier) -> None:
     logits = graph.linear(x, classifier.head)
     scaled = graph.node("Div", logits, graph.weight(np.float32(config.temperature)))
     graph.output("Identity", scaled, "logits")
-    if config.multi_label:
-        graph.output("Sigmoid", scaled, "probs")
-    else:
-        graph.output("Softmax", scaled, "probs", axis=-1)
+    operator, attributes = PROBABILITIES[config.task.probability_function]
+    graph.output(operator, scaled, "probs", **attributes)
 
 
 def _mask(graph: Graph, visible: str, positions: str, causal: bool) -> str:

@@ -122,12 +122,12 @@ def _by_transformers(folder: Path, reference: Predictor, texts: Sequence[str]) -
     with quiet():
         model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    several = reference.classifier.config.multi_label
+    function = reference.classifier.config.task.probability_function
     parts = []
     for at in range(0, len(texts), BATCH):
         batch = tokenizer(never_empty(texts[at : at + BATCH]), padding=True, truncation=True, return_tensors="pt")
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.double()
-        parts.append((logits.sigmoid() if several else logits.softmax(-1)).numpy())
+        parts.append((logits.sigmoid() if function == "sigmoid" else logits.softmax(-1)).numpy())
     return np.concatenate(parts)
 
 

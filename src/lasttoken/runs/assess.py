@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 
 from lasttoken.audit.audit import Audit
 from lasttoken.backbone.pretrained import load_backbone
-from lasttoken.classifier.predict import log_probabilities
 from lasttoken.core.config import Settings
 from lasttoken.core.errors import SettingsError, one_of
 from lasttoken.data.label_tables import label_counts
 from lasttoken.evaluation.baselines import Baseline
 from lasttoken.evaluation.calibration import expected_calibration_error, reliability_bins, top_label
-from lasttoken.evaluation.decision import AUTO, Decision, Target, best_threshold, parse_decision, parse_targets
+from lasttoken.evaluation.decision import Decision
+from lasttoken.evaluation.decision_flags import AUTO, Target, parse_targets
 from lasttoken.evaluation.diagnosis import UNEVEN, Remedies, diagnose
-from lasttoken.evaluation.figures import Figures, Truth, figures, fitted_temperature, is_multilabel
 from lasttoken.evaluation.intervals import share_right
-from lasttoken.evaluation.multilabel import best_thresholds, likely_threshold
 from lasttoken.evaluation.slices import Slice, length_quarters, slice_accuracy
 from lasttoken.evaluation.targets import Reached, TargetResult, threshold_for
+from lasttoken.evaluation.task import SplitMetrics, Task, Truth, task_of
+from lasttoken.evaluation.thresholds import likely_threshold
 from lasttoken.evaluation.verdict import Verdict, judge
 from lasttoken.runs.zero_shot import ask, parse_answers
 from lasttoken.training.loop import Split, TrainingOutcome, tail_logits
@@ -44,11 +44,12 @@ Logits = dict[str, NDArray[np.float32]]  # [N, K] by split
 class Scored:
     """The classifier on one split."""
 
+    task: Task
     truth: Truth
     log_probs: NDArray[np.float32]  # [N, K], calibrated
     predicted: Truth  # by the classifier's decision rule
     answered: NDArray[np.bool_]  # [N], whether it is sure enough to answer
-    metrics: Figures
+    metrics: SplitMetrics
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -57,8 +58,12 @@ class Scored:
 
     def answer_probs(self) -> NDArray[np.float64]:
         """The probability [N] of each answer; where a text has any number of labels, that of its likeliest."""
-        at = self.log_probs.argmax(axis=1) if is_multilabel(self.predicted) else self.predicted
-        return np.asarray(np.exp(self.log_probs[np.arange(len(at)), at]), dtype=np.float64)
+        label_ids = self.explained_label_ids()
+        return np.asarray(np.exp(self.log_probs[np.arange(len(label_ids)), label_ids]), dtype=np.float64)
+
+    def explained_label_ids(self) -> NDArray[np.int64]:
+        """The label [N] of `answer_probs`."""
+        return self.task.explained_label_ids(self.log_probs, self.predicted)
 
 
 @dataclass(frozen=True)
@@ -89,32 +94,26 @@ def calibrate(prepared: Prepared, features: Mapping[str, Split], settings: Setti
         name: tail_logits(classifier, split.source, prepared.predictor.device) for name, split in features.items()
     }
     held_out, truth = logits["validation"], features["validation"].truth
-    config = classifier.config
-    temperature = fitted_temperature(held_out, truth) if settings.calibrate else 1.0
-    config = replace(config, temperature=temperature)
+    task = classifier.config.task
+    temperature = task.fit_temperature(held_out, truth) if settings.calibrate else 1.0
     rest, targets = parse_targets(settings.threshold, prepared.labels)
-    decision = parse_decision(rest, settings.cost, prepared.labels, config.multi_label)
-    log_probs = log_probabilities(held_out, config)
-    decision = decision.over(_fitted(targets, truth, log_probs))
-    if is_multilabel(truth):
-        fitted = best_thresholds(truth, np.exp(log_probs.astype(np.float64))).tolist()
-        decision = decision.over(Decision(thresholds=tuple(enumerate(fitted))))
-    elif settings.threshold == AUTO:
-        decision = best_threshold(log_probs, np.asarray(truth, dtype=np.int64))
-    classifier.config = replace(config, decision=decision)
+    log_probs = task.log_probs(held_out, temperature)
+    decision = task.parse_decision(rest, settings.cost).over(_fit_targets(task, targets, truth, log_probs))
+    decision = task.fit_decision(decision, log_probs, truth, auto=settings.threshold == AUTO)
+    classifier.config = replace(classifier.config, temperature=temperature, decision=decision)
     return logits
 
 
-def _fitted(targets: Sequence[Target], truth: Truth, log_probs: NDArray[np.float32]) -> Decision:
+def _fit_targets(task: Task, targets: Sequence[Target], truth: Truth, log_probs: NDArray[np.float32]) -> Decision:
     """The thresholds that reach the targets on these rows, or come nearest."""
     probs = np.exp(log_probs.astype(np.float64))
-    found = {one.label_id: threshold_for(one, _has(truth, one.label_id), probs[:, one.label_id]) for one in targets}
-    return Decision(thresholds=tuple((at, threshold) for at, threshold in found.items() if threshold is not None))
-
-
-def _has(answers: Truth, label_id: int) -> NDArray[np.bool_]:
-    """Which rows [N] have a label, or are given it."""
-    return np.asarray(answers[:, label_id] if is_multilabel(answers) else answers == label_id, dtype=np.bool_)
+    fitted = {
+        target.label_id: threshold_for(target, task.has_label(truth, target.label_id), probs[:, target.label_id])
+        for target in targets
+    }
+    return Decision(
+        thresholds=tuple((label_id, threshold) for label_id, threshold in fitted.items() if threshold is not None)
+    )
 
 
 def _target_results(prepared: Prepared, scored: Mapping[str, Scored], threshold: str | None) -> list[TargetResult]:
@@ -134,7 +133,9 @@ def _reached(target: Target, scored: Scored) -> Reached:
     found = scored.metrics.per_label[target.label_id]
     if target.metric == "recall":
         return Reached(found.recall, found.recall_ci95, found.n)
-    return Reached(found.precision, found.precision_ci95, int(_has(scored.predicted, target.label_id).sum()))
+    return Reached(
+        found.precision, found.precision_ci95, int(scored.task.has_label(scored.predicted, target.label_id).sum())
+    )
 
 
 def judge_training(
@@ -161,9 +162,10 @@ def judge_training(
         {name: share_right(scored[name].correct[~rows]) for name, rows in leaked.items()},
         slice_accuracy(told.correct, _keys(prepared, told, headline, leaked.get(headline), settings.slice_by)),
         diagnose(
+            told.task,
             {name: one.metrics for name, one in scored.items()},
             headline,
-            _n_given(told.predicted),
+            told.task.n_given(told.predicted),
             outcome.history,
             majority,
             _remedies(prepared, scored["validation"], settings),
@@ -177,29 +179,23 @@ def _remedies(prepared: Prepared, held_out: Scored, settings: Settings) -> Remed
     """What could be done if the classifier gave one label to every text: flags with values that change something."""
     rate, epochs = settings.learning_rate or 0.0, settings.epochs
     counts = label_counts(prepared.splits.train)
-    if is_multilabel(held_out.truth) or settings.threshold or settings.cost or len(counts) < 2:
+    if held_out.task.multi_label or settings.threshold or settings.cost or len(counts) < 2:
         return Remedies(rate, epochs)
     rare, common = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     if counts[common] < UNEVEN * counts[rare] or any(sign in rare for sign in ",=@"):
         return Remedies(rate, epochs)
     probs = np.exp(held_out.log_probs[:, prepared.labels.index(rare)].astype(np.float64))
-    threshold = likely_threshold(_has(held_out.truth, prepared.labels.index(rare)), probs)
+    threshold = likely_threshold(held_out.task.has_label(held_out.truth, prepared.labels.index(rare)), probs)
     return Remedies(rate, epochs, rare, counts[rare], sum(counts.values()), threshold)
-
-
-def _n_given(predicted: Truth) -> int:
-    """How many labels are given to any text."""
-    return int(predicted.any(axis=0).sum()) if is_multilabel(predicted) else len(np.unique(predicted))
 
 
 def _score(prepared: Prepared, truth: Truth, logits: NDArray[np.float32], split: str) -> Scored:
     config = prepared.classifier.config
-    log_probs = log_probabilities(logits, config)
-    decision, several = config.decision, config.multi_label
-    predicted = decision.decide_each(log_probs) if several else decision.decide(log_probs)
-    answered = np.ones(len(truth), dtype=np.bool_) if several else decision.answers(log_probs)
-    metrics = figures(truth, prepared.labels, log_probs=log_probs, predicted=predicted, intervals=split != "train")
-    return Scored(truth, log_probs, predicted, answered, metrics)
+    task = config.task
+    log_probs = task.log_probs(logits, config.temperature)
+    predicted, answered = task.decide(log_probs, config.decision), task.answered(log_probs, config.decision)
+    metrics = task.metrics(truth, log_probs=log_probs, predicted=predicted, intervals=split != "train")
+    return Scored(task, truth, log_probs, predicted, answered, metrics)
 
 
 def check_judging(settings: Settings, labels: Sequence[str]) -> None:
@@ -209,7 +205,7 @@ def check_judging(settings: Settings, labels: Sequence[str]) -> None:
         SettingsError: see `parse_decision` and `parse_answers`; or answers of other labels.
     """
     rest, targets = parse_targets(settings.threshold, labels)
-    parse_decision(rest, settings.cost, labels, settings.multi_label)
+    task_of(labels, settings.separator).parse_decision(rest, settings.cost)
     if targets and (settings.cost or rest == AUTO):
         raise SettingsError(
             f"--threshold {settings.threshold} and {'--cost' if settings.cost else AUTO} both say which label is given;"
@@ -245,7 +241,7 @@ def _verdict(
     seconds = {name: one.predict_s / sum(map(len, one.predicted.values())) for name, one in there.items()}
     seconds["ours"] = _seconds_per_text(prepared, headline)
     predicted = {name: one.predicted[headline] for name, one in there.items()}
-    return judge(told.truth, told.predicted, predicted, seconds_per_row=seconds, groups=groups)
+    return judge(told.task, told.truth, told.predicted, predicted, seconds_per_row=seconds, groups=groups)
 
 
 def _seconds_per_text(prepared: Prepared, split: str) -> float:
@@ -258,10 +254,10 @@ def _seconds_per_text(prepared: Prepared, split: str) -> float:
 def _calibration(prepared: Prepared, told: Scored, logits: NDArray[np.float32], split: str) -> dict[str, Any] | None:
     """What the temperature did on rows that it was not fitted on (on validation it was, where there is no test)."""
     config = prepared.classifier.config
-    raw = log_probabilities(logits, replace(config, temperature=1.0))
-    before = figures(told.truth, prepared.labels, log_probs=raw, intervals=True)
+    raw = told.task.log_probs(logits)
+    before = told.task.metrics(told.truth, log_probs=raw, intervals=True)
     pairs = {"before": (raw, before), "after": (told.log_probs, told.metrics)}
-    binary = {name: _decisions(log_probs, told.truth) for name, (log_probs, _) in pairs.items()}
+    binary = {name: told.task.reliability_rows(log_probs, told.truth) for name, (log_probs, _) in pairs.items()}
     return {
         "temperature": config.temperature,
         "split": split,
@@ -270,16 +266,9 @@ def _calibration(prepared: Prepared, told: Scored, logits: NDArray[np.float32], 
     }
 
 
-def _decisions(log_probs: NDArray[np.float32], truth: Truth) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
-    """What reliability is told of: the rows [N, K] of one label, or all N·K yes-or-no decisions as rows [N·K, 2]."""
-    if not is_multilabel(truth):
-        return log_probs, np.asarray(truth, dtype=np.int64)
-    yes = log_probs.ravel().astype(np.float64)
-    no = np.log(np.maximum(-np.expm1(yes), np.finfo(np.float64).tiny))
-    return np.stack((no, yes), axis=1), truth.ravel().astype(np.int64)
-
-
-def _probability_figures(metrics: Figures, log_probs: NDArray[np.floating], truth: NDArray[np.int64]) -> dict[str, Any]:
+def _probability_figures(
+    metrics: SplitMetrics, log_probs: NDArray[np.floating], truth: NDArray[np.int64]
+) -> dict[str, Any]:
     content = {"ece": expected_calibration_error(*top_label(log_probs, truth)), **metrics.to_json()}
     names = [name for figure in CALIBRATED for name in (figure, f"{figure}_ci95")]
     return {name: content[name] for name in names if name in content}
@@ -290,7 +279,7 @@ def _keys(
 ) -> dict[str, Sequence[str]]:
     examples = prepared.splits.named()[split]
     keys: dict[str, Sequence[str]] = {
-        **_label_keys(prepared, told.truth),
+        **told.task.slice_keys(told.truth),
         "length": length_quarters(examples.texts),
     }
     if leaked is not None and leaked.any():
@@ -298,9 +287,3 @@ def _keys(
     if examples.slices is not None:
         keys[slice_by or "slice"] = examples.slices
     return keys
-
-
-def _label_keys(prepared: Prepared, truth: Truth) -> dict[str, Sequence[str]]:
-    if is_multilabel(truth):
-        return {"labels": [f"{n} {'label' if n == 1 else 'labels'}" for n in truth.sum(axis=1).tolist()]}
-    return {"label": [prepared.labels[label_id] for label_id in truth]}

@@ -22,11 +22,11 @@ from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.columns import SPLIT_COLUMNS, ColumnSpec
 from lasttoken.core.errors import RunError, SettingsError, one_of
 from lasttoken.data.files import Examples, read_examples
-from lasttoken.data.label_tables import label_names, truth_of
+from lasttoken.data.label_tables import label_counts, truth_of
 from lasttoken.data.near_duplicates import find_duplicates
 from lasttoken.data.splits import SPLIT_NAMES
-from lasttoken.evaluation.intervals import Interval, paired_difference
-from lasttoken.evaluation.multilabel import micro_f1_difference
+from lasttoken.evaluation.intervals import Interval
+from lasttoken.evaluation.task import Task, task_of
 from lasttoken.evaluation.verdict import signed_points
 
 COMPARABLE = SPLIT_NAMES[1:]
@@ -34,7 +34,7 @@ ANSWER_COLUMNS = ColumnSpec(("predicted",), ("label",))  # of predictions/*.csv
 
 
 @dataclass(frozen=True)
-class Answers:
+class RunAnswers:
     """What a run answered on a split: its rows with their true labels, and the label given to each row."""
 
     name: str
@@ -62,23 +62,27 @@ class Pair:
     difference: float
     ci95: Interval
     p_value: float | None  # exact McNemar test; None of micro-F1
+    points: str  # the unit of the difference, times 100
 
     @property
     def sentence(self) -> str:
         """What may be concluded."""
-        unit = "points of micro-F1" if self.measure == "micro_f1" else "points"
         low, high = self.ci95
         if low > 0 or high < 0:
             better, worse = (self.first, self.second) if low > 0 else (self.second, self.first)
             bounds = sorted((abs(low), abs(high)))
-            value = f"{abs(self.difference) * 100:.1f} {unit} ({bounds[0] * 100:.1f} to {bounds[1] * 100:.1f})"
+            value = f"{abs(self.difference) * 100:.1f} {self.points} ({bounds[0] * 100:.1f} to {bounds[1] * 100:.1f})"
             return f"{better} is better than {worse} by {value}."
-        value = f"{signed_points(self.difference)} {unit} ({signed_points(low)} to {signed_points(high)})"
+        value = f"{signed_points(self.difference)} {self.points} ({signed_points(low)} to {signed_points(high)})"
         return f"No evidence that {self.first} and {self.second} differ: {value}."
 
     def to_json(self) -> dict[str, Any]:
         """Numbers, strings and lists only."""
-        return {**vars(self), "ci95": list(self.ci95), "sentence": self.sentence}
+        return {
+            **{name: value for name, value in vars(self).items() if name != "points"},
+            "ci95": list(self.ci95),
+            "sentence": self.sentence,
+        }
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Comparison:
 
     split: str
     n: int
-    runs: list[Answers]
+    runs: list[RunAnswers]
     pairs: list[Pair]
 
     def to_json(self) -> dict[str, Any]:
@@ -110,11 +114,11 @@ def compare_runs(folders: Sequence[Path], split: str = "test", all_pairs: bool =
     found = [read_answers(folder, name, split) for folder, name in zip(folders, _names(folders), strict=True)]
     for other in found[1:]:
         _check_same_rows(found[0], other, split)
-    measure = "accuracy" if found[0].rows.separator is None else "micro_f1"
-    ranked = sorted(found, key=lambda run: -float(run.figures[measure]))
+    task = _task(found)
+    ranked = sorted(found, key=lambda run: -float(run.figures[task.headline]))
     groups = find_duplicates(ranked[0].rows.texts).near
     pairs = list(combinations(ranked, 2)) if all_pairs else [(ranked[0], other) for other in ranked[1:]]
-    return Comparison(split, len(found[0].given), ranked, [_pair(a, b, groups) for a, b in pairs])
+    return Comparison(split, len(found[0].given), ranked, [_pair(task, a, b, groups) for a, b in pairs])
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -127,7 +131,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, folders, strict=True)]
 
 
-def read_answers(folder: Path, name: str, split: str) -> Answers:
+def read_answers(folder: Path, name: str, split: str) -> RunAnswers:
     """The answers of a finished run, as its folder holds them.
 
     Raises:
@@ -147,15 +151,15 @@ def read_answers(folder: Path, name: str, split: str) -> Answers:
     answers = read_examples(answers_file, ANSWER_COLUMNS, keep_blank=True, separator=separator)
     if answers.labels != rows.labels:
         raise RunError(f"{answers_file} does not belong to {rows_file}; one of them was changed")
-    measure = "accuracy" if separator is None else "micro_f1"
+    measure = task_of((), separator).headline
     if metrics["splits"][split].get(measure) is None:
         raise RunError(f"{folder / 'metrics.json'}: splits.{split}.{measure} is missing; was it changed?")
     seconds = float(sum(metrics.get("timing_s", {}).values()))
     backbone = str(settings.get("backbone", ""))
-    return Answers(name, rows, answers.texts, metrics["splits"][split], backbone, seconds)
+    return RunAnswers(name, rows, answers.texts, metrics["splits"][split], backbone, seconds)
 
 
-def _check_same_rows(first: Answers, other: Answers, split: str) -> None:
+def _check_same_rows(first: RunAnswers, other: RunAnswers, split: str) -> None:
     a, b = ([*zip(run.rows.texts, run.rows.labels or [], strict=True)] for run in (first, other))
     if a == b:
         return
@@ -169,13 +173,15 @@ def _check_same_rows(first: Answers, other: Answers, split: str) -> None:
     )
 
 
-def _pair(a: Answers, b: Answers, groups: NDArray[np.intp]) -> Pair:
-    if a.rows.separator is None:
-        right = [np.array(run.given) == np.array(run.rows.labels) for run in (a, b)]
-        found = paired_difference(*right, groups=groups)
-        return Pair(a.name, b.name, "accuracy", found.value, found.ci95, found.p_value)
-    sets = [Examples(run.given, run.given, separator=run.rows.separator) for run in (a, b)]
-    every = Examples([], [label for one in (a.rows, *sets) for label in one.labels or []], separator=a.rows.separator)
-    labels = label_names(every)
-    truth, ours, theirs = (truth_of(one, labels) for one in (a.rows, *sets))
-    return Pair(a.name, b.name, "micro_f1", *micro_f1_difference(truth, ours, theirs, groups=groups), None)
+def _task(runs: Sequence[RunAnswers]) -> Task:
+    """The task of runs on the same rows, over every label that is true or given in any of them."""
+    separator = runs[0].rows.separator
+    cells = [label for run in runs for labels in (run.rows.labels or [], run.given) for label in labels]
+    return task_of(list(label_counts(Examples(cells, cells, separator=separator))), separator)
+
+
+def _pair(task: Task, a: RunAnswers, b: RunAnswers, groups: NDArray[np.intp]) -> Pair:
+    given = [Examples(run.given, run.given, separator=task.separator) for run in (a, b)]
+    truth, predicted_a, predicted_b = (truth_of(examples, task.labels) for examples in (a.rows, *given))
+    difference = task.difference(truth, predicted_a, predicted_b, groups)
+    return Pair(a.name, b.name, task.headline, difference.value, difference.ci95, difference.p_value, task.points)

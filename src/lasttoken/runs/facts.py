@@ -12,7 +12,6 @@ from platform import python_version
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lasttoken.classifier.explain import explain
 from lasttoken.core.config import METRICS, RECIPES, Settings, flag_of, switch_of
@@ -20,7 +19,6 @@ from lasttoken.data.files import Examples
 from lasttoken.data.gather import shared_with_train
 from lasttoken.data.label_tables import label_counts, labels_of
 from lasttoken.evaluation.baselines import metrics_of
-from lasttoken.evaluation.figures import in_words, is_multilabel
 from lasttoken.evaluation.intervals import share_right
 from lasttoken.evaluation.precision_recall import precision_recall_curve
 from lasttoken.runs.assess import Judged, Scored
@@ -63,7 +61,7 @@ def metrics_json(
         "examples": {name: len(examples) for name, examples in prepared.splits.named().items()},
         "shared_with_train": shared_with_train(prepared.splits),
         "labels": list(prepared.labels),
-        "multi_label": prepared.classifier.config.multi_label,
+        "multi_label": prepared.classifier.config.task.multi_label,
         "kept_step": outcome.kept_step,
         "stopped": outcome.stopped,
     }
@@ -104,7 +102,7 @@ def report_facts(
         "warnings": judged.warnings,
         "unleaked": {name: one for name, one in judged.unleaked.items() if one["n"]},
         "decision": None
-        if rule.is_default and not metrics["multi_label"] and not judged.targets
+        if not prepared.classifier.config.task.has_own_rule(rule) and not judged.targets
         else {"sentence": _decision_in_words(prepared, metrics, judged)},
         "splits": metrics["splits"],
         "baselines": metrics["baselines"],
@@ -113,7 +111,7 @@ def report_facts(
         "calibration": judged.calibration,
         "pr_curve": _pr_curves(prepared, judged.told),
         "slices": metrics["slices"],
-        "multi_label": prepared.classifier.config.multi_label,
+        "multi_label": prepared.classifier.config.task.multi_label,
         **_example_facts(prepared, judged),
         "data": {
             "rows": {name: len(examples) for name, examples in named.items()},
@@ -139,7 +137,7 @@ def report_facts(
 
 def _rule_in_words(prepared: Prepared) -> str:
     config = prepared.classifier.config
-    return config.decision.in_words(prepared.labels, config.multi_label)
+    return config.task.rule_in_words(config.decision)
 
 
 def _decision_in_words(prepared: Prepared, metrics: Mapping[str, Any], judged: Judged) -> str:
@@ -179,7 +177,7 @@ def _audit_facts(judged: Judged) -> dict[str, Any]:
 
 def _pr_curves(prepared: Prepared, told: Scored) -> dict[str, Any]:
     """Of each label that occurs; of the rarest ones where there are many."""
-    has = told.truth if is_multilabel(told.truth) else told.truth[:, None] == np.arange(len(prepared.labels))
+    has = told.task.has_labels(told.truth)
     n_rows = has.sum(axis=0)
     occurring = [label_id for label_id in np.argsort(n_rows, kind="stable").tolist() if n_rows[label_id]]
     per_label = {one.label: one for one in told.metrics.per_label}
@@ -197,15 +195,12 @@ def _pr_curves(prepared: Prepared, told: Scored) -> dict[str, Any]:
 
 def _example_facts(prepared: Prepared, judged: Judged) -> dict[str, Any]:
     """The surest errors and the least sure answers of the headline split, the first of them with their words."""
-    told, labels, separator = judged.told, prepared.labels, prepared.classifier.config.separator
+    told, labels = judged.told, prepared.labels
     texts = prepared.splits.named()[judged.headline].texts
-    score, likeliest = told.answer_probs(), told.log_probs.argmax(axis=1)
-    truth, predicted = (in_words(answers, labels, separator) for answers in (told.truth, told.predicted))
-    wrong = np.flatnonzero(~told.correct)
-    if is_multilabel(told.truth):
-        wrong = wrong[~told.truth[wrong, likeliest[wrong]]]  # what it is surest of, and the text has not
-    margin = _margins(told)
-    of_words = likeliest if is_multilabel(told.truth) else told.predicted
+    score, explained_ids = told.answer_probs(), told.explained_label_ids()
+    truth, predicted = told.task.joined(told.truth), told.task.joined(told.predicted)
+    wrong = np.flatnonzero(told.task.is_confident_error(told.log_probs, told.truth, told.correct))
+    margin = told.task.margins(told.log_probs)
 
     def facts(row: int, explained: bool) -> dict[str, Any]:
         return {
@@ -214,7 +209,7 @@ def _example_facts(prepared: Prepared, judged: Judged) -> dict[str, Any]:
             "label": truth[row] or NO_LABEL,
             "predicted": predicted[row] or NO_LABEL,
             "score": float(score[row]),
-            "words": _words(prepared, texts[row], labels[of_words[row]]) if explained else None,
+            "words": _words(prepared, texts[row], labels[explained_ids[row]]) if explained else None,
         }
 
     errors = wrong[np.argsort(-score[wrong], kind="stable")][:N_ERRORS]
@@ -223,14 +218,6 @@ def _example_facts(prepared: Prepared, judged: Judged) -> dict[str, Any]:
         "errors": [facts(row, at < N_EXPLAINED) for at, row in enumerate(errors.tolist())],
         "unsure": [facts(row, False) for row in unsure.tolist()],
     }
-
-
-def _margins(told: Scored) -> NDArray[np.float32]:
-    """How sure each answer is [N]: by how much the likeliest label leads, or is away from even odds."""
-    if is_multilabel(told.truth):
-        return np.asarray(np.abs(told.log_probs - np.log(0.5)).min(axis=1))
-    ordered = np.sort(told.log_probs, axis=1)
-    return np.asarray(ordered[:, -1] - ordered[:, -2])
 
 
 def _words(prepared: Prepared, text: str, label: str) -> list[list[Any]] | None:

@@ -12,7 +12,7 @@ the likeliest label.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,6 @@ from lasttoken.core.storage import write_text
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import csv_line
 from lasttoken.evaluation.baselines import Baseline
-from lasttoken.evaluation.figures import in_words
 from lasttoken.runs.assess import Scored
 
 FEW_LABELS = 10  # up to so many, the probability of each is written
@@ -30,7 +29,6 @@ FEW_LABELS = 10  # up to so many, the probability of each is written
 def write_predictions(
     path: Path,
     examples: Examples,
-    labels: Sequence[str],
     scored: Scored,
     baselines: Mapping[str, Baseline],
     split: str,
@@ -40,19 +38,22 @@ def write_predictions(
     Raises:
         StorageError: no permission, or a full disk.
     """
+    task = scored.task
     columns = {} if examples.ids is None else {"id": examples.ids}
     columns |= {
         "row": [str(row) for row in range(1, len(examples) + 1)],
         "text": examples.texts,
-        "label": in_words(scored.truth, labels, examples.separator),
-        "predicted": in_words(scored.predicted, labels, examples.separator),
+        "label": task.joined(scored.truth),
+        "predicted": task.joined(scored.predicted),
         "probability": [f"{p:.6f}" for p in scored.answer_probs()],
     }
-    if len(labels) <= FEW_LABELS:
+    if len(task.labels) <= FEW_LABELS:
         probs = np.exp(scored.log_probs.astype(np.float64))
-        columns |= {f"probability of {label}": [f"{p:.6f}" for p in probs[:, at]] for at, label in enumerate(labels)}
+        columns |= {
+            f"probability of {label}": [f"{p:.6f}" for p in probs[:, at]] for at, label in enumerate(task.labels)
+        }
     for name, baseline in baselines.items():
         if split in baseline.predicted:
-            columns[f"baseline {name}"] = in_words(baseline.predicted[split], labels, examples.separator)
+            columns[f"baseline {name}"] = task.joined(baseline.predicted[split])
     lines = [tuple(columns), *zip(*columns.values(), strict=True)]
     write_text(path, "".join(map(csv_line, lines)))

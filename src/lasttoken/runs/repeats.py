@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from lasttoken.core.config import Settings
 from lasttoken.data.label_tables import labels_of
 from lasttoken.evaluation.baselines import run_baselines
-from lasttoken.evaluation.figures import Figures, figures
 from lasttoken.evaluation.intervals import Difference, paired_difference, share_right
+from lasttoken.evaluation.task import SplitMetrics
 from lasttoken.evaluation.verdict import signed_points
 from lasttoken.training.repeater import Repeater, Rows
 
@@ -32,15 +32,15 @@ Stop = Callable[[], bool]
 
 
 def run_seeds(
-    repeater: Repeater, settings: Settings, headline: str, labels: Sequence[str], first: Figures, done: Done, stop: Stop
+    repeater: Repeater, settings: Settings, headline: str, first: SplitMetrics, done: Done, stop: Stop
 ) -> dict[str, Any]:
     """`settings.seeds` trainings, the first of which is the run's own, with these metrics on the headline split."""
     runs = [{"name": f"seed {settings.seed}", **_figures(first)}]
-    truth = repeater.truth[repeater.rows[headline]]
+    task, truth = repeater.classifier.config.task, repeater.truth[repeater.rows[headline]]
     with repeater.borrowed():
         for seed in range(settings.seed + 1, settings.seed + settings.seeds):
             fitted = repeater.fit(repeater.rows, replace(settings, seed=seed), (headline,), stop)
-            metrics = figures(truth, labels, log_probs=fitted[headline], intervals=True)
+            metrics = task.metrics(truth, log_probs=fitted[headline], intervals=True)
             runs.append({"name": f"seed {seed}", **_figures(metrics)})
             done(1)
     return {"kind": "seeds", "split": headline, **_spread(runs)}
@@ -54,7 +54,9 @@ def run_folds(repeater: Repeater, settings: Settings, labels: Sequence[str], don
     with repeater.borrowed():
         for fold, rows in enumerate(repeater.folds(settings.folds, settings.validation_fraction, settings.seed), 1):
             fitted = repeater.fit(rows, settings, ("test",), stop)
-            metrics = figures(repeater.truth[rows["test"]], labels, log_probs=fitted["test"], intervals=True)
+            metrics = repeater.classifier.config.task.metrics(
+                repeater.truth[rows["test"]], log_probs=fitted["test"], intervals=True
+            )
             predicted[rows["test"]] = fitted["test"].argmax(1)
             run = {"name": f"fold {fold}", **_figures(metrics)}
             parts = {name: ([texts[row] for row in at], [names[row] for row in at]) for name, at in rows.items()}
@@ -87,7 +89,7 @@ def _all_rows(
     return {"all_rows": share_right(correct), "against": against, **left_out}
 
 
-def _figures(metrics: Figures) -> dict[str, float]:
+def _figures(metrics: SplitMetrics) -> dict[str, float]:
     found = {name: getattr(metrics, name, None) for name in FIGURES}
     return {name: float(value) for name, value in found.items() if value is not None}
 

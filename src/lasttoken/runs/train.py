@@ -29,7 +29,6 @@ from lasttoken.data.files import Examples
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.splits import Splits
 from lasttoken.evaluation.baselines import NAMES
-from lasttoken.evaluation.onevsrest import baselines_for
 from lasttoken.runs.assess import Judged, ask_baseline, calibrate, check_judging, judge_training
 from lasttoken.runs.clock import Clock, durations_in_words
 from lasttoken.runs.facts import metrics_json
@@ -233,7 +232,9 @@ def _judge(
     with clock.part("evaluate"):
         logits = calibrate(prepared, features, settings)
     with clock.part("baselines"):
-        baselines = baselines_for(prepared.splits, settings.seed) | ask_baseline(prepared, settings, offline)
+        baselines = prepared.classifier.config.task.baselines(prepared.splits, settings.seed) | ask_baseline(
+            prepared, settings, offline
+        )
     with clock.part("judge"):
         return judge_training(prepared, features, logits, outcome, baselines, audited, settings)
 
@@ -253,7 +254,7 @@ def _repeat(repeater: Repeater, session: Session, judged: Judged, reporter: Repo
         try:
             if settings.seeds > 1:
                 first = judged.told.metrics
-                repeats["seeds"] = run_seeds(repeater, settings, headline, labels, first, done, should_stop)
+                repeats["seeds"] = run_seeds(repeater, settings, headline, first, done, should_stop)
             if settings.folds:
                 repeats["folds"] = run_folds(repeater, settings, labels, done, should_stop)
             if settings.learning_curve:

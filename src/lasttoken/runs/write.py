@@ -82,7 +82,7 @@ def write_results(
     for name, scored in judged.scored.items():
         if name != "train":
             path = run_dir.predictions / f"{name}.csv"
-            write_predictions(path, prepared.splits.named()[name], prepared.labels, scored, judged.baselines, name)
+            write_predictions(path, prepared.splits.named()[name], scored, judged.baselines, name)
     curves = draw_curves(outcome.history, run_dir.path / "curves", len(prepared.splits.train))
     facts = report_facts(prepared, session.settings, outcome, judged, metrics, curves, source)
     facts["curves"] |= draw_plots(facts, run_dir.path / "curves")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lasttoken.classifier.predict import PROBABILITY_DECIMALS, given_labels
+from lasttoken.classifier.predict import PROBABILITY_DECIMALS
 from lasttoken.serving.engine import Scores
 from lasttoken.serving.models import ServedModel
 
@@ -34,7 +34,7 @@ def rows_of(model: ServedModel, scores: Scores) -> list[Row]:
     config, names = model.predictor.classifier.config, model.predictor.labels
     probs = np.exp(scores.log_probs.astype(np.float64)).round(PROBABILITY_DECIMALS)
     order = np.argsort(-probs, axis=1, kind="stable")  # of the rounded ones: a batch must not change the order
-    given = given_labels(scores.log_probs, config)
+    given = config.task.given_label_ids(scores.log_probs, config.decision)
     return [
         Row(
             names[ids[0]] if ids else None,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.encoding import Encoded, run_by_length
-from lasttoken.classifier.predict import Predictor, log_probabilities
+from lasttoken.classifier.predict import Predictor
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.device import CPU
 from lasttoken.core.errors import SettingsError
@@ -66,7 +66,7 @@ class Group:
         for rows, logits in run_by_length(compute, encoded.lengths, device, parallel=False):
             for model in members:
                 config = model.predictor.classifier.config
-                log_probs[model.name][rows] = log_probabilities(logits[model.name], config)
+                log_probs[model.name][rows] = config.task.log_probs(logits[model.name], config.temperature)
         return log_probs
 
 

@@ -21,17 +21,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.encoding import run_by_length
-from lasttoken.classifier.predict import log_probabilities
 from lasttoken.core.config import METRICS, Settings
 from lasttoken.core.device import Device
 from lasttoken.core.errors import DivergedError
-from lasttoken.evaluation.figures import Truth, figures
+from lasttoken.evaluation.task import Truth
 from lasttoken.training.adamw import AdamW
 from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
 from lasttoken.training.features import FeatureSource
@@ -115,6 +113,7 @@ class Trainer:
         self.hooks = hooks or Hooks()
         self.checkpoint_every_s = checkpoint_every_s
         self.settings = settings = settings.with_rate_for(classifier.decoder.config.n_embd)
+        self.task = classifier.config.task
         self.parameters = classifier.trained()
         self.optimizer = AdamW(self.parameters, settings.weight_decay)
         self.order = Order(settings.seed)
@@ -201,14 +200,10 @@ class Trainer:
         self.optimizer.zero_grad()
         with self.device.autocast():
             logits = self.classifier.tail(features, packing)
-        if self.classifier.config.multi_label:
-            loss = F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype))
-        elif split.weights is None:
-            loss = F.cross_entropy(logits, truth, self.weights)
-        else:
-            weights = torch.from_numpy(split.weights[rows]).to(self.device.torch_device)
-            losses = F.cross_entropy(logits, truth, self.weights, reduction="none")
-            loss = (losses * weights).sum() / len(rows)
+        row_weights = None
+        if split.weights is not None:
+            row_weights = torch.from_numpy(split.weights[rows]).to(self.device.torch_device)
+        loss = self.task.loss(logits, truth, self.weights, row_weights)
         value = loss.item()
         if not math.isfinite(value):
             raise _diverged(f"the loss of step {state.step + 1} is {value}", rate)
@@ -275,13 +270,12 @@ class Trainer:
 
     def _figures(self, name: str, rows: list[int]) -> Line:
         split = self.splits[name]
-        config = self.classifier.config
         logits = self.logits(split.source, rows)
         if not np.isfinite(logits).all():
             rate = learning_rate(max(self.state.step - 1, 0), self.total_steps, self.settings)
             raise _diverged(f"the weights after step {self.state.step} give scores that are not finite", rate)
-        log_probs = log_probabilities(logits, config)
-        metrics = figures(split.truth[rows], config.labels, log_probs=log_probs)
+        log_probs = self.task.log_probs(logits, self.classifier.config.temperature)
+        metrics = self.task.metrics(split.truth[rows], log_probs=log_probs)
         return {"loss": metrics.loss, "accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1}
 
     def logits(self, source: FeatureSource, rows: list[int] | None = None) -> NDArray[np.float32]:

@@ -22,12 +22,10 @@ from torch import Tensor
 from lasttoken.backbone.packing import Packing
 from lasttoken.classifier.classifier import drawn_head
 from lasttoken.classifier.encoding import Encoded
-from lasttoken.classifier.predict import log_probabilities
 from lasttoken.core.config import Settings
 from lasttoken.data.cutting import cut_folds, cut_rows
 from lasttoken.data.files import Examples
 from lasttoken.data.label_tables import labels_of
-from lasttoken.evaluation.figures import fitted_temperature
 from lasttoken.training.features import FeatureSource
 from lasttoken.training.loop import Hooks, Split, Trainer, tail_logits
 from lasttoken.training.prepare import Prepared
@@ -154,11 +152,10 @@ class Repeater:
             label_counts=self.label_counts,
         )
         trainer.run()
-        temperature = 1.0
+        task, temperature = self.classifier.config.task, 1.0
         if settings.calibrate:
-            temperature = fitted_temperature(self._logits(splits["validation"]), splits["validation"].truth)
-        config = replace(self.classifier.config, temperature=temperature)
-        return {name: log_probabilities(self._logits(splits[name]), config) for name in score}
+            temperature = task.fit_temperature(self._logits(splits["validation"]), splits["validation"].truth)
+        return {name: task.log_probs(self._logits(splits[name]), temperature) for name in score}
 
     def _logits(self, split: Split) -> NDArray[np.float32]:
         return tail_logits(self.classifier, split.source, self.device)

@@ -33,13 +33,13 @@ def describe(model: ServedModel) -> dict[str, Any]:
     config, metrics = model.predictor.classifier.config, model.metrics
     return {
         "labels": list(config.labels),
-        "multi_label": config.multi_label,
+        "multi_label": config.task.multi_label,
         "text_columns": list(config.columns.text) if config.columns else [],
         "backbone": config.backbone,
         "max_length": config.max_length,
         "precision": model.predictor.device.precision,
         "device": model.predictor.device.torch_device.type,
-        "decision": config.decision.in_words(config.labels, config.multi_label),
+        "decision": config.task.rule_in_words(config.decision),
         "metrics": {
             split: {name: values[name] for name in SHOWN_METRICS if values.get(name) is not None}
             for split, values in (metrics.get("splits") or {}).items()

@@ -62,7 +62,7 @@ async def _own(server: Server, request: Request, body: ClassifyBody) -> Response
     def content() -> dict[str, Any]:
         answers = {}
         for model in models:
-            multi_label = model.predictor.classifier.config.multi_label
+            multi_label = model.predictor.classifier.config.task.multi_label
             rows = [row_content(row, body.top_k, multi_label) for row in rows_of(model, scores[model.name])]
             answers[model.name] = {"model": model.name} | (rows[0] if body.text is not None else {"predictions": rows})
         return {"models": answers} if body.model == ALL_MODELS else answers[models[0].name]

@@ -53,7 +53,7 @@ async def model_task(server: Server, request: Request, body: TaskBody) -> Respon
 async def _task(server: Server, request: Request, body: TaskBody, name: str | None) -> Response:
     model = server.model(name)
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-    function = "sigmoid" if model.predictor.classifier.config.multi_label else "softmax"
+    function = model.predictor.classifier.config.task.probability_function
     parameters = body.parameters or Parameters(top_k=None, truncation=None)
     if parameters.function_to_apply not in (None, function):
         raise RefusedError(422, f"parameters.function_to_apply must be {function}, or be left out")
