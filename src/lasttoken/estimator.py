@@ -152,7 +152,7 @@ class TextClassifier:
             DataError, SettingsError, RunError, StorageError: as there.
         """
         trained = self._predictor.classifier.config.columns
-        source = Source(Path(input), column_names(text), id, options, trained)
+        source = Source(Path(input), ColumnSpec(column_names(text), id=id), options, trained)
         return score_file(
             lambda: self._predictor,
             source,

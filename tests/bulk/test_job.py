@@ -18,10 +18,11 @@ import pytest
 from miniature import run_cli
 from pyarrow import parquet
 
-from lasttoken.bulk import job, parts
+from lasttoken.bulk import job, parts, windows
 from lasttoken.bulk.answers import Answers
 from lasttoken.bulk.job import Source, score_file
 from lasttoken.classifier.predict import Predictor
+from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.errors import DataError, RunError, StorageError
 
 N = 60
@@ -30,7 +31,7 @@ WINDOW = 7
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "WINDOW", WINDOW)
+    monkeypatch.setattr(windows, "WINDOW", WINDOW)
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +269,7 @@ def test_what_is_done_is_not_done_again(
     seen: list[int] = []
     real = job.classify
 
-    def spy(predictor: Predictor, window: job.Window, top_k: int | None) -> Answers:
+    def spy(predictor: Predictor, window: windows.Window, top_k: int | None) -> Answers:
         seen.append(len(window.rows))
         return real(predictor, window, top_k)
 
@@ -373,7 +374,7 @@ def test_bytes_and_unique_ids_are_written(predictor: Predictor, tmp_path: Path, 
         "nested": [{"bytes": b"\xff", "path": "x"}] * 2,
     }
     parquet.write_table(pyarrow.table(columns), source)
-    done = score_file(lambda: predictor, Source(source, id=id), tmp_path / output)
+    done = score_file(lambda: predictor, Source(source, ColumnSpec(id=id)), tmp_path / output)
     assert (done.counts.n_rows, done.counts.n_rejected) == (2, 0)
     if output == "a.parquet":
         found = parquet.read_table(tmp_path / output)
@@ -440,7 +441,7 @@ def test_a_gzip_file_that_breaks_off_is_one_sentence(
     content = "\n".join([] if "json" in name else ["text"]) + "\n" + "\n".join(lines) + "\n"
     (tmp_path / name).write_bytes(gzip.compress(content.encode(), mtime=0)[:kept])
     with pytest.raises(DataError, match=rf"{name} is a broken gzip file"):
-        score_file(lambda: predictor, Source(tmp_path / name, text=("text",)), tmp_path / "out.csv")
+        score_file(lambda: predictor, Source(tmp_path / name, ColumnSpec(("text",))), tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lasttoken.bulk import job, parts
+from lasttoken.bulk import job, parts, windows
 from lasttoken.bulk.job import Source, score_file
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.errors import RunError, SettingsError, StorageError
@@ -22,7 +22,7 @@ WINDOW = 7
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "WINDOW", WINDOW)
+    monkeypatch.setattr(windows, "WINDOW", WINDOW)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 from miniature import messages, run_cli
 from pyarrow import parquet
 
-from lasttoken.bulk import job
+from lasttoken.bulk import windows
 
 TEXTS, _ = messages(12)
 ADDED = ["predicted_label", "predicted_score", "probs", "truncated"]
@@ -258,7 +258,7 @@ def test_predictions_do_not_depend_on_the_window(
 ) -> None:
     data = write_rows(tmp_path / "a.tsv", [{"text": text} for text in TEXTS])
     whole = predict_json(run_dir, "--input", data)
-    monkeypatch.setattr(job, "WINDOW", 5)
+    monkeypatch.setattr(windows, "WINDOW", 5)
     parts = predict_json(run_dir, "--input", data)
     assert [row["text"] for row in parts] == TEXTS
     for one, other in zip(parts, whole, strict=True):

@@ -214,7 +214,7 @@ def predict_together(run_dir: Path, data: Path, output: Path, barrier: Any, code
 def test_of_two_jobs_started_together_none_succeeds_with_rows_missing(
     run_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lasttoken.bulk.job.WINDOW", 4)
+    monkeypatch.setattr("lasttoken.bulk.windows.WINDOW", 4)
     whole, output = tmp_path / "whole.csv", tmp_path / "scored.csv"
     assert run_cli("predict", run_dir, "--input", data, "--output", whole).code == 0
     barrier, codes = FORK.Barrier(2), FORK.Queue()

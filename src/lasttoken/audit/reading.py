@@ -10,6 +10,7 @@ from lasttoken.core.columns import UNNAMED, ColumnSpec
 from lasttoken.core.errors import DataError
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import read_files, split_files, split_name
+from lasttoken.data.formats import readable_suffixes
 from lasttoken.data.layouts import read_layout
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.splits import SPLIT_NAMES, Splits
@@ -42,7 +43,7 @@ def _folder_files(folder: Path) -> dict[str, Path]:
     files = split_files(folder)
     if not files:
         raise DataError(
-            f"{folder} holds no train.csv, validation.csv or test.csv (or .tsv, .jsonl, .parquet); name the files"
+            f"{folder} holds no train.csv, validation.csv or test.csv (nor with {readable_suffixes()}); name the files"
         )
     return files
 

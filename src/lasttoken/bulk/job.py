@@ -1,9 +1,7 @@
-"""One file classified into another: windows of rows are read and encoded ahead, classified by length, written in order.
+"""A file of texts is classified into another file, or to a stream: window by window, each written as a part.
 
-    rows ─► window ─► token_ids ┄┄ thread ┄┄► logits, by length to a token budget ─► part ─► … ─► the whole
-            4,096 rows
-
-No answer depends on its window, and memory holds three windows whatever the file's size.
+rows ─► window ─► token_ids ┄┄ thread ┄┄► logits, by length to a token budget ─► part ─► … ─► output
+        4,096 rows
 """
 
 from __future__ import annotations
@@ -12,41 +10,54 @@ import gzip
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
+from lasttoken.bulk import windows
 from lasttoken.bulk.answers import Answers, added_names, answers_of
 from lasttoken.bulk.parts import Counts, Part, Parts, describe_classifier, describe_input, rejects_of
-from lasttoken.bulk.writers import Format, format_of, schema_of_values
-from lasttoken.classifier.encoding import Encoded
+from lasttoken.bulk.windows import Input, Window, read_windows
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.columns import UNNAMED, ColumnSpec
 from lasttoken.core.errors import DataError, SettingsError
 from lasttoken.core.progress import Reporter
 from lasttoken.core.storage import exclusive
-from lasttoken.data.columnar import ArrowRow
+from lasttoken.data.arrow_types import schema_of_values
 from lasttoken.data.columns import Columns, choose_columns
-from lasttoken.data.lines import GZIP, PARQUET, first_bytes, read_errors
+from lasttoken.data.formats import FORMATS, format_by_magic, output_format
+from lasttoken.data.lines import GZIP, first_bytes, read_errors
 from lasttoken.data.opening import open_table
 from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.data.tables import BadRow, OnBad, Row, Table, place_of, row_fault
+from lasttoken.data.tables import BadRow, Table, row_fault
+from lasttoken.data.writing import AddedColumn, ColumnKind, OutputLayout, TableWriter, TextWriter
 
-WINDOW = 4096  # rows read, classified and written at a time
+KINDS: tuple[Literal["text", "number", "numbers", "flag"], ...] = (
+    "text",
+    "number",
+    "numbers",
+    "flag",
+)  # of the added columns
 SAMPLED_BYTES = 1 << 18  # to estimate how many rows a file has
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is read: a file, and which columns are its text."""
+    """The input: a file, the columns of its texts, and the column to keep.
+
+    `columns` names the text columns, and as `id` the only column that is copied to the output; None: all are copied.
+    """
 
     path: Path
-    text: tuple[str, ...] = ()
-    id: str | None = None  # the only column that is kept; None: all
+    columns: ColumnSpec = UNNAMED
     options: ReadOptions = DEFAULT
-    trained: ColumnSpec | None = None  # the columns of the training, which are read where `text` names none
-    spreadsheet_safe: bool = False  # no cell of CSV and TSV is a formula to a spreadsheet
+    trained: ColumnSpec | None = None  # the columns of the training, which are read where `columns` names no text
+    spreadsheet_safe: bool = False  # no cell of the output is a formula to a spreadsheet
+
+    @property
+    def names(self) -> list[str]:
+        """All columns that are named, or were in the training."""
+        return [*self.columns.names, *(self.trained or UNNAMED).names]
 
 
 @dataclass(frozen=True)
@@ -54,24 +65,9 @@ class JobResult:
     """A finished job."""
 
     counts: Counts
-    max_length: int  # tokens to which longer texts were cut
-    resumed_at: int = 0  # rows that an earlier process had done
-    rejects: Path | None = None  # where the rows stand that could not be read
-
-
-@dataclass(frozen=True)
-class Window:
-    """Rows of the input with their texts as token ids, and the rows between them that could not be read."""
-
-    rows: list[Row]
-    encoded: Encoded
-    bad: list[BadRow]
-    n_empty: int  # rows whose text has no character to read
-
-    @property
-    def counts(self) -> Counts:
-        """What becomes of the rows."""
-        return Counts(len(self.rows), int(self.encoded.cut.sum()), len(self.bad), self.n_empty)
+    max_length: int  # in tokens; longer texts were cut to it
+    resumed_at: int = 0  # rows that an earlier process had classified
+    rejects: Path | None = None  # the file of the rows that could not be read
 
 
 def score_file(
@@ -84,22 +80,22 @@ def score_file(
     restart: bool = False,
     reporter: Reporter | None = None,
 ) -> JobResult:
-    """Classify every row of a file into another; a job that was killed goes on where it was.
+    """Classify every row of a file into another file; a job that was killed continues where it stopped.
 
     Args:
-        load: gives the classifier, once the input has been found readable.
+        load: loads the classifier, after the input has been opened.
         source: the input.
-        output: .csv, .tsv or .jsonl, perhaps with .gz, or .parquet.
+        output: a file with the suffix of a format that can be written, see formats.py.
         top_k: how many probabilities to write for a row; None: all of up to 10 labels, else 5.
         strict: stop at the first row that cannot be read.
-        restart: drop what an earlier job for this output has left.
-        talk: who is told.
+        restart: discard the parts that an earlier job for this output has left.
+        reporter: gets messages and progress.
 
     Raises:
         DataError: an input, or with `strict` a row, that cannot be read.
-        SettingsError: an output of a kind that is not written, a folder or a device, or the input itself.
-        RunError: another process works on the output, or beside it are parts of another job.
-        StorageError: no permission, or a full disk; what is done stays done.
+        SettingsError: an output with an unsupported suffix, a folder or a device, or the input itself.
+        RunError: another process writes the output, or the parts beside it are of another job.
+        StorageError: no permission, or a full disk; finished parts stay finished.
     """
     _check_output(source.path, output)
     with exclusive(output), exclusive(rejects_of(output)):
@@ -107,13 +103,13 @@ def score_file(
 
 
 def _check_output(input: Path, output: Path) -> None:
-    """Refuse an output that cannot be a file, or that is the input."""
-    format_of(output, (), ())
+    """Reject an output that cannot be a file, or that is the input."""
+    output_format(output)
     for path in (output, rejects_of(output)):
         if path.exists() and not path.is_file():
-            raise SettingsError(f"{path} is a folder or a device, and the output is a file; give another output")
+            raise SettingsError(f"{path} is a folder or a device, and the output must be a file; give another output")
         if path.exists() and input.exists() and path.samefile(input):
-            raise SettingsError(f"the job would replace {path}, which is the file that it reads; give another output")
+            raise SettingsError(f"the job would replace {path}, which is its input; give another output")
 
 
 def _score_held(
@@ -125,40 +121,41 @@ def _score_held(
     restart: bool,
     reporter: Reporter,
 ) -> JobResult:
-    """`score_file`, once the output is this process's own."""
+    """`score_file`, once this process holds the lock of the output."""
     bad: list[BadRow] = []
     on_bad = None if strict else bad.append
     with open_table(
-        source.path, options=source.options, asked=_asked(source), on_bad=on_bad, labelled=False, every_key=True
+        source.path, options=source.options, asked=source.names, on_bad=on_bad, labelled=False, every_key=True
     ) as table:
         columns = _columns(table, source, reporter)
-        form = _form(output, table, source)
+        writer = _writer(output, table, source)
         predictor = load()
-        parts = Parts.beside(output, form)
+        parts = Parts.beside(output, writer)
         job = {
             "input": describe_input(source.path),
             "classifier": describe_classifier(predictor),
             "settings": {
                 "text": list(columns.text),
-                "id": source.id,
+                "id": source.columns.id,
                 "top_k": top_k,
                 "strict": strict,
-                "window": WINDOW,
+                "window": windows.WINDOW,
                 "spreadsheet_safe": source.spreadsheet_safe,
                 "reading": json.loads(json.dumps(asdict(source.options), default=str)),
             },
-            "output": [form.kind, form.packed],
+            "output": [writer.format_name, writer.layout.compressed],
         }
-        done = parts.open(job, restart or not source.path.is_file())  # a pipe gives its rows once
+        done = parts.open(job, restart or not source.path.is_file())  # a pipe cannot be read again
         n_done = sum(part.counts.n_rows for part in done)
         if done:
-            reporter.say(f"going on after {n_done:,} rows that an earlier job has classified")
+            reporter.say(f"continuing after {n_done:,} rows that an earlier job has classified")
         try:
-            windows = _windows(table, columns, predictor, bad, source.options.encoding, strict, skip=len(done))
-            written = _score(predictor, windows, parts, done, top_k, _estimate_rows(source.path), reporter)
+            input = Input(table, columns, source.options.encoding, bad, strict)
+            coming = read_windows(input, predictor, skip=len(done))
+            written = _score(predictor, coming, parts, done, top_k, _estimate_rows(source.path), reporter)
             rejects = parts.finish(written, output)
         except DataError:
-            parts.remove()  # the input has to change, and then nothing of this is of use
+            parts.remove()  # the input must be changed, and then the parts are useless
             raise
     longest = predictor.classifier.config.max_length
     return JobResult(sum((part.counts for part in written), Counts()), longest, n_done, rejects)
@@ -166,47 +163,54 @@ def _score_held(
 
 def _score(
     predictor: Predictor,
-    windows: Iterator[Window],
+    coming: Iterator[Window],
     parts: Parts,
     done: list[Part],
     top_k: int | None,
     n_expected: int | None,
     reporter: Reporter,
 ) -> list[Part]:
-    """Classify windows and write their parts; all parts, with those that were done."""
+    """Classify the windows and write their parts; return all parts, with those finished before."""
     written = list(done)
     with reporter.bar("classifying", n_expected or 1) as advance:
-        tell = _Pace(advance, sum(part.counts.n_rows for part in done))
-        for number, window in enumerate(windows, len(done)):
+        count = _Pace(advance, sum(part.counts.n_rows for part in done))
+        for number, window in enumerate(coming, len(done)):
             answers = classify(predictor, window, top_k)
             rows = [row.values for row in window.rows]
-            written.append(parts.write(number, rows, answers, window.bad, window.counts))
-            tell(len(window.rows))
+            written.append(parts.write(number, rows, values_of(answers), window.bad, window.counts))
+            count(len(window.rows))
     return written
 
 
 def score_to_stream(
     load: Callable[[], Predictor], source: Source, file: TextIO, as_json: bool, top_k: int | None, reporter: Reporter
 ) -> JobResult:
-    """The same, row by row to an open file; a row that cannot be read ends it.
+    """Classify every row of a file to an open file or stdout, as CSV or JSON lines.
 
     Raises:
         DataError: an input or a row that cannot be read.
     """
     counts = Counts()
-    with open_table(source.path, options=source.options, asked=_asked(source), labelled=False) as table:
+    with open_table(source.path, options=source.options, asked=source.names, labelled=False) as table:
         columns = _columns(table, source, reporter)
-        form = _form(Path("out.jsonl" if as_json else "out.csv"), table, source)
+        writer = _writer(Path("out.jsonl" if as_json else "out.csv"), table, source)
+        assert isinstance(writer, TextWriter)
         predictor = load()
-        file.write(form.head().decode("utf-8"))
+        file.write(writer.head())
         with reporter.bar("classifying", _estimate_rows(source.path) or 1) as advance:
-            tell = _Pace(advance, 0)
-            for window in _windows(table, columns, predictor, [], source.options.encoding, strict=True):
+            count = _Pace(advance, 0)
+            input = Input(table, columns, source.options.encoding, [], strict=True)
+            for window in read_windows(input, predictor):
                 answers = classify(predictor, window, top_k)
-                file.write(form.body([row.values for row in window.rows], answers).decode("utf-8"))
+                file.write(writer.body([row.values for row in window.rows], values_of(answers)))
                 counts += window.counts
-                tell(len(window.rows))
+                count(len(window.rows))
     return JobResult(counts, predictor.classifier.config.max_length)
+
+
+def values_of(answers: Answers) -> tuple[Sequence[object], ...]:
+    """The values of the added columns, N each."""
+    return (answers.labels, answers.scores, answers.probs, answers.truncated)
 
 
 def classify(predictor: Predictor, window: Window, top_k: int | None) -> Answers:
@@ -215,149 +219,81 @@ def classify(predictor: Predictor, window: Window, top_k: int | None) -> Answers
     return answers_of(log_probs, window.encoded.cut, predictor.classifier.config, top_k)
 
 
-def _asked(source: Source) -> list[str]:
-    return [*ColumnSpec(source.text, id=source.id).names, *(source.trained or UNNAMED).names]
-
-
 def _columns(table: Table, source: Source, reporter: Reporter) -> Columns:
-    columns = choose_columns(table, ColumnSpec(source.text, id=source.id), labelled=False, trained=source.trained)
+    columns = choose_columns(table, source.columns, labelled=False, trained=source.trained)
     for note in columns.notes:
         reporter.say(note)
     return columns
 
 
-def _form(output: Path, table: Table, source: Source) -> Format:
-    kept = [source.id] if source.id else [name for name in table.header if name]
-    form = replace(format_of(output, kept, added_names(kept)), spreadsheet_safe=source.spreadsheet_safe)
-    if form.spreadsheet_safe and form.kind not in ("csv", "tsv"):
-        raise SettingsError(f"--spreadsheet-safe is for CSV and TSV, and the output is .{form.kind}; leave it out")
-    if form.kind == "parquet" and first_bytes(source.path).startswith(PARQUET):
-        from pyarrow import parquet
+def _writer(output: Path, table: Table, source: Source) -> TableWriter:
+    """The writer of the output, with the columns that are kept and those that scoring adds."""
+    written, compressed = output_format(output)
+    assert written.writer is not None
+    if source.spreadsheet_safe and not written.for_spreadsheets:
+        names = " and ".join(known.name.upper() for known in FORMATS if known.for_spreadsheets)
+        raise SettingsError(f"--spreadsheet-safe is for {names}, and the output is .{written.name}; leave it out")
+    kept = [source.columns.id] if source.columns.id else [name for name in table.header if name]
+    layout = OutputLayout(
+        tuple(kept),
+        tuple(AddedColumn(name, kind) for name, kind in zip(added_names(kept), KINDS, strict=True)),
+        compressed,
+        source.spreadsheet_safe,
+        every_key=source.columns.id is None,
+        schema=_schema(table, source, kept) if written.has_types else None,
+    )
+    return written.writer(layout)
 
-        return replace(form, schema=parquet.read_schema(source.path))
-    if form.kind == "parquet" and table.separator is None and source.path.is_file():
-        return replace(form, schema=schema_of_values(_values_of(source), kept))
-    return replace(form, every_key=form.kind == "jsonl" and source.id is None)
+
+def _schema(table: Table, source: Source, kept: Sequence[str]) -> Any:
+    """The Arrow types of the input: those that it declares, else of JSON those of its values; None if not known."""
+    if not source.path.is_file():
+        return None
+    read = format_by_magic(first_bytes(source.path))
+    if read and read.read_schema:
+        return read.read_schema(source.path)
+    return schema_of_values(_values_of(source), kept) if table.separator is None else None
 
 
 def _values_of(source: Source) -> Iterator[Mapping[str, object]]:
-    """The readable rows of the input, from the start: a JSON file says nothing of the types of its later rows."""
+    """The readable rows of the input, from the start, because a JSON file does not declare the types of its rows."""
     with open_table(source.path, options=source.options, on_bad=lambda _: None, labelled=False) as table:
         for row in table.read(table.header):
             if row_fault(row, source.options.encoding) is None:
                 yield row.values
 
 
-def _windows(
-    table: Table,
-    columns: Columns,
-    predictor: Predictor,
-    bad: list[BadRow],
-    encoding: str,
-    strict: bool,
-    skip: int = 0,
-) -> Iterator[Window]:
-    """The windows of a table from number `skip` on, each read and encoded while the one before it is classified."""
-    on_bad = None if strict else bad.append
-    batches = _row_windows(table, bad)
-    for _ in range(skip):
-        next(batches, None)
-
-    def ahead() -> Window | None:
-        found = next(batches, None)
-        if found is None:
-            return None
-        rows, unread = found
-        good, texts = _readable(rows, table, columns, encoding, on_bad)
-        unread += bad
-        bad.clear()
-        n_empty = sum(not text or text.isspace() for text in texts)
-        return Window(good, predictor.encode(texts), sorted(unread), n_empty)
-
-    with ThreadPoolExecutor(1, thread_name_prefix="encode") as pool:
-        coming = pool.submit(ahead)
-        while (window := coming.result()) is not None:
-            coming = pool.submit(ahead)
-            yield window
-
-
-def _row_windows(table: Table, bad: list[BadRow]) -> Iterator[tuple[list[Row], list[BadRow]]]:
-    """Rows and unreadable rows, WINDOW of both together at a time; where they are cut depends on the file alone."""
-    rows: list[Row] = []
-    empty = True
-    for row in table.read(table.header):
-        empty = False
-        rows.append(row)
-        if len(rows) + len(bad) >= WINDOW:
-            taken = bad[:]
-            bad.clear()  # before the window goes out: its reader adds rows of its own to `bad`
-            yield rows, taken
-            rows = []
-    if empty and not bad:
-        raise DataError(table.no_rows)
-    if rows or bad:
-        taken = bad[:]
-        bad.clear()
-        yield rows, taken
-
-
-def _readable(
-    rows: Sequence[Row], table: Table, columns: Columns, encoding: str, on_bad: OnBad | None
-) -> tuple[list[Row], list[str]]:
-    """The rows that can be classified and written, and their texts; the others go to `on_bad`."""
-    good, texts = [], []
-    for row in rows:
-        names = row.values.batch.text_names if isinstance(row.values, ArrowRow) else None
-        fault = row_fault(row, encoding, names)
-        if fault is None:
-            try:
-                text = columns.text_of(table, row)
-            except DataError as error:
-                if on_bad is None:
-                    raise
-                fault = str(error)
-            else:
-                good.append(row)
-                texts.append(text)
-                continue
-        if on_bad is None:
-            raise DataError(f"{place_of(row.number, row.line, table.source)} {fault}")
-        on_bad(BadRow(row.number, row.line, fault))
-    return good, texts
-
-
 def n_undecodable(rejects: Path, encoding: str) -> int:
-    """How many of the rejected rows hold bytes that are not in the encoding."""
+    """How many of the rejected rows have bytes that are not in the encoding."""
     with rejects.open(encoding="utf-8") as lines:
         return sum(line.rstrip().endswith(f"that is not {encoding}") for line in lines)
 
 
 class _Pace:
-    """Tells a bar how many rows are done, and how many a second."""
+    """Advances a progress bar, with the rows per second of this process."""
 
-    def __init__(self, advance: Callable[[int, str], None], done: int) -> None:
-        self._advance, self._started, self._here = advance, time.monotonic(), 0
-        if done:
-            advance(done, "")
+    def __init__(self, advance: Callable[[int, str], None], n_before: int) -> None:
+        self._advance, self._started, self._n_rows = advance, time.monotonic(), 0
+        if n_before:
+            advance(n_before, "")
 
     def __call__(self, n_rows: int) -> None:
-        self._here += n_rows
-        rate = self._here / max(time.monotonic() - self._started, 1e-9)
+        self._n_rows += n_rows
+        rate = self._n_rows / max(time.monotonic() - self._started, 1e-9)
         self._advance(n_rows, f"{rate:,.0f} rows/s")
 
 
 def _estimate_rows(path: Path) -> int | None:
-    """How many rows a file has: Parquet says it, of text the lines of its start tell."""
+    """How many rows a file has: as it declares, else estimated from the lines at its start; None for a pipe."""
     if not path.is_file():
         return None
-    if first_bytes(path).startswith(PARQUET):
-        from pyarrow import parquet
-
-        return int(parquet.read_metadata(path).num_rows)
+    read = format_by_magic(first_bytes(path))
+    if read and read.count_rows:
+        return read.count_rows(path)
     with read_errors(path, "utf-8"), path.open("rb") as raw:
-        packed = raw.read(2) == GZIP
+        compressed = raw.read(2) == GZIP
         raw.seek(0)
-        sample: bytes = gzip.GzipFile(fileobj=raw).read(SAMPLED_BYTES) if packed else raw.read(SAMPLED_BYTES)
+        sample: bytes = gzip.GzipFile(fileobj=raw).read(SAMPLED_BYTES) if compressed else raw.read(SAMPLED_BYTES)
         used = raw.tell()
     lines = sample.count(b"\n")
     return max(1, round(lines * path.stat().st_size / used)) if used else None

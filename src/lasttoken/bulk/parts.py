@@ -1,14 +1,14 @@
-"""The parts of a job beside its output: what is done stays done, whatever kills the job.
+"""The parts of a scoring job beside its output: a finished part stays finished, whatever kills the job.
 
     scored.csv.parts/
-      job.json              what the job is: the input, the classifier, the settings
-      000000.csv            the first window of rows, without a head
+      job.json              describes the job: the input, the classifier, the settings
+      000000.csv            the first window of rows, without the column names
       000000.rejects.csv    its rows that could not be read, if any
-      000000.json           its marker: how many rows, and size and checksum of both files
+      000000.json           its marker: how many rows, and the size and checksum of both files
 
-A part is a function of the job and its number, so a part written twice is the same part. A marker is written after its
-part and removed before it, and a part that is not what its marker says is computed again. Another job's folder is
-refused, never mixed.
+A part depends only on the job and its number, so writing it twice gives the same part. A marker is written after its
+part and removed before it, and a part that does not match its marker is computed again. The parts of another job are
+never used.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from lasttoken.bulk.answers import Answers
-from lasttoken.bulk.writers import KINDS, Format, Values, schema_of
 from lasttoken.classifier.predict import Predictor
+from lasttoken.core.documents import STRICT, checked, load_json
 from lasttoken.core.errors import DataError, RunError, StorageError
 from lasttoken.core.storage import (
     is_leftover,
@@ -35,30 +34,36 @@ from lasttoken.core.storage import (
     write_bytes,
     write_text,
 )
-from lasttoken.data.folders import csv_line
+from lasttoken.data.cells import csv_line
+from lasttoken.data.formats import format_by_suffix
 from lasttoken.data.tables import BadRow
+from lasttoken.data.writing import Added, TableWriter, Values
 
-HASHED_BYTES = 1 << 20  # of the input's start; read at a time for a checksum
-REJECTED = ("row", "line", "reason")
-REJECTS = ".rejects.csv"  # suffix of a part's rows that could not be read
+HASHED_BYTES = 1 << 20  # hashed of the input's start; read at a time for a checksum
+REJECT_COLUMNS = ("row", "line", "reason")
+REJECTS = ".rejects.csv"  # suffix of the file of rows that could not be read
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of the rows of a part, or of a file."""
+    """How many rows of a part, or of a file, were classified, cut and rejected."""
+
+    __pydantic_config__ = STRICT
 
     n_rows: int = 0  # classified
-    n_cut: int = 0  # of them, too long and cut
+    n_cut: int = 0  # classified after their text was cut to the context
     n_rejected: int = 0
-    n_empty: int = 0  # classified without a character to read
+    n_empty: int = 0  # classified with an empty or blank text
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(*(mine + more for mine, more in zip(astuple(self), astuple(other), strict=True)))
+        return Counts(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part that is done, as its marker records it."""
+    """A finished part, as its marker records it."""
+
+    __pydantic_config__ = STRICT
 
     counts: Counts
     files: dict[str, tuple[int, int]]  # suffix → size in bytes, CRC-32
@@ -68,40 +73,41 @@ class Part:
         return json.dumps({**asdict(self.counts), "files": self.files})
 
     @classmethod
-    def from_json(cls, text: str) -> Part:
+    def load(cls, marker: Path) -> Part:
         """Read a marker.
 
         Raises:
-            ValueError, KeyError, TypeError: not a marker, or one without checksums, as earlier versions wrote.
+            FileNotFoundError: there is none.
+            RunError: not a marker, or one without checksums, as earlier versions wrote.
         """
-        content = json.loads(text)
-        files = {str(suffix): (int(size), int(crc)) for suffix, (size, crc) in content.pop("files").items()}
-        return cls(Counts(**content), files)
+        content = load_json(marker)
+        files = content.pop("files", None)
+        return checked(cls, {"counts": content, "files": files}, marker)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The folder of parts of an output, and how they are written. Hold the output (`exclusive`) while using it."""
+    """The folder of the parts of an output, and their writer. Hold the output's lock (`exclusive`) while using it."""
 
     folder: Path
-    form: Format
+    writer: TableWriter
 
     @classmethod
-    def beside(cls, output: Path, form: Format) -> Parts:
+    def beside(cls, output: Path, writer: TableWriter) -> Parts:
         """The folder `<output>.parts`."""
-        return cls(output.with_name(f"{output.name}.parts"), form)
+        return cls(output.with_name(f"{output.name}.parts"), writer)
 
     def open(self, job: Mapping[str, Any], restart: bool) -> list[Part]:
-        """Begin, or go on with this very job: the parts that are done.
+        """Start the job, or continue it; return the finished parts.
 
         Raises:
-            RunError: the folder holds another job, or something else.
+            RunError: the folder holds another job, or something that is not a job.
             StorageError: no permission, or a full disk.
         """
         manifest = self.folder / "job.json"
         self._check_folder(manifest)
         if restart or not self._path(0, ".json").is_file():
-            self.remove()  # no part is done, so there is nothing to lose, whatever the job was
+            self.remove()  # no part is finished, so nothing is lost, whichever job it was
         content = json.dumps(job, indent=1, sort_keys=True) + "\n"
         if manifest.is_file():
             self._check(json.loads(content), manifest)
@@ -109,52 +115,50 @@ class Parts:
             make_dir(self.folder)
             write_text(manifest, content)
         sweep_temporaries(self.folder, older_than_s=0.0)
-        return self._done()
+        return self._finished()
 
     def _check_folder(self, manifest: Path) -> None:
-        """Refuse a folder that is not a job's: what a killed process may leave in one is none of the user's files."""
+        """Reject a folder that is not a job's, unless it holds only temporary files that a killed process left."""
         if self.folder.is_symlink() or (self.folder.exists() and not self.folder.is_dir()):
             raise RunError(f"{self.folder} is not a folder; move it away, or give another --output")
         if not self.folder.exists() or manifest.is_file():
             return
         if any(not is_leftover(entry.name) for entry in self.folder.iterdir()):
-            raise RunError(
-                f"{self.folder} holds something that is no job of ours; move it away, or give another --output"
-            )
+            raise RunError(f"{self.folder} is not a folder of a lasttoken job; move it away, or give another --output")
 
     def _check(self, job: Mapping[str, Any], manifest: Path) -> None:
         try:
-            found = json.loads(manifest.read_text("utf-8"))
-        except (OSError, ValueError):
-            found = {}
-        differ = sorted(name for name in {*job, *found} if job.get(name) != found.get(name))
-        if differ:
+            recorded = load_json(manifest)
+        except (FileNotFoundError, RunError):
+            recorded = {}
+        differences = sorted(name for name in {*job, *recorded} if job.get(name) != recorded.get(name))
+        if differences:
             raise RunError(
-                f"{self.folder} holds an unfinished job with another {differ[0]}; finish that one, pass --restart to "
-                "drop it, or give another --output"
+                f"{self.folder} holds an unfinished job with another {differences[0]}; finish that job, pass --restart "
+                "to discard it, or give another --output"
             )
 
-    def _done(self) -> list[Part]:
-        """The parts from the first on that are what their markers say; the markers of all others are removed."""
-        done: list[Part] = []
-        while (part := self._read(len(done))) is not None:
-            done.append(part)
+    def _finished(self) -> list[Part]:
+        """The parts, from the first on, that match their markers; the markers of all other parts are removed."""
+        parts: list[Part] = []
+        while (part := self._read(len(parts))) is not None:
+            parts.append(part)
         with storage_errors(self.folder):
             for marker in self._markers():
-                if int(marker.stem) >= len(done):
+                if int(marker.stem) >= len(parts):
                     marker.unlink()
-        return done
+        return parts
 
     def _markers(self) -> list[Path]:
-        """The markers that are there, the last part's first."""
+        """The markers, the last part's first."""
         return sorted((path for path in self.folder.glob("*.json") if path.stem.isdigit()), reverse=True)
 
     def _read(self, number: int) -> Part | None:
-        """Part `number`, if it is done and its files are those that were written."""
+        """Part `number`, if it is finished and its files match its marker."""
         try:
-            part = Part.from_json(self._path(number, ".json").read_text("utf-8"))
+            part = Part.load(self._path(number, ".json"))
             files = {suffix: size_and_crc(self._path(number, suffix)) for suffix in part.files}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, RunError):
             return None
         return part if files == part.files else None
 
@@ -162,75 +166,79 @@ class Parts:
         return self.folder / f"{number:06d}{suffix}"
 
     def write(
-        self, number: int, rows: Sequence[Values], answers: Answers, bad: Sequence[BadRow], counts: Counts
+        self,
+        number: int,
+        rows: Sequence[Values],
+        added: Added,
+        bad: Sequence[BadRow],
+        counts: Counts,
     ) -> Part:
-        """Write part `number`; when this returns it is done.
+        """Write part `number`; when this returns, the part is finished.
 
         Raises:
-            DataError: values that the format does not hold.
+            DataError: values that the format cannot hold.
             StorageError: no permission, or a full disk.
         """
         files = {}
         if bad:
-            lines = [(str(one.number), str(one.line or ""), one.reason) for one in bad]
+            lines = [(str(row.number), str(row.line or ""), row.reason) for row in bad]
             content = "".join(map(csv_line, lines)).encode("utf-8")
             write_bytes(self._path(number, REJECTS), content)
             files[REJECTS] = (len(content), zlib.crc32(content))
         if rows:
-            with new_file(self._path(number, self.form.suffix)) as path:
-                self.form.write_part(path, rows, answers, self._schema(number))
-                files[self.form.suffix] = size_and_crc(path)
+            with new_file(self._path(number, self.writer.suffix)) as path:
+                self.writer.write_part(path, rows, added, self._first_before(number))
+                files[self.writer.suffix] = size_and_crc(path)
         part = Part(counts, files)
         write_text(self._path(number, ".json"), part.to_json())
         return part
 
-    def _schema(self, number: int) -> Any:
-        if self.form.kind != "parquet":
-            return None
-        first = next((path for at in range(number) if (path := self._path(at, self.form.suffix)).is_file()), None)
-        return schema_of(first) if first else self.form.schema
+    def _first_before(self, number: int) -> Path | None:
+        """The file of the first part before part `number` that has one."""
+        paths = (self._path(earlier, self.writer.suffix) for earlier in range(number))
+        return next((path for path in paths if path.is_file()), None)
 
     def finish(self, parts: Sequence[Part], output: Path) -> Path | None:
-        """Join the parts to the output, and their rejected rows to a file beside it, whose path is returned.
+        """Join the parts into the output, and their rejected rows into a file beside it; return that file's path.
 
         Raises:
             DataError: no row could be read.
-            StorageError: no permission, a full disk, or a part that is not there any more.
+            StorageError: no permission, a full disk, or a part that is missing.
         """
-        wholes, rejects = self._files_of(parts, self.form.suffix), self._files_of(parts, REJECTS)
+        wholes, rejects = self._files_of(parts, self.writer.suffix), self._files_of(parts, REJECTS)
         side = rejects_of(output)
         if rejects:
             with new_file(side) as path, path.open("wb") as whole:
-                whole.write(csv_line(REJECTED).encode())
+                whole.write(csv_line(REJECT_COLUMNS).encode())
                 for part in rejects:
                     whole.write(part.read_bytes())
-        if not wholes and self.form.kind == "parquet":
+        if not wholes and not self.writer.can_be_empty:
             raise DataError(f"no row could be read, so there is nothing to write to {output}; see {side}")
         with new_file(output) as path:
-            self.form.join(wholes, path)
+            self.writer.join(wholes, path)
         if not rejects:
             with storage_errors(side):
-                side.unlink(missing_ok=True)  # of an earlier job, whose output has just been replaced
+                side.unlink(missing_ok=True)  # from an earlier job, whose output has just been replaced
         self.remove()
         return side if rejects else None
 
     def _files_of(self, parts: Sequence[Part], suffix: str) -> list[Path]:
-        """The files of all parts that have one, each of the size it was written with."""
+        """The files of the parts that have one; each must have the size that was written."""
         paths = []
         for number, part in enumerate(parts):
             if suffix in part.files:
                 path = self._path(number, suffix)
                 size = path.stat().st_size if path.is_file() else None
                 if size != part.files[suffix][0]:
-                    state = "is not there any more" if size is None else "was changed"
-                    raise StorageError(f"{path} {state}; run the same command again, which computes that part again")
+                    state = "is missing" if size is None else "was changed"
+                    raise StorageError(f"{path} {state}; run the same command again to compute that part again")
                 paths.append(path)
         return paths
 
     def remove(self) -> None:
-        """Drop all parts: the markers first, from the last part's on, so that a kill in between leaves whole parts.
+        """Remove all parts. Markers go first, the last part's first, so that a kill in between leaves whole parts.
 
-        The job's description goes last: what is there before is a job of ours.
+        The job's description goes last, so that until then the folder is still recognized as a job.
         """
         if not (self.folder / "job.json").is_file():
             return
@@ -253,13 +261,18 @@ def size_and_crc(path: Path) -> tuple[int, int]:
 
 
 def rejects_of(output: Path) -> Path:
-    """Where the rows go that cannot be read: scored.csv ─► scored.rejects.csv, day.2.jsonl.gz ─► day.2.rejects.csv."""
+    """The file of the rows that cannot be read.
+
+    >>> rejects_of(Path("scored.csv")).name, rejects_of(Path("day.2.jsonl.gz")).name, rejects_of(Path("day.2")).name
+    ('scored.rejects.csv', 'day.2.rejects.csv', 'day.2.rejects.csv')
+    """
     plain = output.with_suffix("") if output.suffix.lower() == ".gz" else output
-    return plain.with_name(f"{plain.stem if plain.suffix.lower() in KINDS else plain.name}.rejects.csv")
+    is_format = bool(plain.suffix) and format_by_suffix(plain) is not None
+    return plain.with_name(f"{plain.stem if is_format else plain.name}.rejects.csv")
 
 
 def describe_input(path: Path) -> dict[str, Any]:
-    """What tells whether an input is still the same file."""
+    """What identifies an input file: a resumed job must have the same."""
     if not path.is_file():
         return {"name": str(path)}  # a pipe
     stat = path.stat()
@@ -269,7 +282,7 @@ def describe_input(path: Path) -> dict[str, Any]:
 
 
 def describe_classifier(predictor: Predictor) -> dict[str, Any]:
-    """What tells whether a classifier is still the same: its head's weights, its settings, the machine's numbers."""
+    """What identifies a classifier: its head's weights, its settings, the device and number format."""
     digest = hashlib.sha256()
     for parameter in predictor.classifier.head.parameters():
         digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())

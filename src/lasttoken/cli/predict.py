@@ -27,7 +27,7 @@ from lasttoken.cli.flags import (
     with_settings,
 )
 from lasttoken.cli.show import MORE, bounded, check_output, percent, print_json, print_line, rows_to_stdout, terminal
-from lasttoken.core.columns import SPLIT_COLUMNS
+from lasttoken.core.columns import SPLIT_COLUMNS, ColumnSpec
 from lasttoken.core.documents import to_json
 from lasttoken.core.errors import DataError, SettingsError
 from lasttoken.core.progress import Reporter, printable_json
@@ -120,7 +120,9 @@ def predict(
         from lasttoken.bulk.job import Source
         from lasttoken.classifier.checkpoint import trained_columns
 
-        source = Source(Path(str(input)), tuple(text or ()), id, options, trained_columns(run), spreadsheet_safe)
+        source = Source(
+            Path(str(input)), ColumnSpec(tuple(text or ()), id=id), options, trained_columns(run), spreadsheet_safe
+        )
         _predict_file(load, source, output, as_json, top_k, strict, restart, reporter)
 
 
@@ -136,9 +138,9 @@ def _check_file_flags(input: str | None, flags: dict[str, Any]) -> None:
     check_output("--output", output)
     if output.exists() and input is not None and output.samefile(input):
         raise SettingsError(f"--output {output} is the file that --input reads; give another")
-    from lasttoken.bulk.writers import format_of
+    from lasttoken.data.formats import output_format
 
-    format_of(output, (), ())
+    output_format(output)
 
 
 def _stdin_lines(encoding: str) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""Parquet and Arrow as rows: values are made plain when asked for, and a whole column of them can stay as it is.
+"""Batches of an Arrow table as rows: values become Python values when they are read, and rows can be Arrow again.
 
-    row group ──► batch of rows, by their size ──► Row, Row, …   each of which knows its batch
+    batch of rows ──► Row, Row, …   each of which knows its batch and its index there
 
-A file that is copied to Parquet keeps its types: `as_table` puts the rows' own slices together, with no way through
-Python values.
+Rows that are copied to a Parquet file keep their types: `as_table` joins the slices of their batches without making
+Python values of them.
 """
 
 from __future__ import annotations
@@ -11,22 +11,16 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lasttoken.core.errors import DataError
-from lasttoken.data.lines import long_fault, open_bytes, read_errors
-from lasttoken.data.options import ReadOptions
-from lasttoken.data.tables import BadRow, OnBad, Row, Table, checked_header, refuse
-
-ARROW_FILE = b"ARROW1"  # how an Arrow file begins; a stream does not
-BATCH_ROWS = 8192
-BATCH_BYTES = 64_000_000  # of the rows that are in memory at a time, by what the file says of their size
+from lasttoken.data.format import ReadRequest
+from lasttoken.data.lines import long_fault
+from lasttoken.data.tables import BadRow, Row, report_bad
 
 
 class ArrowRow(Mapping[str, object]):
-    """One row of a batch: its columns as plain Python values, made for the whole batch when the first is asked for."""
+    """One row of a batch. A column becomes Python values, for the whole batch, when one of its values is read."""
 
     __slots__ = ("batch", "index")
 
@@ -44,7 +38,7 @@ class ArrowRow(Mapping[str, object]):
 
 
 class Batch:
-    """Rows that are in memory together; `classes`: the names of a column's integers, where the file knows them."""
+    """Rows that are in memory together; `classes`: the class names of a column of integers, where the file has them."""
 
     def __init__(self, arrow: Any, raw: Collection[str], classes: Mapping[str, Sequence[str]]) -> None:
         self.arrow, self._raw, self._classes = arrow, raw, classes
@@ -61,14 +55,14 @@ class Batch:
         if name not in self._plain:
             if name not in self.names:
                 raise KeyError(name)
-            self._plain[name] = self._made_plain(name)
+            self._plain[name] = self._plain_column(name)
         return self._plain[name]
 
-    def _made_plain(self, name: str) -> list[object]:
+    def _plain_column(self, name: str) -> list[object]:
         column = self.arrow.column(name)
         try:
             values = plain_values(column, decoded=name not in self._raw)
-        except UnicodeDecodeError:  # strings that are not UTF-8, which no one checks when they are written
+        except UnicodeDecodeError:  # strings that are not UTF-8; writers do not check them
             values = [_escaped(value) for value in column.cast(_bytes_like(column.type)).to_pylist()]
         names = self._classes.get(name)
         if names is None:
@@ -88,14 +82,14 @@ def _escaped(value: bytes | None) -> str | None:
 
 
 def plain_values(column: Any, decoded: bool = True) -> list[object]:
-    """An array as Python values: points in time, times and durations as text; bytes as text, if they are `decoded`."""
+    """An array as Python values: dates, times and durations as text; bytes as text, if they are `decoded`."""
     import pyarrow
 
     kind = column.type
     if pyarrow.types.is_duration(kind):
         return [_duration(value, kind.unit) for value in column.cast(pyarrow.int64()).to_pylist()]
     if pyarrow.types.is_temporal(kind) and not pyarrow.types.is_interval(kind):
-        column = column.cast(pyarrow.string())  # nanoseconds would need pandas
+        column = column.cast(pyarrow.string())  # Python values of nanoseconds would need pandas
     elif decoded and is_binary(kind):
         column = column.cast(pyarrow.binary()).cast(pyarrow.string())
     elif pyarrow.types.is_nested(kind):
@@ -105,7 +99,7 @@ def plain_values(column: Any, decoded: bool = True) -> list[object]:
 
 
 def _without_nanoseconds(column: Any) -> Any:
-    """Nested times with nanoseconds as microseconds' text, for Python has none."""
+    """The column with nested times in nanoseconds as text, because Python's times have microseconds only."""
     import pyarrow
 
     wanted = _plain_type(column.type)
@@ -147,7 +141,7 @@ def _duration(value: int | None, unit: str) -> str | None:
 
 
 def is_binary(kind: Any) -> bool:
-    """Is a type one of bytes?"""
+    """Whether a type holds bytes."""
     import pyarrow
 
     types = pyarrow.types
@@ -165,7 +159,7 @@ def _may_hold_text(kind: Any) -> bool:
 
 
 def as_table(rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> Any:
-    """The rows' own columns as an Arrow table, or None if they are not all of a Parquet file."""
+    """Columns of the rows as an Arrow table with their types, or None if not all rows come from Arrow batches."""
     import pyarrow
 
     pieces: list[Any] = []
@@ -183,86 +177,12 @@ def as_table(rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> Any:
     return pyarrow.Table.from_batches(pieces).select(list(names))
 
 
-# Opening ----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def open_parquet(path: Path, options: ReadOptions, on_bad: OnBad | None, labelled: bool) -> Iterator[Table]:
-    """A Parquet file as a table. `labelled`: integers that the file gives names to are read as their names.
-
-    Raises:
-        DataError: not Parquet, or damaged.
-    """
-    from pyarrow import parquet  # here, so that other formats need not load it
-
-    if path.is_file():
-        with read_errors(path, "utf-8"), open_bytes(path) as handle:
-            if not handle.read(1):
-                raise DataError(f"{path.name} is empty; write it again")
-    else:
-        raise DataError(f"{path} is a pipe, and Parquet is read from a file; save it first")
-    with arrow_errors(path.name, "Parquet"):
-        file = parquet.ParquetFile(path)
-    with file:
-        schema = file.schema_arrow
-        header = checked_header(list(schema.names), path.name)
-        classes = class_names(schema.metadata) if labelled else {}
-        yield Table(
-            path.name, header, lambda columns: _parquet_rows(file, columns, path.name, options, classes, on_bad)
-        )
-
-
-@contextmanager
-def open_arrow(path: Path, options: ReadOptions, on_bad: OnBad | None, labelled: bool) -> Iterator[Table]:
-    """An Arrow file, also called Feather, or an Arrow stream as a table; as `datasets` of Hugging Face saves them.
-
-    Raises:
-        DataError: not Arrow, or damaged.
-    """
-    import pyarrow
-
-    with read_errors(path, "utf-8"), open_bytes(path) as handle:
-        framed = handle.read(len(ARROW_FILE)) == ARROW_FILE
-
-    @contextmanager
-    def opened() -> Iterator[tuple[Any, Iterator[Any]]]:
-        with arrow_errors(path.name), pyarrow.memory_map(str(path)) as source:
-            if framed:
-                file = pyarrow.ipc.open_file(source)
-                yield file.schema, (file.get_batch(index) for index in range(file.num_record_batches))
-            else:
-                stream = pyarrow.ipc.open_stream(source)
-                yield stream.schema, iter(stream)
-
-    with opened() as (schema, _):
-        header = checked_header(list(schema.names), path.name)
-        classes = class_names(schema.metadata) if labelled else {}
-
-    def read(columns: Sequence[str]) -> Iterator[Row]:
-        names = list(columns)
-        bytes_like = [name for name in names if is_binary(schema.field(name).type)]
-        with opened() as (_, batches):
-            raw = _raw_columns((batch.select(bytes_like) for batch in batches), bytes_like) if bytes_like else set()
-        with opened() as (_, batches):
-            n_before = 0
-            for batch in batches:
-                arrow = batch.select(names)
-                size = arrow.nbytes // max(1, arrow.num_rows)
-                n_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, size)))
-                for start in range(0, arrow.num_rows, n_rows):
-                    yield from _batch_rows(arrow.slice(start, n_rows), n_before + start, raw, classes, reading)
-                n_before += arrow.num_rows
-
-    reading = _Reading(path.name, options, on_bad)
-    yield Table(path.name, header, read)
-
-
 def class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
-    """The names of integers that stand for classes, by column, as Hugging Face's `datasets` records them."""
+    """The class names of columns of integers, as Hugging Face's `datasets` records them in a file's metadata."""
     try:
         features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         return {
-            name: [str(one) for one in feature["names"]]
+            name: [str(class_name) for class_name in feature["names"]]
             for name, feature in features.items()
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
         }
@@ -270,65 +190,30 @@ def class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
         return {}
 
 
-def _parquet_rows(
-    file: Any,
-    columns: Sequence[str],
-    source: str,
-    options: ReadOptions,
-    classes: Mapping[str, Sequence[str]],
-    on_bad: OnBad | None,
+def batch_rows(
+    arrow: Any, n_before: int, raw: Collection[str], classes: Mapping[str, Sequence[str]], request: ReadRequest
 ) -> Iterator[Row]:
-    number = 0
-    limit = options.max_row_bytes
-    reading = _Reading(source, options, on_bad)
-    with arrow_errors(source, "Parquet"):
-        raw = _columns_of_bytes(file, columns)
-        for group in range(file.num_row_groups):
-            metadata = file.metadata.row_group(group)
-            size = metadata.total_byte_size // max(1, metadata.num_rows)
-            if size > limit and on_bad is None:
-                place = f"rows {number + 1} to {number + metadata.num_rows} of {source} have {size:,} bytes on average"
-                raise DataError(f"{place}; write shorter rows, or raise --max-row-bytes")
-            if size > limit:
-                for _ in range(metadata.num_rows):
-                    number += 1
-                    refuse(BadRow(number, None, long_fault(options)), source, on_bad)
-                continue
-            n_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, size)))
-            for arrow in file.iter_batches(batch_size=n_rows, row_groups=[group], columns=list(columns)):
-                yield from _batch_rows(arrow, number, raw, classes, reading)
-                number += arrow.num_rows
+    """The rows of a batch.
 
-
-@dataclass(frozen=True)
-class _Reading:
-    """What a table is called and how it is read."""
-
-    source: str
-    options: ReadOptions
-    on_bad: OnBad | None
-
-
-def _batch_rows(
-    arrow: Any, n_before: int, raw: Collection[str], classes: Mapping[str, Sequence[str]], reading: _Reading
-) -> Iterator[Row]:
+    Args:
+        arrow: the batch, a pyarrow.RecordBatch.
+        n_before: rows before it in the file.
+        raw: columns whose bytes are not text.
+        classes: see `class_names`.
+        request: says how long a row may be, and what becomes of a longer one.
+    """
     batch = Batch(arrow, raw, classes)
-    long = _long_rows(arrow, reading.options.max_row_bytes)
+    long = _long_rows(arrow, request.options.max_row_bytes)
     for index in range(arrow.num_rows):
         number = n_before + index + 1
         if index in long:
-            refuse(BadRow(number, None, long_fault(reading.options)), reading.source, reading.on_bad)
+            report_bad(BadRow(number, None, long_fault(request.options)), request.source, request.on_bad)
         else:
             yield Row(number, None, ArrowRow(batch, index))
 
 
-def _columns_of_bytes(file: Any, columns: Sequence[str]) -> set[str]:
-    names = [name for name in columns if is_binary(file.schema_arrow.field(name).type)]
-    return _raw_columns(file.iter_batches(batch_size=1024, columns=names), names) if names else set()
-
-
-def _raw_columns(batches: Iterable[Any], names: Sequence[str]) -> set[str]:
-    """The columns whose bytes are not all text; what all decodes as UTF-8 is text that a writer did not declare."""
+def undecodable_columns(batches: Iterable[Any], names: Sequence[str]) -> set[str]:
+    """The columns with bytes that are not UTF-8; a column of bytes that are all UTF-8 is text stored as bytes."""
     import pyarrow
 
     raw: set[str] = set()
@@ -344,7 +229,7 @@ def _raw_columns(batches: Iterable[Any], names: Sequence[str]) -> set[str]:
 
 
 def _long_rows(arrow: Any, limit: int) -> set[int]:
-    """The rows of a batch with a text or bytes beyond the limit."""
+    """The indices of the rows of a batch with a text or bytes longer than the limit."""
     import pyarrow
     from pyarrow import compute
 
@@ -364,7 +249,7 @@ def _long_rows(arrow: Any, limit: int) -> set[int]:
 
 @contextmanager
 def arrow_errors(source: str, kind: str = "Arrow") -> Iterator[None]:
-    """Turn what pyarrow says of a file into one sentence."""
+    """Raise an error of pyarrow as a DataError that names the file."""
     import pyarrow
 
     try:

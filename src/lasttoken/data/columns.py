@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from lasttoken.core.columns import UNNAMED, ColumnSpec
 from lasttoken.core.errors import DataError, nearest
-from lasttoken.data.tables import LABEL_NAMES, TEXT_NAMES, Row, Table, shown
+from lasttoken.data.tables import LABEL_NAMES, TEXT_NAMES, Row, Table, listed
 
 ID_NAME = re.compile(
     r"#|nr|no|num|number|row|line|key|(?:.*[^A-Za-z])?(?:id|ids|idx|index|uid|uuid|guid|key)|unnamed: *\d+"
@@ -127,7 +127,7 @@ def choose_columns(
 def _check_roles(table: Table, texts: Sequence[str], label: Sequence[str], several: bool) -> None:
     if len(label) > 1 and not several:
         raise DataError(
-            f"--label names {shown(label)}, and a text has one label; name one column, or pass --multi-label where "
+            f"--label names {listed(label)}, and a text has one label; name one column, or pass --multi-label where "
             "each column holds 0 or 1 for the label of its name"
         )
     if both := [name for name in label if name in texts]:
@@ -159,15 +159,15 @@ def _recalled(table: Table, trained: tuple[str, ...], role: str, notes: list[str
     for name, columns in found.items():
         if len(columns) > 1:
             raise DataError(
-                f"{table.source} has {shown(columns)}, and each may be {name!r}, the {role} of the training; name one "
+                f"{table.source} has {listed(columns)}, and each may be {name!r}, the {role} of the training; name one "
                 f"with --{role}"
             )
     matches = {name: _only(columns) for name, columns in found.items()}
     missing = [name for name, column in matches.items() if column is None]
     if missing and len(missing) < len(trained):
         raise DataError(
-            f"{table.source} has no column {shown(missing)}, and the classifier was trained on the {role} of "
-            f"{shown(trained)} together; add the column, or name the columns with --{role}"
+            f"{table.source} has no column {listed(missing)}, and the classifier was trained on the {role} of "
+            f"{listed(trained)} together; add the column, or name the columns with --{role}"
         )
     if missing:
         return ()
@@ -181,8 +181,8 @@ def _guessed_text(table: Table, free: list[str], trained: ColumnSpec, labelled: 
     usual = _usual(free, TEXT_NAMES)
     if usual is None and not labelled and len(table.header) == 1:
         raise DataError(
-            f"{table.source} has one column, {shown(table.header)}: if that is its name, pass it with --text; if it is "
-            "the first of one text a line, pass --format txt"
+            f"{table.source} has one column, {listed(table.header)}: if that is its name, pass it with --text; if "
+            "the file has one text a line, pass --format txt"
         )
     if usual is None:
         label = _usual(free, LABEL_NAMES)
@@ -210,13 +210,13 @@ def is_id_name(name: str) -> bool:
 def _unlabelled(table: Table, free: list[str], trained: ColumnSpec, train_header: Collection[str]) -> DataError:
     """What to say of a split that lacks the label columns of train."""
     rivals = [name for name in free if name not in train_header and not is_id_name(name)]
-    sentence = f"{table.source} has no column {shown(trained.label)}, which train has its labels in"
+    sentence = f"{table.source} has no column {listed(trained.label)}, which train has its labels in"
     if rivals:
         return DataError(
-            f"{sentence}; it has {shown(table.header)}: rename the column that holds the labels, or remove the file if "
-            "it has none"
+            f"{sentence}; it has {listed(table.header)}: rename the column that holds the labels, or remove the file "
+            "if it has none"
         )
-    return UnlabelledError(f"{sentence} (it has {shown(table.header)})")
+    return UnlabelledError(f"{sentence} (it has {listed(table.header)})")
 
 
 def _usual(names: list[str], usual: frozenset[str]) -> str | None:
@@ -231,15 +231,15 @@ def _only(names: list[str]) -> str | None:
 
 
 def _obvious(table: Table, guess: str | None, role: str, trained: tuple[str, ...], notes: list[str]) -> str:
-    absent = f", none of the columns the classifier was trained on ({shown(trained)})" if trained else ""
+    absent = f", none of the columns the classifier was trained on ({listed(trained)})" if trained else ""
     if guess is None:
         raise DataError(
-            f"it is not obvious which column of {table.source} holds the {role}: it has {shown(table.header)}{absent}"
+            f"it is not obvious which column of {table.source} holds the {role}: it has {listed(table.header)}{absent}"
             f"; name it with --{role}{_header_hint(table)}"
         )
     if trained:
         notes.append(
-            f"{table.source} has none of the {role} columns of the training ({shown(trained)}): the {role} is read "
+            f"{table.source} has none of the {role} columns of the training ({listed(trained)}): the {role} is read "
             f"from column {guess!r} (--{role} names another)"
         )
     elif not table.headerless:
@@ -262,6 +262,6 @@ def _require(table: Table, name: str) -> None:
     if name in table.header:
         return
     same = [known for known in table.header if known.strip().casefold() == name.strip().casefold()]
-    hint = f"; did you mean {shown(same)}?" if same else nearest(name, table.header)
+    hint = f"; did you mean {listed(same)}?" if same else nearest(name, table.header)
     hint += _header_hint(table) if len(table.header) == 1 else ""
-    raise DataError(f"{table.source} has no column {name!r}; it has {shown(table.header)}{hint}")
+    raise DataError(f"{table.source} has no column {name!r}; it has {listed(table.header)}{hint}")

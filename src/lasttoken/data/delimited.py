@@ -1,59 +1,77 @@
-"""Tables of lines and fields: CSV, tab-separated, fastText's `__label__`, and one text a line.
+"""CSV and tab-separated files: lines of fields, read as a table and written.
 
-CSV is RFC 4180 with its quotes. In a tab-separated file quotes are text, unless it uses them as spreadsheets do all
-through (dialect.py).
+CSV is RFC 4180 with its quotes. In a tab-separated file quotes are text, unless the whole file uses them as
+spreadsheets do (dialect.py).
 """
 
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 
 from lasttoken.core.errors import DataError
-from lasttoken.data.dialect import UNCLOSED, Dialect, find_dialect, find_header, has_written_quotes, take_ahead
-from lasttoken.data.lines import LongLine, long_fault
+from lasttoken.data.cells import cell_of, csv_line, spreadsheet_safe, tab_line
+from lasttoken.data.dialect import UNCLOSED, Dialect, find_dialect, has_written_quotes
+from lasttoken.data.format import Format, ReadRequest
+from lasttoken.data.header import find_header
+from lasttoken.data.lines import LongLine, long_fault, read_lines, take_lines
 from lasttoken.data.options import ReadOptions
-from lasttoken.data.tables import LABEL_NAMES, TEXT_NAMES, BadRow, OnBad, Row, Table, place_of, refuse, shown
+from lasttoken.data.tables import LABEL_NAMES, TEXT_NAMES, BadRow, OnBad, Row, Table, listed, place_of, report_bad
+from lasttoken.data.text_lines import is_fasttext, read_fasttext
+from lasttoken.data.writing import Added, TextWriter, Values, added_cell
 
-LINES_AHEAD, CHARACTERS_AHEAD = 1000, 1 << 20  # read to find the dialect and the header
-TITLE_LINES = 20  # among which a line of column names is looked for when the first is none
-FIELD_LIMIT_BYTES = 2**31 - 1  # of the csv module, whose own 128 KiB are too few; rows are bounded here
-FASTTEXT = re.compile(r"((?:__label__\S+\s+)*)(.*)", re.DOTALL)
-FASTTEXT_LABEL = "__label__"
+LINES_AHEAD, CHARACTERS_AHEAD = 1000, 1 << 20  # read to determine the dialect and the header
+TITLE_LINES = 20  # lines among which the column names are searched when the first line has none
+FIELD_LIMIT_BYTES = 2**31 - 1  # of the csv module, whose default of 128 KiB is too small; rows are bounded here
 
-Record = tuple[int, list[str] | str]  # the line a record starts on, and its fields, or why it has none
+Record = tuple[int, list[str] | str]  # the line that a record starts on, and its fields, or why it cannot be read
 
 
-def delimited_table(
-    lines: Iterator[str],
-    path: Path,
-    options: ReadOptions,
-    *,
-    tabbed: bool,
-    asked: Collection[str],
-    on_bad: OnBad | None,
-    read_again: Callable[[], Iterator[str]] | None,
-) -> Table:
-    """The table of a text file; `tabbed`: its suffix says tabs. `read_again` gives its lines from the start once more.
+# Reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_csv(request: ReadRequest) -> Table:
+    """The table of a CSV file.
 
     Raises:
         DataError: no line, or a header that cannot be used.
     """
-    source = path.name
-    ahead, whole = take_ahead(lines, LINES_AHEAD, CHARACTERS_AHEAD)
+    return _delimited_table(request, _lines(request, ""), tabbed=False)
+
+
+def read_tsv(request: ReadRequest) -> Table:
+    """The table of a tab-separated file; a file that begins with a fastText label is read as fastText.
+
+    Raises:
+        DataError: no line, or a header that cannot be used.
+    """
+    lines = _lines(request, "\n")
+    ahead, _ = take_lines(lines, 1, 1)
+    lines = chain(ahead, lines)
+    if ahead and not request.options.format and is_fasttext(ahead[0]):
+        return read_fasttext(request, lines)
+    return _delimited_table(request, lines, tabbed=True)
+
+
+def _lines(request: ReadRequest, newline: str) -> Iterator[str]:
+    return request.closing(read_lines(request.path, request.options, newline, request.on_bad is not None))
+
+
+def _delimited_table(request: ReadRequest, lines: Iterator[str], *, tabbed: bool) -> Table:
+    """The table of lines of fields; `tabbed`: the format says that they are separated by tabs."""
+    source, options, asked = request.source, request.options, request.asked
+    ahead, whole = take_lines(lines, LINES_AHEAD, CHARACTERS_AHEAD)
     dialect = find_dialect(ahead, tabbed, options, asked, whole)
     if dialect.separator == "\t":
-        again = (line for line in (read_again() if read_again else ahead[: None if whole else -1]))
-        if has_written_quotes(_behind(again, dialect.n_before), options.max_row_bytes):
+        again = _lines(request, "\n" if tabbed else "") if request.can_reread else iter(ahead[: None if whole else -1])
+        if has_written_quotes(_skip(again, dialect.n_before), options.max_row_bytes):
             note = "quotes around its fields are read as quotes, as spreadsheets write them"
             dialect = replace(dialect, quotes=True, notes=(*dialect.notes, note))
-    rest = _behind(chain(ahead, lines), dialect.n_before)
+    rest = _skip(chain(ahead, lines), dialect.n_before)
     if dialect.quotes:
-        records = _csv_records(rest, source, dialect, options, tolerant=on_bad is not None)
+        records = _csv_records(rest, source, dialect, options, tolerant=request.on_bad is not None)
     else:
         records = _plain_records(rest, dialect, options)
     first = _take_records(records, len(ahead))
@@ -69,11 +87,11 @@ def delimited_table(
     if header.notes and not dialect.quotes:
         notes = (*notes[:-1], f"{notes[-1]}, quotes as text")
     records = chain(first, records)
-    n_fields = len(header.names)
+    advice = _advice(dialect, len(header.names))
     return Table(
         source,
         header.names,
-        lambda _: _rows(records, header.names, source, _fix(dialect, n_fields), on_bad),
+        lambda _: _rows(records, header.names, source, advice, request.on_bad),
         not header.from_file,
         notes,
         dialect.separator,
@@ -81,25 +99,24 @@ def delimited_table(
 
 
 def _refuse_lines_above(first: list[Record], source: str, asked: Collection[str]) -> None:
-    """Refuse a file whose line of column names has lines above it, such as a title or comments.
+    """Reject a file that has lines above its column names, such as a title or comments.
 
     Raises:
-        DataError: names the line that seems to be the header.
+        DataError: names the line that seems to hold the column names.
     """
-    for place, (line, fields) in enumerate(first[:TITLE_LINES]):
+    for index, (line, fields) in enumerate(first[:TITLE_LINES]):
         cells = set(fields) if isinstance(fields, list) else set()
         names = {cell.strip().casefold() for cell in cells}
         is_header = len(asked) > 1 and cells >= set(asked)
-        if place == 0 and (is_header or cells & set(asked) or names & (TEXT_NAMES | LABEL_NAMES)):
+        if index == 0 and (is_header or cells & set(asked) or names & (TEXT_NAMES | LABEL_NAMES)):
             return
         if is_header or (names & TEXT_NAMES and names & LABEL_NAMES):
             raise DataError(
-                f"line {line} of {source} seems to be its line of column names ({shown(fields)}); remove the lines "
-                "above it"
+                f"line {line} of {source} seems to hold the column names ({listed(fields)}); remove the lines above it"
             )
 
 
-def _behind(lines: Iterator[str], n: int) -> Iterator[str]:
+def _skip(lines: Iterator[str], n: int) -> Iterator[str]:
     for _ in range(n):
         next(lines, None)
     return lines
@@ -107,16 +124,16 @@ def _behind(lines: Iterator[str], n: int) -> Iterator[str]:
 
 def _take_records(records: Iterator[Record], n_lines: int) -> list[Record]:
     """The records that begin within the first lines."""
-    found = []
+    taken = []
     for record in records:
-        found.append(record)
+        taken.append(record)
         if record[0] >= n_lines:
             break
-    return found
+    return taken
 
 
 class _Feed:
-    """Lines for the csv module, which counts them, and stops where one record grows beyond the bound."""
+    """Lines for the csv module: it counts them, and stops where one record grows beyond the limit."""
 
     def __init__(self, lines: Iterator[str], limit: int, n_before: int) -> None:
         self._lines, self._limit, self.n_lines, self.size = lines, limit, n_before, 0
@@ -135,7 +152,7 @@ class _Feed:
 
 
 class _LongRecordError(Exception):
-    """A record beyond the bound; `begun`: within quotes, so that where it ends is not known."""
+    """A record beyond the limit; `begun`: inside quotes, so that its end is not known."""
 
     def __init__(self, begun: bool) -> None:
         super().__init__()
@@ -145,7 +162,7 @@ class _LongRecordError(Exception):
 def _csv_records(
     lines: Iterator[str], source: str, dialect: Dialect, options: ReadOptions, tolerant: bool
 ) -> Iterator[Record]:
-    """Strict RFC 4180: a quote that is never closed would otherwise swallow the rest of the file unsaid."""
+    """Strict RFC 4180: otherwise a quote that is never closed would silently swallow the rest of the file."""
     csv.field_size_limit(FIELD_LIMIT_BYTES)
     feed = _Feed(lines, options.max_row_bytes, dialect.n_before)
     reader = csv.reader(feed, delimiter=dialect.separator, skipinitialspace=dialect.skip_space, strict=True)
@@ -155,9 +172,9 @@ def _csv_records(
         try:
             record = next(reader, None)
         except (csv.Error, _LongRecordError) as error:
-            fault, goes_on = _csv_fault(error, options)
+            fault, can_go_on = _csv_fault(error, options)
             place = place_of(n_before, line, source) if n_before else f"the header (line {line}) of {source}"
-            if not tolerant or not n_before or not goes_on:
+            if not tolerant or not n_before or not can_go_on:
                 raise DataError(f"{place} {fault}") from error
             yield line, fault
             n_before += 1
@@ -170,15 +187,15 @@ def _csv_records(
 
 
 def _csv_fault(error: Exception, options: ReadOptions) -> tuple[str, bool]:
-    """What is wrong with a record, and whether the next one can be found behind it."""
+    """What is wrong with a record, and whether the record after it can be found."""
     if isinstance(error, _LongRecordError):
         unclosed = "; or it opens a quote that is never closed" if error.begun else ""
         return long_fault(options) + unclosed, not error.begun
     reason = str(error)
     if UNCLOSED in reason:
-        return 'opens a quote that is never closed; close it, or write quotes that are text twice ("")', False
+        return 'opens a quote that is never closed; close it, or escape literal quotes by doubling them ("")', False
     if "expected after" in reason:
-        return 'has text after a closing quote; write quotes inside a quoted field twice ("")', True
+        return 'has text after a closing quote; escape quotes inside a quoted field by doubling them ("")', True
     return f"is not CSV ({reason}); fix the row", True
 
 
@@ -191,67 +208,78 @@ def _plain_records(lines: Iterator[str], dialect: Dialect, options: ReadOptions)
             yield number, content.split(dialect.separator)
 
 
-def _fix(dialect: Dialect, n_fields: int) -> str:
-    """What to do about a row of another number of fields."""
+def _advice(dialect: Dialect, n_fields: int) -> str:
+    """What to do about a row with another number of fields."""
     if dialect.separator == "\t":
-        return "replace tabs inside a text by spaces" if not dialect.quotes else "quote fields that hold a tab"
-    sign = "a comma" if dialect.separator == "," else f"{dialect.separator!r}"
+        return "replace tabs inside a text by spaces" if not dialect.quotes else "quote fields that contain a tab"
+    separator = "a comma" if dialect.separator == "," else f"{dialect.separator!r}"
     space = ", with no space before the quote" if not dialect.skip_space else ""
-    alone = "" if n_fields > 1 else ", or name the separator of the file with --separator"
-    return f"quote fields that hold {sign}{space}{alone}"
+    hint = "" if n_fields > 1 else ", or name the separator of the file with --separator"
+    return f"quote fields that contain {separator}{space}{hint}"
 
 
-def _rows(records: Iterator[Record], header: list[str], source: str, fix: str, on_bad: OnBad | None) -> Iterator[Row]:
+def _rows(
+    records: Iterator[Record], header: list[str], source: str, advice: str, on_bad: OnBad | None
+) -> Iterator[Row]:
     n_fields = len(header)
     for number, (line, fields) in enumerate(records, 1):
         if isinstance(fields, str):
-            refuse(BadRow(number, line, fields), source, on_bad)
+            report_bad(BadRow(number, line, fields), source, on_bad)
         elif len(fields) != n_fields:
             counted = f"{len(fields)} {'field' if len(fields) == 1 else 'fields'}"
-            fault = f"has {counted} where {n_fields} are expected; {fix}, or fix the row"
-            refuse(BadRow(number, line, fault), source, on_bad)
+            fault = f"has {counted} where {n_fields} are expected; {advice}, or fix the row"
+            report_bad(BadRow(number, line, fault), source, on_bad)
         else:
             yield Row(number, line, dict(zip(header, fields, strict=True)))
 
 
-# One text a line --------------------------------------------------------------------------------------------------
+# Writing ----------------------------------------------------------------------------------------------------------
 
 
-def is_fasttext(ahead: list[str]) -> bool:
-    """Do the lines begin with fastText's labels?"""
-    return bool(ahead) and ahead[0].lstrip("\ufeff").startswith(FASTTEXT_LABEL)
+class CsvWriter(TextWriter):
+    """Writes CSV with a header."""
+
+    format_name = "csv"
+
+    def line(self, cells: Sequence[str]) -> str:
+        """A line of these fields."""
+        return csv_line(cells)
+
+    def head(self) -> str:
+        """The line of column names."""
+        names = self.layout.names
+        return self.line([spreadsheet_safe(name) for name in names] if self.layout.spreadsheet_safe else names)
+
+    def body(self, rows: Sequence[Values], added: Added) -> str:
+        """N rows as lines; `added` has N values for each added column."""
+        kept, is_safe = self.layout.kept, self.layout.spreadsheet_safe
+        lines = []
+        for row, *values in zip(rows, *added, strict=True):
+            cells = [*(cell_of(row.get(name)) for name in kept), *map(added_cell, values)]
+            lines.append(self.line(list(map(spreadsheet_safe, cells)) if is_safe else cells))
+        return "".join(lines)
 
 
-def text_lines_table(
-    lines: Iterator[str], path: Path, options: ReadOptions, *, labelled: bool, on_bad: OnBad | None
-) -> Table:
-    """One text a line; `labelled`: behind fastText's labels, `__label__spam __label__urgent You won`."""
-    source = path.name
+class TsvWriter(CsvWriter):
+    """Writes tab-separated lines with a header."""
 
-    def read(_: object) -> Iterator[Row]:
-        number = 0
-        for line, content in enumerate(lines, 1):
-            if not content.strip():
-                continue
-            number += 1
-            if isinstance(content, LongLine):
-                refuse(BadRow(number, line, long_fault(options)), source, on_bad)
-                continue
-            text = content.rstrip("\r\n")
-            yield Row(number, line, _fasttext_values(text) if labelled else {"text": text})
+    format_name = "tsv"
 
-    note = f"{source} is read as fastText's: labels begin with {FASTTEXT_LABEL}, the rest of a line is the text"
-    header = ["label", "text"] if labelled else ["text"]
-    return Table(source, header, read, True, (note,) if labelled else ())
+    def line(self, cells: Sequence[str]) -> str:
+        """A line of these fields."""
+        return tab_line(cells)
 
 
-def _fasttext_values(line: str) -> dict[str, object]:
-    """The labels before the text, without their mark.
-
-    >>> _fasttext_values("__label__spam You won"), _fasttext_values("__label__a __label__b x")
-    ({'label': 'spam', 'text': 'You won'}, {'label': ['a', 'b'], 'text': 'x'})
-    """
-    match = FASTTEXT.fullmatch(line)
-    marks, text = match.groups() if match else ("", line)
-    labels = [mark.removeprefix(FASTTEXT_LABEL) for mark in marks.split()]
-    return {"label": labels[0] if len(labels) == 1 else labels, "text": text}
+CSV = Format(
+    name="csv", title="CSV", read=read_csv, suffixes=(".csv",), plain=True, writer=CsvWriter, for_spreadsheets=True
+)
+TSV = Format(
+    name="tsv",
+    title="tab-separated text",
+    read=read_tsv,
+    suffixes=(".tsv", ".tab"),
+    shared_suffixes=(".txt", ""),
+    plain=True,
+    writer=TsvWriter,
+    for_spreadsheets=True,
+)

@@ -24,7 +24,7 @@ from lasttoken.data.labels import join_labels, listed_choices, single_label
 from lasttoken.data.multihot import HotLists, labels_of_columns
 from lasttoken.data.opening import open_table
 from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.data.tables import Row, Table, shown
+from lasttoken.data.tables import Row, Table, listed
 
 T = TypeVar("T")
 
@@ -150,7 +150,7 @@ def collect_examples(table: Table, columns: Columns, blanks: BlankRows | None, s
             missing = missing_part(text, label) if blanks is not None and separator is None else None
         if blanks is not None and missing is not None:
             place, names = table.place(row), columns.text if missing == "text" else columns.label
-            blanks.leave_out(missing, place, f"{place} has no {missing} in column {shown(names)}; {FILL_IN}")
+            blanks.leave_out(missing, place, f"{place} has no {missing} in column {listed(names)}; {FILL_IN}")
             continue
         if numbers is None and row.number > len(texts) + 1:
             numbers = list(range(1, len(texts) + 1))

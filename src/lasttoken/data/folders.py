@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
@@ -14,15 +13,15 @@ from lasttoken.core.columns import UNNAMED, ColumnSpec
 from lasttoken.core.errors import DataError, one_of
 from lasttoken.core.storage import new_file
 from lasttoken.data.blanks import NoLabelsError
+from lasttoken.data.cells import csv_line
 from lasttoken.data.columns import UnlabelledError
 from lasttoken.data.files import Examples, read_examples
+from lasttoken.data.formats import format_by_suffix, readable_suffixes
 from lasttoken.data.label_tables import labels_of
 from lasttoken.data.labels import natural_order
-from lasttoken.data.opening import FORMATS
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.splits import SPLIT_NAMES, Splits
 
-NEEDS_QUOTES = re.compile(r'[",\r\n]')  # by its text, re.search took a third of the time of writing a split
 SPLIT_STEMS = {  # names of files, in any case and of any format that is read
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "eval"),
@@ -62,24 +61,6 @@ def _write_csv(examples: Examples, handle: TextIO, label_ids: dict[str, str] | N
     handle.writelines(map(csv_line, chain([tuple(columns)], zip(*columns.values(), strict=True))))
 
 
-def csv_line(cells: Iterable[str]) -> str:
-    """A line of a CSV file, with its end.
-
-    >>> csv_line(["a", "b, c"])
-    'a,"b, c"\\n'
-    """
-    return ",".join(map(quoted, cells)) + "\n"
-
-
-def quoted(text: str) -> str:
-    """A CSV field, in quotes when it needs them. (csv.writer leaves a lone \\r bare, and then cannot read it.)
-
-    >>> print(quoted('5" nails'), quoted("a, b"), quoted("hi"))
-    "5"" nails" "a, b" hi
-    """
-    return '"' + text.replace('"', '""') + '"' if NEEDS_QUOTES.search(text) else text
-
-
 def read_splits(
     folder: str | Path,
     asked: ColumnSpec = UNNAMED,
@@ -97,9 +78,7 @@ def read_splits(
     folder = Path(folder)
     paths = split_files(folder) if folder.is_dir() else {}
     if "train" not in paths:
-        raise DataError(
-            f"{folder} has no train.csv, nor a train file of {one_of(filter(None, FORMATS))}{_folder_hint(folder)}"
-        )
+        raise DataError(f"{folder} has no train.csv, nor a train file of {readable_suffixes()}{_folder_hint(folder)}")
     found = read_files(paths, asked, options=options, separator=separator)
     notes = [note for examples in found.values() for note in examples.notes]
     if unused := _unused(folder, paths):
@@ -203,23 +182,30 @@ def split_name(path: Path) -> str | None:
     >>> split_name(Path("dev.tsv")), split_name(Path("Test.jsonl.gz")), split_name(Path("train.py"))
     ('validation', 'test', None)
     """
-    stem, suffix = _stem_and_suffix(path)
-    return next((name for name, stems in SPLIT_STEMS.items() if stem in stems), None) if suffix in FORMATS else None
+    if format_by_suffix(path) is None:
+        return None
+    stem = stem_of(path)
+    return next((name for name, stems in SPLIT_STEMS.items() if stem in stems), None)
 
 
-def _stem_and_suffix(path: Path) -> tuple[str, str]:
+def stem_of(path: Path) -> str:
+    """A file's name in lower case, without its suffix and .gz."""
+    return Path(path.name.lower().removesuffix(".gz")).stem
+
+
+def may_be_data(path: Path) -> bool:
+    """Whether a file's name says that it may hold a table, and no description of one."""
     inner = Path(path.name.lower().removesuffix(".gz"))
-    return inner.stem, inner.suffix
+    return bool(inner.suffix) and format_by_suffix(path) is not None and inner.stem not in NO_DATA
 
 
 def _unused(folder: Path, used: Mapping[str, Path]) -> list[str]:
     """Data files of a folder that are no split's, by name."""
-    names = []
-    for path in sorted(folder.iterdir()):
-        stem, suffix = _stem_and_suffix(path)
-        if path.is_file() and suffix and suffix in FORMATS and path not in used.values() and stem not in NO_DATA:
-            names.append(path.name)
-    return names
+    return [
+        path.name
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path not in used.values() and may_be_data(path)
+    ]
 
 
 def _folder_hint(folder: Path) -> str:

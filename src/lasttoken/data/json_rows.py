@@ -3,7 +3,7 @@
     {"text": "hi", "label": "ham"}      [{"text": "hi", …}, …]      {"version": 1, "data": [{"text": "hi", …}, …]}
     {"text": "yo", "label": "spam"}
 
-Lines and arrays stream. An object is loaded, up to a bound.
+Lines and arrays stream; an object is loaded as a whole, up to a size limit. Rows are written one object a line.
 """
 
 from __future__ import annotations
@@ -11,52 +11,87 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from lasttoken.core.documents import to_json
 from lasttoken.core.errors import DataError, one_of
-from lasttoken.data.lines import LongLine, long_fault
+from lasttoken.data.annotations import converted
+from lasttoken.data.cells import json_value
+from lasttoken.data.format import Format, ReadRequest
+from lasttoken.data.lines import LongLine, long_fault, read_pieces
 from lasttoken.data.options import ReadOptions
-from lasttoken.data.tables import LABEL_NAMES, TEXT_NAMES, BadRow, OnBad, Row, Table, brief, refuse
+from lasttoken.data.tables import LABEL_NAMES, TEXT_NAMES, BadRow, OnBad, Row, Table, brief, report_bad
+from lasttoken.data.writing import Added, TextWriter, Values
 
-KEYS_AHEAD = 100  # rows whose keys make the header
-MOST_BYTES = 256_000_000  # of an object that is loaded as a whole
+KEYS_AHEAD = 100  # rows whose keys make the header, and which show the annotation tool that wrote them
+MAX_DOCUMENT_CHARACTERS = 256_000_000  # in an object that is loaded as a whole
 CHUNK = 1 << 16  # characters of an array that are read at a time
-NEAR_END = 16  # characters: what fails to parse this close to the end of what was read may only be cut off
+NEAR_END = 16  # characters; an error this close to the end of what was read may only mean that more must be read
 ARRAY = re.compile(r"\s*\[\s*(?=[\[{])")
 BETWEEN = re.compile(r"[\s,]*")
+OBJECT_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{\s*\"[^\"\n]*\"\s*:")  # perhaps in an array
 
 Rows = Iterator[Row]
 
 
 @dataclass(frozen=True)
 class JsonFile:
-    """A JSON file that is read: its text in pieces, none across a line's end, and again (None: a pipe)."""
+    """A JSON file: its text in pieces that end at line ends, once, and `again` from the start (None: a pipe).
+
+    `is_document`: the file may be one JSON document over several lines.
+    """
 
     path: Path
     options: ReadOptions
     pieces: Callable[[], Iterator[str]]
     again: Callable[[], Iterator[str]] | None
-
-    @property
-    def is_json(self) -> bool:
-        """Is it .json, which may be one document over several lines?"""
-        return self.path.name.lower().removesuffix(".gz").endswith(".json") or self.options.format == "json"
+    is_document: bool
 
 
-def json_table(
-    file: JsonFile, asked: Collection[str], on_bad: OnBad | None, *, labelled: bool, every_key: bool
-) -> Table:
-    """The rows of a JSON file. The header is the keys of the first rows, and of all where a key is missing there.
+# Reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_json(request: ReadRequest) -> Table:
+    """The table of a JSON document, or of JSON lines.
 
     Raises:
         DataError: a file without a row, or one that is not JSON.
     """
+    return _read(request, is_document=True)
+
+
+def read_json_lines(request: ReadRequest) -> Table:
+    """The table of JSON lines; a file called .json may be a document all the same.
+
+    Raises:
+        DataError: a file without a row, or one that is not JSON.
+    """
+    return _read(request, is_document=request.path.name.lower().removesuffix(".gz").endswith(".json"))
+
+
+def _read(request: ReadRequest, is_document: bool) -> Table:
+    escaped = request.on_bad is not None  # bytes that cannot be decoded then spoil only their row
+
+    def pieces() -> Iterator[str]:
+        return request.closing(read_pieces(request.path, request.options, escaped))
+
+    file = JsonFile(request.path, request.options, pieces, pieces if request.can_reread else None, is_document)
+    table = _json_table(file, request)
+    rows = table.read(table.header)
+    ahead = list(islice(rows, KEYS_AHEAD))
+    table = replace(table, read=lambda _: chain(ahead, rows))
+    return converted(table, ahead, request.asked, request.labelled)
+
+
+def _json_table(file: JsonFile, request: ReadRequest) -> Table:
+    """The rows as they are. The header has the keys of the first rows, and of all rows where a key is missing there."""
+    asked, labelled, every_key = request.asked, request.labelled, request.every_key
     source = file.path.name
-    rows = _rows(file, file.pieces(), on_bad)
+    rows = _rows(file, file.pieces(), request.on_bad)
     ahead = list(islice(rows, KEYS_AHEAD))
     if not ahead:
         raise DataError(f"{source} is empty; it needs a JSON object for each example, one a line")
@@ -78,7 +113,7 @@ def _writable(name: str) -> bool:
 
 
 def _wanted(header: list[str], asked: Collection[str], labelled: bool) -> list[Collection[str]]:
-    """Sets of names of which one is still to be found: those asked for, else a usual one."""
+    """Sets of names; the header must get one of each: the columns that the user named, else a usual name."""
     names = {name.strip().casefold() for name in header}
     if asked:
         return [{name} for name in asked if name not in header]
@@ -87,7 +122,7 @@ def _wanted(header: list[str], asked: Collection[str], labelled: bool) -> list[C
 
 
 def _all_keys(file: JsonFile, header: list[str], every_key: bool, wanted: list[Collection[str]]) -> list[str]:
-    """The header with the keys of later rows, up to the last one that is wanted."""
+    """The header with the keys of later rows, up to the row that has the last one wanted."""
     if file.again is None:
         return header
     keys = dict.fromkeys(header)
@@ -110,7 +145,7 @@ def _rows(file: JsonFile, pieces: Iterator[str], on_bad: OnBad | None) -> Rows:
             break
     start = "".join(ahead)
     pieces = chain(ahead, pieces)
-    if ARRAY.match(start) or (file.is_json and start.lstrip().startswith("[")):
+    if ARRAY.match(start) or (file.is_document and start.lstrip().startswith("[")):
         return _array_rows(pieces, source, options, on_bad)
     lines = whole_lines(pieces, options.max_row_bytes)
     if not start.lstrip().startswith("{"):
@@ -118,13 +153,13 @@ def _rows(file: JsonFile, pieces: Iterator[str], on_bad: OnBad | None) -> Rows:
     before = list(islice(lines, len(ahead)))  # blank ones, and the first with an object
     first = before[-1]
     content = None if isinstance(first, LongLine) else _parsed(first)
-    if content is None and file.is_json:
+    if content is None and file.is_document:
         again = chain(before[:-1], [start if isinstance(first, LongLine) else first], lines)
         return _document_rows(again, file, on_bad)
     second = next(lines, None)
     lines = chain(before, [] if second is None else [second], lines)
     if second is None:
-        inner = _single_list(content) or (_columns(content) if file.is_json else None)
+        inner = _single_list(content) or (_columns(content) if file.is_document else None)
         if inner is None:
             _refuse_no_row(content, source)
         else:
@@ -133,7 +168,7 @@ def _rows(file: JsonFile, pieces: Iterator[str], on_bad: OnBad | None) -> Rows:
 
 
 def whole_lines(pieces: Iterator[str], limit: int) -> Iterator[str]:
-    """The lines that pieces make; one of more than `limit` characters as a `LongLine`."""
+    """The lines that the pieces make up; a line of more than `limit` characters becomes a `LongLine`."""
     kept: list[str] = []
     size = 0
     for piece in pieces:
@@ -162,18 +197,18 @@ def _line_rows(lines: Iterator[str], source: str, options: ReadOptions, on_bad: 
     written = ((line, content) for line, content in enumerate(lines, 1) if content.strip())
     for number, (line, content) in enumerate(written, 1):
         if isinstance(content, LongLine):
-            refuse(BadRow(number, line, long_fault(options)), source, on_bad)
+            report_bad(BadRow(number, line, long_fault(options)), source, on_bad)
             continue
         try:
             value = json.loads(content.strip())
         except (ValueError, RecursionError) as error:
-            refuse(BadRow(number, line, f"is not JSON ({_reason(error)}); write one object a line"), source, on_bad)
+            report_bad(BadRow(number, line, f"is not JSON ({_reason(error)}); write one object a line"), source, on_bad)
             continue
         if isinstance(value, dict):
             yield Row(number, line, value)
         else:
             fault = f"is {brief(value)} and not a JSON object; write one object a line"
-            refuse(BadRow(number, line, fault), source, on_bad)
+            report_bad(BadRow(number, line, fault), source, on_bad)
 
 
 def _reason(error: Exception) -> str:
@@ -191,14 +226,14 @@ def _array_rows(pieces: Iterator[str], source: str, options: ReadOptions, on_bad
             yield Row(number, line, value)
         else:
             fault = long_fault(options) if isinstance(value, LongLine) else f"is {brief(value)} and not a JSON object"
-            refuse(BadRow(number, line, fault), source, on_bad)
+            report_bad(BadRow(number, line, fault), source, on_bad)
 
 
 def _values(pieces: Iterator[str], source: str, options: ReadOptions) -> Iterator[tuple[int, Any]]:
-    """The values of an array, or of an array's inside, and the lines they begin on.
+    """The values of an array, and the lines they begin on.
 
     Raises:
-        DataError: something that is not JSON, or a value beyond the bound.
+        DataError: invalid JSON, or a value beyond the limit.
     """
     decoder = json.JSONDecoder()
     buffer, position, line, number, ended = "", 0, 1, 0, False
@@ -231,27 +266,27 @@ def _values(pieces: Iterator[str], source: str, options: ReadOptions) -> Iterato
 
 
 def _cut_off(error: Exception, buffer: str) -> bool:
-    """May the value only be cut off where the buffer ends?"""
+    """Whether the value may be valid and only be cut off at the end of the buffer."""
     if not isinstance(error, json.JSONDecodeError):
         return False
     return error.msg.startswith("Unterminated string") or error.pos >= len(buffer) - NEAR_END
 
 
 def _chunk(pieces: Iterator[str], size: int) -> tuple[str, bool]:
-    """At least `size` characters, and whether the text ends with them."""
-    found: list[str] = []
+    """At least `size` characters, and whether the text ends after them."""
+    taken: list[str] = []
     n = 0
     for piece in pieces:
-        found.append(piece)
+        taken.append(piece)
         n += len(piece)
         if n >= size:
-            return "".join(found), False
-    return "".join(found), True
+            return "".join(taken), False
+    return "".join(taken), True
 
 
 def _document_rows(lines: Iterator[str], file: JsonFile, on_bad: OnBad | None) -> Rows:
-    """The rows of an object over several lines: its one list of objects, columns, or several objects."""
-    source, limit = file.path.name, MOST_BYTES
+    """The rows of an object over several lines: its only list of objects, its columns, or several objects in a row."""
+    source, limit = file.path.name, MAX_DOCUMENT_CHARACTERS
     text = io.StringIO()
     for line in lines:
         text.write(line)
@@ -279,20 +314,20 @@ def _document_rows(lines: Iterator[str], file: JsonFile, on_bad: OnBad | None) -
 
 
 def _one_after_another(text: str) -> list[Any]:
-    """Objects with nothing between them, as jq prints them; none where something is not JSON."""
-    decoder, found, position = json.JSONDecoder(), [], 0
+    """Objects one after another, as jq prints them; none where any of the text is not JSON."""
+    decoder, objects, position = json.JSONDecoder(), [], 0
     while position < len(text.rstrip()):
         start = re.compile(r"\s*").match(text, position)
         try:
             value, position = decoder.raw_decode(text, start.end() if start else position)
         except (ValueError, RecursionError):
             return []
-        found.append(value)
-    return found
+        objects.append(value)
+    return objects
 
 
 def _single_list(content: Any) -> list[Any] | None:
-    """The list of objects in an object that has just one, and is not a row itself."""
+    """The list of objects in an object that has exactly one such list and is not a row itself."""
     if not isinstance(content, dict) or {str(key).strip().casefold() for key in content} & TEXT_NAMES:
         return None
     lists = [value for value in content.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
@@ -301,7 +336,7 @@ def _single_list(content: Any) -> list[Any] | None:
 
 
 def _refuse_no_row(content: Any, source: str) -> None:
-    """Refuse an object that is no row: it holds nothing but lists and objects, of which none is the list of rows.
+    """Reject an object that is not a row: it has only lists and objects, none of which is the list of rows.
 
     Raises:
         DataError: names its keys.
@@ -320,7 +355,7 @@ def _refuse_no_row(content: Any, source: str) -> None:
 
 
 def _columns(content: Any) -> list[dict[str, Any]] | None:
-    """The rows of an object of columns, as pandas writes a frame: {"text": {"0": "hi", …}, …}, or lists."""
+    """The rows of an object of columns: {"text": {"0": "hi", …}, …} as pandas writes a frame, or lists."""
     if not isinstance(content, dict) or not content:
         return None
     columns = list(content.values())
@@ -337,7 +372,7 @@ def _columns(content: Any) -> list[dict[str, Any]] | None:
 
 
 def _are_rows(content: dict[str, Any]) -> bool:
-    """Is this an object of rows by their ids, {"id7": {"text": "hi", …}, …}?"""
+    """Whether an object holds rows by their ids, {"id7": {"text": "hi", …}, …}."""
     if {str(key).strip().casefold() for key in content} & TEXT_NAMES:
         return False
     rows = content.values()
@@ -349,4 +384,34 @@ def _numbered(values: list[Any], source: str, on_bad: OnBad | None) -> Rows:
         if isinstance(value, dict):
             yield Row(number, None, value)
         else:
-            refuse(BadRow(number, None, f"is {brief(value)} and not a JSON object"), source, on_bad)
+            report_bad(BadRow(number, None, f"is {brief(value)} and not a JSON object"), source, on_bad)
+
+
+# Writing ----------------------------------------------------------------------------------------------------------
+
+
+class JsonLinesWriter(TextWriter):
+    """Writes one JSON object a line."""
+
+    format_name = "jsonl"
+
+    def body(self, rows: Sequence[Values], added: Added) -> str:
+        """N rows as lines; `added` has N values for each added column."""
+        names = [column.name for column in self.layout.added]
+        lines = []
+        for row, *values in zip(rows, *added, strict=True):
+            kept = row if self.layout.every_key else {name: row.get(name) for name in self.layout.kept}
+            line = {**kept, **dict(zip(names, values, strict=True))}
+            lines.append(to_json(line, default=json_value) + "\n")
+        return "".join(lines)
+
+
+def is_json(start: bytes) -> bool:
+    """Whether the first bytes of a file are those of a JSON object, perhaps in an array."""
+    return OBJECT_START.match(start) is not None
+
+
+JSON_LINES = Format(
+    name="jsonl", title="JSON", read=read_json_lines, suffixes=(".jsonl", ".ndjson"), writer=JsonLinesWriter
+)
+JSON = Format(name="json", title="JSON", read=read_json, suffixes=(".json",), claims=is_json)

@@ -20,14 +20,13 @@ from typing import Any
 from lasttoken.core.errors import DataError, one_of
 from lasttoken.data.blanks import LeftOut
 from lasttoken.data.files import Examples, without_blanks
-from lasttoken.data.folders import NO_DATA, SPLIT_STEMS, read_files, read_like, split_files
+from lasttoken.data.folders import NO_DATA, SPLIT_STEMS, may_be_data, read_files, read_like, split_files
+from lasttoken.data.formats import is_table_file
 from lasttoken.data.lines import read_pieces
-from lasttoken.data.opening import FORMATS
 from lasttoken.data.options import ReadOptions
 from lasttoken.data.splits import Splits
 
-DATA_SUFFIXES = (".parquet", ".arrow", ".jsonl", ".json", ".csv", ".tsv")
-SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?(\.parquet|\.arrow|\.jsonl?|\.[ct]sv)(?:\.gz)?")
+SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?(\.\w+)(?:\.gz)?")
 OTHER_FILES = ("state.json", "dataset_info.json", "dataset_dict.json")
 PART = re.compile(r"part[-_.]?\d+.*")
 WITHOUT_LABEL = ("unsup", "unlabeled", "unlabelled")  # folders of texts that nobody has labelled
@@ -100,9 +99,8 @@ def _unread(folder: Path, used: Iterable[Path]) -> list[str]:
 
 def _may_be_data(path: Path, folder: Path) -> bool:
     inner = path.relative_to(folder)
-    stem, suffix = path.stem.lower(), path.suffix.lower()
     hidden = any(part.startswith((".", "_")) for part in inner.parts)
-    return not hidden and stem not in (*NO_DATA, "state", "dataset_dict") and bool(suffix) and suffix in FORMATS
+    return not hidden and path.name not in OTHER_FILES and may_be_data(path)
 
 
 # One text a file --------------------------------------------------------------------------------------------------
@@ -172,7 +170,7 @@ def _shards(place: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in sorted(place.iterdir()) if place.is_dir() else ():
         match = SHARD.fullmatch(path.name)
-        if match and (name := _split_of(match[1])):
+        if match and is_table_file(path) and (name := _split_of(match[1])):
             found.setdefault(name, []).append(path)
     if not found and place.is_dir():
         found = {name: files for name, path in _split_folders(place).items() if (files := _data_files(path))}
@@ -191,7 +189,7 @@ def _data_files(folder: Path) -> list[Path]:
         return [folder / one["filename"] for one in state["_data_files"]]
     except (OSError, ValueError, KeyError, TypeError):
         names = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in OTHER_FILES)
-        return [path for path in names if path.name.lower().removesuffix(".gz").endswith(DATA_SUFFIXES)]
+        return [path for path in names if is_table_file(path)]
 
 
 def _parts(folder: Path) -> list[Path]:

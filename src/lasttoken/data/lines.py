@@ -31,8 +31,6 @@ UNICODE_MARKS = {  # byte order marks, the longer ones first
     codecs.BOM_UTF16_BE: "utf-16",
 }
 TAR, TAR_AT = b"ustar", 257  # where an archive says what it is
-PARQUET = b"PAR1"
-ARROW = (b"ARROW1", b"\xff\xff\xff\xff")  # a file, also called Feather, and a stream
 PICKLE = "a pickle of Python; write its table as CSV or Parquet"
 OTHER_KINDS = {  # what starts with these bytes, and what to do about it
     b"%PDF": "a PDF; export its table as CSV",
@@ -111,6 +109,19 @@ def bounded_lines(text: io.TextIOWrapper, limit: int) -> Iterator[str]:
             yield LongLine(line[:60])
         else:
             yield line
+
+
+def take_lines(lines: Iterator[str], n_lines: int, n_characters: int) -> tuple[list[str], bool]:
+    """The first lines, up to a number of lines and of characters; and whether the file has no more."""
+    ahead: list[str] = []
+    size = 0
+    while len(ahead) < n_lines and size < n_characters:
+        line = next(lines, None)
+        if line is None:
+            return ahead, True
+        ahead.append(line)
+        size += len(line)
+    return ahead, False
 
 
 def codec_name(encoding: str) -> str:

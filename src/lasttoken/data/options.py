@@ -15,7 +15,7 @@ class ReadOptions:
     encoding: str = Settings.encoding
     separator: str | None = None  # between the fields of a line; None: what the file uses
     header: bool = True  # False: the columns are named "1", "2", …
-    format: str | None = None  # one of config.FORMATS; None: by the suffix, and by what the file holds
+    format: str | None = None  # a name of formats.py; None: by the suffix and the content of the file
     max_row_bytes: int = parse_bytes(Settings.max_row_bytes)
     skip_unreadable: bool = False  # rows that cannot be read are left out and counted
     strict: bool = False  # a labelled row without a text or a label is an error

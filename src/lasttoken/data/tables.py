@@ -84,7 +84,7 @@ class Table:
     @property
     def no_rows(self) -> str:
         """What to say of a table without a row."""
-        return f"{self.source} has columns {shown(self.header)} but no rows; add examples below the header"
+        return f"{self.source} has columns {listed(self.header)} but no rows; add examples below the header"
 
     def place(self, row: Row) -> str:
         """How a message names a row: "row 3 (line 4) of messages.csv"."""
@@ -166,7 +166,7 @@ def place_of(number: int, line: int | None, source: str) -> str:
     return f"row {number} of {source}" if line is None else f"row {number} (line {line}) of {source}"
 
 
-def shown(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """Column names for a message, each cut to 40 characters."""
     return one_of(name if len(name) <= 40 else name[:39] + "…" for name in names)
 
@@ -179,12 +179,12 @@ def checked_header(header: list[str], source: str) -> list[str]:
     """
     twice = [name for name, count in Counter(header).items() if name and count > 1]
     if twice:
-        raise DataError(f"{source} has more than one column named {shown(twice)}; give every column its own name")
+        raise DataError(f"{source} has more than one column named {listed(twice)}; give every column its own name")
     return header
 
 
-def refuse(bad: BadRow, source: str, on_bad: OnBad | None) -> None:
-    """Tell `on_bad` of a row that cannot be read, or stop.
+def report_bad(bad: BadRow, source: str, on_bad: OnBad | None) -> None:
+    """Pass a row that cannot be read to `on_bad`.
 
     Raises:
         DataError: there is no `on_bad`.

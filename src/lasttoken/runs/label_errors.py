@@ -18,9 +18,10 @@ from lasttoken.core.config import Settings
 from lasttoken.core.process import flush_denormals
 from lasttoken.core.progress import Reporter
 from lasttoken.core.storage import write_text
+from lasttoken.data.cells import csv_line
 from lasttoken.data.cleaning import MOST_NAMED, clean_labels
 from lasttoken.data.files import Examples, read_examples
-from lasttoken.data.folders import csv_line, read_splits
+from lasttoken.data.folders import read_splits
 from lasttoken.data.label_tables import labels_of
 from lasttoken.data.labels import with_row_counts
 from lasttoken.data.layouts import read_layout

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from lasttoken.core.storage import write_text
+from lasttoken.data.cells import csv_line
 from lasttoken.data.files import Examples
-from lasttoken.data.folders import csv_line
 from lasttoken.evaluation.baselines import Baseline
 from lasttoken.runs.assess import Scored
 

@@ -1,0 +1,116 @@
+"""The rows of an input in windows, each read and encoded in a thread while the window before it is classified.
+
+No answer depends on its window, and memory holds three windows whatever the file's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lasttoken.bulk.parts import Counts
+from lasttoken.classifier.encoding import Encoded
+from lasttoken.classifier.predict import Predictor
+from lasttoken.core.errors import DataError
+from lasttoken.data.columnar import ArrowRow
+from lasttoken.data.columns import Columns
+from lasttoken.data.tables import BadRow, OnBad, Row, Table, report_bad, row_fault
+
+WINDOW = 4096  # rows read, classified and written at a time
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows of the input with their texts as token ids, and the rows between them that could not be read."""
+
+    rows: list[Row]
+    encoded: Encoded
+    bad: list[BadRow]
+    n_empty: int  # rows with an empty or blank text
+
+    @property
+    def counts(self) -> Counts:
+        """How many rows are classified, cut and rejected."""
+        return Counts(len(self.rows), int(self.encoded.cut.sum()), len(self.bad), self.n_empty)
+
+
+@dataclass(frozen=True)
+class Input:
+    """An open table, the columns of its texts, and the list to which its reader adds rows that cannot be read."""
+
+    table: Table
+    columns: Columns
+    encoding: str
+    bad: list[BadRow]
+    strict: bool  # the first row that cannot be read is an error
+
+
+def read_windows(input: Input, predictor: Predictor, skip: int = 0) -> Iterator[Window]:
+    """The windows of a table from number `skip` on.
+
+    Raises:
+        DataError: no rows, or with `strict` one that cannot be read.
+    """
+    on_bad = None if input.strict else input.bad.append
+    batches = _row_windows(input.table, input.bad)
+    for _ in range(skip):
+        next(batches, None)
+
+    def read_next() -> Window | None:
+        batch = next(batches, None)
+        if batch is None:
+            return None
+        rows, unread = batch
+        good, texts = _readable(rows, input, on_bad)
+        unread += input.bad
+        input.bad.clear()
+        n_empty = sum(not text or text.isspace() for text in texts)
+        return Window(good, predictor.encode(texts), sorted(unread), n_empty)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="encode") as pool:
+        coming = pool.submit(read_next)
+        while (window := coming.result()) is not None:
+            coming = pool.submit(read_next)
+            yield window
+
+
+def _row_windows(table: Table, bad: list[BadRow]) -> Iterator[tuple[list[Row], list[BadRow]]]:
+    """Rows and unreadable rows, WINDOW of both together at a time; where windows end depends on the file alone."""
+    rows: list[Row] = []
+    empty = True
+    for row in table.read(table.header):
+        empty = False
+        rows.append(row)
+        if len(rows) + len(bad) >= WINDOW:
+            taken = bad[:]
+            bad.clear()  # before the window is yielded, because `_readable` adds rows of its own to `bad`
+            yield rows, taken
+            rows = []
+    if empty and not bad:
+        raise DataError(table.no_rows)
+    if rows or bad:
+        taken = bad[:]
+        bad.clear()
+        yield rows, taken
+
+
+def _readable(rows: Sequence[Row], input: Input, on_bad: OnBad | None) -> tuple[list[Row], list[str]]:
+    """The rows that can be classified and written, and their texts; the others go to `on_bad`."""
+    good, texts = [], []
+    for row in rows:
+        names = row.values.batch.text_names if isinstance(row.values, ArrowRow) else None
+        fault = row_fault(row, input.encoding, names)
+        if fault is None:
+            try:
+                text = input.columns.text_of(input.table, row)
+            except DataError as error:
+                if on_bad is None:
+                    raise
+                fault = str(error)
+            else:
+                good.append(row)
+                texts.append(text)
+                continue
+        report_bad(BadRow(row.number, row.line, fault), input.table.source, on_bad)
+    return good, texts
