@@ -21,9 +21,9 @@ from sklearn.linear_model import LogisticRegression
 
 from lasttoken.core.config import resolve
 from lasttoken.core.progress import Reporter
+from lasttoken.data.cells import csv_line
 from lasttoken.data.cutting import cut_folds
 from lasttoken.data.files import Examples, read_examples
-from lasttoken.data.cells import csv_line
 from lasttoken.data.frames import from_lists
 from lasttoken.data.label_tables import label_names, labels_of, truth_of
 from lasttoken.evaluation.baselines import INVERSE_REGULARISATION, VECTORIZERS

@@ -211,7 +211,7 @@ def test_an_output_that_would_replace_the_input_is_refused(predictor: Predictor,
     big.rename(tmp_path / "in.rejects.csv")
     (tmp_path / "big.csv").symlink_to(tmp_path / "in.rejects.csv")
     for output in (tmp_path / "in.rejects.csv", tmp_path / "link.csv", tmp_path / "in.csv"):
-        with pytest.raises(SettingsError, match="reads"):
+        with pytest.raises(SettingsError, match="would replace"):
             score_file(lambda: predictor, Source(tmp_path / "in.rejects.csv"), output)
     assert (tmp_path / "in.rejects.csv").read_bytes() == before
 

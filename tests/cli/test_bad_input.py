@@ -128,7 +128,7 @@ UNUSABLE: dict[str, tuple[str, bytes, list[str], list[str]]] = {  # name: (file,
         [],
         ["a.csv.gz is a broken gzip", "pack it again"],
     ),
-    "another kind": ("a.xlsx", b"PK", [], ["a.xlsx has an unsupported file type", ".csv, .tsv or .jsonl"]),
+    "another kind": ("a.xlsx", b"PK", [], ["a.xlsx", ".csv", ".jsonl", ".parquet", "--format"]),
 }
 
 
@@ -405,7 +405,7 @@ PREDICT: list[tuple[list[str], list[str]]] = [
     (["--input", "none.csv"], ["there is no file none.csv"]),
     (["--input", "a.csv", "--output", "."], ["--output . is a folder or a device", "give a file"]),
     (["--input", "a.csv", "--output", os.devnull], ["is a folder or a device"]),
-    (["--input", "a.csv", "--output", "b.xlsx"], ["b.xlsx is of a kind that is not written", ".parquet"]),
+    (["--input", "a.csv", "--output", "b.xlsx"], ["b.xlsx", ".parquet"]),
     (["--input", "a.csv", "--id", "key"], ["no column 'key'", "'text', 'label'"]),
     (["hello", "--device", "cuda"], ["--device cuda", "none here", "use --device auto"]),
 ]

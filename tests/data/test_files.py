@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from lasttoken.core.columns import SPLIT_COLUMNS, ColumnSpec
 from lasttoken.core.errors import DataError
 from lasttoken.core.spelling import is_blank
+from lasttoken.data import delimited
 from lasttoken.data import lines as file_lines
-from lasttoken.data import opening
 from lasttoken.data.columns import choose_columns
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists
@@ -150,7 +150,7 @@ def test_rows_stream(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
             n_read += 1
             yield line
 
-    monkeypatch.setattr(opening, "read_lines", counted)
+    monkeypatch.setattr(delimited, "read_lines", counted)
     with open_table(path) as table:
         next(table.rows())
     assert n_read < 1500
@@ -287,7 +287,7 @@ def test_first_line_of_data_is_told_from_a_header(make: Make, content: str, head
         ("a.csv.gz", "text,label\n", "a.csv.gz is a broken gzip file .*; fetch or pack it again"),
         ("a.csv.gz", gzip.compress(b"text,label\na,b\n")[:-12], "a.csv.gz is a broken gzip file"),
         ("a.csv.gz", gzip.compress(b"text,label\n\xff"), "byte 0xff at byte offset 11 after unpacking"),
-        ("a.xlsx", "PK", "a.xlsx has an unsupported file type; use .csv, .tsv or .jsonl"),
+        ("a.xlsx", "PK", "a.xlsx has an unsupported file type; use .csv, .tsv"),
         ("a.parquet.gz", gzip.compress(b"x"), "a.parquet.gz has an unsupported file type"),
         ("a.csv", "a,b,c\n1,2,3\n",
             "not obvious which column of a.csv holds the text: it has 'a', 'b', 'c'; name it with --text"),

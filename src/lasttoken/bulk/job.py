@@ -32,12 +32,7 @@ from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.tables import BadRow, Table, row_fault
 from lasttoken.data.writing import AddedColumn, ColumnKind, OutputLayout, TableWriter, TextWriter
 
-KINDS: tuple[Literal["text", "number", "numbers", "flag"], ...] = (
-    "text",
-    "number",
-    "numbers",
-    "flag",
-)  # of the added columns
+KINDS: tuple[ColumnKind, ...] = ("text", "number", "numbers", "flag")  # of the added columns
 SAMPLED_BYTES = 1 << 18  # to estimate how many rows a file has
 
 

@@ -19,6 +19,7 @@ from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.config import FIELDS, flag_of, resolve, settings_of
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.setting import info_of, kind_of
+from lasttoken.data.formats import format_names
 
 if TYPE_CHECKING:
     from lasttoken.data.options import ReadOptions
@@ -109,7 +110,8 @@ def _parameter(item: Field[Any]) -> inspect.Parameter:
     shows_default = kind is not bool and item.default not in (None, ())
     help = info.help + (f" [default: {item.default}]" if shows_default else "")
     names = [info.flag or flag_of(item.name), *filter(None, [info.alias])]
-    value: Any = Literal[info.choices] if info.choices else list[str] if kind is tuple else kind
+    choices = info.choices or (format_names() if item.name == "format" else None)  # core does not know the formats
+    value: Any = Literal[choices] if choices else list[str] if kind is tuple else kind
     option = typer.Option(*names, help=help, show_default=False)
     return inspect.Parameter(
         item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[value | None, option]

@@ -31,13 +31,14 @@ from lasttoken.core.columns import SPLIT_COLUMNS, ColumnSpec
 from lasttoken.core.documents import to_json
 from lasttoken.core.errors import DataError, SettingsError
 from lasttoken.core.progress import Reporter, printable_json
+from lasttoken.data.formats import output_format
+from lasttoken.data.json_rows import JSON_LINES
 
 if TYPE_CHECKING:
     from lasttoken.bulk.job import Source
     from lasttoken.classifier.predict import Prediction, Predictor
 
 WINDOW = 4096  # lines of stdin classified and printed at a time
-JSON_SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 ABSTAINED = "-"  # printed in place of a label where the classifier is not sure enough to answer
 RUN = Annotated[Path, typer.Argument(help="A run directory.")]
 BACKBONE = Annotated[str, typer.Argument(help="pocket, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder or a hub id.")]
@@ -59,7 +60,7 @@ def predict(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", help="File to write: .csv, .tsv, .jsonl (each also .gz) or .parquet; default: stdout."
+            "--output", help=f"File to write, with one of the suffixes {writable_suffixes()}; default: stdout."
         ),
     ] = None,
     text: TextColumns = None,
@@ -94,7 +95,7 @@ def predict(
     _check_file_flags(input, of_files)
     if top_k is not None and top_k < 1:
         raise SettingsError(f"--top-k is {top_k}; it must be at least 1")
-    if as_json and output and not any(output.name.lower().endswith(suffix) for suffix in JSON_SUFFIXES):
+    if as_json and output and output_format(output)[0] is not JSON_LINES:
         raise SettingsError(f"--json writes .jsonl, and --output is {output}; leave one of them out")
     reporter = terminal(quiet)
 
@@ -120,9 +121,8 @@ def predict(
         from lasttoken.bulk.job import Source
         from lasttoken.classifier.checkpoint import trained_columns
 
-        source = Source(
-            Path(str(input)), ColumnSpec(tuple(text or ()), id=id), options, trained_columns(run), spreadsheet_safe
-        )
+        columns = ColumnSpec(tuple(text or ()), id=id)
+        source = Source(Path(str(input)), columns, options, trained_columns(run), spreadsheet_safe)
         _predict_file(load, source, output, as_json, top_k, strict, restart, reporter)
 
 
@@ -138,8 +138,6 @@ def _check_file_flags(input: str | None, flags: dict[str, Any]) -> None:
     check_output("--output", output)
     if output.exists() and input is not None and output.samefile(input):
         raise SettingsError(f"--output {output} is the file that --input reads; give another")
-    from lasttoken.data.formats import output_format
-
     output_format(output)
 
 

@@ -41,7 +41,6 @@ SCHEDULES = ("constant", "cosine")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 KEEPS = ("best", "last")
 MAX_ROW_BYTES = 1_000_000_000  # a longer row is not text; Python's csv module ends at 2^31 - 1
-FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "fasttext", "txt")
 METRICS = {"loss": "min", "accuracy": "max", "macro_f1": "max"}  # what `keep=best` can follow, and its direction
 
 # Commands besides train that take a setting.
@@ -124,7 +123,6 @@ class Settings:
     format: str | None = setting(
         None,
         "Format of the data files; default: by the file name's suffix. txt: one text per line.",
-        choices=FORMATS,
         commands=FILE_COMMANDS,
         changes_training=False,
     )

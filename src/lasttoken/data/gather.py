@@ -20,6 +20,7 @@ from lasttoken.data.cleaning import clean_labels
 from lasttoken.data.cutting import cut_validation, split_examples
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import read_like, read_splits
+from lasttoken.data.formats import format_named
 from lasttoken.data.label_tables import label_counts, label_sets
 from lasttoken.data.layouts import read_layout
 from lasttoken.data.options import ReadOptions
@@ -37,7 +38,10 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
 
     Raises:
         DataError: files that cannot be read, or rows that cannot be split.
+        SettingsError: an unknown file format.
     """
+    if settings.format:
+        format_named(settings.format)  # reports an unknown name before any file is read
     reading: dict[str, Any] = {"options": ReadOptions.of(settings), "separator": settings.separator}
     if isinstance(data, Path) and data.is_dir():
         data = read_layout(data, settings.columns, reading) or data

@@ -151,9 +151,7 @@ class ParquetWriter(TableWriter):
     format_name = "parquet"
     can_be_empty = False  # without a row, the types of the columns are not known
 
-    def write_part(
-        self, path: Path, rows: Sequence[Values], added: Added, first: Path | None
-    ) -> None:
+    def write_part(self, path: Path, rows: Sequence[Values], added: Added, first: Path | None) -> None:
         """Write N rows as a Parquet file; see `TableWriter`."""
         import pyarrow
         from pyarrow import parquet

@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-
 from lasttoken.core.errors import DataError, one_of
 
 # fmt: off
@@ -119,7 +117,7 @@ def as_string(value: object) -> str | None:
         if not value.isascii():
             _refuse_surrogates(value)
         return str(value)
-    if isinstance(value, np.generic):
+    if type(value).__module__ == "numpy" and hasattr(value, "item"):  # without importing NumPy
         value = value.item()
     if (
         value is None

@@ -66,9 +66,7 @@ class TableWriter(ABC):
         return f".{self.format_name}.gz" if self.layout.compressed else f".{self.format_name}"
 
     @abstractmethod
-    def write_part(
-        self, path: Path, rows: Sequence[Values], added: Added, first: Path | None
-    ) -> None:
+    def write_part(self, path: Path, rows: Sequence[Values], added: Added, first: Path | None) -> None:
         """Write N rows to a part's file.
 
         Args:
@@ -97,9 +95,7 @@ class TextWriter(TableWriter):
     def body(self, rows: Sequence[Values], added: Added) -> str:
         """N rows as text; `added` has N values for each added column."""
 
-    def write_part(
-        self, path: Path, rows: Sequence[Values], added: Added, first: Path | None
-    ) -> None:
+    def write_part(self, path: Path, rows: Sequence[Values], added: Added, first: Path | None) -> None:
         """Write N rows without a head; see `TableWriter`."""
         path.write_bytes(self._bytes(self.body(rows, added)))
 
