@@ -31,7 +31,7 @@ from lasttoken.core.columns import SPLIT_COLUMNS, ColumnSpec
 from lasttoken.core.documents import to_json
 from lasttoken.core.errors import DataError, SettingsError
 from lasttoken.core.progress import Reporter, printable_json
-from lasttoken.data.formats import output_format
+from lasttoken.data.formats import output_format, writable_suffixes
 from lasttoken.data.json_rows import JSON_LINES
 
 if TYPE_CHECKING:
