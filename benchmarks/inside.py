@@ -27,7 +27,7 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 
-from lasttoken.backbone.linear import has_onednn
+from lasttoken.backbone.onednn import has_onednn
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.config import resolve

@@ -1,69 +1,84 @@
-"""An int8 trunk: trained on it, served by it, and no answer depends on its batch."""
+"""Weights in 8 bits, against the formula."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
-from miniature import messages, random_gpt, write_backbone
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from lasttoken import TextClassifier
-from lasttoken.classifier.predict import Predictor
-from lasttoken.core.errors import SettingsError
-
-TEXTS, LABELS = messages(60)
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_backbone(tmp_path_factory.mktemp("gpt"), random_gpt(n_positions=64)))
+from lasttoken.backbone import onednn
+from lasttoken.backbone.linear import Linear
 
 
-def train(gpt: str, out: Path, precision: str, blocks: str = "1") -> TextClassifier:
-    return TextClassifier.train(
-        TEXTS, LABELS, backbone=gpt, epochs=2, learning_rate=1e-2, precision=precision, train_blocks=blocks, out=out
-    )
+def layer() -> Linear:
+    torch.manual_seed(0)
+    return Linear(96, 160)
 
 
-def probs(run: Path, precision: str = "auto") -> np.ndarray:
-    return TextClassifier.load(run, precision=precision).predict_proba(TEXTS)
+def rows(n: int) -> Tensor:
+    return torch.randn(n, 96, generator=torch.Generator().manual_seed(n))
 
 
-@pytest.mark.parametrize("blocks", ["head", "1"])
-def test_a_run_trained_in_int8_is_served_in_int8(backbone: str, tmp_path: Path, blocks: str) -> None:
-    trained = train(backbone, tmp_path / "run", "int8", blocks)
-    np.testing.assert_allclose(probs(tmp_path / "run"), trained.predict_proba(TEXTS), atol=1e-6)
-    difference = np.abs(probs(tmp_path / "run", "float32") - probs(tmp_path / "run")).max()
-    assert 0 < difference < 0.1  # another trunk, and a near one
+def quantized() -> Linear:
+    one = layer().requires_grad_(False)
+    one.quantize()
+    return one
 
 
-def test_the_cached_features_of_int8_and_float32_are_two_things(backbone: str, tmp_path: Path) -> None:
-    first = train(backbone, tmp_path / "a", "float32").predict_proba(TEXTS)
-    train(backbone, tmp_path / "b", "int8")
-    assert np.array_equal(train(backbone, tmp_path / "c", "float32").predict_proba(TEXTS), first)
-    runs = [(tmp_path / name / "run.toml").read_text("utf-8") for name in "abc"]
-    hashes = [next(line for line in run.splitlines() if line.startswith("hash")) for run in runs]
-    assert hashes[0] == hashes[2] != hashes[1]
+def test_int8_is_near_float32() -> None:
+    expected = F.linear(rows(64), layer().weight, layer().bias)
+    error = (quantized()(rows(64)) - expected).abs().max()
+    assert 0 < error < 0.02 * expected.abs().max()
 
 
-def test_a_float32_run_can_be_served_in_int8(backbone: str, tmp_path: Path) -> None:
-    train(backbone, tmp_path / "run", "float32")
-    assert 0 < np.abs(probs(tmp_path / "run", "int8") - probs(tmp_path / "run")).max() < 0.1
+def test_an_int8_row_does_not_depend_on_the_rows_beside_it() -> None:
+    one = quantized()
+    x = rows(32)
+    x[3] *= 1000  # a scale for the whole tensor would leave nothing of the others
+    together = one(x)
+    alone = torch.cat([one(row[None]) for row in x])
+    assert torch.equal(together, alone)
 
 
-def test_an_int8_answer_does_not_depend_on_its_batch(backbone: str, tmp_path: Path) -> None:
-    train(backbone, tmp_path / "run", "int8")
-    predictor = Predictor.load(tmp_path / "run")
-    together = predictor.logits(predictor.encode(TEXTS))
-    alone = np.concatenate([predictor.logits(predictor.encode([text])) for text in TEXTS])
-    np.testing.assert_allclose(together, alone, atol=1e-4)
+def test_int8_rows_of_zeros_and_of_very_small_numbers() -> None:
+    one = quantized()
+    x = torch.zeros(3, 96)
+    x[1] = 1e-30
+    torch.testing.assert_close(one(x), one.bias.expand(3, -1))
 
 
-def test_int8_needs_a_trunk_and_the_cpu(backbone: str, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"--precision int8 is for the frozen trunk, and --train-blocks all"):
-        train(backbone, tmp_path / "run", "int8", "all")
-    assert not (tmp_path / "run").exists()
-    train(backbone, tmp_path / "run", "int8")
-    with pytest.raises(SettingsError, match="int8 is for the CPU; use --device cpu"):
-        TextClassifier.load(tmp_path / "run", device="cuda")
+@pytest.mark.parametrize("passes", [0, 2])
+def test_int8_gives_the_same_numbers_on_every_processor(passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0: without oneDNN. 2: without VNNI, in two halves."""
+    if passes > onednn.int8_passes() == 0:
+        pytest.skip("needs oneDNN's 8-bit matrix multiplication, which this build of torch lacks")
+    expected = quantized()(rows(20))
+    monkeypatch.setattr(onednn, "int8_passes", lambda: passes)
+    torch.testing.assert_close(quantized()(rows(20)), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_int8_follows_the_formula() -> None:
+    one, x = layer().requires_grad_(False), rows(7)
+    s_x, s_w = x.abs().amax(1) / 127, one.weight.abs().amax(1) / 127
+    q_x = (x / s_x[:, None] + 0.5).floor().double()
+    q_w = (one.weight / s_w[:, None]).round().double()
+    expected = (q_x @ q_w.t()) * s_x[:, None] * s_w + one.bias
+    torch.testing.assert_close(quantized()(x), expected.float(), atol=1e-5, rtol=1e-5)
+
+
+def test_a_transposed_view_quantizes_to_the_same() -> None:
+    one = layer().requires_grad_(False)
+    one.weight.data = one.weight.data.t().contiguous().t()
+    one.quantize()
+    assert torch.equal(one(rows(20)), quantized()(rows(20)))
+
+
+def test_what_is_trained_cannot_be_quantized() -> None:
+    with pytest.raises(AssertionError):
+        layer().quantize()
+
+
+def test_the_float32_weight_is_what_is_saved() -> None:
+    assert quantized().state_dict().keys() == layer().state_dict().keys()
+    assert torch.equal(quantized().state_dict()["weight"], layer().weight)

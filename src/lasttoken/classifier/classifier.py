@@ -23,7 +23,8 @@ from annotated_types import Ge, Interval, MinLen
 from torch import Tensor, nn
 
 from lasttoken.backbone.decoder import Decoder
-from lasttoken.backbone.linear import Linear, drop_mapped_pages
+from lasttoken.backbone.linear import Linear
+from lasttoken.backbone.mapped_pages import drop_mapped_pages
 from lasttoken.backbone.packing import Packing
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.config import ENDS, READS
@@ -132,14 +133,14 @@ class Classifier(nn.Module):
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def quantize_trunk(self) -> None:
-        """Make the trunk's linear layers compute in 8 bits from now on; see backbone/linear.py."""
+        """Make the trunk's linear layers compute in 8 bits from now on; see backbone/int8.py."""
         for block in self.decoder.blocks[: self.n_frozen or 0]:
             for module in block.modules():
                 if isinstance(module, Linear):
                     module.quantize()
 
     def pack_trunk(self) -> None:
-        """Copy the trunk's matrices into oneDNN's own layout, if that fits into memory (backbone/linear.py).
+        """Copy the trunk's matrices into oneDNN's own layout, if that fits into memory (backbone/onednn.py).
 
         The results are the same to rounding. A trunk that is already packed is left alone.
         """

@@ -99,7 +99,7 @@ def batches_by_length(lengths: NDArray[np.int64], token_budget: int) -> list[NDA
     """Rows sorted by length, longest first, in batches of at most `token_budget` tokens (at least one row).
 
     Tokens are shared evenly among the batches. A small batch at the end would have another shape every time, and every
-    shape costs memory (backbone/linear.py).
+    shape costs memory (backbone/onednn.py).
 
     >>> [batch.tolist() for batch in batches_by_length(np.array([3, 9, 2, 4]), 7)]
     [[1], [3], [0, 2]]

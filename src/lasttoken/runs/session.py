@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lasttoken.backbone.linear import int8_passes
+from lasttoken.backbone.onednn import int8_passes
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.core.config import Settings
 from lasttoken.core.device import Device, pick_device

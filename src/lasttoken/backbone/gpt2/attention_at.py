@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lasttoken.backbone.linear import linear, product
+from lasttoken.backbone.linear import linear, matmul
 from lasttoken.backbone.packing import Packing
 
 
@@ -72,7 +72,7 @@ class _AttentionAt(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             dkeys = torch.cat((a, ds), 1).transpose(1, 2) @ torch.cat((dz, u), 1)  # both ways that x_t counts
             dx = ctx.packing.unpad(dkeys)
-            dx[rows] += product(dq, w_q.t())  # every text has its own row
+            dx[rows] += matmul(dq, w_q.t())  # every text has its own row
         if ctx.needs_input_grad[3]:
             dw = torch.empty_like(weight)
             torch.mm(dq.t(), x_at, out=dw[:width])
