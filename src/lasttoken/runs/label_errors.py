@@ -1,8 +1,8 @@
-"""Likely label errors of a data set: every row judged by a classifier that was trained without it.
+"""Likely label errors of a data set: every row is scored by a classifier that was trained without it.
 
-rows ─► trunk, once ─► k folds ─► out-of-fold probabilities [N, K] ─► confident learning ─► rows ranked, as CSV
+rows ─► trunk, once ─► k folds ─► out-of-fold probabilities [N, K] ─► confident learning ─► ranked rows, as CSV
 
-Rows of a label with fewer rows than folds are trained on in every fold, so none of them is judged.
+Rows of a label with fewer rows than folds are in the train split of every fold, so they are not scored.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ from lasttoken.training.repeater import Repeater, out_of_fold
 
 @dataclass(frozen=True)
 class Suspect:
-    """A row whose label looks wrong; `row` counts from 1, as the data has it."""
+    """A row, and how wrong its label looks."""
 
-    row: int
+    row: int  # in the data, from 1
     text: str
     label: str
-    suggested: str | None  # None: the row was not judged
-    margin: float | None  # probability of the given label less that of the likeliest other, -1 to 1
+    suggested: str | None  # None: the row was not scored
+    margin: float | None  # p(label) - the largest other p, from -1 to 1
 
 
 @flush_denormals()
 def find_suspects(
     data: Path, settings: Settings, n_folds: int, offline: bool, reporter: Reporter
 ) -> tuple[list[Suspect], int]:
-    """All rows of a file (or of a folder's train split), the most suspect first, and how many are estimated wrong.
+    """All rows of a file (or of a folder's train split), the most suspect first, and the estimated number of errors.
 
-    Rows that were not judged come last; a sentence says which.
+    Rows that were not scored come last; a sentence says which.
 
     Raises:
-        UserError, FailedError: as a training.
+        UserError, FailedError: see `train_run`.
     """
-    read = _read(data, settings)
-    cleaned = clean_labels(Splits(read, None, None, read.notes), settings.min_rows)
+    rows = _read(data, settings)
+    cleaned = clean_labels(Splits(rows, None, None, rows.notes), settings.min_rows)
     examples = cleaned.train
     for note in cleaned.notes:
         reporter.say(note)
@@ -64,21 +64,21 @@ def find_suspects(
     repeater = Repeater(session.prepared, session.features(reporter))
     with reporter.bar("folds", n_folds) as advance:
         log_probs = out_of_fold(repeater, session.settings, n_folds, lambda done: advance(done, ""))
-    judged = np.flatnonzero(~np.isnan(log_probs).any(1))
-    if len(judged) < len(examples):
-        reporter.say(_not_judged(examples, judged, n_folds))
-    found = rank_suspects(log_probs[judged], repeater.truth[judged])
-    return _ranked(examples, session.prepared.labels, judged, found), found.n_estimated
+    scored = np.flatnonzero(~np.isnan(log_probs).any(1))
+    if len(scored) < len(examples):
+        reporter.say(_about_unscored(examples, scored, n_folds))
+    ranking = rank_suspects(log_probs[scored], repeater.truth[scored])
+    return _suspects(examples, session.prepared.labels, scored, ranking), ranking.n_estimated
 
 
-def _not_judged(examples: Examples, judged: NDArray[np.intp], n_folds: int) -> str:
-    rest = np.setdiff1d(np.arange(len(examples)), judged).tolist()
-    counts = Counter(labels_of(examples)[at] for at in rest)
-    named, more = dict(counts.most_common(MOST_NAMED)), len(counts) - MOST_NAMED
+def _about_unscored(examples: Examples, scored: NDArray[np.intp], n_folds: int) -> str:
+    rest = np.setdiff1d(np.arange(len(examples)), scored).tolist()
+    counts = Counter(labels_of(examples)[row] for row in rest)
+    named, n_others = dict(counts.most_common(MOST_NAMED)), len(counts) - MOST_NAMED
     return (
         f"{len(rest):,} rows are not judged, because their labels have too few rows or different texts for {n_folds} "
-        f"folds: {with_row_counts(named)}{f' and {more:,} more labels' if more > 0 else ''}; they are at the end of "
-        "the file without a rank (--folds 2 judges labels of two rows and more)"
+        f"folds: {with_row_counts(named)}{f' and {n_others:,} more labels' if n_others > 0 else ''}; they are at the "
+        "end of the file without a rank (with --folds 2, labels with at least two rows are judged)"
     )
 
 
@@ -90,31 +90,34 @@ def _read(data: Path, settings: Settings) -> Examples:
     return read_examples(data, settings.columns, options=ReadOptions.of(settings))
 
 
-def _ranked(examples: Examples, labels: tuple[str, ...], judged: NDArray[np.intp], found: Suspects) -> list[Suspect]:
-    """`judged` are the rows that `found` is about; all others follow them."""
-    given = labels_of(examples)
+def _suspects(
+    examples: Examples, labels: tuple[str, ...], scored: NDArray[np.intp], ranking: Suspects
+) -> list[Suspect]:
+    """The scored rows in the order of their ranking, and all others behind them."""
+    row_labels = labels_of(examples)
 
     def suspect(row: int, suggested: str | None, margin: float | None) -> Suspect:
-        return Suspect(examples.number_of(row), examples.texts[row], given[row], suggested, margin)
+        return Suspect(examples.number_of(row), examples.texts[row], row_labels[row], suggested, margin)
 
     ranked = [
-        suspect(int(judged[at]), labels[found.suggested[at]], float(found.margins[at])) for at in found.order.tolist()
+        suspect(int(scored[place]), labels[ranking.suggested[place]], float(ranking.margins[place]))
+        for place in ranking.order.tolist()
     ]
-    rest = np.setdiff1d(np.arange(len(examples)), judged).tolist()
+    rest = np.setdiff1d(np.arange(len(examples)), scored).tolist()
     return ranked + [suspect(row, None, None) for row in rest]
 
 
 def write_suspects(path: Path, suspects: list[Suspect]) -> None:
-    """A CSV to review, the most suspect row first; rank, suggested and margin are empty where a row was not judged.
+    """Write a CSV to review, the most suspect row first; rows that were not scored have no rank and no suggestion.
 
     Raises:
         StorageError: no permission, or a full disk.
     """
     lines = [("rank", "row", "label", "suggested", "margin", "text")]
     lines += [
-        (str(rank), str(one.row), one.label, one.suggested or "", f"{one.margin:.4f}", one.text)
-        if one.margin is not None
-        else ("", str(one.row), one.label, "", "", one.text)
-        for rank, one in enumerate(suspects, 1)
+        (str(rank), str(suspect.row), suspect.label, suspect.suggested or "", f"{suspect.margin:.4f}", suspect.text)
+        if suspect.margin is not None
+        else ("", str(suspect.row), suspect.label, "", "", suspect.text)
+        for rank, suspect in enumerate(suspects, 1)
     ]
     write_text(path, "".join(map(csv_line, lines)))

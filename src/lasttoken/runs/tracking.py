@@ -1,10 +1,10 @@
-"""Trackers: what a run measures, told to TensorBoard, MLflow or Weights & Biases while it trains. Never texts.
+"""Experiment trackers: settings and metrics of a run go to TensorBoard, MLflow or Weights & Biases. Texts never do.
 
     start(settings, name)    once, before the first history line
     line(history line)       for each line of history.jsonl
     finish(metrics, report)  once, with the content of metrics.json and the path of report.html
 
-Each library is an extra, imported only when its tracker is opened.
+Each library is an optional dependency and is imported when its tracker is opened.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from typing import Any, Protocol
 from lasttoken.core.errors import SettingsError, one_of
 
 PROJECT = "lasttoken"
-MAX_PARAM = 500  # characters of one setting, which every store takes
+MAX_PARAM = 500  # characters of a setting; every store accepts as many
 SKIPPED = frozenset(
     {"labels", "per_label", "confusion", "confused", "timing_s", "durations_s", "shared_with_train"}
-)  # no figures
+)  # keys of metrics.json that hold no metrics
 
 
 class Tracker(Protocol):
-    """Something that is told a run's settings and figures."""
+    """A store of settings and metrics."""
 
     def start(self, settings: Mapping[str, Any], name: str) -> None:
-        """Open a run called `name`."""
+        """Open a run with this name."""
 
     def line(self, line: Mapping[str, Any]) -> None:
-        """Tell the figures of one line of history.jsonl, at its `step`."""
+        """Log the metrics of a line of history.jsonl at its `step`."""
 
     def finish(self, metrics: Mapping[str, Any], report: Path | None = None) -> None:
-        """Tell the final figures (the content of metrics.json) and close the run."""
+        """Log the final metrics, the content of metrics.json, and close the run."""
 
 
 def open_tracker(name: str, out: Path) -> Tracker:
-    """The tracker called `name`: "tensorboard", "mlflow" or "wandb". What it writes locally goes below `out`.
+    """The tracker "tensorboard", "mlflow" or "wandb". Its local files go below `out`.
 
-    MLflow writes where MLFLOW_TRACKING_URI says, else to ./mlruns; Weights & Biases obeys WANDB_MODE.
+    MLflow writes to MLFLOW_TRACKING_URI, by default ./mlruns; Weights & Biases follows WANDB_MODE.
 
     Raises:
-        SettingsError: no such tracker, or its library is not installed.
+        SettingsError: an unknown tracker, or a library that is not installed.
     """
     if name not in TRACKERS:
         raise SettingsError(f"--track is {name!r}; use one of {one_of(TRACKERS)}")
@@ -55,19 +55,19 @@ def open_tracker(name: str, out: Path) -> Tracker:
         ) from None
 
 
-def figures(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a history line, without those that say where it stands.
+def line_metrics(line: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics in a line of history.jsonl, by name.
 
-    >>> figures({"kind": "epoch", "step": 130, "epoch": 1.0, "train_loss": 0.5, "best": True, "grad_norm": None})
+    >>> line_metrics({"kind": "epoch", "step": 130, "epoch": 1.0, "train_loss": 0.5, "best": True, "grad_norm": None})
     {'epoch': 1.0, 'train_loss': 0.5}
     """
     return {key: float(value) for key, value in line.items() if key != "step" and _is_number(value)}
 
 
-def final_figures(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of each split and of each baseline's, named split/figure and baselines/name/split/figure.
+def final_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics in metrics.json as split/metric and baselines/name/split/metric.
 
-    >>> final_figures({"splits": {"test": {"n": 9, "accuracy": 0.5, "labels": ["a"]}}})
+    >>> final_metrics({"splits": {"test": {"n": 9, "accuracy": 0.5, "labels": ["a"]}}})
     {'test/n': 9.0, 'test/accuracy': 0.5}
     """
     tree = {**metrics.get("splits", {}), "baselines": metrics.get("baselines", {})}
@@ -100,18 +100,18 @@ class _TensorBoard:
         self._step = 0
 
     def start(self, settings: Mapping[str, Any], name: str) -> None:
-        """The settings stand in run.toml beside the events; an event file has only figures."""
+        """Nothing to write: run.toml holds the settings, and event files hold numbers only."""
 
     def line(self, line: Mapping[str, Any]) -> None:
         self._step = int(line["step"])
-        self._write(figures(line))
+        self._write(line_metrics(line))
 
     def finish(self, metrics: Mapping[str, Any], report: Path | None = None) -> None:
-        self._write(final_figures(metrics))
+        self._write(final_metrics(metrics))
         self._writer.close()
 
-    def _write(self, found: Mapping[str, float]) -> None:
-        for key, value in found.items():
+    def _write(self, metrics: Mapping[str, float]) -> None:
+        for key, value in metrics.items():
             self._writer.add_scalar(key, value, self._step)
         self._writer.flush()
 
@@ -122,10 +122,9 @@ class _MLflow:
     def __init__(self, out: Path) -> None:
         self._uri = os.environ.get("MLFLOW_TRACKING_URI") or Path("mlruns").absolute().as_uri()
         if "://" not in self._uri or self._uri.startswith("file:"):
-            os.environ.setdefault(
-                "MLFLOW_ALLOW_FILE_STORE", "true"
-            )  # since 3.x MLflow asks for it: a database is faster
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # its usage reports; the store is told all the same
+            # MLflow 3 recommends a database, which is faster, and writes to files only with this variable.
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # usage reports to MLflow's makers, not the tracking
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
@@ -141,11 +140,11 @@ class _MLflow:
 
     def line(self, line: Mapping[str, Any]) -> None:
         self._step = int(line["step"])
-        for key, value in figures(line).items():
+        for key, value in line_metrics(line).items():
             self._client.log_metric(self._run_id, key, value, step=self._step)
 
     def finish(self, metrics: Mapping[str, Any], report: Path | None = None) -> None:
-        for key, value in final_figures(metrics).items():
+        for key, value in final_metrics(metrics).items():
             self._client.log_metric(self._run_id, key, value, step=self._step)
         if report is not None:
             self._client.set_tag(self._run_id, "report", str(report))
@@ -165,10 +164,10 @@ class _WandB:
         self._run = self._wandb.init(project=PROJECT, name=name, config=_params(settings), dir=str(self._out))
 
     def line(self, line: Mapping[str, Any]) -> None:
-        self._run.log(figures(line), step=int(line["step"]))
+        self._run.log(line_metrics(line), step=int(line["step"]))
 
     def finish(self, metrics: Mapping[str, Any], report: Path | None = None) -> None:
-        self._run.summary.update(final_figures(metrics))
+        self._run.summary.update(final_metrics(metrics))
         self._run.finish()
 
 

@@ -1,14 +1,14 @@
-"""Uneven labels: which rows an epoch draws, what each weighs in the loss, and what that does to the probabilities.
+"""Imbalanced labels: the rows of an epoch, their weights in the loss, and the correction of the probabilities.
 
-    balance        rows of an epoch                              a row weighs       learned as if labels came
-    none           all                                           1                  as often as they do
-    undersample    of each label as many as of the rarest        1                  equally often
-    oversample     of each label as many as of the commonest     1                  equally often
-    weights        all                                           N / (K · n)        equally often
+    balance        rows of an epoch                              weight of a row    learned label frequencies
+    none           all                                           1                  those of the data
+    undersample    of each label as many as of the rarest        1                  equal
+    oversample     of each label as many as of the commonest     1                  equal
+    weights        all                                           N / (K · n)        equal
 
-What was learned as if the K labels came equally often is corrected to their real frequencies π by adding
+Logits that were learned with equal frequencies of the K labels are corrected to the real frequencies π by adding
 log(K · π_k) to logit k (Elkan, "The foundations of cost-sensitive learning", IJCAI 2001; Saerens et al., Neural
-Computation 14, 2002). The head's bias takes it in, so that it is there wherever the classifier goes.
+Computation 14, 2002). The correction becomes part of the head's bias, so every export contains it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 
 def epoch_rows(label_ids: NDArray[np.int64], balance: str, seed: int) -> NDArray[np.int64]:
-    """The rows that an epoch goes through, in the order of the rows; copies one after the other.
+    """The rows of an epoch in ascending order; copies of a row follow one another.
 
     >>> epoch_rows(np.array([0, 0, 0, 1]), "oversample", 1).tolist()
     [0, 1, 2, 3, 3, 3]
@@ -38,7 +38,7 @@ def epoch_rows(label_ids: NDArray[np.int64], balance: str, seed: int) -> NDArray
 
 
 def label_weights(label_ids: NDArray[np.int64], n_labels: int) -> NDArray[np.float32]:
-    """What a row of each label weighs in the loss, [K]: N / (K · n); 0 for a label without rows.
+    """The weight in the loss of a row of each label, [K]: N / (K · n); 0 for a label without rows.
 
     >>> [f"{weight:.3f}" for weight in label_weights(np.array([0, 0, 0, 1]), 2)]
     ['0.667', '2.000']
@@ -48,9 +48,9 @@ def label_weights(label_ids: NDArray[np.int64], n_labels: int) -> NDArray[np.flo
 
 
 def prior_shift(n_rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """What is added to the logits [K] of even training, for labels that really come `n_rows` [K] times: log(K · π).
+    """The correction of logits [K] learned with equal label frequencies, log(K · π), for `n_rows` [K] of each label.
 
-    A label without rows gets that of half a row: what was never seen is rare, not impossible.
+    A label without rows counts half a row: a label that was not seen is rare, not impossible.
 
     >>> [f"{shift:.3f}" for shift in prior_shift(np.array([3, 1]))]
     ['0.405', '-0.693']

@@ -1,9 +1,9 @@
-"""The order of the examples: that of torch's DataLoader after torch.manual_seed(seed), drawn from a generator of ours.
+"""The order of the examples: that of torch's DataLoader after torch.manual_seed(seed), from a private generator.
 
-Chapter 6 seeds torch's global generator and lets two DataLoaders draw from it: every pass over a loader takes one
-number (the loader's own), and a shuffled one a second, which seeds the permutation. Doing the same draws in the
-same order from a private generator gives the chapter's batches, disturbs nobody, and can be saved and resumed.
-Checked against DataLoader itself in tests/training/test_order.py.
+Chapter 6 seeds torch's global generator, from which its DataLoaders draw: each pass over a loader draws one number (the
+loader's base seed), and a shuffled pass draws another, which seeds the permutation. The same draws in the same order
+from a private generator give the chapter's batches. The global generator stays untouched, and the state can be saved.
+tests/training/test_order.py compares with DataLoader.
 """
 
 from __future__ import annotations
@@ -20,38 +20,39 @@ class Order:
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
-        """As torch.manual_seed."""
+        """Start again from a seed, as torch.manual_seed does with the global generator."""
         self._generator.manual_seed(seed)
 
     def _draw(self) -> int:
         return int(torch.empty((), dtype=torch.int64).random_(generator=self._generator).item())
 
     def in_order(self, n: int) -> list[int]:
-        """A pass without shuffling over n rows."""
+        """The rows of a pass over n rows without shuffling."""
         self._draw()
         return list(range(n))
 
     def shuffled(self, n: int) -> list[int]:
-        """A shuffled pass over n rows."""
+        """The rows of a shuffled pass over n rows."""
         self._draw()
         permutation = torch.randperm(n, generator=torch.Generator().manual_seed(self._draw()))
         return permutation.tolist()
 
     @property
     def state(self) -> Tensor:
-        """What `restore` needs to go on from here, [bytes] uint8."""
+        """The state of the generator, [bytes] uint8, for `restore`."""
         return self._generator.get_state()
 
     def restore(self, state: Tensor) -> None:
-        """Go on from a `state`."""
+        """Continue from a saved `state`."""
         self._generator.set_state(state)
 
 
 def first_batches(n: int, n_batches: int, batch_size: int, seed: int | None = None) -> list[int]:
-    """The rows of the first batches of a loader over n rows, as chapter 6's `num_batches` reads them.
+    """The rows of the first batches of a loader over n rows, as chapter 6's `num_batches` selects them.
 
-    In the file's order, the last batch incomplete, like its validation and test loaders; with a seed shuffled and
-    without an incomplete batch, like its train loader right after torch.manual_seed(seed).
+    Without a seed the rows are in order and the last batch may be incomplete, as in its validation and test loaders.
+    With a seed they are shuffled and an incomplete batch is dropped, as in its train loader after
+    torch.manual_seed(seed).
 
     >>> first_batches(5, 2, 2), first_batches(5, 9, 2), len(first_batches(5, 9, 2, seed=123))
     ([0, 1, 2, 3], [0, 1, 2, 3, 4], 4)
@@ -61,7 +62,7 @@ def first_batches(n: int, n_batches: int, batch_size: int, seed: int | None = No
 
 
 def batches(rows: list[int], batch_size: int, drop_last: bool = False) -> list[list[int]]:
-    """Rows in batches.
+    """Rows in batches; `drop_last` leaves out an incomplete one.
 
     >>> batches([4, 0, 3, 1, 2], 2), batches([4, 0, 3, 1, 2], 2, drop_last=True)
     ([[4, 0], [3, 1], [2]], [[4, 0], [3, 1]])

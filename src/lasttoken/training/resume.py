@@ -1,9 +1,9 @@
-"""A training in the middle, as one file: what a killed run goes on from, bit for bit.
+"""The state of an unfinished training in one file, from which a killed run continues bit for bit.
 
     resume.safetensors    parameter.* | best.* | exp_avg.* | exp_avg_sq.* | updates.* | order
-    its metadata          the loop's State as JSON, and a fingerprint of what it belongs to
+    its metadata          the loop's State as JSON, checksums, and the fingerprint of the training
 
-One file, renamed into place, so that weights, optimizer and position can never be of different steps.
+It is a single file that is renamed into place, so weights, optimizer and position always belong to the same step.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ def save_training(trainer: Trainer, path: Path, fingerprint: str) -> None:
 
 
 def restore_training(trainer: Trainer, path: Path, fingerprint: str) -> None:
-    """Bring a fresh trainer to where `save_training` left it.
+    """Put a new trainer into the state that `save_training` wrote.
 
     Raises:
-        RunError: a torn or changed file, or one of other data, settings or weights.
+        RunError: a corrupt file, or one of other data, settings or weights.
     """
     try:
         with safe_open(path, "pt", device=str(trainer.device.torch_device)) as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise RunError(f"{path} is torn: {error}; train again without --resume") from error
+        raise RunError(f"{path} is truncated or corrupt: {error}; train again without --resume") from error
     if metadata.get("fingerprint") != fingerprint:
         raise RunError(
             f"{path} belongs to other data, settings or weights than these; train again without --resume, "
@@ -67,7 +67,7 @@ def restore_training(trainer: Trainer, path: Path, fingerprint: str) -> None:
         _restore(trainer, json.loads(metadata["state"]), tensors)
     except (BackboneError, RunError, LookupError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         why = str(error).partition("\n")[0][:300]
-        raise RunError(f"{path} cannot be gone on with: {why}; train again without --resume") from error
+        raise RunError(f"training cannot be resumed from {path}: {why}; train again without --resume") from error
 
 
 def _restore(trainer: Trainer, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
