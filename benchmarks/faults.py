@@ -383,7 +383,8 @@ def cache_job() -> Job:
     from miniature import classifier_of, random_encoded, random_gpt
 
     from lasttoken.core.device import CPU
-    from lasttoken.training.features import FeatureCache, TrunkPass
+    from lasttoken.training.feature_cache import FeatureCache
+    from lasttoken.training.features import TrunkPass
 
     encoded, classifier = random_encoded(30), classifier_of(random_gpt())
 

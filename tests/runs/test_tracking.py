@@ -49,7 +49,9 @@ def test_tensorboard_events_hold_the_lines_and_the_final_metrics(tmp_path: Path)
     }
 
 
-def test_the_mlflow_store_holds_settings_lines_and_final_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mlflow_store_holds_settings_lines_and_final_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("mlflow", reason="the mlflow extra is not installed")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow.tracking import MlflowClient
@@ -85,5 +87,5 @@ def test_a_missing_library_is_one_sentence(
 
 
 def test_an_unknown_tracker_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="--track.*aim.*tensorboard"):
+    with pytest.raises(SettingsError, match=r"--track.*aim.*tensorboard"):
         open_tracker("aim", tmp_path)

@@ -25,7 +25,8 @@ from lasttoken.core.config import resolve
 from lasttoken.core.device import CPU
 from lasttoken.evaluation.metrics import compute_metrics
 from lasttoken.evaluation.task import log_softmax
-from lasttoken.training.features import FeatureCache, TrunkPass
+from lasttoken.training.feature_cache import FeatureCache
+from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Split, Trainer
 
 LONGEST, LEARNING_RATE, SEED = 12, 5e-5, 123

@@ -26,17 +26,9 @@ from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.encoding import Encoded
 from lasttoken.core.device import CPU, Device
 from lasttoken.core.errors import StorageError
-from lasttoken.training import features
-from lasttoken.training.features import (
-    FeatureCache,
-    FeatureFile,
-    FeatureSource,
-    LiveFeatures,
-    StoredFeatures,
-    TrunkPass,
-    entry_key,
-    trunk_hash,
-)
+from lasttoken.training import feature_cache, features
+from lasttoken.training.feature_cache import FeatureCache, FeatureFile, entry_key
+from lasttoken.training.features import FeatureSource, LiveFeatures, StoredFeatures, TrunkPass, trunk_hash
 from lasttoken.training.loop import Split, Trainer
 
 LIMIT = 10**9
@@ -164,7 +156,7 @@ def test_the_key_changes_with_everything_that_features_depend_on(make: Callable[
     assert make() != key_of()
 
 
-@pytest.mark.parametrize(("where", "name"), [(torch, "__version__"), (features, "FORMAT")])
+@pytest.mark.parametrize(("where", "name"), [(torch, "__version__"), (feature_cache, "FORMAT")])
 def test_the_key_changes_with_the_versions(where: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = key_of()
     monkeypatch.setattr(where, name, "99")
@@ -245,7 +237,7 @@ def test_a_file_cut_short_while_it_is_read_is_an_error() -> None:
     (path,) = cache.folder.glob("*/features.bin")
     with path.open("r+b") as file:
         file.truncate(16)
-    with pytest.raises(StorageError, match=r"features\.bin was cut short while it was read; train again"):
+    with pytest.raises(StorageError, match=r"features\.bin was truncated"):
         content(source)
 
 
@@ -260,19 +252,19 @@ def test_what_is_dropped_to_make_room_is_said() -> None:
 
 def test_half_a_gigabyte_of_the_disk_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(features, "free_bytes", lambda path: features.SPARE_BYTES + TEXTS_BYTES - 1)
+    monkeypatch.setattr(feature_cache, "free_bytes", lambda path: feature_cache.SPARE_BYTES + TEXTS_BYTES - 1)
     assert isinstance(trunk_pass(FeatureCache(LIMIT), said).source(TEXTS, "train"), LiveFeatures)
-    monkeypatch.setattr(features, "free_bytes", lambda path: features.SPARE_BYTES + TEXTS_BYTES)
+    monkeypatch.setattr(feature_cache, "free_bytes", lambda path: feature_cache.SPARE_BYTES + TEXTS_BYTES)
     assert isinstance(trunk_pass(FeatureCache(LIMIT)).source(TEXTS, "train"), StoredFeatures)
     assert len(said) == 1
 
 
 def test_the_default_limit_is_a_quarter_of_what_the_disk_could_give(monkeypatch: pytest.MonkeyPatch) -> None:
     trunk_pass(FeatureCache(LIMIT)).source(TEXTS, "train")
-    monkeypatch.setattr(features, "free_bytes", lambda path: 4 * 10**9 - TEXTS_BYTES)
+    monkeypatch.setattr(feature_cache, "free_bytes", lambda path: 4 * 10**9 - TEXTS_BYTES)
     assert FeatureCache().limit_bytes() == 10**9
-    monkeypatch.setattr(features, "free_bytes", lambda path: 10**15)
-    assert FeatureCache().limit_bytes() == features.LARGEST_DEFAULT_LIMIT
+    monkeypatch.setattr(feature_cache, "free_bytes", lambda path: 10**15)
+    assert FeatureCache().limit_bytes() == feature_cache.LARGEST_DEFAULT_LIMIT
 
 
 def cut_short(entry: Path) -> None:

@@ -28,7 +28,8 @@ from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.encoding import Encoded
 from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU
-from lasttoken.training.features import FeatureCache, FeatureSource, LiveFeatures, TrunkPass
+from lasttoken.training.feature_cache import FeatureCache
+from lasttoken.training.features import FeatureSource, LiveFeatures, TrunkPass
 from lasttoken.training.loop import Hooks, Split, State, Trainer
 
 N_LAYER, N_HEAD, C, SEED = 3, 4, 16, 7

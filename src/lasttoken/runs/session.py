@@ -17,7 +17,8 @@ from lasttoken.core.device import Device, pick_device
 from lasttoken.core.progress import Reporter
 from lasttoken.data.splits import Splits
 from lasttoken.runs.clock import Clock
-from lasttoken.training.features import FeatureCache, TrunkPass
+from lasttoken.training.feature_cache import FeatureCache
+from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Split
 from lasttoken.training.prepare import Prepared, features_of, fingerprint, prepare
 
