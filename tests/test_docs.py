@@ -101,13 +101,19 @@ def test_every_file_of_the_project_that_a_page_names_exists(page: Path) -> None:
 def test_what_contributing_says_to_edit_is_where_it_says() -> None:
     """Each "`NAME` in `file.py`" of CONTRIBUTING.md: the file defines the name."""
     text = " ".join(prose(ROOT / "CONTRIBUTING.md").split())
-    pairs = re.findall(r"`([\w.]+)`(?: and `([\w.]+)`)? (?:of|in) `([\w/]+\.py)`", text)
+    pairs = re.findall(r"`([\w.]+)` (?:of|in) `([\w/.]+\.py)`", text)
     assert len(pairs) >= 8
-    for *names, file in pairs:
-        source = (SOURCE / file).read_text("utf-8")
-        for name in filter(None, names):
-            defined = rf"^\s*(?:class|def|async def) {name}\b|^\s*{name}\b.*(?:=|:)"
-            assert re.search(defined, source, re.M), (name, file)
+    for name, file in pairs:
+        path = SOURCE / file if (SOURCE / file).is_file() else ROOT / file
+        defined = rf"^\s*(?:class|def|async def) {name}\b|^\s*{name}\b.*(?:=|:)"
+        assert re.search(defined, path.read_text("utf-8"), re.M), (name, file)
+
+
+def test_contributing_names_packages_that_exist() -> None:
+    folders = re.findall(r"`(\w+/\w+|\w+/)`", prose(ROOT / "CONTRIBUTING.md"))
+    assert len(folders) >= 3
+    for folder in folders:
+        assert (SOURCE / folder).is_dir() or (ROOT / folder).is_dir(), folder
 
 
 @by_name
