@@ -135,10 +135,10 @@ def test_what_cannot_be_pushed(make_run: MakeRun, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     run = make_run()
     for name in ("spam", "a/b/c", "/spam"):
-        assert "is no repository; give owner/name" in run_cli("push", run, name).err
+        assert "not a valid repository name" in run_cli("push", run, name).err
     offline = run_cli("push", run, "someone/spam", "--offline")
     assert (offline.code, "--offline forbids it" in offline.err) == (1, True)
-    assert "reads mean" in run_cli("push", make_run(read="mean"), "someone/spam").err
+    assert "--read mean" in run_cli("push", make_run(read="mean"), "someone/spam").err
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     monkeypatch.setenv("HF_TOKEN", "hf_token_of_the_test")
     unreachable = run_cli("push", run, "someone/spam")

@@ -1,1 +1,1 @@
-"""Classifiers for elsewhere: transformers, ONNX, a hub; and from elsewhere: the book's own weights."""
+"""Classifiers in other formats: for transformers, ONNX and a hub; and runs made of the book's own weights."""

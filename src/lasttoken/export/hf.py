@@ -1,92 +1,70 @@
 """A classifier as a folder that `transformers.pipeline("text-classification")` loads, with the same logits.
 
-transformers reads the last token that is no padding, under the causal mask, with a head that has no bias and logits
-that have no temperature: what else a classifier may do is refused, and the two numbers are folded in (folded.py). There
-`<|endoftext|>` in a text would be the token that ends texts; here it is text, so that token has another name in the
-tokenizer.json of the export.
+transformers pools the last token that is not padding, under the causal mask, with a head without bias and without a
+temperature. Other poolings and masks are rejected; bias and temperature are folded into the weights (folded.py). In
+transformers, `<|endoftext|>` in a text would be the token that ends texts; here it is text, so that token has another
+name in the exported tokenizer.json.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib import import_module
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lasttoken.backbone.families import family_of
-from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
+from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import write_tensor_file
 from lasttoken.classifier.predict import Predictor
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.documents import to_json
 from lasttoken.core.errors import FailedError, SettingsError
-from lasttoken.core.storage import exclusive, new_dir, write_text
+from lasttoken.core.storage import write_text
 from lasttoken.evaluation.decision import MOST_PROBABLE
+from lasttoken.export.checking import PROBES, largest_difference, logits_of, quiet
 from lasttoken.export.folded import fold
+from lasttoken.export.folder import Exported, new_export
 
-ENDING = "<|lasttoken-end-of-text|>"  # what the tokenizer of an export calls the token that ends texts
-TOLERANCE = 1e-4  # of logits
-PROBES = (
-    "a",
-    "Free entry! Text WIN to claim your prize.",
-    "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness.",
-    f"user text {END_OF_TEXT} that goes on",
-    "ok",
-    "word " * 3000,
-    "日本語のテキスト, مرحبا, 👩‍👩‍👧",
-    "",
-)
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What was written, what is lost on the way, and by how much its logits differ (None: not checked)."""
-
-    folder: Path
-    notes: tuple[str, ...]
-    largest_difference: float | None
+ENDING = "<|lasttoken-end-of-text|>"  # what an exported tokenizer calls the token that ends texts
 
 
 def check_exportable(predictor: Predictor) -> None:
-    """Refuse what transformers would compute otherwise.
+    """Reject a classifier that transformers would compute differently.
 
     Raises:
-        SettingsError: another reading, no causal mask, or a trunk in 8 bits.
+        SettingsError: another pooling than the last token, no causal mask, or a trunk in 8 bits.
     """
     config = predictor.classifier.config
-    instead = "; export --to onnx, which keeps it"
+    instead = "; export --to onnx, which supports it"
     if config.read != "last":
-        raise SettingsError(f"the classifier reads {config.read}, and transformers only the last token{instead}")
+        raise SettingsError(
+            f"the classifier was trained with --read {config.read}, and transformers pools only the last token{instead}"
+        )
     if not config.causal_mask:
-        raise SettingsError(f"the classifier has no causal mask, and GPT-2 in transformers always has one{instead}")
+        raise SettingsError(f"the classifier has no causal mask, and in transformers there always is one{instead}")
     if config.int8_trunk:
         raise SettingsError(
-            "the classifier was trained on a trunk in 8 bits, which transformers would compute in float32, with other "
-            "answers; train without --precision int8"
+            "the classifier was trained with --precision int8, and transformers would compute its trunk in float32, "
+            "with other predictions; train without it"
         )
 
 
 def export_hf(run: Path, out: Path, check: bool = True) -> Exported:
-    """Write a run's classifier for transformers, and compare its logits where transformers is installed.
+    """Write a run's classifier for transformers, and compare its logits if transformers is installed.
 
     Raises:
-        SettingsError: see `check_exportable` and `fold`; or a folder that is there.
-        RunError: not a finished run.
+        SettingsError: see `check_exportable` and `fold`; or `out` exists.
+        RunError: `run` is not a finished run.
         FailedError: transformers computes other logits.
     """
     predictor = Predictor.load(run, "cpu", "float32")
     check_exportable(predictor)
-    notes = lost_on_the_way(predictor)
+    notes = lost_in_export(predictor)
     difference = None
     with new_export(out) as folder:
         _write(folder, predictor, run)
@@ -95,34 +73,19 @@ def export_hf(run: Path, out: Path, check: bool = True) -> Exported:
     return Exported(out, notes, difference)
 
 
-@contextmanager
-def new_export(out: Path) -> Iterator[Path]:
-    """A temporary folder to export to; it becomes `out` when the block ends well.
-
-    Raises:
-        SettingsError: `out` is there already.
-        RunError: another process exports to it.
-        StorageError: no permission, or a full disk.
-    """
-    with exclusive(out):
-        if out.exists() or out.is_symlink():
-            raise SettingsError(f"--out {out} is there already; give another folder")
-        with new_dir(out, first_stays=False) as folder:
-            yield folder
-
-
-def lost_on_the_way(predictor: Predictor) -> tuple[str, ...]:
-    """What a classifier has and the format has not, in sentences."""
+def lost_in_export(predictor: Predictor) -> tuple[str, ...]:
+    """What the classifier has and the format cannot hold, in sentences."""
     config = predictor.classifier.config
     notes = [
-        f"texts are cut to {config.max_length} tokens only when truncation=True is passed",
-        f"an empty text has no tokens in transformers, which fails or answers otherwise; give {ENDING!r} in its place",
+        f"texts are truncated to {config.max_length} tokens only when truncation=True is passed",
+        "transformers makes no tokens of an empty text, and then fails or predicts something else; "
+        f"give {ENDING!r} in its place",
     ]
     if config.task.multi_label:
         notes.append("thresholds are not kept: pass top_k=None and compare scores with those in README.md")
     elif config.decision != MOST_PROBABLE:
         rule = config.task.rule_in_words(config.decision)
-        notes.append(f"the rule of answering is not kept, the most probable label is given ({rule})")
+        notes.append(f"the decision rule is not kept ({rule}): transformers gives the most probable label")
     return tuple(notes)
 
 
@@ -191,30 +154,35 @@ text = "a text"
 print(classify(text or "{ending}", truncation=True))
 ```
 
-transformers makes no tokens of an empty text, and fails or answers otherwise; the name of the token that ends texts, in
-its place, gives the answer of `lasttoken predict`.
+transformers makes no tokens of an empty text, and then fails or predicts something else. Pass the name of the token
+that ends texts in its place, as above, for the prediction of `lasttoken predict`.
 
-Bias and temperature are in the weights: the scores are those of `lasttoken predict`.{more}
+Bias and temperature are in the weights, so the scores are those of `lasttoken predict`.{thresholds}
 """
 
 
 def as_card(card: str, predictor: Predictor, name: str = "THIS FOLDER") -> str:
-    """A run's model card with how to use the export; the library in its metadata is transformers."""
+    """A run's model card with a section on using the export; the library in its metadata is transformers."""
     config = predictor.classifier.config
-    found = card.replace('library_name: "lasttoken"', 'library_name: "transformers"', 1)
-    more = ""
+    card = card.replace('library_name: "lasttoken"', 'library_name: "transformers"', 1)
+    thresholds = ""
     if config.task.multi_label:
-        least = ", ".join(f"{config.labels[at]} {threshold:.3f}" for at, threshold in config.decision.thresholds)
-        more = f" A label is given from its threshold on (pass top_k=None to see all): {least or '0.5 for all'}."
-    return found.rstrip() + USE.format(name=name, more=more, ending=ENDING)
+        values = ", ".join(
+            f"{config.labels[label_id]} {threshold:.3f}" for label_id, threshold in config.decision.thresholds
+        )
+        thresholds = (
+            " A text has each label whose score reaches its threshold (pass top_k=None to get all scores): "
+            f"{values or '0.5 for all'}."
+        )
+    return card.rstrip() + USE.format(name=name, thresholds=thresholds, ending=ENDING)
 
 
 @torch.no_grad()
 def compare_with_transformers(folder: Path, predictor: Predictor) -> float:
-    """The largest difference of logits on ragged batches.
+    """The largest difference of logits on a batch of texts of different lengths.
 
     Raises:
-        FailedError: above 1e-4, or transformers cannot load the folder.
+        FailedError: it is too large, or transformers cannot load the folder.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -224,49 +192,12 @@ def compare_with_transformers(folder: Path, predictor: Predictor) -> float:
             tokenizer = AutoTokenizer.from_pretrained(folder)
         batch = tokenizer(never_empty(PROBES), padding=True, truncation=True, return_tensors="pt")
         batch.pop("token_type_ids", None)
-        found = model(**batch).logits.float().numpy()
+        logits = model(**batch).logits.float().numpy()
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise FailedError(f"transformers cannot load what was exported: {error}") from error
-    return checked(found, logits_of(predictor, PROBES), "transformers")
+        raise FailedError(f"transformers cannot load the export: {error}") from error
+    return largest_difference(logits, logits_of(predictor, PROBES), "transformers")
 
 
 def never_empty(texts: Sequence[str]) -> list[str]:
-    """Texts as an export for transformers must be given them: an empty one as the token that ends texts."""
+    """Texts as transformers needs them: in place of an empty one, the token that ends texts."""
     return [text or ENDING for text in texts]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the advice and the progress bars of other libraries."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    bars: Any = import_module("transformers.utils.logging") if "transformers" in sys.modules else None
-    if bars:
-        bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.disable(before)
-        if bars:
-            bars.enable_progress_bar()
-
-
-def logits_of(predictor: Predictor, texts: tuple[str, ...]) -> NDArray[np.float32]:
-    """Our logits [N, K] at the classifier's temperature."""
-    temperature = np.float32(predictor.classifier.config.temperature)
-    return np.asarray(predictor.logits(predictor.encode(texts)) / temperature)
-
-
-def checked(found: NDArray[Any], expected: NDArray[np.float32], whose: str) -> float:
-    """The largest difference of two arrays of logits.
-
-    Raises:
-        FailedError: it is above 1e-4 (of 10, where logits are larger than that).
-    """
-    difference = float(np.abs(found - expected).max())
-    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max()) / 10):
-        raise FailedError(
-            f"{whose} computes other logits from the export: they differ by {difference:.2g}, allowed are "
-            f"{TOLERANCE:g}; nothing was written. Please report it"
-        )
-    return difference

@@ -1,4 +1,4 @@
-"""A classifier as one ONNX graph, and what is needed beside it to read texts as the classifier does.
+"""A classifier as one ONNX graph, with the files that are needed to encode texts as the classifier does.
 
     token_ids [B, T] int64, lengths [B] int64 ──► logits [B, K] (at the temperature), probs [B, K]
 
@@ -23,21 +23,25 @@ from lasttoken.classifier.predict import Predictor
 from lasttoken.core.documents import to_json
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.storage import write_text
-from lasttoken.export.hf import PROBES, Exported, checked, logits_of, new_export, quiet
+from lasttoken.export.checking import PROBES, largest_difference, logits_of, quiet
+from lasttoken.export.folder import Exported, new_export
 
-MAX_IN_ONE_FILE = 1_500_000_000  # bytes; protobuf ends at 2 GiB
+MAX_IN_ONE_FILE = 1_500_000_000  # bytes; protobuf's limit is 2 GiB
 PROBABILITIES: dict[str, tuple[str, dict[str, int]]] = {  # the operator, and its attributes
     "softmax": ("Softmax", {"axis": -1}),
     "sigmoid": ("Sigmoid", {}),
 }
 FAR = np.float32(-1e9)  # added to the attention scores of tokens that must not be seen
 ONNX, QUANTIZED = "model.onnx", "model.int8.onnx"
+SHORT_TEXTS = tuple(
+    f"{start} {end}" for start in ("Win a prize", "See you", "Your account") for end in ("now", "at 6", "!")
+)
 
 README = """# {name}
 
 A text classifier for ONNX Runtime, exported from lasttoken. `{model}` takes `token_ids` [B, T] and `lengths` [B], both
-int64, and gives `logits` and `probs` [B, K] in the order of `labels` in `classifier.json`. Texts are filled up on the
-right with anything; what stands beyond a text's length is not read.
+int64, and returns `logits` and `probs` [B, K] in the order of `labels` in `classifier.json`. Texts are padded on the
+right with anything; tokens beyond a text's length are ignored.
 
 ```python
 import json
@@ -54,44 +58,44 @@ session = onnxruntime.InferenceSession("{model}")
 
 def classify(texts):
     rows = []
-    for one in tokenizer.encode_batch(texts, add_special_tokens=False):
-        ids = one.ids or [facts["end_of_text_id"]]
+    for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
+        ids = encoding.ids or [facts["end_of_text_id"]]
         ids = ids[: facts["max_length"]] if facts["truncate"] == "tail" else ids[-facts["max_length"] :]
         if facts["pads"]:
             ids = ids + [facts["end_of_text_id"]] * (facts["max_length"] - len(ids))
         rows.append(ids)
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     token_ids = np.zeros((len(rows), lengths.max()), dtype=np.int64)
-    for at, row in enumerate(rows):
-        token_ids[at, : len(row)] = row
+    for index, row in enumerate(rows):
+        token_ids[index, : len(row)] = row
     return session.run(["probs"], {{"token_ids": token_ids, "lengths": lengths}})[0]
 
 probs = classify(["a text"])
 print(dict(zip(facts["labels"], probs[0].tolist())))
 ```
-{more}"""
+{int8}"""
 INT8 = """
-`model.int8.onnx` computes its products in 8 bits, with one scale for all numbers of a batch (ONNX Runtime's dynamic
-quantization): what a text is batched with may change its answer a little. Of {n} texts one by one, {flips} got another
-label than in float32; their probabilities differ by {largest:.3f} at most.
+`model.int8.onnx` does its matrix multiplications in 8 bits, with one scale for all numbers of a batch (ONNX Runtime's
+dynamic quantization), so a prediction depends a little on the batch. Of {n} texts, each in a batch of its own, {flips}
+got another label than in float32; their probabilities differ by at most {largest:.3f}.
 """
 
 
 @dataclass(frozen=True)
 class Int8:
-    """What 8 bits changed, of n texts each by itself."""
+    """What 8 bits change in the predictions for n texts, each in a batch of its own."""
 
     n: int
-    flips: int
-    largest: float  # of probabilities
+    flips: int  # texts that get another label
+    largest: float  # difference of probabilities
 
 
 def export_onnx(run: Path, out: Path, int8: bool = False) -> tuple[Exported, Int8 | None]:
-    """Write a run's classifier as ONNX, compare its logits with ONNX Runtime's, and perhaps add an int8 variant.
+    """Write a run's classifier as ONNX, compare ONNX Runtime's logits with ours, and add an int8 variant if asked for.
 
     Raises:
-        SettingsError: onnx or onnxruntime is not installed, or the folder is there.
-        RunError: not a finished run.
+        SettingsError: onnx or onnxruntime is not installed, `out` exists, or the classifier cannot be exported.
+        RunError: `run` is not a finished run.
         FailedError: ONNX Runtime computes other logits.
     """
     missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
@@ -100,27 +104,27 @@ def export_onnx(run: Path, out: Path, int8: bool = False) -> tuple[Exported, Int
     predictor = Predictor.load(run, "cpu", "float32")
     if predictor.classifier.config.int8_trunk:
         raise SettingsError(
-            "the classifier was trained on a trunk in 8 bits of its own, which ONNX has no node for; train without "
-            "--precision int8, and pass it here"
+            "the classifier was trained with --precision int8, which scales each token by itself, and ONNX has no node "
+            "for that; train without it, and give --precision int8 to the export"
         )
-    found = None
+    int8_effect = None
     with new_export(out) as folder:
         save_graph(predictor.classifier, folder / ONNX)
         session = open_session(folder / ONNX)
         expected = logits_of(predictor, PROBES)
-        difference = checked(run_session(session, predictor, PROBES)[0], expected, "ONNX Runtime")
+        difference = largest_difference(run_session(session, predictor, PROBES)[0], expected, "ONNX Runtime")
         if int8:
-            found = _quantize(folder, session, predictor)
-        _write_beside(folder, predictor, run, found)
-    return Exported(out, (), difference), found
+            int8_effect = _quantize(folder, session, predictor)
+        _write_other_files(folder, predictor, run, int8_effect)
+    return Exported(out, (), difference), int8_effect
 
 
-def _write_beside(folder: Path, predictor: Predictor, run: Path, int8: Int8 | None) -> None:
+def _write_other_files(folder: Path, predictor: Predictor, run: Path, int8: Int8 | None) -> None:
     config = predictor.classifier.config
     facts = {
         "labels": list(config.labels),
         "multi_label": config.task.multi_label,
-        "thresholds": {config.labels[at]: least for at, least in config.decision.thresholds},
+        "thresholds": {config.labels[label_id]: threshold for label_id, threshold in config.decision.thresholds},
         "abstain_below": config.decision.abstain_below,
         "max_length": config.max_length,
         "truncate": config.truncate,
@@ -129,8 +133,8 @@ def _write_beside(folder: Path, predictor: Predictor, run: Path, int8: Int8 | No
     }
     write_text(folder / "classifier.json", to_json(facts, indent=1) + "\n")
     write_text(folder / "tokenizer.json", predictor.tokenizer.to_json())
-    more = INT8.format(**vars(int8)) if int8 else ""
-    write_text(folder / "README.md", README.format(name=run.resolve().name, model=ONNX, more=more))
+    section = INT8.format(**vars(int8)) if int8 else ""
+    write_text(folder / "README.md", README.format(name=run.resolve().name, model=ONNX, int8=section))
 
 
 def _quantize(folder: Path, session: Any, predictor: Predictor) -> Int8:
@@ -146,19 +150,15 @@ def _quantize(folder: Path, session: Any, predictor: Predictor) -> Int8:
         )
     quantized = open_session(folder / QUANTIZED)
     pairs = [
-        [run_session(one, predictor, (text,))[1] for one in (session, quantized)] for text in (*PROBES, *MORE_PROBES)
+        [run_session(variant, predictor, (text,))[1] for variant in (session, quantized)]
+        for text in (*PROBES, *SHORT_TEXTS)
     ]
     flips = sum(int(a.argmax() != b.argmax()) for a, b in pairs)
     return Int8(len(pairs), flips, max(float(np.abs(a - b).max()) for a, b in pairs))
 
 
-MORE_PROBES = tuple(
-    f"{start} {end}" for start in ("Win a prize", "See you", "Your account") for end in ("now", "at 6", "!")
-)
-
-
 def open_session(path: Path) -> Any:
-    """ONNX Runtime on the CPU."""
+    """A session of ONNX Runtime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -179,7 +179,7 @@ def run_session(
 
 
 def save_graph(classifier: Classifier, path: Path) -> None:
-    """Write the graph; weights beyond what one file can hold go beside it, to `<name>.data`."""
+    """Write the graph; weights that are too large for one file go to `<name>.data` beside it."""
     import onnx
 
     graph = Graph()
@@ -207,7 +207,7 @@ def classifier_nodes(graph: Graph, classifier: Classifier) -> None:
     """
     config, family = classifier.config, family_of(classifier.decoder.config)
     if family.onnx is None:
-        raise SettingsError(f"{family.title} cannot be exported to ONNX; export --to hf")
+        raise SettingsError(f"there is no ONNX export for {family.title} yet; serve the run with lasttoken serve")
     decoder = family.onnx(graph, classifier.decoder)
     longest = graph.node("Gather", graph.node("Shape", "token_ids"), graph.weight(np.int64(1)), axis=0)
     positions = graph.node("Range", graph.weight(np.int64(0)), longest, graph.weight(np.int64(1)))

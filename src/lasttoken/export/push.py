@@ -1,4 +1,4 @@
-"""An export in a repository of a hub, with the run's model card."""
+"""Upload an export to a hub, with the run's model card."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from lasttoken.export.hf import export_hf
 
 
 def push(run: Path, repository: str, *, private: bool = False, token: str | None = None, check: bool = True) -> str:
-    """Export a run for transformers and upload it; the address of the repository, which is made if need be.
+    """Export a run for transformers and upload it to a repository, which is created if it does not exist.
 
-    `token`: of the hub; default: HF_TOKEN, or the one that `hf auth login` has stored. HF_ENDPOINT names another hub.
+    Returns the repository's address. The default `token` is HF_TOKEN, or the one that `hf auth login` has stored;
+    HF_ENDPOINT names another hub.
 
     Raises:
-        SettingsError: a name that is none, or a run that cannot be exported.
-        NetworkError: no token, no permission, or no answer.
+        SettingsError: `repository` is not a valid name, or the run cannot be exported.
+        NetworkError: there is no token, no permission, or no answer.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
-    # The root of the HTTP library's exceptions, which the hub has changed twice, and what a foreign answer raises.
-    roots = cast(tuple[type[Exception], ...], HfHubHTTPError.__bases__)
-    lost: tuple[type[Exception], ...] = (*roots, OSError, RuntimeError, ValueError, LookupError, TypeError)
+    # The base class of the HTTP library's exceptions (the hub changed that library twice), and what other errors raise.
+    base_classes = cast(tuple[type[Exception], ...], HfHubHTTPError.__bases__)
+    failures: tuple[type[Exception], ...] = (*base_classes, OSError, RuntimeError, ValueError, LookupError, TypeError)
     if repository.count("/") != 1 or not all(repository.split("/")):
-        raise SettingsError(f"{repository!r} is no repository; give owner/name")
+        raise SettingsError(f"{repository!r} is not a valid repository name; give owner/name")
     with tempfile.TemporaryDirectory(prefix="lasttoken-push-") as folder:
         exported = export_hf(run, Path(folder) / "export", check)
         api = HfApi(token=token)
@@ -35,17 +36,19 @@ def push(run: Path, repository: str, *, private: bool = False, token: str | None
             made = api.create_repo(repository, private=private, exist_ok=True)
             api.upload_folder(folder_path=exported.folder, repo_id=repository, commit_message="Upload a classifier")
         except HFValidationError as error:
-            raise SettingsError(f"{repository!r} is no repository: {str(error).splitlines()[0]}") from error
+            raise SettingsError(
+                f"{repository!r} is not a valid repository name: {str(error).splitlines()[0]}"
+            ) from error
         except LocalTokenNotFoundError as error:
-            raise NetworkError("the hub asks for a token; set HF_TOKEN, or log in with hf auth login") from error
+            raise NetworkError("the hub requires a token; set HF_TOKEN, or log in with hf auth login") from error
         except HfHubHTTPError as error:
-            raise NetworkError(_refused(error, repository)) from error
-        except lost as error:
+            raise NetworkError(_http_error(error, repository)) from error
+        except failures as error:
             raise NetworkError(f"{repository} could not be pushed: {why(error)}") from error
     return str(made)
 
 
-def _refused(error: Exception, repository: str) -> str:
+def _http_error(error: Exception, repository: str) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
         return (

@@ -1,7 +1,7 @@
-"""What changes when a run's classifier leaves: every precision, device and export against float32 on the CPU.
+"""How predictions change with precision, device and export, compared with float32 on the CPU.
 
 flips    rows that get another label
-drift    by how much probabilities differ, at most and in the mean
+drift    difference of probabilities: the largest, and the mean over rows of each row's largest
 """
 
 from __future__ import annotations
@@ -21,69 +21,70 @@ from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.columns import SPLIT_COLUMNS
 from lasttoken.core.errors import LastTokenError, RunError, SettingsError
 from lasttoken.data.files import read_examples
-from lasttoken.export.hf import ENDING, never_empty, quiet
+from lasttoken.export.checking import quiet
+from lasttoken.export.hf import ENDING, never_empty
 from lasttoken.export.onnx import ONNX, QUANTIZED, open_session, run_session
 
-BATCH = 16  # texts given to an export at a time
+BATCH = 16  # texts that an export gets at a time
 
 Probs = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Checked:
-    """One way to compute, against float32 on the CPU. `trouble`: why it could not be done, in a sentence."""
+class Verification:
+    """One way to compute, compared with float32 on the CPU."""
 
     name: str
     n: int = 0
     flips: int = 0
     largest: float = 0.0
     mean: float = 0.0
-    trouble: str | None = None
-    note: str | None = None  # what was done to the texts
+    trouble: str | None = None  # why it could not be computed, in a sentence
+    note: str | None = None  # what was changed in the texts
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return asdict(self)
 
 
-def verify(run: Path, split: str = "test", exports: Sequence[Path] = ()) -> list[Checked]:
-    """Check every precision and device that this machine has, and exported folders, on a run's own rows.
+def verify(run: Path, split: str = "test", exports: Sequence[Path] = ()) -> list[Verification]:
+    """Compare every precision and device of this machine, and exported folders, on a run's own rows.
 
     Raises:
-        RunError: not a finished run, or one without such a split.
-        SettingsError: a folder that is no export.
+        RunError: `run` is not a finished run, or has no such split.
+        SettingsError: a folder is not an export.
     """
     rows = RunDir(run).splits / f"{split}.csv"
     reference = Predictor.load(run, "cpu", "float32")
     if not rows.is_file():
-        raise RunError(f"{run} has no {split} split to verify on ({rows}); give another --split")
+        raise RunError(f"{run} has no {split} split to verify on, because there is no {rows}; give another --split")
     texts = read_examples(rows, SPLIT_COLUMNS, labelled=False).texts
     expected = probs_of(reference, texts)
     ways: dict[str, Callable[[], Probs]] = {
         name: partial(_by_us, run, how, texts) for name, how in _ways(reference).items()
     }
-    theirs: set[str] = set()  # those that transformers computes
+    by_transformers: set[str] = set()  # names of ways
     for folder in exports:
-        found = _exports(folder, reference, texts)
-        ways |= found
-        theirs |= set() if _graphs(folder) else set(found)
+        ways_of_export = _exports(folder, reference, texts)
+        ways |= ways_of_export
+        by_transformers |= set() if _graphs(folder) else set(ways_of_export)
     n_empty = texts.count("")
-    note = f"{n_empty:,} empty texts were given to it as {ENDING}" if n_empty else None
+    note = f"it got {ENDING} in place of {n_empty:,} empty texts" if n_empty else None
     return [
-        replace(_checked(name, compute, expected), note=note if name in theirs else None)
+        replace(_compare(name, compute, expected), note=note if name in by_transformers else None)
         for name, compute in ways.items()
     ]
 
 
 def _ways(reference: Predictor) -> dict[str, tuple[str, str]]:
-    """Names of devices and precisions, and how to load them."""
-    found = {"cpu bfloat16": ("cpu", "bfloat16")}
+    """Names of devices with precisions, and the two arguments that load a run so."""
+    ways = {"cpu bfloat16": ("cpu", "bfloat16")}
     if reference.classifier.n_frozen is not None:
-        found = {"cpu int8": ("cpu", "int8"), **found}
-    for device, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())):
-        if there:
-            found |= {f"{device} {precision}": (device, precision) for precision in ("float32", "bfloat16")}
-    return found
+        ways = {"cpu int8": ("cpu", "int8"), **ways}
+    for device, is_available in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())):
+        if is_available:
+            ways |= {f"{device} {precision}": (device, precision) for precision in ("float32", "bfloat16")}
+    return ways
 
 
 def _exports(folder: Path, reference: Predictor, texts: Sequence[str]) -> dict[str, Callable[[], Probs]]:
@@ -91,7 +92,7 @@ def _exports(folder: Path, reference: Predictor, texts: Sequence[str]) -> dict[s
         return {f"{folder.name}/{name}": partial(_by_onnx, folder / name, reference, texts) for name in graphs}
     if (folder / "config.json").is_file() and (folder / "tokenizer_config.json").is_file():
         return {folder.name: lambda: _by_transformers(folder, reference, texts)}
-    raise SettingsError(f"--export {folder} is no folder that `lasttoken export` wrote")
+    raise SettingsError(f"--export {folder} is not a folder that `lasttoken export` wrote")
 
 
 def _graphs(folder: Path) -> list[str]:
@@ -109,7 +110,9 @@ def probs_of(predictor: Predictor, texts: Sequence[str]) -> Probs:
 
 def _by_onnx(path: Path, reference: Predictor, texts: Sequence[str]) -> Probs:
     session = open_session(path)
-    parts = [run_session(session, reference, tuple(texts[at : at + BATCH]))[1] for at in range(0, len(texts), BATCH)]
+    parts = [
+        run_session(session, reference, tuple(texts[start : start + BATCH]))[1] for start in range(0, len(texts), BATCH)
+    ]
     return np.concatenate(parts).astype(np.float64)
 
 
@@ -124,18 +127,18 @@ def _by_transformers(folder: Path, reference: Predictor, texts: Sequence[str]) -
         tokenizer = AutoTokenizer.from_pretrained(folder)
     function = reference.classifier.config.task.probability_function
     parts = []
-    for at in range(0, len(texts), BATCH):
-        batch = tokenizer(never_empty(texts[at : at + BATCH]), padding=True, truncation=True, return_tensors="pt")
+    for start in range(0, len(texts), BATCH):
+        batch = tokenizer(never_empty(texts[start : start + BATCH]), padding=True, truncation=True, return_tensors="pt")
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.double()
         parts.append((logits.sigmoid() if function == "sigmoid" else logits.softmax(-1)).numpy())
     return np.concatenate(parts)
 
 
-def _checked(name: str, compute: Callable[[], Probs], expected: Probs) -> Checked:
+def _compare(name: str, compute: Callable[[], Probs], expected: Probs) -> Verification:
     try:
-        found = compute()
+        probs = compute()
     except LastTokenError as error:
-        return Checked(name, trouble=str(error))
-    apart = np.abs(found - expected)
-    flips = int((found.argmax(1) != expected.argmax(1)).sum())
-    return Checked(name, len(found), flips, float(apart.max()), float(apart.max(axis=1).mean()))
+        return Verification(name, trouble=str(error))
+    differences = np.abs(probs - expected)
+    flips = int((probs.argmax(1) != expected.argmax(1)).sum())
+    return Verification(name, len(probs), flips, float(differences.max()), float(differences.max(axis=1).mean()))
