@@ -24,7 +24,7 @@ from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import Encoded, encode_texts
-from lasttoken.cli.flags import given
+from lasttoken.cli.flags import chosen_settings
 from lasttoken.cli.main import app
 from lasttoken.core.config import Settings, resolve
 from lasttoken.core.device import CPU
@@ -354,7 +354,7 @@ def parse(arguments: list[str]) -> dict[str, Any]:
 
 def settings_of(arguments: list[str]) -> Settings:
     known = set(Settings.__dataclass_fields__)
-    flags = given({name: value for name, value in parse(arguments).items() if name in known})
+    flags = chosen_settings({name: value for name, value in parse(arguments).items() if name in known})
     return resolve(flags.get("recipe") or "default", flags)
 
 

@@ -138,7 +138,7 @@ def test_a_bad_character_for_the_terminal_is_no_failure(run_dir: Path) -> None:
 
 
 def test_the_program_is_named_as_the_shell_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lasttoken.cli.train import _program
+    from lasttoken.cli.demo import _program
 
     program = tmp_path / ".venv" / "bin" / "lasttoken"
     program.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The command audit: look before you train."""
+"""The command audit: problems of labelled data, before training."""
 
 from __future__ import annotations
 
@@ -9,20 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lasttoken.cli.flags import Json, LabelColumn, Offline, Quiet, TextColumns, column_spec, read_options, with_settings
-from lasttoken.cli.show import check_output, new_table, print_json, print_line, print_table, terminal
+from lasttoken.cli.outputs import check_output
+from lasttoken.cli.show import new_table, print_json, print_line, print_table, terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lasttoken.audit.audit import Audit
 
-MOST_SHOWN = 10  # rows of each list; all are in --json and the first thousand in --html
-MOST_CHARACTERS = 70  # of a text in a list
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Put this file's command on the program."""
-    app.command()(audit)
+MAX_ROWS = 10  # of each list; --json has all of them, and --html the first thousand
+MAX_CHARACTERS = 70  # of a text in a list
 
 
 @with_settings("audit")
@@ -31,16 +27,25 @@ def audit(
     text: TextColumns = None,
     label: LabelColumn = None,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="A text may have any number of labels.")] = False,
-    label_separator: Annotated[str, typer.Option("--label-separator", help="What parts them.")] = "|",
-    backbone: Annotated[str, typer.Option("--backbone", help="Whose tokens to count.")] = "pocket",
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page for people there.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when there are findings, not mere notes.")] = False,
+    label_separator: Annotated[
+        str, typer.Option("--label-separator", help="Separator between the labels of a text, with --multi-label.")
+    ] = "|",
+    backbone: Annotated[
+        str, typer.Option("--backbone", help="Backbone that provides the tokenizer, to count tokens.")
+    ] = "pocket",
+    html: Annotated[Path | None, typer.Option("--html", help="Also write an HTML page to this file.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if there are findings; notes do not count.")
+    ] = False,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
     **flags: Any,
 ) -> None:
-    """Look at labelled data before training: duplicates, leaks, conflicting labels, damage, shortcuts."""
+    """Check labelled data before training.
+
+    Reports duplicates, leaks between splits, conflicting labels, damaged texts and shortcuts.
+    """
     from lasttoken.audit.collecting import audit_splits
     from lasttoken.audit.reading import read_for_audit
     from lasttoken.backbone.pretrained import load_tokenizer
@@ -54,55 +59,66 @@ def audit(
     splits = read_for_audit(data, column_spec(text, label), options=read_options(flags), separator=separator)
     for note in dict.fromkeys(note for examples in splits.values() for note in examples.notes):
         reporter.say(note)
-    found = audit_splits(splits, tokenizer=tokenizer, max_length=max_length)
+    report = audit_splits(splits, tokenizer=tokenizer, max_length=max_length)
     if html:
         from lasttoken.report.audit_page import render_audit
 
-        write_text(html, render_audit(found, data[0].name if len(data) == 1 else ", ".join(splits)))
+        write_text(html, render_audit(report, data[0].name if len(data) == 1 else ", ".join(splits)))
         reporter.say(f"page: {html}")
     if as_json:
-        print_json({"backbone": backbone, **found.to_json()})
+        print_json({"backbone": backbone, **report.to_json()})
     else:
-        print_audit(found, max_length)
-    if strict and found.findings():
+        print_audit(report, max_length)
+    if strict and report.findings():
         raise typer.Exit(1)
 
 
-def print_audit(found: Audit, max_length: int) -> None:
+def print_audit(report: Audit, max_length: int) -> None:
     """The tables, then sentences, then the first rows of each list, on stdout."""
-    print_table(_split_table(found, max_length), width=110)
-    print_table(_label_table(found), width=110)
-    _print_list("findings: figures measured on these splits may be wrong", found.findings())
-    _print_list("notes", found.notes())
-    if not found.sentences():
-        print_line("\nnothing was found")
-    for title, rows in found.lists().items():
-        _print_list(title, ("   ".join(map(_short, row.cells)) for row in rows), MOST_SHOWN)
+    print_table(_split_table(report, max_length), width=110)
+    print_table(_label_table(report), width=110)
+    _print_list("findings: metrics measured on these splits may be wrong", report.findings())
+    _print_list("notes", report.notes())
+    if not report.sentences():
+        print_line("\nno problems were found")
+    for title, rows in report.lists().items():
+        _print_list(title, ("   ".join(map(_short, row.cells)) for row in rows), MAX_ROWS)
 
 
-def _split_table(found: Audit, max_length: int) -> Table:
+def _split_table(report: Audit, max_length: int) -> Table:
+    """A row for each split: its size, its repeats and the lengths of its texts."""
     table = new_table()
-    heads = ("split", "rows", "labels", "repeats", "+ case…", "+ nearly", "tokens: median", "95%", "most")
-    for head in (*heads, f"over {max_length:,}", "scripts"):
-        table.add_column(head, justify="left" if head in ("split", "scripts") else "right", overflow="fold")
-    for name, split in found.splits.items():
-        tokens = split.tokens or split.characters
-        cut = split.cut.n_texts if split.cut else 0
-        counts = (split.n, len(split.labels), *split.repeats.values(), tokens.p50, tokens.p95, tokens.longest, cut)
+    titles = ("split", "rows", "labels", "repeats", "+ case…", "+ nearly", "tokens: median", "95%", "most")
+    for title in (*titles, f"over {max_length:,}", "scripts"):
+        table.add_column(title, justify="left" if title in ("split", "scripts") else "right", overflow="fold")
+    for name, split in report.splits.items():
+        lengths = split.tokens or split.characters
+        n_cut = split.cut.n_texts if split.cut else 0
+        counts = (
+            split.n,
+            len(split.labels),
+            *split.repeats.values(),
+            lengths.p50,
+            lengths.p95,
+            lengths.longest,
+            n_cut,
+        )
         scripts = ", ".join(f"{script} {share:.1%}" for script, share in list(split.scripts.items())[:3])
         table.add_row(_short(name), *(f"{n:,}" for n in counts), scripts)
     return table
 
 
-def _label_table(found: Audit) -> Table:
+def _label_table(report: Audit) -> Table:
+    """A row for each label: its rows in each split."""
     from lasttoken.data.labels import natural_order
 
-    table = new_table("\nlabel", *(f"\n{_short(name)}" for name in found.splits), overflow="fold")
-    labels = natural_order(label for split in found.splits.values() for label in split.labels)
-    for label in labels[: 2 * MOST_SHOWN]:
-        table.add_row(_short(label), *(_share(split.labels.get(label, 0), split.n) for split in found.splits.values()))
-    if len(labels) > 2 * MOST_SHOWN:
-        table.add_row(f"and {len(labels) - 2 * MOST_SHOWN:,} more")
+    table = new_table("\nlabel", *(f"\n{_short(name)}" for name in report.splits), overflow="fold")
+    labels = natural_order(label for split in report.splits.values() for label in split.labels)
+    for label in labels[: 2 * MAX_ROWS]:
+        cells = (_share(split.labels.get(label, 0), split.n) for split in report.splits.values())
+        table.add_row(_short(label), *cells)
+    if len(labels) > 2 * MAX_ROWS:
+        table.add_row(f"and {len(labels) - 2 * MAX_ROWS:,} more")
     return table
 
 
@@ -111,17 +127,18 @@ def _share(n: int, total: int) -> str:
 
 
 def _short(text: str) -> str:
-    """One line of a text, no longer than a line should be."""
+    """A text on one line, cut to `MAX_CHARACTERS`."""
     line = " ".join(text.split())
-    return line if len(line) <= MOST_CHARACTERS else line[: MOST_CHARACTERS - 1] + "…"
+    return line if len(line) <= MAX_CHARACTERS else line[: MAX_CHARACTERS - 1] + "…"
 
 
-def _print_list(title: str, lines: Iterable[str], most: int | None = None) -> None:
-    found = list(lines)
-    if not found:
+def _print_list(title: str, lines: Iterable[str], limit: int | None = None) -> None:
+    """Print a title and the first lines; nothing if there are no lines."""
+    content = list(lines)
+    if not content:
         return
     print_line(f"\n{title}")
-    for line in found[:most]:
+    for line in content[:limit]:
         print_line(f"  {line}")
-    if most and len(found) > most:
-        print_line(f"  and {len(found) - most:,} more (--json has them all)")
+    if limit and len(content) > limit:
+        print_line(f"  and {len(content) - limit:,} more (--json has them all)")

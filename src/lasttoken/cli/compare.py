@@ -1,4 +1,4 @@
-"""The command compare: runs side by side."""
+"""The command compare: runs side by side, with paired tests of their differences."""
 
 from __future__ import annotations
 
@@ -16,43 +16,44 @@ if TYPE_CHECKING:
     from lasttoken.runs.compare import Comparison
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Put this file's command on the program."""
-    app.command()(compare)
-
-
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories, two or more.")],
+    runs: Annotated[list[Path], typer.Argument(help="Two or more run directories.")],
     split: Annotated[str, typer.Option("--split", help="The split to compare on: test or validation.")] = "test",
-    all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Each pair, not the best with every other.")] = False,
+    all_pairs: Annotated[
+        bool, typer.Option("--all-pairs", help="Test every pair, instead of the best run against each other run.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Put runs side by side, and say which differences are more than chance: the same rows, a paired test."""
+    """Compare runs on the same rows.
+
+    Paired tests say which differences are larger than chance.
+    """
     from lasttoken.runs.compare import compare_runs
 
-    found = compare_runs(runs, split, all_pairs)
+    comparison = compare_runs(runs, split, all_pairs)
     if as_json:
-        print_json(found.to_json())
+        print_json(comparison.to_json())
         return
-    print_table(_table(found), width=120)
-    for pair in found.pairs:
+    print_table(_table(comparison), width=120)
+    for pair in comparison.pairs:
         test = "paired bootstrap" if pair.p_value is None else f"exact McNemar p = {pair.p_value:.2g}"
         print_line(f"{pair.sentence.removesuffix('.')}; {test}.")
-    if len(found.pairs) > 1:
+    if len(comparison.pairs) > 1:
         terminal(quiet).say(
-            f"{len(found.pairs)} differences at 95 % each: about one in 20 that are chance looks like more"
+            f"{len(comparison.pairs)} differences are tested at 95% each: about one in 20 of those that are due to "
+            "chance will look significant"
         )
 
 
-def _table(found: Comparison) -> Table:
-    measure = found.pairs[0].measure
-    shown = {measure: "accuracy" if measure == "accuracy" else "micro-F1", "macro_f1": "macro-F1", "ece": "ECE"}
-    shown = {key: name for key, name in shown.items() if key in found.runs[0].figures}
-    table = new_table(f"{found.split}, {found.n:,} rows", overflow="fold")
-    for name in ("backbone", *shown.values(), "seconds"):
-        table.add_column(name, justify="left" if name == "backbone" else "right", no_wrap=name != "backbone")
-    for run in found.runs:
-        cells = [bounded(run.figures, key) for key in shown]
+def _table(comparison: Comparison) -> Table:
+    measure = comparison.pairs[0].measure
+    titles = {measure: "accuracy" if measure == "accuracy" else "micro-F1", "macro_f1": "macro-F1", "ece": "ECE"}
+    titles = {key: title for key, title in titles.items() if key in comparison.runs[0].figures}
+    table = new_table(f"{comparison.split}, {comparison.n:,} rows", overflow="fold")
+    for title in ("backbone", *titles.values(), "seconds"):
+        table.add_column(title, justify="left" if title == "backbone" else "right", no_wrap=title != "backbone")
+    for run in comparison.runs:
+        cells = [bounded(run.figures, key) for key in titles]
         table.add_row(run.name, run.backbone, *cells, f"{run.seconds:.0f}")
     return table

@@ -1,7 +1,7 @@
-"""The log of an internal error: where it happened, never what the user was working on.
+"""The log of an internal error: where it happened, without any of the user's data.
 
-It holds the command and the names of its flags, versions, and the stack: types of exceptions, files, lines, functions.
-No value of a flag, no text, no local variable, and no message of an exception, which may quote any of these.
+It contains the command and the names of its flags, versions, and the stack: exception types, files, lines, functions.
+It contains no value of a flag, no text, no local variable, and no exception message, which may quote any of these.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from lasttoken.core.storage import cache_dir, make_dir
 
 
 def write_crash_log(error: BaseException, arguments: Sequence[str], names: Collection[str]) -> Path:
-    """Write the log, which nobody but the user may read, and return its path.
+    """Write the log, readable by the user only, and return its path.
 
     Args:
         arguments: the command line without the program.
-        names: the commands and flags that the program has; no other word of the command line is written.
+        names: the commands and flags of the program; other words of the command line are not written.
 
     Raises:
         StorageError, OSError: it cannot be written.
@@ -48,7 +48,7 @@ def _lines(error: BaseException, arguments: Sequence[str], names: Collection[str
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, then what it came from."""
+    """The error, then its causes."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -57,7 +57,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _kind(error: BaseException) -> str:
-    """The type of an exception, with the system's error code where it has one.
+    """The type of an exception, with the operating system's error code if it has one.
 
     >>> _kind(KeyError("a text of the user")), _kind(PermissionError(13, "denied", "/home/ada/letters.csv"))
     ('KeyError', 'PermissionError (EACCES)')

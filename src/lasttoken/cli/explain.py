@@ -1,4 +1,4 @@
-"""The command explain: which words moved a decision."""
+"""The command explain: which words of a text changed a prediction."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lasttoken.cli.flags import Device, Json, Precision, Quiet, TextCommand
-from lasttoken.cli.show import check_output, new_table, print_json, terminal
+from lasttoken.cli.flags import Device, Json, Precision, Quiet, RunDirectory
+from lasttoken.cli.outputs import check_output
+from lasttoken.cli.show import new_table, print_json, terminal
 from lasttoken.core.progress import SafeConsole, printable
 
 if TYPE_CHECKING:
@@ -19,23 +20,20 @@ if TYPE_CHECKING:
     from lasttoken.classifier.explain import Explanation
 
 N_STRONGEST = 10  # words in the table
-LEVELS = {1: ("bold white on rgb(30,80,170)", "bold white on rgb(170,85,10)"), 2: ("blue", "yellow")}
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Put this file's command on the program."""
-    app.command(cls=TextCommand)(explain)
+# Styles of words for and against the label: above half of the strongest word's value, and below it.
+STRONG = ("bold white on rgb(30,80,170)", "bold white on rgb(170,85,10)")
+WEAK = ("blue", "yellow")
 
 
 def explain(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    run: RunDirectory,
     text: Annotated[str, typer.Argument(help="The text.")],
-    label: Annotated[str | None, typer.Option("--label", help="The label to explain; default: the predicted.")] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="The label to explain; default: the predicted label.")
+    ] = None,
     method: Annotated[
         Literal["integrated-gradients", "occlusion"] | None,
-        typer.Option(
-            "--method", help="Default: integrated-gradients, or occlusion where the trunk computes in 8 bits."
-        ),
+        typer.Option("--method", help="Default: integrated-gradients, or occlusion if the trunk computes in 8 bits."),
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Also write the coloured text to this file.")] = None,
     device: Device = "auto",
@@ -43,8 +41,8 @@ def explain(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show which words of a text moved the decision, and by how much."""
-    from lasttoken.classifier import explain as explaining
+    """Show which words of a text changed the prediction."""
+    from lasttoken.classifier.explain import explain as explain_text
     from lasttoken.classifier.predict import Predictor
     from lasttoken.core.process import tune_cpu
     from lasttoken.core.storage import write_text
@@ -54,39 +52,45 @@ def explain(
     if html:
         check_output("--html", html)
     tune_cpu()
-    found = explaining.explain(
+    explanation = explain_text(
         Predictor.load(run, device, precision), text, label=label, method=method, say=reporter.say
     )
     if html:
-        write_text(html, as_page(found))
-        reporter.say(f"written: {html}")
-    if not all(word.read for word in found.words):
-        reporter.say("the text was cut: words that were not read have the value 0")
+        write_text(html, as_page(explanation))
+        reporter.say(f"page: {html}")
+    if not all(word.read for word in explanation.words):
+        reporter.say("the text was cut: words that were cut off have the value 0")
     if as_json:
-        print_json(asdict(found))
-        return
+        print_json(asdict(explanation))
+    else:
+        _print(explanation)
+
+
+def _print(explanation: Explanation) -> None:
+    """The coloured text, the strongest words, and how well their values add up, on stdout."""
     console = SafeConsole()
-    console.print(as_terminal(found))
+    console.print(as_terminal(explanation))
     console.print()
-    console.print(strongest_words(found))
+    console.print(strongest_words(explanation))
+    total = sum(word.value for word in explanation.words)
     console.print(
-        f"\n{found.label} {found.score:.3f}; by {found.method} ({found.steps} points): log-odds {found.total:+.2f}, "
-        f"{found.base:+.2f} without the text; the words add up to {sum(word.value for word in found.words):+.2f}, "
-        f"a gap of {found.gap:.2g}",
+        f"\n{explanation.label} {explanation.score:.3f}; by {explanation.method} ({explanation.steps} points): "
+        f"log-odds {explanation.total:+.2f}, {explanation.base:+.2f} without the text; the words add up to "
+        f"{total:+.2f}, a gap of {explanation.gap:.2g}",
         soft_wrap=True,
     )
 
 
 def as_terminal(explanation: Explanation) -> Text:
-    """The text, coloured: strong words on a ground, weaker ones in colour, both underlined where against the label."""
+    """The text in colours: strong words have a background; words against the label are underlined."""
     from rich.text import Text
 
     strongest = max((abs(word.value) for word in explanation.words), default=0.0)
     text = Text()
     for word in explanation.words:
-        shown = word.text.rstrip()
-        text.append(printable(shown), _style(word.value, strongest) if word.read else "dim")
-        text.append(printable(word.text[len(shown) :]))
+        letters = word.text.rstrip()
+        text.append(printable(letters), _style(word.value, strongest) if word.read else "dim")
+        text.append(printable(word.text[len(letters) :]))
     return text
 
 
@@ -94,11 +98,12 @@ def _style(value: float, strongest: float) -> str:
     share = abs(value) / strongest if strongest else 0.0
     if share < 0.1:
         return ""
-    return LEVELS[1 if share > 0.5 else 2][value < 0] + (" underline" if value < 0 else "")
+    is_against = value < 0
+    return (STRONG if share > 0.5 else WEAK)[is_against] + (" underline" if is_against else "")
 
 
 def strongest_words(explanation: Explanation) -> Table:
-    """The strongest words with their values, which colours cannot show."""
+    """The strongest words with their values in nats, which colours cannot show."""
     from rich.text import Text
 
     table = new_table("word", "nats")

@@ -1,7 +1,7 @@
-"""Flags: those that every command has, and those made of the fields of Settings.
+"""Flags: those that several commands share, and those that are made from the fields of Settings.
 
-A setting's name, default, choices and help stand in config.py only; `with_settings` makes a command's signature of
-them, so that a new setting is a new flag.
+The name, default, choices and help of a setting are defined in config.py only; `with_settings` makes the signature of
+a command from them, so that a new setting is a new flag.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import Field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -25,31 +26,36 @@ if TYPE_CHECKING:
     from lasttoken.data.options import ReadOptions
 
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing on stderr except errors.")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Device to compute on.")]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "int8"],
     typer.Option(
-        "--precision", help="Number format; auto: int8 if trained so, else bfloat16 on CUDA, float32 elsewhere."
+        "--precision",
+        help="Number format; auto: int8 if the run was trained so, else bfloat16 on CUDA, float32 elsewhere.",
     ),
 ]
 Threshold = Annotated[
     str | None,
-    typer.Option("--threshold", help="Answer by another rule: spam=0.9, or 0.9 to abstain below it."),
+    typer.Option("--threshold", help="Use another decision threshold: spam=0.9, or 0.9 to abstain below it."),
 ]
-Cost = Annotated[str | None, typer.Option("--cost", help="Answer by least expected cost, such as spam:ham=5.")]
-TextColumns = Annotated[
-    list[str] | None, typer.Option("--text", help="Column of the text; may be given several times.")
+Cost = Annotated[
+    str | None, typer.Option("--cost", help="Predict the label with the least expected cost, such as spam:ham=5.")
 ]
+TextColumns = Annotated[list[str] | None, typer.Option("--text", help="Name of the text column; repeatable.")]
 LabelColumn = Annotated[
     list[str] | None,
-    typer.Option("--label", help="Column of the label; several, where each holds 0 or 1 for the label of its name."),
+    typer.Option("--label", help="Name of the label column; repeatable for columns of 0 and 1 named after the labels."),
+]
+RunDirectory = Annotated[Path, typer.Argument(help="A run directory.")]
+BackboneName = Annotated[
+    str, typer.Argument(help="pocket, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder, or a hub id.")
 ]
 
 
 class Command(TyperCommand):
-    """A command that refuses a flag which takes one value and is given twice; the parser would keep the last."""
+    """A command that rejects a repeated flag of a single value; the parser alone would silently keep the last."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments.
@@ -58,10 +64,10 @@ class Command(TyperCommand):
             SettingsError: names the flag that is repeated.
         """
         if not ctx.resilient_parsing:
-            _, _, given = self.make_parser(ctx).parse_args(args=list(args))
-            for item in given:
-                if given.count(item) > 1 and not (item.multiple or getattr(item, "is_flag", False)):
-                    raise SettingsError(f"{item.opts[0]} is given {given.count(item)} times; give it once")
+            _, _, used = self.make_parser(ctx).parse_args(args=list(args))
+            for item in used:
+                if used.count(item) > 1 and not (item.multiple or getattr(item, "is_flag", False)):
+                    raise SettingsError(f"{item.opts[0]} is given {used.count(item)} times; give it once")
         return super().parse_args(ctx, args)
 
 
@@ -74,10 +80,10 @@ class Program(typer.Typer):
 
 
 class TextCommand(Command):
-    """A command that takes texts, which may begin with a dash: "-5 stars" is a text, "--jsn" a mistyped flag."""
+    """A command with texts as arguments, which may begin with a dash: "-5 stars" is a text, "--jsn" a mistyped flag."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Let texts through as they are, unless a word looks like a flag and is none: then all is checked."""
+        """Accept words with a leading dash as texts, unless one looks like a flag that does not exist."""
         known = {flag for item in self.params for flag in (*item.opts, *item.secondary_opts)} | {"--help"}
         words = args[: args.index("--")] if "--" in args else args
         looks_like_flag = [
@@ -123,20 +129,20 @@ def column_spec(text: list[str] | None, label: list[str] | None) -> ColumnSpec:
     return ColumnSpec(tuple(text or ()), tuple(label or ()))
 
 
-def given(flags: dict[str, Any]) -> dict[str, Any]:
-    """The flags that were given, as settings. `--no-causal-mask` is the setting causal_mask = False."""
-    found = {name: value for name, value in flags.items() if value is not None and value != []}
-    if "causal_mask" in found:
-        found["causal_mask"] = not found["causal_mask"]
-    return found
+def chosen_settings(flags: dict[str, Any]) -> dict[str, Any]:
+    """The settings that the user has given as flags. `--no-causal-mask` is the setting causal_mask = False."""
+    chosen = {name: value for name, value in flags.items() if value is not None and value != []}
+    if "causal_mask" in chosen:
+        chosen["causal_mask"] = not chosen["causal_mask"]
+    return chosen
 
 
 def read_options(flags: dict[str, Any]) -> ReadOptions:
-    """How a file is read, of the flags of READ_SETTINGS.
+    """How to read a file, from the flags of a command such as predict.
 
     Raises:
-        SettingsError: a value that is not possible.
+        SettingsError: an invalid value.
     """
     from lasttoken.data.options import ReadOptions
 
-    return ReadOptions.of(resolve("default", given(flags)))
+    return ReadOptions.of(resolve("default", chosen_settings(flags)))

@@ -8,53 +8,42 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lasttoken.cli.flags import Json, Offline, Quiet, given, with_settings
-from lasttoken.cli.show import (
-    check_free,
-    check_output,
-    new_table,
-    percent,
-    print_json,
-    print_line,
-    print_table,
-    terminal,
-)
-from lasttoken.core.config import resolve
+from lasttoken.cli.flags import Json, Offline, Quiet, chosen_settings, with_settings
+from lasttoken.cli.outputs import check_free, check_output
+from lasttoken.cli.show import new_table, percent, print_json, print_line, print_table, terminal
+from lasttoken.core.config import resolve_layers
 from lasttoken.core.errors import SettingsError, one_of
 from lasttoken.core.storage import exclusive
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-DRAWN = (".svg", ".pdf", ".png")
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Put this file's command on the program."""
-    app.command("learning-curve")(learning_curve)
+PLOT_SUFFIXES = (".svg", ".pdf", ".png")
 
 
 @with_settings("learning-curve")
 def learning_curve(
     data: Annotated[Path, typer.Argument(help="A labelled file, or a folder of splits.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Draw it there: .svg, .pdf or .png.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="File for a plot: .svg, .pdf or .png.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
     **flags: Any,
 ) -> None:
-    """Train on growing parts of train: would more labels help? Leaves no run."""
+    """Show whether more labels would help.
+
+    Trains on growing parts of the train split. Writes no run directory.
+    """
     from lasttoken.core.process import tune_cpu
     from lasttoken.report.plots import draw_learning_curve
     from lasttoken.runs.train import TrainingRequest, train_run
 
-    if out and out.suffix not in DRAWN:
-        raise SettingsError(f"--out {out} ends in {out.suffix!r}; use one of {one_of(DRAWN)}")
+    if out and out.suffix not in PLOT_SUFFIXES:
+        raise SettingsError(f"--out {out} ends in {out.suffix!r}; use one of {one_of(PLOT_SUFFIXES)}")
     if out:
         check_output("--out", out)
-    chosen = given(flags)
-    settings = resolve(chosen.get("recipe", "default"), chosen, {"learning_curve": True})
+    settings = resolve_layers(chosen_settings(flags), {"learning_curve": True})
     reporter = terminal(quiet)
     with exclusive(out) if out else nullcontext():
         if out:
@@ -66,7 +55,7 @@ def learning_curve(
         curve = run.metrics["learning_curve"]
         if out:
             draw_learning_curve(curve, out)
-            reporter.say(f"drawn: {out}")
+            reporter.say(f"plot: {out}")
     if as_json:
         print_json(curve)
         return
@@ -78,8 +67,8 @@ def _table(curve: dict[str, Any]) -> Table:
     columns = ("train rows", "GPT", "95% interval", str(curve["baseline"]), "95% interval")
     table = new_table(*columns, left=0)
     for point in curve["points"]:
-        ours = _cells(point, "accuracy", "accuracy_ci95")
-        table.add_row(f"{point['n_train']:,}", *ours, *_cells(point, "baseline_accuracy", "baseline_ci95"))
+        gpt = _cells(point, "accuracy", "accuracy_ci95")
+        table.add_row(f"{point['n_train']:,}", *gpt, *_cells(point, "baseline_accuracy", "baseline_ci95"))
     return table
 
 

@@ -1,8 +1,8 @@
-"""The program `lasttoken`: its commands, and what becomes of errors.
+"""The program `lasttoken`: its commands, and how errors become messages and exit codes.
 
-exit 0    done
-exit 1    failed: disk, network, or an error of ours (its traceback is in a log file)
-exit 2    the user's mistake: one sentence, no traceback
+exit 0    success
+exit 1    failure: disk, network, or an internal error (its traceback is in a log file)
+exit 2    a user error: one sentence, no traceback
 """
 
 from __future__ import annotations
@@ -18,9 +18,28 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.text import Text
 
-from lasttoken.cli import audit, cache, compare, explain, export, learning_curve, predict, serve, suspects, train
+from lasttoken.cli.ask import ask
+from lasttoken.cli.audit import audit
+from lasttoken.cli.cache import cache
+from lasttoken.cli.compare import compare
 from lasttoken.cli.crashlog import write_crash_log
+from lasttoken.cli.demo import demo
+from lasttoken.cli.evaluate import evaluate
+from lasttoken.cli.explain import explain
+from lasttoken.cli.export import export
+from lasttoken.cli.fetch import fetch
 from lasttoken.cli.flags import Program, TextCommand
+from lasttoken.cli.generate import generate
+from lasttoken.cli.import_ import import_
+from lasttoken.cli.info import info
+from lasttoken.cli.learning_curve import learning_curve
+from lasttoken.cli.predict import predict
+from lasttoken.cli.push import push
+from lasttoken.cli.serve import serve
+from lasttoken.cli.split import split
+from lasttoken.cli.suspects import suspects
+from lasttoken.cli.train import train
+from lasttoken.cli.verify import verify
 from lasttoken.core.errors import LastTokenError, SettingsError
 from lasttoken.core.progress import SafeConsole, printable
 from lasttoken.core.storage import CACHE_VARIABLE
@@ -32,29 +51,28 @@ app = Program(
     help="Turn a pretrained GPT into a text classifier you can trust, in about a minute on a laptop.",
     epilog=f"{CACHE_VARIABLE} names the folder for features, downloads and error logs; lasttoken cache shows it.",
 )
-train.add_commands(app)
-audit.add_commands(app)
-predict.add_commands(app)
-explain.add_commands(app)
-suspects.add_commands(app)
-compare.add_commands(app)
-learning_curve.add_commands(app)
-serve.add_commands(app)
-export.add_commands(app)
-cache.add_commands(app)
+COMMANDS = (
+    demo, fetch, split, train, audit, predict, evaluate, info, generate, ask, explain, suspects, compare,
+    learning_curve, serve, export, push, import_, verify, cache,
+)  # fmt: skip  # in the order of the help
+TAKE_TEXTS = (predict, generate, explain)  # as arguments, which may begin with a dash
+for command in COMMANDS:
+    app.command(command.__name__.rstrip("_").replace("_", "-"), cls=TextCommand if command in TAKE_TEXTS else None)(
+        command
+    )
 
-# The parent of BadParameter, raised for an unknown flag or command too; typer exports its children only.
+# The parent class of BadParameter, raised for unknown flags and commands too; typer exports only its children.
 UsageError = typer.BadParameter.__mro__[1]
 COMPLETION = "_LASTTOKEN_COMPLETE"  # set by the shell's completion script
-LAST_STREAM = 2  # stderr's number
+LAST_STREAM = 2  # file descriptor of stderr
 QUIET_LIBRARIES = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "WANDB_ERROR_REPORTING": "false",
 }
-# How often a thread of torch's looks for its partners before it sleeps. By default it spins for milliseconds at each
-# barrier, which beside another program makes a step of training many times slower (benchmarks/2026-11-26-busy.md).
+# How often a waiting thread of torch polls before it sleeps. By default it spins for milliseconds at each barrier,
+# which makes a training step many times slower when another program is running (benchmarks/2026-11-26-busy.md).
 SPIN_COUNT = "1000"
 
 
@@ -70,7 +88,7 @@ def options(
         bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """What stands before the command."""
+    """Flags before the command."""
 
 
 def main() -> None:
@@ -88,7 +106,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("interrupted; nothing was left half-written", 130)
     except BrokenPipeError:
-        _leave_stdout()  # whoever read our output has gone; that is their right
+        _leave_stdout()  # the reader of the output has closed the pipe, which is not an error
     except Exception as error:
         if isinstance(error, UsageError):
             _refuse_usage(error)
@@ -97,15 +115,15 @@ def main() -> None:
             _fail(f"the disk is full: {error}; free some space and run again", 1)
         if isinstance(error, OSError) and error.errno == errno.EIO:
             _leave_stdout()
-            _fail(f"a disk failed: {error}; check it, or use another, and run again", 1)
+            _fail(f"input/output error: {error}; check the disk, or use another one, and run again", 1)
         _fail(_describe_bug(error), 1)
 
 
 def _settle_streams() -> None:
-    """Make stdin, stdout and stderr usable, or say that they are not.
+    """Make stdin, stdout and stderr usable.
 
-    Python has None for a stream that the shell has closed; its number would go to the next file that is opened, and
-    what a library prints would end up in that file.
+    Python has None for a stream that the shell has closed. Its file descriptor would go to the next file that is
+    opened, and what a library prints would end up in that file.
 
     Raises:
         SettingsError: stdout is closed.
@@ -120,34 +138,34 @@ def _settle_streams() -> None:
         raise SettingsError("stdout is closed, so there is nowhere to print to; send it to a file or to /dev/null")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without a character is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # a character that the terminal cannot show is not an error
     if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
-        sys.stdout.reconfigure(encoding="utf-8")  # what files and other programs get does not depend on the locale
+        sys.stdout.reconfigure(encoding="utf-8")  # files and pipes get UTF-8 in every locale
 
 
 def _silence_libraries() -> None:
-    """No library that a command loads may report its use to its makers. Said before any of them is imported."""
+    """Turn the telemetry of libraries off, before any of them is imported."""
     for name, value in QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
 
 
 def _shorten_waits() -> None:
-    """Set GOMP_SPINCOUNT, which torch's thread library reads when it is loaded; a user's own choice stays."""
+    """Set GOMP_SPINCOUNT, which torch's thread library reads when it is loaded, unless the user has set it."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
 def _run() -> None:
-    """Run the command. Not by `app()`, which answers Ctrl-C and a broken pipe itself, and says nothing."""
+    """Run the command. `app()` is not used, because it handles Ctrl-C and a broken pipe without a message."""
     command = typer.main.get_command(app)
     if COMPLETION in os.environ:
-        command.main(prog_name="lasttoken")  # the shell asks what could come next
+        command.main(prog_name="lasttoken")  # the shell asks for completions
     with command.make_context("lasttoken", sys.argv[1:]) as context:
         context.command.invoke(context)
 
 
 def _refuse_usage(error: Any) -> NoReturn:
-    """A flag, a value or a command that is not known; without any argument at all, the help."""
+    """Report an unknown flag, value or command; without any argument, show the help."""
     sentence = error.format_message().replace("Value error, ", "").rstrip(".")
     if not sys.argv[1:]:
         error.show()
@@ -159,7 +177,7 @@ def _refuse_usage(error: Any) -> NoReturn:
 
 
 def _leave_stdout() -> None:
-    """Write nothing more to stdout, not even what is still buffered, which would fail again at exit."""
+    """Discard everything written to stdout from now on, also what is still buffered, which would fail again at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -167,7 +185,7 @@ def _leave_stdout() -> None:
 def _fail(sentence: str, code: int) -> NoReturn:
     line = " ".join(sentence.splitlines())
     console = SafeConsole(stderr=True)
-    with contextlib.suppress(OSError):  # stderr is gone too; the exit code says it
+    with contextlib.suppress(OSError):  # stderr is closed too; the exit code remains
         console.print(Text.assemble(("error:", "bold red"), f" {printable(line)}"), soft_wrap=True)
     sys.exit(code)
 
@@ -177,11 +195,11 @@ def _describe_bug(error: Exception) -> str:
         where = f"the traceback is in {write_crash_log(error, sys.argv[1:], _names())}"
     except (LastTokenError, OSError):
         where = "its traceback could not be written to a log file"
-    return f"an error of ours, {type(error).__name__}: {error}; {where}, please report it"
+    return f"internal error, {type(error).__name__}: {error}; {where}; please report it"
 
 
 def _names() -> set[str]:
-    """Every command and flag of the program."""
+    """The names of all commands and flags."""
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     flags = {
         flag for command in commands.values() for item in command.params for flag in (*item.opts, *item.secondary_opts)

@@ -1,4 +1,4 @@
-"""What commands print: data on stdout, status messages on stderr; nothing in it can drive the terminal."""
+"""What commands print: results on stdout, status messages on stderr, control characters escaped."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import Any, TextIO, cast
 from rich.table import Table
 
 from lasttoken.core.documents import to_json
-from lasttoken.core.errors import SettingsError
 from lasttoken.core.progress import Reporter, SafeConsole, TerminalTalk, printable, printable_json
-from lasttoken.core.storage import dangling_link
 
 MORE = {
     "subset_accuracy": "subset accuracy",
@@ -24,38 +22,12 @@ MORE = {
     "ece": "ECE",
     "brier": "Brier",
     "loss": "loss",
-}  # figures beside the first ones, by their key
+}  # titles of the metrics beside the first ones, by key
 
 
 def terminal(quiet: bool) -> Reporter:
-    """Talk to the terminal, or to nobody."""
+    """A reporter that prints to stderr; with `quiet` one that prints nothing."""
     return Reporter() if quiet else TerminalTalk(SafeConsole(stderr=True))
-
-
-def check_output(flag: str, path: Path) -> None:
-    """Refuse, before any work, a file that could not be written after it.
-
-    Raises:
-        SettingsError: its folder is not there, or it is no file.
-    """
-    if not path.parent.is_dir():
-        raise SettingsError(f"{flag} {path}: there is no folder {path.parent}; make it first")
-    if path.exists() and not path.is_file():
-        raise SettingsError(f"{flag} {path} is a folder or a device; give a file")
-    if target := dangling_link(path):
-        raise SettingsError(
-            f"{flag} {path} is a link to {target}, which is not there; remove the link, or give another file"
-        )
-
-
-def check_free(flag: str, path: Path, overwrite: bool) -> None:
-    """Refuse to replace a file without --overwrite.
-
-    Raises:
-        SettingsError: it is there.
-    """
-    if path.exists() and not overwrite:
-        raise SettingsError(f"{flag} {path} is there already; pass --overwrite to replace it, or another {flag}")
 
 
 def print_json(content: Any) -> None:
@@ -64,12 +36,15 @@ def print_json(content: Any) -> None:
 
 
 def print_line(line: str, flush: bool = False) -> None:
-    """A line on stdout, in which nothing drives the terminal."""
+    """A line on stdout; control characters are escaped."""
     print(printable(line), flush=flush)
 
 
 def new_table(*columns: str, left: int = 1, **first: Any) -> Table:
-    """A table without lines: the first `left` columns are names, the others figures. `first`: see rich, of column 1."""
+    """A table without rules: the first `left` columns are left-aligned, the others right-aligned.
+
+    `first`: options of the first column, see rich.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold cyan")
     for number, column in enumerate(columns):
         options = first if number == 0 else {}
@@ -78,17 +53,17 @@ def new_table(*columns: str, left: int = 1, **first: Any) -> Table:
 
 
 def print_table(table: Table, width: int = 100) -> None:
-    """A table on stdout, as wide on a narrow terminal as in a file."""
+    """A table on stdout, of the same width on every terminal and in a file."""
     SafeConsole(width=width).print(table)
 
 
 def rows_to_stdout(as_json: bool) -> TextIO:
-    """Where rows of a file are written: stdout as it is, but on a terminal nothing in them drives it."""
+    """The stream for rows of a file: stdout, with control characters escaped if it is a terminal."""
     return cast(TextIO, _TerminalRows(as_json)) if sys.stdout.isatty() else sys.stdout
 
 
 class _TerminalRows:
-    """Stdout, as the writers of rows use it."""
+    """Stdout with control characters escaped, as far as the writers of rows need a stream."""
 
     def __init__(self, as_json: bool) -> None:
         self._safe = printable_json if as_json else printable
@@ -101,7 +76,7 @@ class _TerminalRows:
 
 
 def percent(value: float) -> str:
-    """A part as a percentage.
+    """A fraction as a percentage.
 
     >>> percent(0.98333)
     '98.33%'
@@ -110,7 +85,7 @@ def percent(value: float) -> str:
 
 
 def bounded(metrics: Mapping[str, Any], key: str) -> str:
-    """A figure with its interval: accuracies in per cent, others as numbers.
+    """A metric with its interval: accuracies in per cent, others as numbers.
 
     >>> bounded({"accuracy": 0.98, "accuracy_ci95": [0.97, 0.99], "mcc": 0.9}, "accuracy"), bounded({"mcc": 0.9}, "mcc")
     ('98.00% (97.00 to 99.00)', '0.900')
@@ -124,7 +99,7 @@ def bounded(metrics: Mapping[str, Any], key: str) -> str:
 
 
 def print_metrics(metrics: dict[str, Any], out: Path | None, reporter: Reporter) -> None:
-    """The classifier's figures with the baselines' below, for the split that counts and the others."""
+    """The classifier's metrics on all splits, and the baselines' on the last one, which is the most independent."""
     last = list(metrics["baselines"]["majority"])[-1]
     rows = [(name, "GPT", split) for name, split in metrics["splits"].items()]
     rows += [(last, name, splits[last]) for name, splits in metrics["baselines"].items() if last in splits]
@@ -147,7 +122,7 @@ def print_metrics(metrics: dict[str, Any], out: Path | None, reporter: Reporter)
 
 
 def print_more(metrics: Mapping[str, Any], split: str) -> None:
-    """The other figures of the split that counts, beside those of the baseline that the verdict speaks of."""
+    """The other metrics on one split, beside those of the baseline that the verdict compares with."""
     ours, verdict = metrics["splits"].get(split), metrics.get("verdict")
     if not ours or not verdict:
         return

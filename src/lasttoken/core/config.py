@@ -478,6 +478,19 @@ def resolve(recipe: str = "default", *layers: Mapping[str, Any]) -> Settings:
     return settings
 
 
+def resolve_layers(*layers: Mapping[str, Any]) -> Settings:
+    """As `resolve`, with the recipe that the last layer names; without one the default recipe.
+
+    >>> resolve_layers({"recipe": "book", "epochs": 2}, {"epochs": 3}).recipe
+    'book'
+
+    Raises:
+        SettingsError: as `resolve`.
+    """
+    recipes = [layer["recipe"] for layer in layers if layer.get("recipe")]
+    return resolve(recipes[-1] if recipes else "default", *layers)
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The settings in a TOML file: at its top level, or under `[settings]` as in a run's `run.toml`.
 

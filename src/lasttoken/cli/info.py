@@ -1,0 +1,33 @@
+"""The command info: facts about a run or a backbone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lasttoken.cli.flags import Json, Offline
+from lasttoken.cli.show import print_json, print_line
+
+
+def info(
+    what: Annotated[str, typer.Argument(help="A run directory, or a backbone.")],
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Show facts about a run or a backbone.
+
+    Of a run its labels, settings and versions; of a backbone its shape and tokenizer.
+    """
+    from lasttoken.runs.describe import describe
+
+    facts = describe(what, offline)
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            print_line(f"{name}:")
+            print_line("\n".join(f"  {key}\t{item}" for key, item in value.items()))
+        else:
+            print_line(f"{name}\t{value}")

@@ -1,0 +1,83 @@
+"""A whole server from its parts: runs ─► models ─► engine ─► routes ─► guard ─► listening socket.
+
+    serve([Path("runs/spam")], ServerOptions(port=8080))     # returns when the server is stopped
+
+Nothing of the extra [serve] is imported before it is known to be installed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lasttoken.core.progress import Reporter
+from lasttoken.serving.options import ServerOptions, check_installed, parse_origin
+
+if TYPE_CHECKING:
+    from lasttoken.serving.guard import Guard
+    from lasttoken.serving.models import Group
+
+CHARACTERS_PER_TOKEN = 4  # of English, about; a batch is limited in tokens and measured in characters
+BATCH_TOKENS = {"cpu": 512, "cuda": 16_384, "mps": 4096}  # tokens computed together, by device
+DRAIN_S = 30  # for requests under way when the server is stopped
+CPU_THREADS = 2  # that compute, each with its share of the cores
+
+
+def serve(runs: Sequence[Path], options: ServerOptions, reporter: Reporter | None = None) -> None:
+    """Serve classifiers over HTTP until SIGTERM or Ctrl-C.
+
+    Raises:
+        SettingsError: invalid options, a missing package, an address that cannot be bound, or two runs of one name.
+        RunError, BackboneError, DeviceError: a run that cannot be loaded.
+    """
+    options.check()
+    check_installed()
+    from lasttoken.serving.listen import listen
+
+    reporter = reporter or Reporter()
+    app, groups = make_service(runs, options)
+    for sentence in _notices(options, groups):
+        reporter.say(sentence)
+    listen(app, options.host, options.port, DRAIN_S, reporter.say, options.limits)
+
+
+def make_service(runs: Sequence[Path], options: ServerOptions) -> tuple[Guard, list[Group]]:
+    """The ASGI application with its models loaded, and the models in groups that share a trunk.
+
+    Raises:
+        SettingsError, RunError, BackboneError, DeviceError: see `load_models`.
+    """
+    from lasttoken.serving.app import make_app
+    from lasttoken.serving.engine import Engine, EngineHooks
+    from lasttoken.serving.guard import Guard
+    from lasttoken.serving.metrics import ServerMetrics
+    from lasttoken.serving.models import load_models
+    from lasttoken.serving.server import Server
+
+    groups = load_models(runs, options.device, options.precision)
+    device = groups[0].lead.device.torch_device.type
+    metrics = ServerMetrics()
+    engine = Engine(
+        groups,
+        options.max_queue,
+        (options.batch_tokens or BATCH_TOKENS[device]) * CHARACTERS_PER_TOKEN,
+        EngineHooks(metrics.on_batch, metrics.queue.set),
+        CPU_THREADS if device == "cpu" and (os.cpu_count() or 1) >= CPU_THREADS else 1,
+    )
+    app = make_app(Server(engine, options.limits, metrics, options.token is not None))
+    origins = [parse_origin(url) for url in options.allow_origins]
+    return Guard(app, options.limits, metrics, options.token, options.host_names, origins=origins), groups
+
+
+def _notices(options: ServerOptions, groups: Sequence[Group]) -> Iterator[str]:
+    """What the operator should know: who may use the server, and what it serves."""
+    if options.token is None and not options.is_local:
+        yield f"anyone who can reach {options.host} may use this server; --token-file requires a token"
+    if "*" in options.allow_origins and options.token is None:
+        yield "pages of every origin may use this server; name origins, or require a token with --token-file"
+    for group in groups:
+        shared = " (one trunk)" if len(group.members) > 1 else ""
+        names = ", ".join(served.name for served in group.members)
+        yield f"serving {names}{shared} on {group.lead.device.torch_device.type}"
