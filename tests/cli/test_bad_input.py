@@ -1,55 +1,36 @@
-"""What a user gets wrong, and what the machine refuses: one sentence that says what, where and what to do.
+"""Invalid input of users: one sentence that names what was found and where; nothing is written, exit code 2.
 
-exit 2    the user's mistake: one line on stderr, nothing on stdout, nothing written anywhere
-exit 1    the disk or we ourselves: one line, and no file that looks finished and is not
+The lists `names` are parts that the sentence must contain: files, rows, columns, flags and values.
 """
 
 from __future__ import annotations
 
-import errno
 import gzip
 import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from miniature import Answer, messages, published_tensors, random_gpt, run_cli, small_tokenizer, write_backbone
+from cli.sentences import sentence_of, snapshot
+from miniature import messages, published_tensors, random_gpt, run_cli, small_tokenizer, write_backbone
 from safetensors.torch import save_file
 
-FINAL = "metrics.json"
 Refuse = Callable[..., str]
-
-
-def snapshot(*folders: Path) -> dict[Path, bytes | None]:
-    """Every file and folder, with the files' content."""
-    found = (path for folder in folders for path in folder.rglob("*"))
-    return {path: path.read_bytes() if path.is_file() else None for path in found}
-
-
-def sentence_of(answer: Answer, code: int) -> str:
-    """The one line on stderr, after checking that it is one, and that stdout is empty."""
-    assert answer.code == code, answer.err
-    assert answer.out == ""
-    lines = answer.err.splitlines()
-    assert len(lines) == 1, answer.err
-    assert lines[0].startswith("error: ")
-    assert "Traceback" not in lines[0]
-    return lines[0]
 
 
 @pytest.fixture
 def refuse(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Refuse:
-    """Run a command in tmp_path, quietly; it must refuse, write nothing, and say all of `says`."""
+    """Run a command in tmp_path; it must fail with one sentence that contains all of `names`, and write nothing."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: object, says: list[str]) -> str:
+    def run(*arguments: object, names: list[str]) -> str:
         before = snapshot(tmp_path, own_cache)
-        sentence = sentence_of(run_cli(*arguments, "--quiet"), 2)
-        assert [part for part in says if part not in sentence] == [], sentence
+        quiet = () if arguments[0] == "info" else ("--quiet",)
+        sentence = sentence_of(run_cli(*arguments, *quiet), 2)
+        assert [part for part in names if part not in sentence] == [], sentence
         assert snapshot(tmp_path, own_cache) == before
         return sentence
 
@@ -66,67 +47,67 @@ def csv_text(*rows: str) -> str:
 # Data -------------------------------------------------------------------------------------------------------------
 
 UNUSABLE: dict[str, tuple[str, bytes, list[str], list[str]]] = {  # name: (file, content, flags, said)
-    "empty": ("a.csv", b"", [], ["a.csv is empty", "column names"]),
-    "only a header": ("a.csv", b"text,label\n", [], ["a.csv has columns 'text', 'label' but no rows", "add examples"]),
+    "empty": ("a.csv", b"", [], ["a.csv", "empty"]),
+    "only a header": ("a.csv", b"text,label\n", [], ["a.csv", "'text', 'label'", "no rows"]),
     "not UTF-8": (
         "a.csv",
         "text,label\ncafé,ham\n".encode("latin-1"),
         [],
-        ["a.csv is not utf-8", "byte 0xe9 at byte offset 14", "--encoding cp1252"],
+        ["a.csv", "utf-8", "0xe9", "14", "--encoding cp1252"],
     ),
-    "no such encoding": ("a.csv", b"text,label\n", ["--encoding", "utf-9"], ["--encoding is 'utf-9'", "cp1252"]),
+    "no such encoding": ("a.csv", b"text,label\n", ["--encoding", "utf-9"], ["--encoding", "'utf-9'", "cp1252"]),
     "wrong column": (
         "a.csv",
         csv_text().encode(),
         ["--text", "Texts"],
-        ["no column 'Texts'", "it has 'text', 'label'"],
+        ["'Texts'", "'text', 'label'"],
     ),
-    "wrong label column": ("a.csv", csv_text().encode(), ["--label", "lable"], ["did you mean 'label'?"]),
-    "no obvious column": ("a.csv", b"a,b,c\n1,2,3\n", [], ["which column", "'a', 'b', 'c'", "name it with --text"]),
+    "wrong label column": ("a.csv", csv_text().encode(), ["--label", "lable"], ["'lable'", "'label'"]),
+    "no obvious column": ("a.csv", b"a,b,c\n1,2,3\n", [], ["'a', 'b', 'c'", "--text"]),
     "one class only": (
         "a.csv",
         b"text,label\na,x\nb,x\n",
         [],
-        ["a.csv has only one label, 'x'", "at least two labels"],
+        ["a.csv", "'x'", "two labels"],
     ),
     "a class too small": (
         "a.csv",
         csv_text(*["odd,eggs"] * 4, *["odd,ham"] * 40).encode(),
         [],
-        ["label 'eggs' of a.csv has 4 rows but only 1 independent", "add other texts of it"],
+        ["'eggs'", "a.csv", "4 rows", "1 independent"],
     ),
     "label missing": (
         "a.csv",
         csv_text("hello,").encode(),
         ["--strict"],
-        ["row 31 (line 32) of a.csv has no label", "fill it in"],
+        ["row 31 (line 32) of a.csv", "no label"],
     ),
     "text missing": (
         "a.csv",
         csv_text(" ,ham").encode(),
         ["--strict"],
-        ["row 31 (line 32) of a.csv has no text", "fill it in"],
+        ["row 31 (line 32) of a.csv", "no text"],
     ),
-    "ragged": ("a.csv", csv_text("a,b,ham").encode(), [], ["row 31 (line 32)", "3 fields where 2 are", "quote fields"]),
-    "open quote": ("a.csv", csv_text('"a,ham').encode(), [], ["row 31 (line 32)", "quote that is never closed"]),
+    "ragged": ("a.csv", csv_text("a,b,ham").encode(), [], ["row 31 (line 32)", "3 fields", "2"]),
+    "open quote": ("a.csv", csv_text('"a,ham').encode(), [], ["row 31 (line 32)", "quote"]),
     "malformed JSON": (
         "a.jsonl",
         b'{"text": "a", "label": "x"}\n{"text": "b", label: "y"}\n',
         [],
-        ["row 2 (line 2) of a.jsonl is not JSON", "one object a line"],
+        ["row 2 (line 2) of a.jsonl", "JSON"],
     ),
-    "JSON that is no object": ("a.jsonl", b"[1, 2]\n", [], ["row 1 (line 1)", "[1, 2]", "not a JSON object"]),
+    "JSON that is no object": ("a.jsonl", b"[1, 2]\n", [], ["row 1 (line 1)", "[1, 2]", "JSON object"]),
     "unreadable Parquet": (
         "a.parquet",
         b"PAR1 but torn",
         [],
-        ["a.parquet cannot be read as Parquet", "write it again"],
+        ["a.parquet", "Parquet"],
     ),
-    "torn gzip": (
+    "truncated gzip": (
         "a.csv.gz",
         gzip.compress(csv_text().encode())[:60],
         [],
-        ["a.csv.gz is a broken gzip", "pack it again"],
+        ["a.csv.gz", "gzip"],
     ),
     "another kind": ("a.xlsx", b"PK", [], ["a.xlsx", ".csv", ".jsonl", ".parquet", "--format"]),
 }
@@ -135,39 +116,38 @@ UNUSABLE: dict[str, tuple[str, bytes, list[str], list[str]]] = {  # name: (file,
 @pytest.mark.parametrize("command", ["train", "split"])
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_a_file_that_cannot_be_used(name: str, command: str, refuse: Refuse, tmp_path: Path) -> None:
-    file, content, flags, says = UNUSABLE[name]
+    file, content, flags, names = UNUSABLE[name]
     (tmp_path / file).write_bytes(content)
-    refuse(command, file, "--out", "out", *flags, says=says)
+    refuse(command, file, "--out", "out", *flags, names=names)
 
 
 @pytest.mark.parametrize("command", ["train", "split"])
 def test_a_file_that_is_missing(command: str, refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "messages.csv").write_text(csv_text(), "utf-8")
-    refuse(
-        command, "mesages.csv", "--out", "out", says=["there is no file mesages.csv", "did you mean 'messages.csv'?"]
-    )
+    refuse(command, "mesages.csv", "--out", "out", names=["mesages.csv", "'messages.csv'"])
 
 
 @pytest.mark.parametrize("name", ["validation", "test"])
 def test_splits_with_different_labels(name: str, refuse: Refuse, tmp_path: Path) -> None:
     for split in ("train", "validation", "test"):
         (tmp_path / f"{split}.csv").write_text(csv_text(*["what,Spam"] * (split == name)), "utf-8")
-    says = [f"row 31 of {name}.csv has label 'Spam', which is not one of 'ham', 'spam' in train.csv", "fix the row"]
-    refuse("train", ".", "--out", "out", says=says)
-    refuse("train", "train.csv", "--validation", "validation.csv", "--test", "test.csv", "--out", "out", says=says)
+    names = [f"row 31 of {name}.csv", "'Spam'", "'ham', 'spam'", "train.csv"]
+    refuse("train", ".", "--out", "out", names=names)
+    refuse("train", "train.csv", "--validation", "validation.csv", "--test", "test.csv", "--out", "out", names=names)
 
 
 def test_a_folder_without_a_train_split(refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/test.csv").write_text(csv_text(), "utf-8")
-    refuse("train", "mine", "--out", "out", says=["mine has no train.csv", "it holds 'test.csv'"])
+    refuse("train", "mine", "--out", "out", names=["mine", "train.csv", "'test.csv'"])
 
 
 def test_notes_may_come_before_the_sentence_which_is_last(data: Path, tmp_path: Path) -> None:
     answer = run_cli("train", data, "--backbone", "gpt-2", "--out", tmp_path / "out")
     assert answer.code == 2
     *notes, last = answer.err.splitlines()
-    assert last.startswith("error: there is no backbone 'gpt-2'")
+    assert last.startswith("error: ")
+    assert "'gpt-2'" in last
     assert notes
     assert not any(note.startswith("error") for note in notes)
 
@@ -175,32 +155,35 @@ def test_notes_may_come_before_the_sentence_which_is_last(data: Path, tmp_path: 
 # Settings ---------------------------------------------------------------------------------------------------------
 
 SETTINGS: list[tuple[list[object], list[str]]] = [
-    (["--batch-size", 0], ["--batch-size is 0", "at least 1"]),
-    (["--epochs", 0], ["--epochs is 0", "at least 1"]),
-    (["--learning-rate", -1e-3], ["--learning-rate is -0.001", "above 0"]),
-    (["--learning-rate", "nan"], ["--learning-rate is nan", "above 0"]),
-    (["--train-fraction", 0.8, "--validation-fraction", 0.3], ["0.8", "0.3 add up to 1.1", "below 1"]),
-    (["--train-fraction", 0.9, "--validation-fraction", 0.1], ["add up to 1;", "something", "for the test split"]),
-    (["--train-fraction", 70], ["--train-fraction 70", "above 0 and below 1"]),
-    (["--train-blocks", "two"], ["--train-blocks is 'two'", "head, all, or a number"]),
-    (["--train-blocks", "²"], ["--train-blocks is '²'", "head, all, or a number"]),
-    (["--train-blocks", 9], ["--train-blocks is 9", "has 3 blocks", "use 3 or all"]),
-    (["--max-length", 65], ["--max-length is 65", "64 positions", "that or less"]),
-    (["--cache-limit", "lots"], ["--cache-limit: 'lots' is not a size such as 500MB"]),
-    (["--cache-limit", "1.2.3"], ["--cache-limit: '1.2.3' is not a size such as 500MB"]),
-    (["--seed", 2**32], ["--seed is 4294967296", "below 4,294,967,296"]),
-    (["--device", "cuda"], ["--device cuda", "none here", "use --device auto"]),
-    (["--recipe", "book", "--batch-size", 64], ["--batch-size is 64", "train has 42 rows", "incomplete batches"]),
-    (["--config", "none.toml"], ["--config: there is no file none.toml"]),
+    (["--batch-size", 0], ["--batch-size", "0", "at least 1"]),
+    (["--learning-rate", -1e-3], ["--learning-rate", "-0.001", "above 0"]),
+    (["--learning-rate", "nan"], ["--learning-rate", "nan", "above 0"]),
+    (
+        ["--train-fraction", 0.8, "--validation-fraction", 0.3],
+        ["0.8", "--validation-fraction 0.3", "1.1"],
+    ),
+    (
+        ["--train-fraction", 0.9, "--validation-fraction", 0.1],
+        ["0.9", "--validation-fraction 0.1", "test"],
+    ),
+    (["--train-fraction", 70], ["--train-fraction", "70", "above 0 and below 1"]),
+    (["--train-blocks", "two"], ["--train-blocks", "'two'", "head", "all"]),
+    (["--train-blocks", 9], ["--train-blocks", "9", "3 blocks", "all"]),
+    (["--max-length", 65], ["--max-length", "65", "64 positions"]),
+    (["--cache-limit", "lots"], ["--cache-limit", "'lots'", "20GB"]),
+    (["--seed", 2**32], ["--seed", "4294967296", "4,294,967,296"]),
+    (["--device", "cuda"], ["--device cuda", "--device auto"]),
+    (["--recipe", "book", "--batch-size", 64], ["--batch-size", "64", "42 rows"]),
+    (["--config", "none.toml"], ["--config", "none.toml"]),
 ]
 
 
-@pytest.mark.parametrize(("flags", "says"), SETTINGS, ids=lambda value: "-".join(map(str, value)))
-def test_a_setting_that_cannot_be_meant(
-    flags: list[object], says: list[str], refuse: Refuse, data: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("flags", "names"), SETTINGS, ids=lambda value: "-".join(map(str, value)))
+def test_an_invalid_setting_is_rejected(
+    flags: list[object], names: list[str], refuse: Refuse, data: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    refuse("train", data, "--backbone", backbone, "--out", "out", *flags, says=says)
+    refuse("train", data, "--backbone", backbone, "--out", "out", *flags, names=names)
 
 
 USAGE: list[tuple[list[object], list[str]]] = [
@@ -214,39 +197,39 @@ USAGE: list[tuple[list[object], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "says"), USAGE, ids=lambda value: "-".join(map(str, value)))
-def test_a_command_line_that_is_not_understood(arguments: list[object], says: list[str]) -> None:
+@pytest.mark.parametrize(("arguments", "names"), USAGE, ids=lambda value: "-".join(map(str, value)))
+def test_an_invalid_command_line_is_rejected(arguments: list[object], names: list[str]) -> None:
     sentence = sentence_of(run_cli(*arguments), 2)
-    assert [part for part in says if part not in sentence] == [], sentence
+    assert [part for part in names if part not in sentence] == [], sentence
     assert len(sentence) < 200
 
 
 CONFIGS: list[tuple[str, list[str]]] = [
-    ("epochs = ", ["cannot be read as TOML"]),
-    ("epocs = 3\n", ["sets 'epocs', which is no setting", "did you mean 'epochs'?"]),
-    ('epochs = "3"\n', ["--epochs is '3'", "type int"]),
-    ("recipe = 5\n", ["--recipe is 5", "'default', 'book'"]),
-    ('recipe = "bok"\n', ["--recipe is 'bok'", "did you mean 'book'?"]),
-    ("data = 5\n", ["sets data to 5", "must be a path"]),
-    ("text = [5]\n", ["--text", "5", "a list of names"]),
-    ("settings = 5\n", ["[settings]", "must be a table"]),
+    ("epochs = ", ["my.toml", "TOML"]),
+    ("epocs = 3\n", ["my.toml", "'epocs'", "'epochs'"]),
+    ('epochs = "3"\n', ["--epochs", "'3'", "int"]),
+    ("recipe = 5\n", ["--recipe", "5", "'default', 'book'"]),
+    ('recipe = "bok"\n', ["--recipe", "'bok'", "'book'"]),
+    ("data = 5\n", ["my.toml", "data", "5", "path"]),
+    ("text = [5]\n", ["--text", "5"]),
+    ("settings = 5\n", ["[settings]", "table"]),
 ]
 
 
-@pytest.mark.parametrize(("content", "says"), CONFIGS)
+@pytest.mark.parametrize(("content", "names"), CONFIGS)
 def test_a_config_file_that_cannot_be_used(
-    content: str, says: list[str], refuse: Refuse, data: Path, tmp_path: Path
+    content: str, names: list[str], refuse: Refuse, data: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "my.toml").write_text(content, "utf-8")
-    refuse("train", data, "--config", "my.toml", "--out", "out", says=says)
+    refuse("train", data, "--config", "my.toml", "--out", "out", names=names)
 
 
 def test_no_data_at_all(refuse: Refuse) -> None:
-    refuse("train", says=["there is no data", "lasttoken train messages.csv"])
+    refuse("train", names=["data", "lasttoken train messages.csv"])
 
 
 def test_resume_without_a_place(refuse: Refuse) -> None:
-    refuse("train", "--resume", says=["--resume needs --out"])
+    refuse("train", "--resume", names=["--resume", "--out"])
 
 
 # Places -----------------------------------------------------------------------------------------------------------
@@ -254,23 +237,21 @@ def test_resume_without_a_place(refuse: Refuse) -> None:
 
 def test_a_directory_that_holds_a_finished_run(refuse: Refuse, run_dir: Path, data: Path, tmp_path: Path) -> None:
     shutil.copytree(run_dir, tmp_path / "done")
-    refuse("train", data, "--out", "done", says=["done holds a finished run", "pass --overwrite"])
-    refuse("train", "--resume", "--out", "done", says=["done is finished", "nothing to resume", "--overwrite"])
-    refuse("demo", "--out", "done", says=["done holds a finished run", "pass --overwrite"])
+    refuse("train", data, "--out", "done", names=["done", "finished", "--overwrite"])
+    refuse("train", "--resume", "--out", "done", names=["done", "finished", "--overwrite"])
+    refuse("demo", "--out", "done", names=["done", "finished", "--overwrite"])
 
 
 @pytest.mark.parametrize("command", ["train", "split"])
 def test_a_file_where_a_folder_is_needed(command: str, refuse: Refuse, data: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine", "utf-8")
-    refuse(command, data, "--out", "taken", says=["--out taken is a file", "give a folder"])
+    refuse(command, data, "--out", "taken", names=["--out taken", "a file"])
 
 
 def test_a_folder_of_other_files(refuse: Refuse, data: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/cat.jpg").write_bytes(b"meow")
-    refuse(
-        "train", data, "--out", "photos", says=["photos is not empty and holds no run", "'cat.jpg'", "another --out"]
-    )
+    refuse("train", data, "--out", "photos", names=["photos", "'cat.jpg'", "--out"])
 
 
 @pytest.mark.parametrize("command", [["predict", "half", "hello"], ["evaluate", "half", "a.csv"], ["info", "half"]])
@@ -278,31 +259,31 @@ def test_a_run_without_metrics(command: list[str], refuse: Refuse, run_dir: Path
     shutil.copytree(run_dir, tmp_path / "half")
     (tmp_path / "half/metrics.json").unlink()
     (tmp_path / "a.csv").write_text(csv_text(), "utf-8")
-    refuse(*command, says=["half has no metrics.json", "not finished", "lasttoken train --resume --out half"])
+    refuse(*command, names=["half", "metrics.json", "lasttoken train --resume --out half"])
 
 
 @pytest.mark.parametrize("command", [["predict", "runs/spam", "hello"], ["evaluate", "runs/spam", "a.csv"]])
 def test_a_run_that_is_not_there(command: list[str], refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(csv_text(), "utf-8")
-    refuse(*command, says=["there is no run directory runs/spam", "lasttoken train --out"])
+    refuse(*command, names=["run directory runs/spam", "lasttoken train --out"])
 
 
 def test_info_about_what_is_neither(refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    refuse("info", "spam", says=["there is no run directory spam", "no backbone 'spam'", "'gpt2'"])
-    refuse("info", "empty", says=["empty is neither a run directory nor a backbone"])
+    refuse("info", "spam", names=["run directory spam", "backbone 'spam'", "'gpt2'"])
+    refuse("info", "empty", names=["empty", "run directory", "backbone"])
 
 
 # Backbones and runs that are broken -------------------------------------------------------------------------------
 
 
 def test_an_unknown_backbone_names_the_nearest(refuse: Refuse, data: Path) -> None:
-    says = ["there is no backbone 'gpt2-meduim'", "did you mean 'gpt2-medium'", "'pocket'", "a hub id", "a folder"]
-    refuse("train", data, "--backbone", "gpt2-meduim", "--out", "out", says=says)
-    refuse("generate", "gpt2-meduim", "Every effort", says=says)
+    names = ["'gpt2-meduim'", "'gpt2-medium'", "'pocket'", "hub id", "folder"]
+    refuse("train", data, "--backbone", "gpt2-meduim", "--out", "out", names=names)
+    refuse("generate", "gpt2-meduim", "Every effort", names=names)
 
 
-def break_torn(folder: Path) -> None:
+def break_truncated(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
 
@@ -350,34 +331,34 @@ def break_config(folder: Path) -> None:
 
 
 BROKEN: list[tuple[Callable[[Path], None], list[str]]] = [
-    (break_torn, ["model.safetensors", "bytes) is torn or not safetensors", "fetch it again"]),
-    (break_zeros, ["model.safetensors", "(4,096 bytes) is torn or not safetensors"]),
-    (break_pickle, ["only pytorch_model.bin", "can run code", "save_pretrained"]),
-    (break_no_weights, ["holds no model.safetensors"]),
-    (break_missing_tensor, ["lacks the tensors 'h.1.ln_1.weight'"]),
-    (break_tokenizer, ["the tokenizer in", "261 tokens but the weights embed 1,000", "do not belong together"]),
-    (break_tokenizer_too_large, ["the tokenizer in", "262 tokens but the weights embed 261"]),
-    (break_no_tokenizer, ["holds no tokenizer", "tokenizer.json"]),
-    (break_tokenizer_json, ["tokenizer.json cannot be read as a tokenizer"]),
-    (break_config, ["config.json cannot be read as JSON"]),
+    (break_truncated, ["model.safetensors"]),
+    (break_zeros, ["model.safetensors", "4,096 bytes"]),
+    (break_pickle, ["pytorch_model.bin", "save_pretrained"]),
+    (break_no_weights, ["model.safetensors"]),
+    (break_missing_tensor, ["'h.1.ln_1.weight'"]),
+    (break_tokenizer, ["tokenizer", "261 tokens", "1,000"]),
+    (break_tokenizer_too_large, ["tokenizer", "262 tokens", "261"]),
+    (break_no_tokenizer, ["tokenizer.json"]),
+    (break_tokenizer_json, ["tokenizer.json"]),
+    (break_config, ["config.json", "JSON"]),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "says"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(("spoil", "names"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_backbone_that_cannot_be_loaded(
-    spoil: Callable[[Path], None], says: list[str], refuse: Refuse, data: Path, backbone: Path, tmp_path: Path
+    spoil: Callable[[Path], None], names: list[str], refuse: Refuse, data: Path, backbone: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(backbone, tmp_path / "gpt")
     spoil(tmp_path / "gpt")
-    refuse("train", data, "--backbone", "./gpt", "--out", "out", says=says)
-    refuse("info", "./gpt", says=says)
+    refuse("train", data, "--backbone", "./gpt", "--out", "out", names=names)
+    refuse("info", "./gpt", names=names)
 
 
 @pytest.mark.parametrize("command", [["predict", "run", "hello"], ["info", "run"]])
-def test_a_run_with_torn_weights(command: list[str], refuse: Refuse, run_dir: Path, tmp_path: Path) -> None:
+def test_a_run_with_truncated_weights(command: list[str], refuse: Refuse, run_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(run_dir, tmp_path / "run")
-    break_torn(tmp_path / "run")
-    refuse(*command, says=["run/model.safetensors", "is torn or not safetensors"])
+    break_truncated(tmp_path / "run")
+    refuse(*command, names=["run/model.safetensors"])
 
 
 # Using a run ------------------------------------------------------------------------------------------------------
@@ -385,36 +366,36 @@ def test_a_run_with_torn_weights(command: list[str], refuse: Refuse, run_dir: Pa
 
 def test_evaluate_with_a_label_the_classifier_does_not_know(refuse: Refuse, run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(csv_text("what,eggs"), "utf-8")
-    says = ["row 31 of a.csv has label 'eggs'", "not one of the classifier's 'ham', 'spam'", "--label"]
-    refuse("evaluate", run_dir, "a.csv", says=says)
+    names = ["row 31 of a.csv", "'eggs'", "'ham', 'spam'", "--label"]
+    refuse("evaluate", run_dir, "a.csv", names=names)
 
 
 def test_a_sentence_shows_values_as_they_are(refuse: Refuse, run_dir: Path, tmp_path: Path) -> None:
     """No emoji for :smile:, no colour for [red], one line though the label has two."""
     (tmp_path / "a.csv").write_text('text,label\nhi,":smile: [red]\nx"\n', "utf-8")
-    refuse("evaluate", run_dir, "a.csv", says=[r"has label ':smile: [red]\nx'"])
+    refuse("evaluate", run_dir, "a.csv", names=[r"':smile: [red]\nx'"])
 
 
 PREDICT: list[tuple[list[str], list[str]]] = [
-    ([], ["give either texts", "--input FILE"]),
-    (["hello", "--input", "a.csv"], ["give either texts", "--input FILE"]),
-    (["--input", "a.csv", "--output", "a.csv"], ["--output a.csv is the file that --input reads"]),
-    (["--input", "a.csv", "--output", "no/b.csv"], ["there is no folder no", "make it first"]),
-    (["hello", "--output", "b.csv"], ["--output goes with --input FILE only"]),
-    (["--input", "-", "--id", "key"], ["--id goes with --input FILE only"]),
-    (["--input", "none.csv"], ["there is no file none.csv"]),
-    (["--input", "a.csv", "--output", "."], ["--output . is a folder or a device", "give a file"]),
-    (["--input", "a.csv", "--output", os.devnull], ["is a folder or a device"]),
+    ([], ["--input FILE"]),
+    (["hello", "--input", "a.csv"], ["--input FILE"]),
+    (["--input", "a.csv", "--output", "a.csv"], ["--output a.csv", "--input"]),
+    (["--input", "a.csv", "--output", "no/b.csv"], ["--output no/b.csv", "folder no"]),
+    (["hello", "--output", "b.csv"], ["--output", "--input FILE"]),
+    (["--input", "-", "--id", "key"], ["--id", "--input FILE"]),
+    (["--input", "none.csv"], ["none.csv"]),
+    (["--input", "a.csv", "--output", "."], ["--output .", "folder"]),
+    (["--input", "a.csv", "--output", os.devnull], [f"--output {os.devnull}", "device"]),
     (["--input", "a.csv", "--output", "b.xlsx"], ["b.xlsx", ".parquet"]),
-    (["--input", "a.csv", "--id", "key"], ["no column 'key'", "'text', 'label'"]),
-    (["hello", "--device", "cuda"], ["--device cuda", "none here", "use --device auto"]),
+    (["--input", "a.csv", "--id", "key"], ["'key'", "'text', 'label'"]),
+    (["hello", "--device", "cuda"], ["--device cuda", "--device auto"]),
 ]
 
 
-@pytest.mark.parametrize(("flags", "says"), PREDICT, ids=lambda value: "-".join(map(str, value)))
+@pytest.mark.parametrize(("flags", "names"), PREDICT, ids=lambda value: "-".join(map(str, value)))
 def test_predict_refuses(
     flags: list[str],
-    says: list[str],
+    names: list[str],
     refuse: Refuse,
     run_dir: Path,
     tmp_path: Path,
@@ -422,173 +403,45 @@ def test_predict_refuses(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (tmp_path / "a.csv").write_text(csv_text(), "utf-8")
-    refuse("predict", run_dir, *flags, says=says)
+    refuse("predict", run_dir, *flags, names=names)
 
 
 def test_predict_leaves_no_output_when_a_row_is_bad(refuse: Refuse, run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(csv_text("a,b,c"), "utf-8")
     refuse(
-        "predict", run_dir, "--input", "a.csv", "--output", "b.csv", "--strict", says=["row 31 (line 32)", "3 fields"]
+        "predict", run_dir, "--input", "a.csv", "--output", "b.csv", "--strict", names=["row 31 (line 32)", "3 fields"]
     )
 
 
 def test_predict_refuses_a_stdin_in_another_encoding(run_dir: Path) -> None:
     sentence = sentence_of(run_cli("predict", run_dir, "--input", "-", stdin=b"caf\xe9\n"), 2)
-    assert "stdin is not utf-8" in sentence
+    assert "stdin" in sentence
+    assert "utf-8" in sentence
     assert "--encoding" in sentence
     assert run_cli("predict", run_dir, "--input", "-", "--encoding", "cp1252", stdin=b"caf\xe9\n").code == 0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "names"),
     [
-        (["generate", "B", ""], ["the prompt is empty"]),
-        (["generate", "B", "a" * 65], ["the prompt has 65 tokens", "64 positions"]),
+        (["generate", "B", ""], ["prompt", "empty"]),
+        (["generate", "B", "a" * 65], ["prompt", "65 tokens", "64 positions"]),
         (["generate", "B", "a", "--temperature", "nan"], ["--temperature"]),
         (["generate", "B", "a", "--max-new-tokens", "0"], ["--max-new-tokens", "at least 1"]),
         (["generate", "B", "a", "--top-k", "0"], ["--top-k", "at least 1"]),
-        (["ask", "B", "a.csv", "--answers", "spam"], ["--answers is 'spam'", "spam=yes,ham=no"]),
-        (["ask", "B", "a.csv", "--answers", "spam=yes,ham=yes"], ["different answers"]),
-        (["ask", "B", "a.csv", "--answers", "spam=yes,ham=no", "--prompt", "well?"], ["it must hold {text}"]),
-        (["ask", "B", "a.csv", "--answers", "spam=yes,ham=no", "--limit", "0"], ["--limit is 0", "at least 1"]),
-        (["ask", "B", "a.csv", "--answers", "eggs=yes,ham=no"], ["row 1 of a.csv has label 'spam'", "'eggs', 'ham'"]),
+        (["ask", "B", "a.csv", "--answers", "spam"], ["--answers", "'spam'", "spam=yes,ham=no"]),
+        (["ask", "B", "a.csv", "--answers", "spam=yes,ham=yes"], ["--answers", "'spam=yes,ham=yes'"]),
+        (["ask", "B", "a.csv", "--answers", "spam=yes,ham=no", "--prompt", "well?"], ["--prompt", "'well?'", "{text}"]),
+        (["ask", "B", "a.csv", "--answers", "spam=yes,ham=no", "--limit", "0"], ["--limit", "0", "at least 1"]),
+        (["ask", "B", "a.csv", "--answers", "eggs=yes,ham=no"], ["row 1 of a.csv", "'spam'", "'eggs', 'ham'"]),
     ],
 )
 def test_generate_and_ask_refuse(
-    arguments: list[str], says: list[str], refuse: Refuse, backbone: Path, tmp_path: Path
+    arguments: list[str], names: list[str], refuse: Refuse, backbone: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "a.csv").write_text(csv_text(), "utf-8")
-    refuse(*[str(backbone) if argument == "B" else argument for argument in arguments], says=says)
+    refuse(*[str(backbone) if argument == "B" else argument for argument in arguments], names=names)
 
 
 def test_fetch_of_an_unknown_name(refuse: Refuse) -> None:
-    refuse("fetch", "pocket", "sms-span", says=["no 'sms-span' to fetch", "'gpt2-xl'", "did you mean 'sms-spam'?"])
-
-
-# Exit 1: what fails, and is not the user's mistake ----------------------------------------------------------------
-
-
-def fail_on(monkeypatch: pytest.MonkeyPatch, part: str, number: int) -> None:
-    """Refuse, with this errno, every write to a path that holds `part`: opening, renaming and making folders."""
-
-    def guarded(function: Callable[..., Any], path_at: int, writes: Callable[..., bool]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            path = str(arguments[path_at])
-            if part in path and writes(*arguments[1:], **named):
-                raise OSError(number, os.strerror(number), path)
-            return function(*arguments, **named)
-
-        return call
-
-    def opens_to_write(mode: str = "r", *_: object, **__: object) -> bool:
-        return mode[0] in "wax"
-
-    monkeypatch.setattr(Path, "open", guarded(Path.open, 0, opens_to_write))
-    monkeypatch.setattr(os, "replace", guarded(os.replace, 1, lambda *_: True))
-    monkeypatch.setattr(os, "mkdir", guarded(os.mkdir, 0, lambda *_: True))
-
-
-@pytest.mark.parametrize(
-    "part",
-    ["train.csv", "run.toml", "history.jsonl", "model.safetensors", "config.json", "report.html", "metrics.json"],
-)
-def test_a_full_disk_is_one_sentence_and_the_next_run_works(
-    part: str, data: Path, backbone: Path, tmp_path: Path
-) -> None:
-    train = ("train", data, "--backbone", backbone, "--out", tmp_path / "run", "--epochs", 1, "--quiet")
-    with pytest.MonkeyPatch.context() as patch:
-        fail_on(patch, f"run/{part}" if part != "train.csv" else part, errno.ENOSPC)
-        sentence = sentence_of(run_cli(*train), 1)
-    assert "the disk is full: could not write" in sentence
-    assert part in sentence
-    assert "free some space" in sentence
-    assert not (tmp_path / "run" / FINAL).exists()
-    assert not list((tmp_path / "run").rglob("*.tmp-*"))
-    assert run_cli("predict", tmp_path / "run", "hello").code == 2
-    assert run_cli(*train).code == 0
-    assert (tmp_path / "run" / FINAL).exists()
-
-
-@pytest.mark.usefixtures("own_cache")
-def test_a_disk_too_full_for_features_only_slows_the_training(
-    data: Path, backbone: Path, tmp_path: Path, run_dir: Path
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        fail_on(patch, "features", errno.ENOSPC)
-        answer = run_cli("train", data, "--backbone", backbone, "--out", tmp_path / "run", "--epochs", 1)
-    assert answer.code == 0, answer.err
-    assert "the features of train" in answer.err
-    assert "the disk is full" in answer.err
-    assert "the trunk runs for every batch" in answer.err
-    assert (tmp_path / "run" / FINAL).exists()
-
-
-@pytest.mark.parametrize("command", ["train", "split"])
-def test_no_permission_to_write_is_one_sentence(command: str, data: Path, backbone: Path, tmp_path: Path) -> None:
-    backbone_flags = ("--backbone", backbone) if command == "train" else ()
-    with pytest.MonkeyPatch.context() as patch:
-        fail_on(patch, "locked", errno.EACCES)
-        sentence = sentence_of(run_cli(command, data, *backbone_flags, "--out", tmp_path / "locked", "--quiet"), 1)
-    assert f"no permission to write {tmp_path / 'locked'}" in sentence
-    assert "choose another place" in sentence
-    assert snapshot(tmp_path) == {}
-
-
-def test_no_permission_to_write_predictions(run_dir: Path, data: Path, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        fail_on(patch, "locked", errno.EROFS)
-        flags = ("--input", data, "--output", tmp_path / "locked.csv", "--quiet")
-        sentence = sentence_of(run_cli("predict", run_dir, *flags), 1)
-    assert "no permission to write" in sentence
-    assert snapshot(tmp_path) == {}
-
-
-def test_overwriting_that_fails_leaves_no_finished_run(
-    run_dir: Path, data: Path, backbone: Path, tmp_path: Path
-) -> None:
-    """Neither the old figures beside new weights, nor the old weights as if they were whole."""
-    shutil.copytree(run_dir, tmp_path / "run")
-    with pytest.MonkeyPatch.context() as patch:
-        fail_on(patch, "train.csv", errno.ENOSPC)
-        flags = ("--backbone", backbone, "--out", tmp_path / "run", "--overwrite", "--quiet")
-        sentence_of(run_cli("train", data, *flags), 1)
-    assert {path.name for path in (tmp_path / "run").rglob("*")} == {"run.toml", "splits"}
-
-
-def test_an_error_of_ours_keeps_its_traceback_in_a_log_file(
-    data: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("a bug\nof two lines")
-
-    monkeypatch.setattr("lasttoken.runs.session.load_backbone", broken)
-    sentence = sentence_of(run_cli("train", data, "--out", tmp_path / "run", "--quiet"), 1)
-    assert "an error of ours, RuntimeError: a bug of two lines" in sentence
-    (log,) = (own_cache / "logs").iterdir()
-    assert f"the traceback is in {log}" in sentence
-    content = log.read_text("utf-8")
-    assert content.startswith("lasttoken train --out --quiet\n")
-    assert "in broken" in content
-    assert "raise RuntimeError" in content
-
-
-def test_an_error_of_ours_is_told_though_the_log_cannot_be_written(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lasttoken.runs.session.load_backbone", lambda *_: 1 / 0)
-    with pytest.MonkeyPatch.context() as patch:
-        fail_on(patch, "logs", errno.ENOSPC)
-        sentence = sentence_of(run_cli("train", data, "--out", tmp_path / "run", "--quiet"), 1)
-    assert "ZeroDivisionError: division by zero; its traceback could not be written" in sentence
-
-
-def test_ctrl_c_before_the_training_is_one_sentence(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("lasttoken.runs.session.load_backbone", interrupted)
-    sentence = sentence_of(run_cli("train", data, "--out", tmp_path / "run", "--quiet"), 130)
-    assert "interrupted" in sentence
-    assert snapshot(tmp_path) == {}
+    refuse("fetch", "pocket", "sms-span", names=["'sms-span'", "'gpt2-xl'", "'sms-spam'"])

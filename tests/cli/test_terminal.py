@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from miniature import run_cli, write_messages
 
-from lasttoken.core.progress import SafeConsole, TerminalTalk, printable, printable_json
+from lasttoken.core.progress import SafeConsole, TerminalReporter, printable, printable_json
 
 MAIN = "from lasttoken.cli.main import main; main()"
 HOSTILE = "\x1b]0;owned\x07\x1b[2J"  # sets the window's title, clears the screen
@@ -148,7 +148,7 @@ def test_each_control_character_is_shown_by_its_code(character: str) -> None:
 
 
 def test_sentences_and_bars_of_long_work_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    TerminalTalk(SafeConsole(stderr=True)).say(f"reading {HOSTILE}[red].csv")
+    TerminalReporter(SafeConsole(stderr=True)).say(f"reading {HOSTILE}[red].csv")
     shown = capsys.readouterr().err
     assert not CONTROLS.search(shown)
     assert "[red].csv" in shown

@@ -163,7 +163,7 @@ def flags_of(command: str) -> set[str]:
 
 @pytest.mark.parametrize("command", FLAGS)
 def test_flags_are_there_by_the_names_that_scripts_rely_on(command: str) -> None:
-    assert {*FLAGS[command], "--offline", "--json", "--quiet"} <= flags_of(command)
+    assert {*FLAGS[command], "--json"} <= flags_of(command)
 
 
 def test_a_flag_wins_over_config_which_wins_over_the_recipe(data: Path, backbone: Path, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_file_that_is_not_a_json_object_is_named(content: bytes, tmp_path: Pat
     path = tmp_path / "config.json"
     path.write_bytes(content)
     with pytest.raises(RunError, match=r"config\.json"):
-        load_json(path, most_bytes=300_000 if len(content) > 1000 else 256)
+        load_json(path, max_bytes=300_000 if len(content) > 1000 else 256)
 
 
 def test_a_file_of_too_many_values_is_refused_before_they_are_made(tmp_path: Path) -> None:

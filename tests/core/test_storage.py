@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,20 +25,20 @@ from lasttoken.core.storage import (
     write_text,
 )
 
-REFUSALS = [
-    (errno.ENOSPC, "the disk is full: could not write {path}; free some space and run again"),
-    (errno.EDQUOT, "the disk is full: could not write {path}; free some space and run again"),
-    (errno.EACCES, "no permission to write {path}; choose another place or change its mode"),
-    (errno.EPERM, "no permission to write {path}; choose another place or change its mode"),
-    (errno.EROFS, "no permission to write {path}; choose another place or change its mode"),
+FAILURES = [  # of the operating system, and the reason that the message gives
+    (errno.ENOSPC, "disk is full"),
+    (errno.EDQUOT, "disk is full"),
+    (errno.EACCES, "no permission"),
+    (errno.EPERM, "no permission"),
+    (errno.EROFS, "no permission"),
 ]
 
 
 class DiedError(Exception):
-    """What ends a block of a test."""
+    """An exception that ends the block of a test."""
 
 
-def refuse(code: int) -> Callable[..., None]:
+def failing(code: int) -> Callable[..., None]:
     def refused(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
@@ -108,50 +109,52 @@ def test_the_content_reaches_the_disk_before_the_name(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("where", ["write_bytes", "replace", "fsync"])
-@pytest.mark.parametrize(("code", "sentence"), REFUSALS)
-def test_a_refusal_to_write_is_one_sentence_and_leaves_what_was_there(
-    code: int, sentence: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("code", "reason"), FAILURES)
+def test_a_failed_write_is_one_sentence_and_keeps_the_old_file(
+    code: int, reason: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
     write_bytes(path, b"old")
     with monkeypatch.context() as patched:
-        patched.setattr(Path if where == "write_bytes" else os, where, refuse(code))
+        patched.setattr(Path if where == "write_bytes" else os, where, failing(code))
         with pytest.raises(StorageError) as caught:
             write_bytes(path, b"new")
-    assert str(caught.value) == sentence.format(path=path)
+    assert reason in str(caught.value)
+    assert str(path) in str(caught.value)
     assert isinstance(caught.value.__cause__, OSError)
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize(("code", "sentence"), REFUSALS)
-def test_a_refused_folder_is_one_sentence(
-    code: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("code", "reason"), FAILURES)
+def test_a_folder_that_cannot_be_created_is_one_sentence(
+    code: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "folder"
-    monkeypatch.setattr(Path, "mkdir", refuse(code))
+    monkeypatch.setattr(Path, "mkdir", failing(code))
     with pytest.raises(StorageError) as caught:
         make_dir(path)
-    assert str(caught.value) == sentence.format(path=path)
+    assert reason in str(caught.value)
+    assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize("beneath", [False, True], ids=["in its place", "above it"])
 def test_a_file_where_a_folder_is_needed_is_one_sentence(beneath: bool, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "beneath" if beneath else tmp_path / "file"
-    with pytest.raises(StorageError, match="a file is where a folder is needed"):
+    with pytest.raises(StorageError, match=re.escape(str(path))):
         make_dir(path)
 
 
 def test_a_folder_where_a_file_is_needed_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "name").mkdir()
-    with pytest.raises(StorageError, match="a file is where a folder is needed, or the reverse"):
+    with pytest.raises(StorageError, match=re.escape(str(tmp_path / "name"))):
         write_bytes(tmp_path / "name", b"")
     assert names(tmp_path) == ["name"]
 
 
-def test_other_errors_are_not_dressed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "write_bytes", refuse(errno.EIO))
+def test_other_errors_of_the_system_are_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "write_bytes", failing(errno.EIO))
     with pytest.raises(OSError, match=os.strerror(errno.EIO)) as caught:
         write_bytes(tmp_path / "file", b"")
     assert not isinstance(caught.value, StorageError)
@@ -181,7 +184,7 @@ def test_of_two_who_make_one_folder_the_first_stays(tmp_path: Path) -> None:
 
 def test_a_full_disk_while_a_folder_is_filled_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "folder"
-    with pytest.raises(StorageError, match=f"^the disk is full: could not write {path};"):
+    with pytest.raises(StorageError, match=rf"disk is full.*{re.escape(str(path))}"):
         die_while_filling(path, OSError(errno.ENOSPC, "No space left on device"))
     assert names(tmp_path) == []
 
@@ -221,14 +224,14 @@ def test_free_space_of_a_folder_that_is_not_there_yet_is_that_of_its_disk(tmp_pa
         ("20gb", 20 * 10**9), ("20GiB", 20 * 2**30), ("1KiB", 1024), ("2TB", 2 * 10**12), ("2t", 2 * 10**12),
     ],
 )  # fmt: skip
-def test_sizes_as_people_write_them(text: str, n_bytes: int) -> None:
+def test_sizes_are_read_in_all_their_spellings(text: str, n_bytes: int) -> None:
     assert parse_bytes(text) == n_bytes
 
 
 @pytest.mark.parametrize(
     "text", ["", " ", "GB", "-1", "-5GB", "five", "1.2.3", "nan", "inf", "1e3", "5 PB", "5kk", "1ib", "99999999TB", "٣"]
 )
-def test_what_is_no_size_is_refused_with_its_text(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a size such as 500MB or 20GB") as caught:
+def test_an_invalid_size_is_rejected_with_its_text(text: str) -> None:
+    with pytest.raises(ValueError, match="500MB") as caught:
         parse_bytes(text)
     assert str(caught.value).startswith(repr(text))

@@ -9,7 +9,7 @@ from lasttoken.backbone.decoder import DecoderConfig
 from lasttoken.backbone.family import Family
 from lasttoken.backbone.gpt2.family import GPT2_FAMILY
 from lasttoken.core.documents import load_json
-from lasttoken.core.errors import BackboneError, one_of, shown
+from lasttoken.core.errors import BackboneError, one_of, short_repr
 
 FAMILIES: dict[str, Family] = {family.model_type: family for family in (GPT2_FAMILY,)}
 UNNAMED = GPT2_FAMILY.model_type  # early config.json files of GPT-2 have no model_type
@@ -42,7 +42,7 @@ def read_config(path: Path) -> tuple[DecoderConfig, dict[str, Any]]:
     family = named_family(content)
     if family is None:
         raise BackboneError(
-            f"{path} has model_type = {shown(content['model_type'])}; this architecture cannot be loaded, use one of "
+            f"{path} has model_type = {short_repr(content['model_type'])}; this architecture cannot be loaded, use one of "
             f"{one_of(FAMILIES)}"
         )
     return family.read_config(content, path), content

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from lasttoken.backbone.catalog import BACKBONES, find_backbone
 from lasttoken.core.documents import load_json
-from lasttoken.core.errors import BackboneError, LastTokenError, NetworkError, nearest, one_of, shown
+from lasttoken.core.errors import BackboneError, LastTokenError, NetworkError, nearest, one_of, short_repr
 from lasttoken.core.retries import BACKOFF_S, TIMEOUT_S, RetryableError, refusal, retried, why
 from lasttoken.core.storage import storage_errors
 
@@ -207,7 +207,7 @@ def _check_architecture(config: Path) -> None:
         raise _UnusableError(f"its {CONFIG} is not a JSON object") from error
     if named_family(content) is None:
         raise _UnusableError(
-            f"it has the model_type {shown(content['model_type'])}; use a model of type {one_of(FAMILIES)}"
+            f"it has the model_type {short_repr(content['model_type'])}; use a model of type {one_of(FAMILIES)}"
         )
 
 

@@ -19,7 +19,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 
 from lasttoken.backbone.tokenizer_pipeline import check_bytes, check_pipeline, check_vocabulary
-from lasttoken.core.documents import MOST_BYTES, load_json
+from lasttoken.core.documents import MAX_BYTES, load_json
 from lasttoken.core.errors import BackboneError, LastTokenError
 
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's; a family names its own
@@ -161,7 +161,7 @@ def _from_whole(path: Path) -> Encoder:
 def _from_pair(vocab: Path, merges: Path, end_of_text: str) -> Encoder:
     ids = load_json(vocab, _UnreadableError)
     with merges.open("rb") as file:
-        lines = file.read(MOST_BYTES).decode("utf-8").split("\n")
+        lines = file.read(MAX_BYTES).decode("utf-8").split("\n")
     rules = [tuple(line.split(" ", 1)) for line in lines if line and not line.startswith("#version")]
     check_vocabulary(ids, rules, vocab)
     check_bytes(ids, vocab)

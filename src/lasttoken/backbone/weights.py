@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lasttoken.core.documents import load_json
-from lasttoken.core.errors import BackboneError, LastTokenError, StorageError, shown
+from lasttoken.core.errors import BackboneError, LastTokenError, StorageError, short_repr
 from lasttoken.core.storage import new_file
 
 MAX_HEADER_BYTES = 8_000_000  # of a safetensors file; gpt2-xl's has 0.07 MB
@@ -166,7 +166,9 @@ def _tensor_files(folder: Path) -> Iterator[Path]:
         for name in names:
             shard = folder / name
             if not shard.is_file():
-                raise BackboneError(f"{index} names the shard {shown(name)}, which is not in {folder}; fetch it again")
+                raise BackboneError(
+                    f"{index} names the shard {short_repr(name)}, which is not in {folder}; fetch it again"
+                )
             yield shard
     elif (folder / "pytorch_model.bin").is_file():
         raise BackboneError(f"{folder} holds only pytorch_model.bin, a pickle, which can run code when read; {CONVERT}")

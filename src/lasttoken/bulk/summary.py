@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lasttoken.bulk.job import Outcome, Source, n_undecodable
+from lasttoken.bulk.job import JobResult, Source, n_undecodable
 from lasttoken.core.errors import DataError
 from lasttoken.data.lines import advised_encoding
 
 
-def sentences(outcome: Outcome, source: Source) -> Iterator[str]:
+def sentences(result: JobResult, source: Source) -> Iterator[str]:
     """One sentence for each kind of row that a reader of the output should know about, and the number of all rows.
 
     Raises:
         DataError: no row could be classified; raised after the sentences about the rejected rows.
     """
-    counts, encoding = outcome.counts, source.options.encoding
-    if outcome.rejects:
-        yield f"{counts.n_rejected:,} rows could not be read; they and the reasons are in {outcome.rejects}"
-        if n := n_undecodable(outcome.rejects, encoding):
+    counts, encoding = result.counts, source.options.encoding
+    if result.rejects:
+        yield f"{counts.n_rejected:,} rows could not be read; they and the reasons are in {result.rejects}"
+        if n := n_undecodable(result.rejects, encoding):
             advice = advised_encoding(source.path, encoding)
             hint = f": name the file's encoding with --encoding, such as {advice}" if advice else ""
             yield f"{n:,} of them contain bytes that are not {encoding}{hint}"
         if not counts.n_rows:
-            raise DataError(f"no row of {source.path} could be classified; the reasons are in {outcome.rejects}")
+            raise DataError(f"no row of {source.path} could be classified; the reasons are in {result.rejects}")
     if counts.n_empty:
         yield f"{counts.n_empty:,} rows have an empty text; their prediction reflects only the prior"
-    cut = f", {counts.n_cut:,} of them cut to {outcome.max_length} tokens" if counts.n_cut else ""
+    cut = f", {counts.n_cut:,} of them cut to {result.max_length} tokens" if counts.n_cut else ""
     yield f"{counts.n_rows:,} rows classified{cut}"

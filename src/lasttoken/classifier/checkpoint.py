@@ -22,7 +22,7 @@ from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.documents import checked, to_json
-from lasttoken.core.errors import BackboneError, LastTokenError, RunError, shown
+from lasttoken.core.errors import BackboneError, LastTokenError, RunError, short_repr
 from lasttoken.core.storage import write_text
 
 FORMAT = 1
@@ -73,7 +73,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
     if not isinstance(ours, dict) or ours.get("format") != FORMAT:
         found = ours.get("format") if isinstance(ours, dict) else None
         raise RunError(
-            f"{folder / 'config.json'} is of format {shown(found)}, this version reads {FORMAT}; was it written "
+            f"{folder / 'config.json'} is of format {short_repr(found)}, this version reads {FORMAT}; was it written "
             "by `lasttoken train`?"
         )
     where = f"{folder / 'config.json'}: lasttoken"
@@ -108,7 +108,7 @@ def _check_fits(config: ClassifierConfig, shape: DecoderConfig, where: str) -> N
     trains_some = re.fullmatch(r"[1-9][0-9]{0,5}", blocks) and int(blocks) <= shape.n_layer
     beyond = sorted(label_id for label_id in config.decision.label_ids() if label_id >= len(labels))
     faults = {
-        f"labels names {shown(twice)} twice": twice is not None,
+        f"labels names {short_repr(twice)} twice": twice is not None,
         f"max_length is {config.max_length:,}, and the backbone has {shape.n_positions:,} positions": (
             config.max_length > shape.n_positions
         ),

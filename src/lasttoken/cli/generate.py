@@ -35,7 +35,13 @@ def generate(
     ids = loaded.tokenizer.encode(prompt)
     stop_id = loaded.end_of_text_id if stop_at_end else None
     generation = continue_text(
-        loaded.gpt, ids, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, seed=seed, stop_id=stop_id
+        loaded.decoder,
+        ids,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        seed=seed,
+        stop_id=stop_id,
     )
     text = loaded.tokenizer.decode([*ids, *generation.token_ids])
     if generation.full:

@@ -10,7 +10,7 @@ from typing import Any, TextIO, cast
 from rich.table import Table
 
 from lasttoken.core.documents import to_json
-from lasttoken.core.progress import Reporter, SafeConsole, TerminalTalk, printable, printable_json
+from lasttoken.core.progress import Reporter, SafeConsole, TerminalReporter, printable, printable_json
 
 MORE = {
     "subset_accuracy": "subset accuracy",
@@ -27,7 +27,7 @@ MORE = {
 
 def terminal(quiet: bool) -> Reporter:
     """A reporter that prints to stderr; with `quiet` one that prints nothing."""
-    return Reporter() if quiet else TerminalTalk(SafeConsole(stderr=True))
+    return Reporter() if quiet else TerminalReporter(SafeConsole(stderr=True))
 
 
 def print_json(content: Any) -> None:

@@ -1,4 +1,4 @@
-"""Which columns hold what: as a user names them, and as a classifier remembers them.
+"""The columns of a table by their purpose: as the user names them, and as a classifier stores them.
 
 --text title --text body --label topic   ──►  ColumnSpec(text=("title", "body"), label=("topic",))
 config.json                              ──►  {"text": ["title", "body"], "label": ["topic"]}
@@ -13,9 +13,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """Names of columns by their purpose; what is empty was not named.
+    """The names of columns by their purpose; an empty field means that the user named no column.
 
-    Several text columns are joined. Several label columns hold 0 or 1 each and are themselves the labels (multi-hot).
+    Several text columns are joined. Several label columns contain 0 or 1 each, and their names are the labels
+    (multi-hot encoding).
     """
 
     text: tuple[str, ...] = ()
@@ -26,49 +27,49 @@ class ColumnSpec:
 
     @property
     def names(self) -> list[str]:
-        """All named columns, once each."""
+        """All columns that are named, without repetitions."""
         return list(dict.fromkeys([*self.text, *self.label, *filter(None, (self.id, self.group, self.slice_by))]))
 
     def to_json(self) -> dict[str, list[str]]:
-        """The columns of texts and labels, which a classifier remembers."""
+        """The text and label columns, as a classifier's config.json stores them."""
         return {"text": list(self.text), "label": list(self.label)}
 
     @classmethod
     def from_json(cls, value: Any) -> ColumnSpec | None:
-        """The columns of texts and labels as `to_json` or a run's settings hold them; None where neither is named.
+        """The text and label columns from `to_json` or from a run's settings; None if neither is named.
 
         Raises:
-            TypeError: something else than names of columns.
+            TypeError: a value that is not made of column names.
         """
         if value is None:
             return None
         if not isinstance(value, Mapping):
             raise TypeError(f"columns are {value!r}, not a table of text and label")
-        found = cls(column_names(value.get("text")), column_names(value.get("label")))
-        return found if found.names else None
+        spec = cls(column_names(value.get("text")), column_names(value.get("label")))
+        return spec if spec.names else None
 
 
-UNNAMED = ColumnSpec()  # every column is guessed
-SPLIT_COLUMNS = ColumnSpec(("text",), ("label",))  # of the files of splits that we write
+UNNAMED = ColumnSpec()  # no column is named, so each is guessed
+SPLIT_COLUMNS = ColumnSpec(("text",), ("label",))  # the columns of split files that this program writes
 
 
 def column_names(value: Any) -> tuple[str, ...]:
-    """Column names of a name, a list of names or None.
+    """Column names from a name, a list of names or None.
 
     >>> column_names("body"), column_names(["body", "title"]), column_names(None)
     (('body',), ('body', 'title'), ())
 
     Raises:
-        TypeError: something else.
+        TypeError: any other value.
     """
     names = () if value is None else (value,) if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"{value!r} is neither the name of a column nor a list of names")
+        raise TypeError(f"{value!r} is neither a column name nor a list of column names")
     return tuple(names)
 
 
 def names_in_frame(value: Any) -> Any:
-    """A frame's column names as strings, as `column_names` wants them: integers are names too.
+    """Column names of a data frame as strings, as `column_names` takes them; pandas also has integers as names.
 
     >>> names_in_frame(0), names_in_frame(["title", 1]), names_in_frame("body")
     ('0', ['title', '1'], 'body')

@@ -1,11 +1,10 @@
-"""JSON and TOML that is read from files is checked against a type before it is used; JSON that is written is valid.
+"""Checked JSON and TOML: what is read is validated against a type before it is used, and what is written is valid JSON.
 
     config.json ──► load_json (bounded) ──► checked(ClassifierConfig, …) ──► a ClassifierConfig
                                                  └─► "config.json: temperature is 0.0; it must be greater than 0"
 
-The type is a dataclass whose annotations say what a field may be (`Annotated[float, Gt(0)]`,
-`Annotated[str, OneOf(("head", "tail"))]`): the declaration is the schema. pydantic does the checking, in strict mode:
-"1" is not 1.
+The type is a dataclass whose annotations declare the valid values of a field (`Annotated[float, Gt(0)]`,
+`Annotated[str, OneOf(("head", "tail"))]`). pydantic validates in strict mode: "1" is not accepted for 1.
 """
 
 from __future__ import annotations
@@ -17,19 +16,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lasttoken.core.errors import LastTokenError, RunError, shown
+from lasttoken.core.errors import LastTokenError, RunError, short_repr
 
-MOST_BYTES = 64_000_000  # of a JSON file; the largest published tokenizer.json has 35 MB
-MOST_VALUES = 5_000_000  # in a JSON file: commas, brackets and braces; Python needs up to 100 bytes for each
+MAX_BYTES = 64_000_000  # of a JSON file; the largest published tokenizer.json has 35 MB
+MAX_VALUES = 5_000_000  # in a JSON file, counted by commas, brackets and braces; Python needs up to 100 bytes for each
 
-STRICT: Any = {"extra": "forbid", "allow_inf_nan": False}  # a dataclass's __pydantic_config__: no other fields, no NaN
+STRICT: Any = {
+    "extra": "forbid",
+    "allow_inf_nan": False,
+}  # __pydantic_config__ of a dataclass: unknown fields and NaN are errors
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """An annotation: the value is one of these. `Annotated[str, OneOf(("head", "tail"))]`."""
+    """An annotation for a string with a fixed set of values: `Annotated[str, OneOf(("head", "tail"))]`."""
 
     choices: tuple[str, ...]
 
@@ -40,7 +42,7 @@ class OneOf:
 
 
 def to_json(content: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
-    """JSON that every parser reads, in UTF-8: NaN and infinity, which JSON does not have, become null.
+    """Standard JSON, in UTF-8: NaN and infinity, which JSON does not have, become null.
 
     >>> to_json({"café": [1.5, float("nan")]})
     '{"café": [1.5, null]}'
@@ -60,41 +62,44 @@ def _without_nan(value: Any) -> Any:
     return [_without_nan(item) for item in value] if isinstance(value, list) else value
 
 
-def load_json(path: Path, error: type[LastTokenError] = RunError, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
-    """The object in a JSON file, read in bounded memory.
+def load_json(path: Path, error: type[LastTokenError] = RunError, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """The object in a JSON file, read with bounded memory.
 
     Raises:
-        FileNotFoundError: not there.
-        error: not readable, not JSON, not an object, or too large.
+        FileNotFoundError: the file does not exist.
+        error: the file cannot be read, is not JSON or not an object, or is too large.
     """
     try:
         with path.open("rb") as file:
-            raw = file.read(most_bytes + 1)
-        if len(raw) > most_bytes or sum(map(raw.count, (b",", b"[", b"{"))) > MOST_VALUES:
-            raise error(f"{path} is too large to be the file of this name ({path.stat().st_size:,} bytes)")
+            raw = file.read(max_bytes + 1)
+        if len(raw) > max_bytes or sum(map(raw.count, (b",", b"[", b"{"))) > MAX_VALUES:
+            raise error(f"{path} is too large for a file of this name ({path.stat().st_size:,} bytes)")
         content = json.loads(raw.decode("utf-8"))
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as cause:
         raise error(f"{path} cannot be read as JSON: {cause}") from cause
     if not isinstance(content, dict):
-        raise error(f"{path} holds a {type(content).__name__} where a JSON object is needed; fetch or write it again")
+        raise error(f"{path} contains a {type(content).__name__} instead of a JSON object; download or write it again")
     return content
 
 
 def checked(
     kind: type[T], content: Any, where: object, error: type[LastTokenError] = RunError, advice: str = "was it changed?"
 ) -> T:
-    """`content`, as JSON or TOML gave it, as a `kind`.
+    """Validate `content` from a JSON or TOML file, and return it as a `kind`.
+
+    Args:
+        where: the file, for the message.
+        advice: the end of the message.
 
     Raises:
-        error: a field that is missing, unknown, or of a value that it may not have; the first one is named, with
-            its value and what is allowed.
+        error: a field is missing, unknown or invalid; the message names the first one, its value and what is allowed.
     """
     from pydantic import ValidationError
 
     try:
-        value: T = _adapter(kind).validate_json(  # type: ignore[arg-type]  # a type can be hashed
+        value: T = _adapter(kind).validate_json(  # type: ignore[arg-type]  # types are hashable
             json.dumps(content, default=str), strict=True
         )
         return value
@@ -110,6 +115,7 @@ def _adapter(kind: type) -> Any:
 
 
 def _first_fault(cause: Exception) -> str:
+    """The first problem that pydantic reports, in words."""
     from pydantic import ValidationError
 
     faults = cause.errors(include_url=False) if isinstance(cause, ValidationError) else []
@@ -122,4 +128,4 @@ def _first_fault(cause: Exception) -> str:
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{name[:200]} is not a field that this version knows"
     message = str(fault["msg"]).removeprefix("Value error, ").replace("Input should", "it must")[:300]
-    return f"{name[:200]} is {shown(fault['input'])}; {message[:1].lower()}{message[1:]}" if name else message
+    return f"{name[:200]} is {short_repr(fault['input'])}; {message[:1].lower()}{message[1:]}" if name else message

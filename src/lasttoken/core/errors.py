@@ -1,15 +1,15 @@
 """Every error the project raises on purpose.
 
 LastTokenError
-├── UserError            the user's mistake, exit code 2; also a ValueError
-│   ├── DataError        a file, or a table of examples, that cannot be used
-│   ├── SettingsError    a flag, a --config file or an argument that cannot be used
+├── UserError            an error that the user can correct, exit code 2; also a ValueError
+│   ├── DataError        an invalid file or table of examples
+│   ├── SettingsError    an invalid flag, --config file or argument
 │   ├── BackboneError    a backbone, tokenizer or checkpoint that cannot be loaded
-│   └── RunError         a run directory that is not what the command needs
-└── FailedError          it failed: not the user's mistake, exit code 1
+│   └── RunError         a run directory that is missing, unfinished, or in use
+└── FailedError          a failure of the environment, exit code 1
     ├── StorageError     no permission, disk full
-    ├── NetworkError     unreachable, too slow, or what arrived is not what was published
-    ├── DeviceError      a device that computes nonsense
+    ├── NetworkError     unreachable, too slow, or the download is not the published file
+    ├── DeviceError      a device that computes wrong results
     └── DivergedError    a loss that is not finite
 
 The message of each is one sentence: what was found, where, and what to do. The command line prints it
@@ -23,23 +23,23 @@ from difflib import get_close_matches
 
 
 class LastTokenError(Exception):
-    """The root of the tree above."""
+    """The base class of all errors that this package raises on purpose."""
 
     exit_code = 1
 
 
 class UserError(LastTokenError, ValueError):
-    """The user's mistake: one sentence that says what to change. A ValueError too, as scikit-learn's tools expect."""
+    """An error that the user can correct; the message says how. Also a ValueError, as scikit-learn's tools expect."""
 
     exit_code = 2
 
 
 class DataError(UserError):
-    """A file, or a table of examples, that cannot be used."""
+    """An invalid file or table of examples."""
 
 
 class SettingsError(UserError):
-    """A flag, a --config file or an argument that cannot be used."""
+    """An invalid flag, --config file or argument."""
 
 
 class BackboneError(UserError):
@@ -47,56 +47,59 @@ class BackboneError(UserError):
 
 
 class RunError(UserError):
-    """A run directory that is not what the command needs."""
+    """A run directory that is missing, unfinished, or in use by another process."""
 
 
 class FailedError(LastTokenError):
-    """It failed, and not by the user's mistake."""
+    """A failure that no change of the input or the settings would have prevented."""
 
 
 class StorageError(FailedError):
-    """No permission to write, or a full disk."""
+    """A file could not be written: no permission, or a full disk."""
 
 
 class NetworkError(FailedError):
-    """Unreachable, too slow, or what arrived is not what was published."""
+    """A server is unreachable or too slow, or the download is not the published file."""
 
 
 class DeviceError(FailedError):
-    """A device that computes something else than the CPU does."""
+    """A device whose results differ from the CPU's."""
 
 
 class DivergedError(FailedError):
-    """A loss that is not finite."""
+    """The loss of a training is not finite."""
 
 
-LONGEST_SHOWN = 80  # characters of a value in a sentence
+MAX_CHARACTERS = 80  # of a value in a message
 
 
-def shown(value: object) -> str:
-    """A value as an error message shows it, however long it is.
+def short_repr(value: object) -> str:
+    """A value for an error message, cut to `MAX_CHARACTERS`.
 
-    >>> shown("spam"), len(shown("x" * 10**6))
+    >>> short_repr("spam"), len(short_repr("x" * 10**6))
     ("'spam'", 81)
     """
-    text = repr(value if not isinstance(value, str) else value[:LONGEST_SHOWN])
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+    text = repr(value if not isinstance(value, str) else value[:MAX_CHARACTERS])
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"
+
+
+MAX_WORDS = 12
 
 
 def one_of(words: Iterable[str]) -> str:
-    """Words as an error message lists them.
+    """Words for an error message, quoted; the first `MAX_WORDS` of many.
 
     >>> one_of(["ham", "spam"])
     "'ham', 'spam'"
     """
-    known = list(words)
-    rest = len(known) - 12
-    text = ", ".join(map(shown, known[:12]))
-    return f"{text} and {rest} more" if rest > 0 else text
+    listed = list(words)
+    n_more = len(listed) - MAX_WORDS
+    text = ", ".join(map(short_repr, listed[:MAX_WORDS]))
+    return f"{text} and {n_more} more" if n_more > 0 else text
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names what the user may have meant, or nothing.
+    """A hint with the words that are spelled most similarly, or an empty string.
 
     >>> nearest("gpt2-smal", ["gpt2", "gpt2-small", "pocket"])
     "; did you mean 'gpt2-small', 'gpt2'?"

@@ -1,9 +1,10 @@
-"""How long work talks to a person: sentences and progress bars on stderr, or nothing.
+"""Status messages and progress bars of long work, on stderr or not at all.
 
-Work is handed a `Talk` and never prints. Python code gets the silent one; the command line gives `TerminalTalk`.
+Work gets a `Reporter` and never prints. By default the reporter is silent; the command line passes a
+`TerminalReporter`.
 
-A label, a text or a file name may hold characters that drive a terminal. Whatever is shown goes through `printable`;
-`SafeConsole` does that for tables, and takes no brackets in them for markup.
+Labels, texts and file names may contain control characters that would change the terminal. Everything that is printed
+goes through `printable`; `SafeConsole` does that for tables, and does not interpret brackets in them as markup.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-BAR_AFTER_S = 2.0  # what takes less shows no bar
+BAR_AFTER_S = 2.0  # shorter work shows no bar
 
-# Bidirectional embeddings, overrides and isolates; separators of lines and paragraphs; halves of surrogate pairs.
+# C1 controls; line and paragraph separators; bidirectional embeddings, overrides and isolates; surrogates.
 _CONTROLS_ABOVE_ASCII = [*range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)]
 _CONTROLS = [code for code in range(0x20) if chr(code) not in "\t\n"]
 _IN_JSON = {code: f"\\u{code:04x}" for code in _CONTROLS_ABOVE_ASCII}
@@ -27,13 +28,13 @@ _IN_TEXT = {
     code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in [*_CONTROLS, *_CONTROLS_ABOVE_ASCII]
 }
 
-Advance = Callable[[int, str], None]  # (units done, what to show beside the bar)
+Advance = Callable[[int, str], None]  # (number of units just completed, note beside the bar)
 
 
 def printable(text: str) -> str:
-    """A text in which nothing drives a terminal: control characters are shown by their codes.
+    """A text that is safe to print on a terminal: control characters are replaced by their codes.
 
-    Line ends and tabs stay, and so do joiners and other format characters that scripts and emoji are written with.
+    Line ends and tabs stay, and so do joiners and other format characters that scripts and emoji need.
 
     >>> printable("spam\\x1b[2J"), printable("\\u202egnp.exe"), printable("by\\u200d")
     ('spam\\\\x1b[2J', '\\\\u202egnp.exe', 'by\\u200d')
@@ -42,53 +43,53 @@ def printable(text: str) -> str:
 
 
 def printable_json(document: str) -> str:
-    """A JSON document of the same content in which nothing drives a terminal."""
+    """A JSON document with the same content that is safe to print on a terminal."""
     return document.translate(_IN_JSON)
 
 
 class SafeConsole(Console):
-    """A rich console that shows strings as they are: no markup, no emoji codes, nothing that drives the terminal."""
+    """A rich console that prints strings literally: no markup, no emoji codes, control characters escaped."""
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """See rich: every string that is printed, or is the cell of a table, comes through here."""
+        """See rich, which calls this for every string that it prints and every cell of a table."""
         return super().render_str(printable(text), **options)
 
     @property
     def shows_progress(self) -> bool:
-        """Whether lines can be drawn over: on a terminal, and not where colours were merely forced into a pipe."""
+        """Whether a bar can be redrawn: on a terminal, but not in a pipe with forced colours."""
         return self.file.isatty() and self.is_terminal and not self.is_dumb_terminal
 
 
 class Reporter:
-    """Says nothing, shows nothing. The base of whatever does."""
+    """A silent reporter, and the base class of the others."""
 
     def say(self, sentence: str) -> None:
-        """Tell something worth knowing."""
+        """Report a sentence."""
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Advance]:
         """A progress bar over `total` units, while the block runs."""
-        yield lambda done, note: None
+        yield lambda n, note: None
 
 
-class TerminalTalk(Reporter):
-    """Sentences on stderr; bars when stderr is a terminal and the work takes over two seconds."""
+class TerminalReporter(Reporter):
+    """Prints sentences on stderr, and bars if stderr is a terminal and the work takes over two seconds."""
 
     def __init__(self, console: SafeConsole) -> None:
         self._console = console
 
     def say(self, sentence: str) -> None:
-        """Print a sentence, as it is: no markup, no wrapping in pipes."""
+        """Print a sentence, without markup and without line breaks in pipes."""
         self._console.print(sentence, soft_wrap=True)
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Advance]:
-        """See Talk."""
+        """See `Reporter`."""
         if not self._console.shows_progress:
-            yield lambda done, note: None
+            yield lambda n, note: None
             return
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -100,10 +101,10 @@ class TerminalTalk(Reporter):
         task = progress.add_task(what, total=max(total, 1), note="")
         started = time.monotonic()
 
-        def advance(done: int, note: str) -> None:
+        def advance(n: int, note: str) -> None:
             if not progress.live.is_started and time.monotonic() - started > BAR_AFTER_S:
                 progress.start()
-            progress.update(task, advance=done, note=note)
+            progress.update(task, advance=n, note=note)
 
         try:
             yield advance

@@ -1,6 +1,6 @@
-"""Asking a server again, and saying in a few words why it did not work.
+"""Requests to a server that are repeated after temporary failures, and short reasons for errors.
 
-Failures that may pass (no answer, a cut body, 429, 5xx) are tried again with growing waits.
+Temporary failures (no response, a truncated body, 429, 5xx) are retried with exponential backoff.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TypeVar
 TIMEOUT_S = 20.0  # without a single byte from the server
 ATTEMPTS = 4
 BACKOFF_S = 1.0  # waits of 1, 2 and 4 s between the attempts
-LONGEST_WAIT_S = 60.0  # a server that asks for more is not waited for
+MAX_WAIT_S = 60.0  # if a server asks for a longer wait, the request fails
 
 T = TypeVar("T")
 
 
 class RetryableError(Exception):
-    """Why a request failed. `wait_s` None: it would fail again; else the least wait before another attempt."""
+    """A request failed. `wait_s` is the minimum wait before a retry; None: a retry would fail too."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -29,29 +29,33 @@ class RetryableError(Exception):
 
 
 def retried(attempt: Callable[[], T], backoff_s: float) -> T:
-    """The result of `attempt`, called again after failures that may pass, with waits that double."""
-    for tried in range(ATTEMPTS - 1):
+    """The result of `attempt`, which is retried after temporary failures, with waits that double.
+
+    Raises:
+        RetryableError: from the last attempt, or a failure that is not temporary.
+    """
+    for n_failed in range(ATTEMPTS - 1):
         try:
             return attempt()
         except RetryableError as failure:
-            if failure.wait_s is None or failure.wait_s > LONGEST_WAIT_S:
+            if failure.wait_s is None or failure.wait_s > MAX_WAIT_S:
                 raise
-            wait_s = max(failure.wait_s, backoff_s * 2**tried)
+            wait_s = max(failure.wait_s, backoff_s * 2**n_failed)
         time.sleep(wait_s)
     return attempt()
 
 
 def refusal(status: int, retry_after: str | None) -> RetryableError:
-    """What a status other than 200 means: 429 and 5xx may pass, after the time that the server asks for."""
+    """The error for a status other than 200: 429 and 5xx are temporary, and the server may ask for a wait."""
     reason = f"the server answered {status} {responses.get(status, '')}".rstrip()
     if status != 429 and status < 500:
         return RetryableError(reason)
     wait_s = _seconds(retry_after)
-    return RetryableError(f"{reason} and asks to wait {wait_s:.0f} s" if wait_s > LONGEST_WAIT_S else reason, wait_s)
+    return RetryableError(f"{reason} and asks to wait {wait_s:.0f} s" if wait_s > MAX_WAIT_S else reason, wait_s)
 
 
 def _seconds(retry_after: str | None) -> float:
-    """A Retry-After header, a number of seconds or a date, as seconds from now.
+    """Seconds from now until the time in a Retry-After header, which is a number of seconds or a date.
 
     >>> _seconds("120"), _seconds(None), _seconds("Wed, 21 Oct 2015 07:28:00 GMT"), _seconds("soon")
     (120.0, 0.0, 0.0, 0.0)
@@ -67,7 +71,7 @@ def _seconds(retry_after: str | None) -> float:
 
 
 def why(error: BaseException, timeout_s: float | None = None) -> str:
-    """The first cause of an exception in a few words on one line."""
+    """The root cause of an exception, on one line."""
     *_, first = causes(error)
     if isinstance(first, TimeoutError) and timeout_s is not None:
         return f"no answer within {timeout_s:g} s"
@@ -76,11 +80,11 @@ def why(error: BaseException, timeout_s: float | None = None) -> str:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and its causes, as the HTTP libraries keep them: `from`, `reason` or an argument.
+    """An exception and its causes, which the HTTP libraries store in `__cause__`, in `reason` or as an argument.
 
-    Not `__context__`: it ends in whatever the caller was handling when it called us.
+    `__context__` is not followed, because it leads to whatever exception the caller was handling.
     """
     while error is not None:
         yield error
-        kept = (error.__cause__, getattr(error, "reason", None), *error.args)
-        error = next((cause for cause in kept if isinstance(cause, BaseException)), None)
+        candidates = (error.__cause__, getattr(error, "reason", None), *error.args)
+        error = next((cause for cause in candidates if isinstance(cause, BaseException)), None)

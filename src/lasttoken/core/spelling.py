@@ -1,4 +1,4 @@
-"""When two spellings are one label, and when a text is blank.
+"""Which spellings are the same label, and which texts are blank.
 
     "kitchen"  "kitchen "  "\\u200bkitchen"  "ｋｉｔｃｈｅｎ"    one label: they look the same
     "1"  "1.0"  "+1"                                       one label: the same integer; but "01" and "1e0" are codes
@@ -6,8 +6,8 @@
     "US"  "us"                                             two labels, which differ only by case
     "3.1"  "3.10"                                          two labels: they may be versions
 
-A spelling is compared by its key: without invisible characters, after Unicode's normalization form NFKC, and with
-every run of spaces as one space. U+200C and U+200D stay inside words of scripts that need them and inside emoji.
+Spellings are compared by a key: invisible characters are removed, Unicode is normalized to NFKC, and every run of
+spaces becomes one space. U+200C and U+200D stay inside words of scripts that need them and inside emoji.
 
 Sources: Unicode Standard Annex #15 (normalization forms); the default ignorable code points of Unicode's
 DerivedCoreProperties.
@@ -19,7 +19,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
-SELECTORS = "\ufe0e\ufe0f"  # text or emoji presentation of the character before
+SELECTORS = "\ufe0e\ufe0f"  # select text or emoji presentation of the preceding character
 ALWAYS_INVISIBLE = (
     "\u00ad\u034f\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064"
     "\u2066\u2067\u2068\u2069\ufeff"
@@ -36,7 +36,7 @@ TRUTH_VALUES = ("true", "false")
 
 
 def label_key(label: str) -> str:
-    """What two spellings of one label have in common; different labels have different keys.
+    """The key of a label: equal for all spellings of one label, different for different labels.
 
     >>> label_key(" caf\\u0065\\u0301"), label_key("1.0"), label_key("TRUE"), label_key("US")
     ('café', '1', 'true', 'US')
@@ -53,7 +53,7 @@ def label_key(label: str) -> str:
 
 
 def tidy(label: str) -> str:
-    """A label without spaces and invisible characters at its ends; otherwise as it is written.
+    """A label without spaces and invisible characters at its ends; the rest is unchanged.
 
     >>> tidy("\\u200b spam "), tidy("my\\xa0kitchen")
     ('spam', 'my\\xa0kitchen')
@@ -72,31 +72,32 @@ def is_blank(text: str) -> bool:
 
 
 def match_label(label: str, labels: Sequence[str]) -> str | None:
-    """The one of `labels` that `label` is a spelling of; None when there is none, or several and none is equal."""
+    """The label in `labels` that `label` is a spelling of; None if there is none, or several without an exact match."""
     if label in labels:
         return label
     key = label_key(label)
-    same = [known for known in labels if label_key(known) == key]
-    return same[0] if len(same) == 1 else None
+    matches = [known for known in labels if label_key(known) == key]
+    return matches[0] if len(matches) == 1 else None
 
 
 def nearly_same(label: str, labels: Iterable[str]) -> list[str]:
-    """Those of `labels` that differ from `label` only by case, or are equal as numbers.
+    """The labels in `labels` that differ from `label` only by case, or are the same number.
 
     >>> nearly_same("Spam", ["ham", "spam"]), nearly_same("4.50", ["4.5", "5"])
     (['spam'], ['4.5'])
     """
-    loose = _loose_key(label)
-    return [known for known in labels if known != label and _loose_key(known) == loose]
+    key = _loose_key(label)
+    return [known for known in labels if known != label and _loose_key(known) == key]
 
 
 def _loose_key(label: str) -> str | float:
+    """As `label_key`, but without case, and the value of a number; "007" is not a number."""
     key = label_key(label).casefold()
     return float(key.replace("\u2212", "-")) if DECIMAL.fullmatch(key) and not re.match(r"\D?0\d", key) else key
 
 
 def visible(label: str) -> str:
-    """A label for a message, quoted, with escapes for what cannot be seen or told from another spelling.
+    """A label for a message, quoted; invisible characters and unusual spellings are escaped.
 
     >>> visible("caf\\u0065\\u0301"), visible("spam\\u200b"), visible("café")
     ("'cafe\\\\u0301'", "'spam\\\\u200b'", "'café'")
@@ -107,7 +108,7 @@ def visible(label: str) -> str:
 
 
 def near_spellings(counts: Mapping[str, int]) -> list[dict[str, int]]:
-    """Labels, with their rows, that are not spellings of one but differ only by case, or are equal as numbers."""
+    """Groups of different labels that differ only by case or are the same number, each with its number of rows."""
     groups: dict[object, dict[str, int]] = {}
     for label, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         groups.setdefault(_loose_key(label), {})[label] = n

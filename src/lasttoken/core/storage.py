@@ -1,11 +1,11 @@
-"""Files that are whole or absent: temporary name, flush to disk, rename. One process at a time for each output.
+"""Atomic writes (temporary name, flush to disk, rename), and a lock so that one process at a time writes an output.
 
     path.tmp-<pid>-<random>  ──write, fsync──►  os.replace  ──►  path
     .path.lock               held while a command works on `path`; the kernel releases it when the process dies
 
-A process killed at any moment leaves at most a file or folder with `.tmp-` in its name, which nothing ever reads, and
-an unlocked lock file; whoever locks that output next removes both. A full disk or a missing permission becomes one
-sentence (StorageError).
+A killed process leaves at most a file or folder with `.tmp-` in its name, which nothing ever reads, and an unlocked
+lock file; the next process that locks the output removes both. A full disk or a missing permission becomes a
+StorageError with one sentence.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 CACHE_VARIABLE = "LASTTOKEN_CACHE"
-STALE_AFTER_S = 24 * 3600  # a temporary older than this belongs to no living run
-TEMPORARY = re.compile(r"\.tmp-\d+-\w+$")  # what ends the name of a file or folder that is being written
+STALE_AFTER_S = 24 * 3600  # no running process has an older temporary file
+TEMPORARY = re.compile(r"\.tmp-\d+-\w+$")  # the end of the name of a file or folder that is being written
 LOCK_WAIT_S = 0.2  # a process that has just finished may still be removing its lock file
-LOCK_INSIDE = ".lasttoken.lock"  # in a folder whose parent cannot be written, such as a mounted volume
-NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of some network file systems
+LOCK_INSIDE = ".lasttoken.lock"  # used if the parent folder is not writable, such as that of a mounted volume
+NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of network file systems without flock
 
 
 def cache_dir() -> Path:
-    """The cache: $LASTTOKEN_CACHE, or the platform's place for caches. Not created here."""
+    """The cache folder: $LASTTOKEN_CACHE, or the platform's cache folder. It may not exist yet."""
     override = os.environ.get(CACHE_VARIABLE)
     return Path(override).expanduser() if override else user_cache_path("lasttoken")
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write at `path` into one sentence.
+    """Turn errors of the operating system while writing `path` into a StorageError.
 
     Raises:
         StorageError: no permission, a read-only or full disk, or a quota reached.
@@ -55,27 +55,30 @@ def storage_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(f"the disk is full: could not write {path}; free some space and run again") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StorageError(f"no permission to write {path}; choose another place or change its mode") from error
+            raise StorageError(
+                f"no permission to write {path}; choose another path, or change the permissions"
+            ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR):
             raise StorageError(f"cannot write {path}: a file is where a folder is needed, or the reverse") from error
         raise
 
 
 def dangling_link(path: Path) -> Path | None:
-    """Where a symbolic link leads when nothing is there; None for all else."""
+    """The target of a symbolic link that leads nowhere; None for every other path."""
     return path.readlink() if path.is_symlink() and not path.exists() else None
 
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Keep other processes and threads of this program away from an output while the block runs.
+    """Hold the lock of an output while the block runs, against other processes and other threads of this one.
 
-    All spellings of a path are one output: symbolic links are followed. On entry, what killed processes have left half
-    written in its place is removed. Missing parent folders are made, and removed again where they stay empty.
+    Symbolic links are followed, so that all paths to a file share a lock. On entry, temporary files that killed
+    processes left for this output are removed. Missing parent folders are created, and removed again if they stay
+    empty.
 
     Raises:
-        RunError: another process or thread works on the output; nothing has been touched.
-        StorageError: no permission to write there, a read-only or full disk.
+        RunError: another process or thread works on the output; nothing has been changed.
+        StorageError: no permission, or a read-only or full disk.
     """
     target = Path(os.path.realpath(path))
     absent = [folder for folder in target.parents if not folder.exists()]
@@ -86,8 +89,8 @@ def exclusive(path: Path) -> Iterator[None]:
                 sweep_temporaries(target.parent, older_than_s=0.0, of=target.name)
             yield
         finally:
-            with suppress(OSError):  # another system than Linux may not remove a file that is open
-                os.unlink(lock.lock_file)  # before the release, so that nobody else's lock is removed
+            with suppress(OSError):  # some systems cannot remove an open file
+                os.unlink(lock.lock_file)  # before the release; afterwards it could be the lock of another process
             lock.release()
     finally:
         with suppress(OSError):
@@ -102,7 +105,7 @@ def _locked(target: Path, path: Path) -> BaseFileLock:
     make_dir(target.parent)
     inside = target.is_dir() and not os.access(target.parent, os.W_OK)
     file = target / LOCK_INSIDE if inside else target.with_name(f".{target.name}.lock")
-    # Every user may open it: the lock file of a killed process must not shut out the others.
+    # Mode 666, so that a lock file left by a killed process does not keep other users out.
     lock: BaseFileLock = FileLock(file, LOCK_WAIT_S, mode=0o666, poll_interval=0.02, fallback_to_soft=False)
     try:
         with storage_errors(path):
@@ -112,7 +115,7 @@ def _locked(target: Path, path: Path) -> BaseFileLock:
                 if error.errno not in NO_FLOCK:
                     raise
                 file.unlink(missing_ok=True)
-                # Its existence is the lock, so under another name than the one that others create to try flock.
+                # The existence of this file is the lock, so its name differs from the one that is created for flock.
                 lock = SoftFileLock(f"{file}ed", LOCK_WAIT_S, mode=0o666, poll_interval=0.02)
                 lock.acquire()
     except Timeout as error:
@@ -129,7 +132,7 @@ def _temporary(path: Path) -> Path:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file or folder of this name is this program's own, and safe to ignore: a temporary, or a lock.
+    """Whether a name is that of a temporary file or a lock of this program, which can be ignored.
 
     >>> is_leftover("run.toml.tmp-12-ab34"), is_leftover("model.tmp-backup"), is_leftover(".lasttoken.lock")
     (True, False, True)
@@ -143,14 +146,14 @@ def make_dir(path: Path, mode: int = 0o777) -> Path:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir(mode=mode, exist_ok=True)
-        except FileNotFoundError as error:  # a file system that takes no folders, such as /proc
-            raise StorageError(f"the folder {path} cannot be made; choose another place") from error
+        except FileNotFoundError as error:  # a file system without new folders, such as /proc
+            raise StorageError(f"the folder {path} cannot be created; choose another place") from error
     return path
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; it becomes `path` when the block ends well, and is removed otherwise."""
+    """A temporary path to write to; it is renamed to `path` if the block succeeds, and removed otherwise."""
     make_dir(path.parent)
     temporary = _temporary(path)
     with storage_errors(path):
@@ -164,24 +167,24 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file, or leave what was there."""
+    """Replace a file atomically: on an error the old content stays."""
     with new_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a whole UTF-8 file with `\\n` line ends, or leave what was there."""
+    """Replace a UTF-8 file with `\\n` line ends atomically: on an error the old content stays."""
     write_bytes(path, content.encode("utf-8"))
 
 
 @contextmanager
 def new_dir(path: Path, mode: int = 0o777, first_stays: bool = True) -> Iterator[Path]:
-    """A temporary folder to fill; it becomes `path` when the block ends well, and is removed otherwise.
+    """A temporary folder to fill; it is renamed to `path` if the block succeeds, and removed otherwise.
 
-    When another process has put `path` there in the meantime, theirs stays: ours is dropped, silently if `first_stays`.
+    If another process has created `path` in the meantime, its folder stays and this one is removed.
 
     Raises:
-        StorageError: no permission, a full disk; or, unless `first_stays`, `path` is there.
+        StorageError: no permission, or a full disk; or `path` exists and `first_stays` is False.
     """
     make_dir(path.parent)
     temporary = _temporary(path)
@@ -199,9 +202,9 @@ def new_dir(path: Path, mode: int = 0o777, first_stays: bool = True) -> Iterator
 
 
 def sweep_temporaries(folder: Path, older_than_s: float = STALE_AFTER_S, of: str | None = None) -> None:
-    """Remove what killed processes left in `folder`; with `of`, only what was to become the file of that name.
+    """Remove temporary files of killed processes from `folder`; with `of`, only those of the file of that name.
 
-    `older_than_s` 0 takes those of living processes too: hold the output (`exclusive`) before.
+    With `older_than_s` 0, files of running processes are removed too: lock the output first, see `exclusive`.
     """
     limit = time.time() - older_than_s
     for entry in folder.glob("*.tmp-*"):
@@ -218,14 +221,14 @@ def sweep_temporaries(folder: Path, older_than_s: float = STALE_AFTER_S, of: str
 
 
 def free_bytes(path: Path) -> int:
-    """Free space on the disk that holds `path`, which need not exist yet."""
+    """Free bytes on the disk of `path`, which need not exist yet."""
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
 
 
 def parse_bytes(text: str) -> int:
-    """A size as people write it.
+    """The number of bytes in a size such as 20GB.
 
     >>> parse_bytes("1500"), parse_bytes("2 GB"), parse_bytes("1.5kb"), parse_bytes("1KiB")
     (1500, 2000000000, 1500, 1024)
@@ -233,10 +236,10 @@ def parse_bytes(text: str) -> int:
     Raises:
         ValueError: not a size.
     """
-    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(?:([kmgt])(i)?)?b?", text.strip().lower(), re.ASCII)
-    if found:
-        power = " kmgt".index(found[2] or " ")
-        value = float(found[1]) * (1024 if found[3] else 1000) ** power
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(?:([kmgt])(i)?)?b?", text.strip().lower(), re.ASCII)
+    if match:
+        power = " kmgt".index(match[2] or " ")
+        value = float(match[1]) * (1024 if match[3] else 1000) ** power
         if value < 2**63:
             return int(value)
     raise ValueError(f"{text!r} is not a size such as 500MB or 20GB")

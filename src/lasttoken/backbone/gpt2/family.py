@@ -20,7 +20,7 @@ from torch import Tensor
 from lasttoken.backbone.family import Family
 from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.backbone.gpt2.onnx import GPT2Onnx
-from lasttoken.core.errors import BackboneError, shown
+from lasttoken.core.errors import BackboneError, short_repr
 
 PREFIX = "transformer."
 TRANSPOSED = re.compile(r"(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight$")
@@ -43,7 +43,7 @@ def read_config(content: Mapping[str, Any], path: Path) -> GPT2Config:
     for name, value in SUPPORTED.items():
         if content.get(name, value) != value:
             raise BackboneError(
-                f"{path} has {name} = {shown(content[name])}; only {value!r}, as in GPT-2, can be computed"
+                f"{path} has {name} = {short_repr(content[name])}; only {value!r}, as in GPT-2, can be computed"
             )
     return read_sizes(content, path)
 
@@ -65,11 +65,11 @@ def read_sizes(content: Mapping[str, Any], path: Path) -> GPT2Config:
         tied=content.get("tie_word_embeddings", True),
     )
     if not isinstance(config.tied, bool):
-        raise BackboneError(f"{path} has tie_word_embeddings = {shown(config.tied)}; it must be true or false")
+        raise BackboneError(f"{path} has tie_word_embeddings = {short_repr(config.tied)}; it must be true or false")
     epsilon = config.layer_norm_epsilon
     if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 <= epsilon < 1:
         raise BackboneError(
-            f"{path} has layer_norm_epsilon = {shown(epsilon)}; it must be a number from 0 to 1, so fetch it again"
+            f"{path} has layer_norm_epsilon = {short_repr(epsilon)}; it must be a number from 0 to 1, so fetch it again"
         )
     if config.n_embd % config.n_head:
         raise BackboneError(f"{path} has n_embd {config.n_embd}, which is not a multiple of n_head {config.n_head}")
@@ -80,7 +80,7 @@ def _size(content: Mapping[str, Any], path: Path, *names: str) -> int:
     value = next((content[name] for name in names if content.get(name) is not None), None)
     if type(value) is not int or not 1 <= value <= MAX_SIZE:
         raise BackboneError(
-            f"{path} has {' or '.join(names)} = {shown(value)}, which is not a positive integer; is it a GPT-2's?"
+            f"{path} has {' or '.join(names)} = {short_repr(value)}, which is not a positive integer; is it a GPT-2's?"
         )
     return value
 
