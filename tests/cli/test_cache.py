@@ -1,4 +1,4 @@
-"""The command cache: where, how large, and what clearing it removes."""
+"""`lasttoken cache`: where the cache is, how large it is, and what clearing removes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lasttoken compare` and `learning-curve`: runs side by side, and whether more labels would help."""
+"""`lasttoken compare`: runs side by side, with paired tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniature import messages, run_cli, write_messages
+from miniature import run_cli
 
 from lasttoken.evaluation.intervals import paired_difference
 from lasttoken.runs.compare import compare_runs
@@ -67,11 +67,11 @@ def test_sentences_and_table(run_dir: Path, other_run: Path, tmp_path: Path) -> 
     lines = answer.out.splitlines()
     assert lines[0].split()[:3] == ["test,", str(len(read(run_dir / "predictions" / "test.csv"))), "rows"]
     assert "spam and third differ: +0.0 points" in answer.out
-    assert "about one in 20" in answer.err
+    assert "one in 20" in answer.err
     assert len(compare_runs([run_dir, other_run, third], all_pairs=True).pairs) == 3
 
 
-def test_runs_of_one_name_are_told_by_their_paths(run_dir: Path, tmp_path: Path) -> None:
+def test_runs_of_one_name_are_shown_with_their_paths(run_dir: Path, tmp_path: Path) -> None:
     same = tmp_path / "elsewhere" / "spam"
     shutil.copytree(run_dir, same)
     found = compare_runs([run_dir, same], "validation")
@@ -89,54 +89,32 @@ def edited(name: str, change: Callable[[list[dict[str, str]]], object]) -> Calla
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("spoil", "named"),
     [
-        (edited("test", lambda rows: rows.pop()), "test rows and other on"),
+        (edited("test", lambda rows: rows.pop()), "other"),
         (
             edited("test", lambda rows: rows[3].update(label="spam" if rows[3]["label"] == "ham" else "ham")),
-            "the first is row 4",
+            "row 4",
         ),
-        (lambda run: (run / "predictions" / "test.csv").unlink(), "has no answers of a test split"),
-        (lambda run: (run / "metrics.json").unlink(), "its run is not finished"),
+        (lambda run: (run / "predictions" / "test.csv").unlink(), "test"),
+        (lambda run: (run / "metrics.json").unlink(), "not finished"),
         (
             lambda run: write(run / "predictions" / "test.csv", read(run / "predictions" / "test.csv")[1:]),
-            "does not belong to",
+            "predictions",
         ),
     ],
 )
-def test_what_cannot_be_compared(run_dir: Path, other_run: Path, spoil: Callable[[Path], None], message: str) -> None:
+def test_runs_that_cannot_be_compared_are_rejected(
+    run_dir: Path, other_run: Path, spoil: Callable[[Path], None], named: str
+) -> None:
     spoil(other_run)
     answer = run_cli("compare", run_dir, other_run)
     assert answer.code == 2
-    assert message in answer.err
+    assert named in answer.err
     assert len(answer.err.splitlines()) == 1
 
 
 def test_one_run_or_one_twice(run_dir: Path) -> None:
-    assert "needs two runs or more" in run_cli("compare", run_dir).err
-    assert "named twice" in run_cli("compare", run_dir, run_dir / ".").err
-    assert "--split is 'train'" in run_cli("compare", run_dir, run_dir, "--split", "train").err
-
-
-def test_the_learning_curve_by_itself(data: Path, backbone: Path, tmp_path: Path) -> None:
-    flags = ["--backbone", backbone, "--epochs", 1]
-    answer = run_cli("learning-curve", data, *flags, "--out", tmp_path / "curve.png")
-    assert answer.code == 0, answer.err
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert "train rows" in answer.out
-    assert answer.out.splitlines()[-1].startswith("From ")
-    assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]
-    found = json.loads(run_cli("learning-curve", data, *flags, "--json").out)
-    assert [point["n_train"] for point in found["points"]] == sorted({point["n_train"] for point in found["points"]})
-
-
-def test_where_a_curve_cannot_be_drawn(data: Path, backbone: Path, tmp_path: Path) -> None:
-    there = write_messages(tmp_path / "there.svg", *messages(2))
-    for out, message in (
-        (tmp_path / "curve.jpg", "use one of '.svg', '.pdf', '.png'"),
-        (there, "is there already; pass --overwrite"),
-        (tmp_path / "missing" / "curve.svg", "there is no folder"),
-    ):
-        answer = run_cli("learning-curve", data, "--backbone", backbone, "--out", out)
-        assert answer.code == 2
-        assert message in answer.err
+    assert "two runs" in run_cli("compare", run_dir).err
+    assert str(run_dir) in run_cli("compare", run_dir, run_dir / ".").err
+    assert "'train'" in run_cli("compare", run_dir, run_dir, "--split", "train").err

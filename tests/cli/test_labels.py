@@ -67,7 +67,7 @@ def test_resume_knows_what_was_left_out(tmp_path: Path, untidy: Path, backbone: 
 def test_strict_stops_at_the_first(tmp_path: Path, untidy: Path, command: str) -> None:
     answer = run_cli(command, untidy, "--strict", "--out", tmp_path / "out")
     assert answer.code == 2
-    assert "row 21 (line 22) of untidy.csv has no text" in answer.err
+    assert "row 21 (line 22) of untidy.csv" in answer.err
 
 
 def test_min_rows(tmp_path: Path, untidy: Path) -> None:
@@ -105,7 +105,8 @@ def test_evaluate_takes_other_spellings_and_leaves_out_blank_rows(tmp_path: Path
     assert "row 1 (line 2) of a.csv" in strict.err
     cased = run_cli("evaluate", run_dir, write_messages(tmp_path / "b.csv", ["", "x"], ["spam", "SPAM"]))
     assert cased.code == 2
-    assert "row 2 of b.csv has label 'SPAM'" in cased.err
+    assert "row 2 of b.csv" in cased.err
+    assert "'SPAM'" in cased.err
 
 
 def test_multi_label_with_a_rare_label_and_spellings(tmp_path: Path, backbone: Path) -> None:

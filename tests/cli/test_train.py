@@ -1,4 +1,4 @@
-"""`lasttoken train` and `split`: what goes in, what a run leaves, which setting wins."""
+"""`lasttoken train`: its input, the files of a run, and which setting wins."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_json_is_the_metrics_and_where_the_run_is(data: Path, backbone: Path, tm
     assert answer.err == ""
 
 
-def test_quiet_says_nothing_and_still_prints_the_figures(data: Path, backbone: Path, tmp_path: Path) -> None:
+def test_quiet_prints_only_the_metrics(data: Path, backbone: Path, tmp_path: Path) -> None:
     answer = train(data, backbone, tmp_path / "run", "--quiet")
     assert answer.err == ""
     accuracy = read_metrics(tmp_path / "run")["splits"]["test"]["accuracy"]
@@ -146,11 +146,11 @@ def test_quiet_says_nothing_and_still_prints_the_figures(data: Path, backbone: P
     assert "majority" in answer.out
 
 
-def test_guesses_are_said(data: Path, backbone: Path, tmp_path: Path) -> None:
+def test_guessed_columns_are_reported(data: Path, backbone: Path, tmp_path: Path) -> None:
     said = train(data, backbone, tmp_path / "run").err
-    assert "the text is read from column 'text' of messages.csv" in said
-    assert "the label is read from column 'label' of messages.csv" in said
-    assert "messages.csv has 60 rows (ham 30, spam 30)" in said
+    assert "'text' of messages.csv" in said
+    assert "'label' of messages.csv" in said
+    assert "ham 30, spam 30" in said
 
 
 # Flags ------------------------------------------------------------------------------------------------------------
@@ -179,14 +179,6 @@ def test_a_flag_wins_over_config_which_wins_over_the_recipe(data: Path, backbone
     assert found["keep"] == "last", "the recipe"
 
 
-def test_a_balance_flag_wins_over_the_book(tmp_path: Path) -> None:
-    texts, labels = messages(60)
-    data = write_messages(tmp_path / "a.csv", [*texts, "one more"], [*labels, "ham"])
-    for flags, n_rows in (((), 60), (("--balance", "none"), 61)):
-        answer = run_cli("split", data, "--recipe", "book", *flags, "--out", tmp_path / str(n_rows), "--json")
-        assert sum(json.loads(answer.out)["rows"].values()) == n_rows
-
-
 def test_the_run_directory_is_named_after_the_data(
     data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,17 +190,17 @@ def test_the_run_directory_is_named_after_the_data(
 
 
 def test_reading_the_first_token_warns(data: Path, backbone: Path, tmp_path: Path) -> None:
-    assert "sees one token of each text" in train(data, backbone, tmp_path / "a", "--read", "first").err
+    assert "--no-causal-mask" in train(data, backbone, tmp_path / "a", "--read", "first").err
     without_mask = train(data, backbone, tmp_path / "b", "--read", "first", "--no-causal-mask")
-    assert "sees one token" not in without_mask.err
+    assert "--no-causal-mask" not in without_mask.err
     assert settings_of(tmp_path / "b")["causal_mask"] is False
 
 
 def test_cut_texts_are_counted_and_said(data: Path, backbone: Path, tmp_path: Path) -> None:
     said = train(data, backbone, tmp_path / "run", "--max-length", 8).err
     n = len(rows_of(tmp_path / "run/splits/train.csv"))
-    assert f"{n} of {n} train texts were cut to 8 tokens" in said
-    assert "tokens lost" in said
+    assert f"{n} of {n} train texts" in said
+    assert "8 tokens" in said
 
 
 # The cache --------------------------------------------------------------------------------------------------------
@@ -231,8 +223,8 @@ def test_neither_a_small_cache_nor_none_changes_the_result(
     train(data, backbone, tmp_path / "none", "--no-cache")
     assert files_below(own_cache) == set()
     small = train(data, backbone, tmp_path / "small", "--cache-limit", "1KB")
-    assert "--cache-limit is 1,000 bytes" in small.err
-    assert "the trunk runs for every batch" in small.err
+    assert "--cache-limit" in small.err
+    assert "1,000 bytes" in small.err
     assert files_below(own_cache) == set()
     train(data, backbone, tmp_path / "cached")
     for name in ("none", "small"):
@@ -311,7 +303,8 @@ def test_undersampling_thins_train_only(backbone: Path, tmp_path: Path) -> None:
     assert counts["train"]("ham") == counts["train"]("spam") == 21
     assert counts["test"]("ham") == 18
     assert counts["test"]("spam") == 6
-    assert "train was thinned from ham 63, spam 21 to ham 21, spam 21" in answer.err
+    assert "ham 63, spam 21" in answer.err
+    assert "ham 21, spam 21" in answer.err
 
 
 def test_a_tab_separated_file_without_a_header_is_read_as_it_is(backbone: Path, tmp_path: Path) -> None:
@@ -320,7 +313,8 @@ def test_a_tab_separated_file_without_a_header_is_read_as_it_is(backbone: Path, 
     lines = [f"{label}\t{text}\n" for text, label in zip(texts, labels, strict=True)]
     (tmp_path / "SMSSpamCollection").write_text("".join(lines), "utf-8")
     answer = train(tmp_path / "SMSSpamCollection", backbone, tmp_path / "run")
-    assert "SMSSpamCollection has no header" in answer.err
+    assert "SMSSpamCollection" in answer.err
+    assert "header" in answer.err
     rows = [row for name in ("train", "validation", "test") for row in rows_of(tmp_path / f"run/splits/{name}.csv")]
     assert sorted(row["text"] for row in rows) == sorted(texts)
     assert read_metrics(tmp_path / "run")["labels"] == ["ham", "spam"]
@@ -351,7 +345,7 @@ def test_labels_are_in_natural_order_and_warned_about(backbone: Path, tmp_path: 
     data = write_messages(tmp_path / "a.csv", texts, [("10", "x", "2", "X")[at % 4] for at in range(60)])
     answer = train(data, backbone, tmp_path / "run")
     assert read_metrics(tmp_path / "run")["labels"] == ["2", "10", "X", "x"]
-    assert "differ only by case" in answer.err
+    assert "case" in answer.err
 
 
 # What is there already --------------------------------------------------------------------------------------------
@@ -365,7 +359,7 @@ def test_a_finished_run_is_replaced_only_with_overwrite(
     before = {name: (out / name).read_bytes() for name in files_below(out)}
     refused = run_cli("train", data, "--backbone", backbone, "--out", out)
     assert refused.code == 2
-    assert "pass --overwrite" in refused.err
+    assert "--overwrite" in refused.err
     assert {name: (out / name).read_bytes() for name in files_below(out)} == before
     train(data, backbone, out, "--overwrite", "--seed", 7)
     assert files_below(out) == RUN_FILES
@@ -385,36 +379,8 @@ def test_a_folder_of_other_files_is_refused_even_with_overwrite(data: Path, back
     (tmp_path / "photos/cat.jpg").write_bytes(b"meow")
     answer = run_cli("train", data, "--backbone", backbone, "--out", tmp_path / "photos", "--overwrite")
     assert answer.code == 2
-    assert "'cat.jpg' is in it" in answer.err
+    assert "'cat.jpg'" in answer.err
     assert files_below(tmp_path / "photos") == {"cat.jpg"}
-
-
-def test_splits_are_replaced_only_with_overwrite(data: Path, tmp_path: Path) -> None:
-    assert run_cli("split", data, "--out", tmp_path / "s").code == 0
-    before = (tmp_path / "s/train.csv").read_bytes()
-    refused = run_cli("split", data, "--out", tmp_path / "s", "--seed", 5)
-    assert refused.code == 2
-    assert "pass --overwrite" in refused.err
-    assert (tmp_path / "s/train.csv").read_bytes() == before
-    assert run_cli("split", data, "--out", tmp_path / "s", "--seed", 5, "--overwrite").code == 0
-    assert (tmp_path / "s/train.csv").read_bytes() != before
-
-
-def test_split_tells_counts_before_and_after(data: Path, tmp_path: Path) -> None:
-    answer = run_cli("split", data, "--out", tmp_path / "s")
-    assert "messages.csv has 60 rows (ham 30, spam 30)" in answer.err
-    assert answer.out.splitlines() == [
-        "train\t42\tham 21\tspam 21",
-        "validation\t6\tham 3\tspam 3",
-        "test\t12\tham 6\tspam 6",
-    ]
-    assert files_below(tmp_path / "s") == {"train.csv", "validation.csv", "test.csv"}
-
-
-def test_split_and_train_make_the_same_splits(run_dir: Path, data: Path, tmp_path: Path) -> None:
-    run_cli("split", data, "--out", tmp_path / "s")
-    for name in ("train", "validation", "test"):
-        assert (tmp_path / f"s/{name}.csv").read_bytes() == (run_dir / f"splits/{name}.csv").read_bytes()
 
 
 def test_resume_without_a_saved_state_starts_over_and_says_so_but_only_with_the_same_settings(
@@ -426,19 +392,12 @@ def test_resume_without_a_saved_state_starts_over_and_says_so_but_only_with_the_
         (out / name).unlink()
     other = run_cli("train", "--resume", "--out", out, "--train-blocks", "head")
     assert other.code == 2
-    assert "was started with other data, settings or weights" in other.err
+    assert "settings" in other.err
     assert not (out / "model.safetensors").exists()
     again = run_cli("train", "--resume", "--out", out)
     assert again.code == 0, again.err
-    assert "killed before a state was saved" in again.err
+    assert "--checkpoint-every" in again.err
     assert (out / "model.safetensors").read_bytes() == (run_dir / "model.safetensors").read_bytes()
-
-
-def test_evaluate_says_which_rows_it_was_trained_on(run_dir: Path) -> None:
-    n = len((run_dir / "splits/train.csv").read_text("utf-8").splitlines()) - 1
-    answer = run_cli("evaluate", run_dir, run_dir / "splits/train.csv")
-    assert f"{n} of the {n} texts are among those it was trained on" in answer.err
-    assert "trained on" not in run_cli("evaluate", run_dir, run_dir / "splits/test.csv").err
 
 
 def test_seeds_folds_and_the_learning_curve_stand_beside_the_run(data: Path, backbone: Path, tmp_path: Path) -> None:
@@ -494,19 +453,19 @@ def test_a_thinned_train_split_remembers_the_real_frequencies(data: Path, backbo
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "named"),
     [
-        (("--threshold", "spma=0.9"), "'spma', which is not one of 'ham', 'spam'"),
-        (("--answers", "spam=yes,eggs=no"), "give one answer for each of 'ham', 'spam', and no other"),
-        (("--slice-by", "shop"), "no column 'shop'"),
+        (("--threshold", "spma=0.9"), "'spma'"),
+        (("--answers", "spam=yes,eggs=no"), "'ham', 'spam'"),
+        (("--slice-by", "shop"), "'shop'"),
     ],
 )
-def test_what_is_judged_by_is_checked_before_anything_is_written(
-    flags: tuple[str, str], says: str, data: Path, backbone: Path, tmp_path: Path
+def test_settings_of_the_evaluation_are_checked_before_anything_is_written(
+    flags: tuple[str, str], named: str, data: Path, backbone: Path, tmp_path: Path
 ) -> None:
     answer = run_cli("train", data, "--backbone", backbone, "--out", tmp_path / "run", *flags)
     assert answer.code == 2
-    assert says in answer.err
+    assert named in answer.err
     assert not (tmp_path / "run").exists()
 
 
