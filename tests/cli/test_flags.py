@@ -103,3 +103,13 @@ def test_flags_have_the_types_of_their_settings() -> None:
 def test_only_flags_that_are_given_become_settings() -> None:
     assert chosen_settings({"epochs": None, "text": [], "seed": 0, "no_cache": False}) == {"seed": 0, "no_cache": False}
     assert chosen_settings({"causal_mask": True}) == {"causal_mask": False}, "--no-causal-mask"
+
+
+def test_defaults_of_flags_are_those_of_the_functions_below() -> None:
+    from lasttoken.runs.evaluate import FirstBatches
+    from lasttoken.runs.train import TrainingRequest
+
+    defaults = {parameter.name: parameter.default for parameter in command_of("train").params}
+    assert defaults["checkpoint_every"] == TrainingRequest.checkpoint_every_s
+    batch_size = next(item for item in command_of("evaluate").params if item.name == "batch_size")
+    assert f"[default: {FirstBatches.size}]" in batch_size.help
