@@ -1,4 +1,4 @@
-"""What stays private: no command tells anybody anything, logs hold no texts, and runs are their owner's alone."""
+"""Privacy: no command sends anything, logs contain no texts, and runs are readable by their owner only."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from miniature import run_cli
 
 from lasttoken.cli.crashlog import write_crash_log
 
-MAIN = "from lasttoken.cli.main import main; main()"
 SECRET = "my secret letter"
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes and sockets")
 
-# Runs in every Python process of a command: each name that is looked up and each connection is written down.
+# Runs at the start of every Python process: logs each host name that is looked up and each connection.
 WATCH = """
 import os, sys
 
@@ -37,11 +36,28 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 """
+# Runs commands one after the other in one process, and prints their exit codes as the last line.
+RUN_ALL = """
+import json, os, sys
+from lasttoken.cli.main import main
+
+codes = {}
+for name, words in json.loads(sys.argv[1]).items():
+    sys.argv = ["lasttoken", *words]
+    try:
+        main()
+        codes[name] = 0
+    except SystemExit as stop:
+        codes[name] = stop.code or 0
+    if os.path.exists(os.environ["WATCH_LOG"]):
+        break  # so that the last command is the one that sent something
+print(json.dumps(codes))
+"""
 
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[bytes]]]:
-    """A loopback address that takes every connection, and what was sent to it."""
+    """A loopback address that accepts every connection, and the bytes that were sent to it."""
     received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -63,7 +79,7 @@ def collector() -> Iterator[tuple[str, list[bytes]]]:
 
 
 def commands(run: Path, data: Path, backbone: Path, work: Path) -> dict[str, list[object]]:
-    """The commands that work on files of this machine."""
+    """The commands that use only files of this machine."""
     train = ["train", data, "--backbone", backbone, "--epochs", 1]
     return {
         "help": ["--help"],
@@ -99,13 +115,16 @@ def test_no_command_sends_anything(run_dir: Path, data: Path, backbone: Path, tm
             **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"), address),
             **dict.fromkeys(("OTEL_EXPORTER_OTLP_ENDPOINT", "SENTRY_DSN", "HF_ENDPOINT"), address),
         }
-        for name, words in commands(run_dir, data, backbone, tmp_path).items():
-            done = subprocess.run(
-                [sys.executable, "-c", MAIN, *map(str, words)], env=environment, cwd=tmp_path, capture_output=True
-            )
-            assert done.returncode == (2 if name == "mistake" else 0), (name, done.stderr)
-            assert received == [], name
-            assert not log.exists(), (name, log.read_text("utf-8"))
+        words = {
+            name: list(map(str, arguments)) for name, arguments in commands(run_dir, data, backbone, tmp_path).items()
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", RUN_ALL, json.dumps(words)], env=environment, cwd=tmp_path, capture_output=True
+        )
+        codes = json.loads(done.stdout.splitlines()[-1])
+        assert not log.exists(), (list(codes)[-1], log.read_text("utf-8"))
+        assert received == []
+        assert codes == {name: 2 if name == "mistake" else 0 for name in words}, done.stderr.decode()
 
 
 @posix
@@ -151,12 +170,12 @@ def test_the_log_of_an_internal_error_holds_no_text(
     assert str(run_dir) not in content
     assert content.splitlines()[0] == f"lasttoken predict {flag[0].partition('=')[0]}"
     assert "RuntimeError" in content
-    assert "ValueError" in content, "what it came from"
+    assert "ValueError" in content, "its cause"
     assert re.search(r'File ".*predict\.py", line \d+, in predict', content)
 
 
 @posix
-def test_the_log_is_its_owners_alone(own_cache: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_readable_by_its_owner_only(own_cache: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = os.umask(0o000)
     try:
         _, log = broken("predict", run_dir, SECRET, monkeypatch=monkeypatch, cache=own_cache)
@@ -166,7 +185,7 @@ def test_the_log_is_its_owners_alone(own_cache: Path, run_dir: Path, monkeypatch
     assert stat.S_IMODE(log.parent.stat().st_mode) == 0o700
 
 
-def test_a_circle_of_causes_ends(own_cache: Path) -> None:
+def test_a_cycle_of_causes_ends(own_cache: Path) -> None:
     first, second = ValueError("one"), ValueError("two")
     first.__cause__, second.__cause__ = second, first
     assert write_crash_log(first, [], ()).read_text("utf-8").count("ValueError") == 2
@@ -181,7 +200,9 @@ def mode(path: Path) -> int:
 
 @posix
 @pytest.mark.parametrize("umask", [0o022, 0o007, 0o077])
-def test_a_new_run_directory_is_its_owners_alone(umask: int, data: Path, backbone: Path, tmp_path: Path) -> None:
+def test_a_new_run_directory_is_readable_by_its_owner_only(
+    umask: int, data: Path, backbone: Path, tmp_path: Path
+) -> None:
     old = os.umask(umask)
     try:
         answer = run_cli("train", data, "--backbone", backbone, "--epochs", 1, "--out", tmp_path / "runs" / "a")
@@ -189,11 +210,11 @@ def test_a_new_run_directory_is_its_owners_alone(umask: int, data: Path, backbon
         os.umask(old)
     assert answer.code == 0, answer.err
     assert mode(tmp_path / "runs" / "a") == 0o700
-    assert mode(tmp_path / "runs") == 0o777 & ~umask, "only what holds texts"
+    assert mode(tmp_path / "runs") == 0o777 & ~umask, "only the folder that contains texts"
 
 
 @posix
-def test_a_directory_that_is_there_keeps_its_mode(data: Path, backbone: Path, tmp_path: Path) -> None:
+def test_an_existing_directory_keeps_its_mode(data: Path, backbone: Path, tmp_path: Path) -> None:
     out = tmp_path / "shared"
     out.mkdir()
     out.chmod(0o750)
@@ -217,7 +238,7 @@ def test_an_export_is_for_sharing(run_dir: Path, tmp_path: Path) -> None:
 
 
 @posix
-def test_features_are_their_owners_alone(data: Path, backbone: Path, tmp_path: Path, own_cache: Path) -> None:
+def test_features_are_readable_by_their_owner_only(data: Path, backbone: Path, tmp_path: Path, own_cache: Path) -> None:
     old = os.umask(0o022)
     try:
         assert run_cli("train", data, "--backbone", backbone, "--epochs", 1, "--out", tmp_path / "a").code == 0

@@ -7,7 +7,6 @@ from email.utils import format_datetime
 
 import pytest
 
-from lasttoken.core import retries
 from lasttoken.core.retries import ATTEMPTS, RetryableError, causes, refusal, retried, why
 
 
@@ -15,7 +14,7 @@ from lasttoken.core.retries import ATTEMPTS, RetryableError, causes, refusal, re
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits, which take no time."""
     slept: list[float] = []
-    monkeypatch.setattr(retries.time, "sleep", slept.append)
+    monkeypatch.setattr("lasttoken.core.retries.time.sleep", slept.append)
     return slept
 
 
