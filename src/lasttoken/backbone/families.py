@@ -42,7 +42,7 @@ def read_config(path: Path) -> tuple[DecoderConfig, dict[str, Any]]:
     family = named_family(content)
     if family is None:
         raise BackboneError(
-            f"{path} has model_type = {short_repr(content['model_type'])}; this architecture cannot be loaded, use one of "
-            f"{one_of(FAMILIES)}"
+            f"{path} has model_type = {short_repr(content['model_type'])}; this architecture cannot be loaded, "
+            f"use one of {one_of(FAMILIES)}"
         )
     return family.read_config(content, path), content

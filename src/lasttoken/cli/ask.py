@@ -32,7 +32,9 @@ def ask(
     ] = None,
     text: TextColumns = None,
     label: LabelColumn = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Use the first rows only.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="Ask about this many rows only, from the start of the file.")
+    ] = None,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,

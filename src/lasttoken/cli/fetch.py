@@ -20,7 +20,7 @@ def fetch(
 ) -> None:
     """Download data sets and backbones into the cache.
 
-    Downloads are checked against published sizes and hashes, and their paths are printed.
+    Downloads are checked, and their paths are printed.
     """
     from lasttoken.runs.fetch import catalog, check_name
     from lasttoken.runs.fetch import fetch as fetch_one

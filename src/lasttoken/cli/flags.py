@@ -43,10 +43,16 @@ Threshold = Annotated[
 Cost = Annotated[
     str | None, typer.Option("--cost", help="Predict the label with the least expected cost, such as spam:ham=5.")
 ]
-TextColumns = Annotated[list[str] | None, typer.Option("--text", help="Name of the text column; repeatable.")]
+TextColumns = Annotated[
+    list[str] | None, typer.Option("--text", metavar="<column>", help="Name of the text column; repeatable.")
+]
 LabelColumn = Annotated[
     list[str] | None,
-    typer.Option("--label", help="Name of the label column; repeatable for columns of 0 and 1 named after the labels."),
+    typer.Option(
+        "--label",
+        metavar="<column>",
+        help="Name of the label column; repeatable for columns of 0 and 1 named after the labels.",
+    ),
 ]
 RunDirectory = Annotated[Path, typer.Argument(help="A run directory.")]
 BackboneName = Annotated[
@@ -118,7 +124,8 @@ def _parameter(item: Field[Any]) -> inspect.Parameter:
     names = [info.flag or flag_of(item.name), *filter(None, [info.alias])]
     choices = info.choices or (format_names() if item.name == "format" else None)  # core does not know the formats
     value: Any = Literal[choices] if choices else list[str] if kind is tuple else kind
-    option = typer.Option(*names, help=help, show_default=False)
+    metavar = "<column>" if kind is tuple else None
+    option = typer.Option(*names, help=help, show_default=False, metavar=metavar)
     return inspect.Parameter(
         item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[value | None, option]
     )
