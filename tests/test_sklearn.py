@@ -33,6 +33,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from lasttoken import sklearn as ours
 from lasttoken.classifier.predict import Predictor
+from lasttoken.core.config import Settings
 from lasttoken.core.errors import BackboneError, DataError, RunError, SettingsError, StorageError
 from lasttoken.sklearn import LastTokenClassifier
 from lasttoken.training.shared import SharedFeatures
@@ -258,3 +259,10 @@ def test_a_column_of_labels_is_raveled_with_a_warning(backbone: str) -> None:
     with pytest.warns(DataConversionWarning):
         found = make(backbone, epochs=1).fit(texts, np.array(labels)[:, None])
     assert found.classes_.tolist() == ["ham", "spam"]
+
+
+def test_the_defaults_are_those_of_the_settings() -> None:
+    parameters = LastTokenClassifier().get_params()
+    assert parameters.pop("random_state") == Settings().seed
+    assert parameters.pop("offline") is False
+    assert parameters == {name: getattr(Settings(), name) for name in parameters}

@@ -1,9 +1,9 @@
-"""The classifier as scikit-learn's tools use one: fit, predict, predict_proba, in pipelines, searches, validations.
+"""The classifier as a scikit-learn estimator, for pipelines, searches and cross-validation.
 
-    LastTokenClassifier(backbone="gpt2").fit(texts, y)      X: a list, array or column of strings; y: labels of any kind
+    LastTokenClassifier(backbone="gpt2").fit(texts, y)      texts: a list, array or column of strings; y: any labels
 
-`classes_` are sorted as scikit-learn sorts them, and the columns of `predict_proba` are in their order. The trunk runs
-once for a text in a process, whatever folds and searches ask for: its features stay in memory (`SharedFeatures`).
+`classes_` are sorted as scikit-learn sorts them, and the columns of `predict_proba` have their order. In a process the
+trunk runs once for each text, however many folds and searches use it: features stay in memory (`SharedFeatures`).
 """
 
 from __future__ import annotations
@@ -42,39 +42,41 @@ from lasttoken.training.loop import Split, Trainer, tail_logits
 from lasttoken.training.shared import SharedFeatures
 
 FEATURES = SharedFeatures()  # of this process
+USUAL = Settings()  # the home of the defaults below
 PARTS = ("config.json", "model.safetensors", "tokenizer.json")
 
 
 class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A fine-tuned GPT as a scikit-learn classifier of texts.
 
-    Parameters are settings of `lasttoken.core.config.Settings` by the same names; `random_state` is its `seed`.
+    Its parameters are settings of `lasttoken.core.config.Settings` with the same names and defaults; `random_state` is
+    the setting `seed`. `lasttoken.core.process.tune_cpu()` makes training faster on CPUs.
 
     Attributes:
         classes_: [K] the labels, sorted.
-        n_trunk_texts_: texts for which the last `fit` had to run the trunk; the others' features were there.
+        n_trunk_texts_: the number of texts for which the last `fit` ran the trunk.
     """
 
     def __init__(
         self,
-        backbone: str = "pocket",
+        backbone: str = USUAL.backbone,
         *,
-        train_blocks: str | int = "2",
-        read: str = "last",
-        causal_mask: bool = True,
-        max_length: int | None = None,
-        truncate: str = "tail",
-        epochs: int = 6,
-        batch_size: int = 16,
-        learning_rate: float | None = None,
-        weight_decay: float = 0.1,
-        balance: str = "none",
-        calibrate: bool = True,
-        keep: str = "best",
-        validation_fraction: float = 0.1,
-        random_state: int | np.random.RandomState | None = 123,
-        device: str = "auto",
-        precision: str = "auto",
+        train_blocks: str | int = USUAL.train_blocks,
+        read: str = USUAL.read,
+        causal_mask: bool = USUAL.causal_mask,
+        max_length: int | None = USUAL.max_length,
+        truncate: str = USUAL.truncate,
+        epochs: int = USUAL.epochs,
+        batch_size: int = USUAL.batch_size,
+        learning_rate: float | None = USUAL.learning_rate,
+        weight_decay: float = USUAL.weight_decay,
+        balance: str = USUAL.balance,
+        calibrate: bool = USUAL.calibrate,
+        keep: str = USUAL.keep,
+        validation_fraction: float = USUAL.validation_fraction,
+        random_state: int | np.random.RandomState | None = USUAL.seed,
+        device: str = USUAL.device,
+        precision: str = USUAL.precision,
         offline: bool = False,
     ) -> None:
         self.backbone = backbone
@@ -108,14 +110,14 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     # ------------------------------------------------------------------ training
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LastTokenClassifier:  # noqa: N803
-        """Train on texts X [N] and labels y [N]; `sample_weight` [N] weighs rows in the loss.
+        """Train on texts X [N] and labels y [N]; `sample_weight` [N] are the weights of the rows in the loss.
 
-        A validation split is cut from the rows by `validation_fraction`, without a text on both sides; where there
-        are too few rows of a label for that, the last weights are kept and nothing is calibrated.
+        `validation_fraction` of the rows become a validation split that shares no text with the others. If a label has
+        too few rows for that, the last weights are kept and probabilities are not calibrated.
 
         Raises:
-            ValueError: texts that are none, lengths that differ, one class only, weights that are none.
-            LastTokenError: see lasttoken.core.errors; its mistakes of users are ValueErrors here.
+            ValueError: invalid texts, labels or weights, different lengths, or a single class.
+            LastTokenError: see lasttoken.core.errors; `UserError` is a ValueError too.
         """
         texts = _texts(X)
         labels, weights = _labels(y, len(texts)), _weights(sample_weight, len(texts))
@@ -131,7 +133,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for sentence in warn_about_classes(self.classes_):
             warnings.warn(sentence, UserWarning, stacklevel=2)
         examples = _filled(texts, [str(label_id) for label_id in ids.tolist()])
-        train, validation, settings = _parts(examples, settings)
+        train, validation, settings = _with_validation(examples, settings)
         self._predictor = self._train(train, validation, settings, weights)
         return self
 
@@ -149,10 +151,11 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         prepared, trunk, settings = session.prepared, session.trunk, session.settings
         features, self.n_trunk_texts_ = {}, 0
         for name, encoded in prepared.encoded.items():
-            chosen = None if weights is None else weights[[int(at) for at in prepared.splits.named()[name].ids or []]]
+            rows = [int(row) for row in prepared.splits.named()[name].ids or []]
+            row_weights = None if weights is None else weights[rows]
             source = FEATURES.pool(trunk, encoded, name)
             self.n_trunk_texts_ += FEATURES.n_new
-            features[name] = Split(source, prepared.truth[name], chosen)
+            features[name] = Split(source, prepared.truth[name], row_weights)
         Trainer(prepared.classifier, features, settings, device).run()
         prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
         calibrate(prepared, features, settings)
@@ -166,20 +169,25 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             NotFittedError: before `fit`.
-            ValueError: something that is no text.
+            ValueError: X is not a column of strings.
         """
         return np.exp(self.predict_log_proba(X))
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Log-probabilities [N, K], as `predict_proba`."""
+        """Log-probabilities [N, K], columns in the order of `classes_`.
+
+        Raises:
+            NotFittedError, ValueError: see `predict_proba`.
+        """
         if not hasattr(self, "classes_"):
             raise NotFittedError("this LastTokenClassifier is not fitted; call fit(texts, y) first")
         texts = _texts(X)
         config = self._predictor.classifier.config
         if not texts:
             return np.empty((0, len(self.classes_)))
-        found = np.asarray(config.task.log_probs(self._logits(texts), config.temperature), dtype=np.float64)
-        return found[:, [config.labels.index(str(at)) for at in range(len(self.classes_))]]
+        log_probs = np.asarray(config.task.log_probs(self._logits(texts), config.temperature), dtype=np.float64)
+        # The classifier's labels are the indices of `classes_` as strings, in its own order.
+        return log_probs[:, [config.labels.index(str(index)) for index in range(len(self.classes_))]]
 
     def _logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         encoded = self._predictor.encode(texts)
@@ -191,13 +199,13 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """The most probable class of each text, [N]."""
-        found = self.predict_log_proba(X)
-        return np.asarray(self.classes_[found.argmax(1)]) if len(found) else self.classes_[:0]
+        log_probs = self.predict_log_proba(X)
+        return np.asarray(self.classes_[log_probs.argmax(1)]) if len(log_probs) else self.classes_[:0]
 
     # ------------------------------------------------------------------ pickling
 
     def __getstate__(self) -> dict[str, Any]:
-        """Parameters, and the classifier as the bytes of its files: no code, and no module of torch."""
+        """The parameters, and the classifier as the bytes of its files: no code and no torch module is pickled."""
         state = dict(super().__getstate__())
         predictor, _ = state.pop("_predictor", None), state.pop("_trunk", None)
         if predictor is not None:
@@ -229,8 +237,8 @@ def _texts(X: Any) -> list[str]:  # noqa: N803
     """
     shape = np.shape(X) if hasattr(X, "shape") else None
     if isinstance(X, str | bytes) or (shape is not None and len(shape) != 1):
-        found = "one string" if isinstance(X, str | bytes) else f"of shape {shape}"
-        raise ValueError(f"X is {found}; give a list, an array or a column of strings, one for each row")
+        what = "one string" if isinstance(X, str | bytes) else f"of shape {shape}"
+        raise ValueError(f"X is {what}; give a list, an array or a column of strings, one for each row")
     try:
         return from_lists(X).texts
     except DataError as error:
@@ -238,10 +246,10 @@ def _texts(X: Any) -> list[str]:  # noqa: N803
 
 
 def _filled(texts: Sequence[str], labels: Sequence[str]) -> Examples:
-    """Examples of texts, none of them blank, with their indices as ids.
+    """Examples with the indices of the texts as ids.
 
     Raises:
-        ValueError: a blank text; names its index.
+        ValueError: a blank text; its index is named.
     """
     try:
         return from_lists(texts, labels, ids=range(len(texts)), strict=True)
@@ -250,23 +258,23 @@ def _filled(texts: Sequence[str], labels: Sequence[str]) -> Examples:
 
 
 def warn_about_classes(classes: NDArray[Any]) -> list[str]:
-    """Sentences about classes that may be one: spellings of one label, or labels that differ only by case."""
+    """Sentences about classes that may be spellings of one label."""
     groups: dict[str, list[Any]] = {}
     for label in classes.tolist():
         groups.setdefault(label_key(str(label)).casefold(), []).append(label)
     return [
-        f"y has the classes {' and '.join(map(ascii, group))}, which may be one: they differ only by case, spaces, "
-        "invisible characters or the way a number is written; they are taken as different classes"
+        f"y has the classes {' and '.join(map(ascii, group))}, which may be spellings of one label: they differ only by "
+        "case, spaces, invisible characters or the way a number is written; they are used as different classes"
         for group in groups.values()
         if len(group) > 1
     ]
 
 
 def _labels(y: Any, n: int) -> NDArray[Any]:
-    """Labels [N] of any kind that scikit-learn takes; a column [N, 1] is raveled with a DataConversionWarning.
+    """Labels [N] of any type that scikit-learn accepts; a column [N, 1] is raveled with a DataConversionWarning.
 
     Raises:
-        ValueError: not one label for each text.
+        ValueError: there is not one label for each text.
     """
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
@@ -278,29 +286,35 @@ def _labels(y: Any, n: int) -> NDArray[Any]:
             or (isinstance(label, float) and isnan(label))
         ):
             raise ValueError(f"y[{index}] is {label}: Input y contains NaN; give every text a label")
-    found = np.asarray(values)  # after that look: beside strings, it makes a string of NaN
-    if found.ndim == 2 and found.shape[1] == 1:
-        found = column_or_1d(found, warn=True)
-    check_classification_targets(found)
-    if found.ndim != 1 or len(found) != n:
-        raise ValueError(f"there are {n} texts, and y is of shape {found.shape}; give one label for each")
-    return found
+    labels = np.asarray(values)  # only after the check for NaN, which becomes a string beside other strings
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = column_or_1d(labels, warn=True)
+    check_classification_targets(labels)
+    if labels.ndim != 1 or len(labels) != n:
+        raise ValueError(f"there are {n} texts, and y has the shape {labels.shape}; give one label for each text")
+    return labels
 
 
 def _weights(sample_weight: Any, n: int) -> NDArray[np.float32] | None:
-    """Weights with a mean of 1, so that the learning rate means the same whatever their scale."""
+    """Weights scaled to a mean of 1, so that their scale does not change the effect of the learning rate.
+
+    Raises:
+        ValueError: there is not one finite weight of at least 0 for each text, or all are 0.
+    """
     if sample_weight is None:
         return None
-    found = np.asarray(sample_weight, dtype=np.float64)
-    if found.ndim == 0:
-        found = np.full(n, float(found))
-    if found.shape != (n,) or not np.isfinite(found).all() or found.min() < 0 or not found.any():
-        raise ValueError(f"sample_weight is of shape {found.shape}; give {n} finite numbers of 0 or more, not all 0")
-    return np.asarray(found / found.mean(), dtype=np.float32)
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.ndim == 0:
+        weights = np.full(n, float(weights))
+    if weights.shape != (n,) or not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
+        raise ValueError(
+            f"sample_weight has the shape {weights.shape}; give {n} finite numbers of at least 0, and not only zeros"
+        )
+    return np.asarray(weights / weights.mean(), dtype=np.float32)
 
 
-def _parts(examples: Examples, settings: Settings) -> tuple[Examples, Examples, Settings]:
-    """Train, validation, and the settings that go with them."""
+def _with_validation(examples: Examples, settings: Settings) -> tuple[Examples, Examples, Settings]:
+    """Train, validation, and the settings for them."""
     try:
         cut = cut_validation(examples, settings.validation_fraction, settings.seed, rare="refuse")
     except DataError:  # too few rows of a label for two sides

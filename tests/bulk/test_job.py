@@ -19,7 +19,7 @@ from miniature import run_cli
 from pyarrow import parquet
 
 from lasttoken.bulk import job, parts, windows
-from lasttoken.bulk.answers import Answers
+from lasttoken.bulk.answers import ScoredRows
 from lasttoken.bulk.job import Source, score_file
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.columns import ColumnSpec
@@ -269,7 +269,7 @@ def test_what_is_done_is_not_done_again(
     seen: list[int] = []
     real = job.classify
 
-    def spy(predictor: Predictor, window: windows.Window, top_k: int | None) -> Answers:
+    def spy(predictor: Predictor, window: windows.Window, top_k: int | None) -> ScoredRows:
         seen.append(len(window.rows))
         return real(predictor, window, top_k)
 

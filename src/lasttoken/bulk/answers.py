@@ -1,7 +1,7 @@
-"""What scoring adds to a row, made for a window of rows at once.
+"""The columns that scoring adds to the rows of a file.
 
-log_probs [N, K] ──► predicted_label  predicted_score  probs                     truncated
-                     spam             0.981234         {"spam": 0.981234, …}     false
+Answer ──► predicted_label  predicted_score  probs                     truncated
+           spam             0.981234         {"spam": 0.981234, …}     false
 """
 
 from __future__ import annotations
@@ -13,54 +13,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.classifier.classifier import ClassifierConfig
-from lasttoken.classifier.predict import PROBABILITY_DECIMALS
+from lasttoken.classifier.encoding import Encoded
+from lasttoken.classifier.predict import PROBABILITY_DECIMALS, answers_of
 
 LABEL, SCORE, PROBS, TRUNCATED = "predicted_label", "predicted_score", "probs", "truncated"
 ADDED = (LABEL, SCORE, PROBS, TRUNCATED)
-FEW_LABELS, TOP_OF_MANY = 10, 5  # up to so many labels all probabilities are written, else those of the likeliest
+FEW_LABELS, TOP_OF_MANY = 10, 5  # up to 10 labels all probabilities are written, of more labels the 5 largest
 
 
 @dataclass(frozen=True)
-class Answers:
-    """The answers to N rows: lists of length N."""
+class ScoredRows:
+    """The added columns of N rows."""
 
-    labels: list[str | None]  # several of a text joined by the separator; None: no label is given
-    scores: list[float]  # of the label; without one, of the most probable
-    probs: list[dict[str, float]]  # of the likeliest labels, the likeliest first
+    labels: list[str | None]  # several labels of a text are joined by the separator; None: no label is given
+    scores: list[float]  # of the label; without one, of the most probable label
+    probs: list[dict[str, float]]  # of the most probable labels, the most probable first
     truncated: list[bool]
 
 
-def answers_of(
-    log_probs: NDArray[np.float32], cut: NDArray[np.bool_], config: ClassifierConfig, top_k: int | None = None
-) -> Answers:
-    """The answers that the classifier gives for log_probs [N, K]; `cut` [N]: which texts lost tokens."""
-    labels, task = config.labels, config.task
-    probs = np.round(np.exp(log_probs.astype(np.float64)), PROBABILITY_DECIMALS)
-    given = task.given_label_ids(log_probs, config.decision)
-    best = probs.argmax(1).tolist() if len(probs) else []
-    k = top_k or (len(labels) if len(labels) <= FEW_LABELS else TOP_OF_MANY)
-    order = np.argsort(-log_probs, axis=1, kind="stable")[:, :k]
-    values = np.take_along_axis(probs, order, axis=1).tolist()
-    return Answers(
-        [task.join(ids) or None for ids in given],
-        [float(row[ids[0] if ids else at]) for row, ids, at in zip(probs, given, best, strict=True)],
-        [
-            {labels[label_id]: p for label_id, p in zip(ids, row, strict=True)}
-            for ids, row in zip(order.tolist(), values, strict=True)
-        ],
-        cut.tolist(),
+def score_rows(
+    log_probs: NDArray[np.float32], encoded: Encoded, config: ClassifierConfig, top_k: int | None = None
+) -> ScoredRows:
+    """The added columns for texts with log_probs [N, K]. `top_k` None: all of few labels, else the most probable."""
+    top_k = top_k or (None if len(config.labels) <= FEW_LABELS else TOP_OF_MANY)
+    answers = answers_of(
+        log_probs,
+        encoded.lengths,
+        encoded.cut,
+        config,
+        decimals=PROBABILITY_DECIMALS,
+        top_k=top_k,
+        rank_rounded=False,
+    )
+    separator = config.separator or ""
+    return ScoredRows(
+        [separator.join(answer.labels) or None for answer in answers],
+        [answer.score for answer in answers],
+        [dict(answer.ranked) for answer in answers],
+        [answer.truncated for answer in answers],
     )
 
 
 def added_names(taken: Sequence[str]) -> list[str]:
-    """The names of the added columns, with underscores behind those that the input has already.
+    """The names of the added columns; underscores are appended to names that the input has already.
 
     >>> added_names(["text", "probs"])
     ['predicted_label', 'predicted_score', 'probs_', 'truncated']
     """
-    found = []
+    names = []
     for name in ADDED:
         while name in taken:
             name += "_"
-        found.append(name)
-    return found
+        names.append(name)
+    return names

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lasttoken.bulk import windows
-from lasttoken.bulk.answers import Answers, added_names, answers_of
+from lasttoken.bulk.answers import ScoredRows, added_names, score_rows
 from lasttoken.bulk.parts import Counts, Part, Parts, describe_classifier, describe_input, rejects_of
 from lasttoken.bulk.windows import Input, Window, read_windows
 from lasttoken.classifier.predict import Predictor
@@ -203,15 +203,15 @@ def score_to_stream(
     return JobResult(counts, predictor.classifier.config.max_length)
 
 
-def values_of(answers: Answers) -> tuple[Sequence[object], ...]:
+def values_of(answers: ScoredRows) -> tuple[Sequence[object], ...]:
     """The values of the added columns, N each."""
     return (answers.labels, answers.scores, answers.probs, answers.truncated)
 
 
-def classify(predictor: Predictor, window: Window, top_k: int | None) -> Answers:
+def classify(predictor: Predictor, window: Window, top_k: int | None) -> ScoredRows:
     """The answers to the rows of a window."""
     log_probs = predictor.log_probs(window.encoded)
-    return answers_of(log_probs, window.encoded.cut, predictor.classifier.config, top_k)
+    return score_rows(log_probs, window.encoded, predictor.classifier.config, top_k)
 
 
 def _columns(table: Table, source: Source, reporter: Reporter) -> Columns:

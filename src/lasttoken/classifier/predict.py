@@ -1,6 +1,8 @@
-"""Texts to labels. What a text is batched with does not change its answer.
+"""Texts to answers. The answer for a text does not depend on the texts that it is batched with.
 
-texts ─► token_ids ─► batches by length ─► logits [N, K] in the order asked ─► Prediction
+texts ─► token_ids ─► batches by length ─► logits [N, K] in the order of the texts ─► log-probabilities ─► Answer
+
+All interfaces get their answers from `answers_of`: `predict` here, files in bulk/answers.py, HTTP in serving/.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.classifier.checkpoint import load_classifier, trained_columns
-from lasttoken.classifier.classifier import Classifier
+from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import Encoded, encode_texts, run_by_length
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.device import CPU, Device, compare_logits, pick_device
@@ -23,8 +25,8 @@ from lasttoken.core.errors import SettingsError
 from lasttoken.core.process import survive_forks
 from lasttoken.evaluation.decision_flags import AUTO
 
-PROBABILITY_DECIMALS = 6  # in files and in a server's answers; a batch changes a probability by up to 4e-7
-PACK_FROM = 4_096  # tokens; packing a trunk takes the time of some 1,000 before it pays (124M shape, AVX-512)
+PROBABILITY_DECIMALS = 6  # in files and in the server's answers; batching changes a probability by up to 4e-7
+PACK_FROM = 4_096  # tokens; packing a trunk takes as long as computing some 1,000 (124M shape, AVX-512)
 SELF_CHECK_TEXTS = (
     "Free entry! Text WIN to claim your prize.",
     "Running late, order me a coffee?",
@@ -41,19 +43,36 @@ SELF_CHECK_TEXTS = (
 class Prediction:
     """The answer for one text."""
 
-    label: str | None  # None: no label is probable enough to answer, see `--threshold`; of several the likeliest
-    labels: tuple[str, ...]  # the label, if any; or all labels that the text has, the likeliest first
-    score: float  # probability of the label; without one, of the most probable
-    probs: dict[str, float]  # of every label
-    n_tokens: int  # tokens read
+    label: str | None  # the most probable of `labels`; None: the classifier gives no label, see `--threshold`
+    labels: tuple[str, ...]  # the labels that the classifier gives, the most probable first
+    score: float  # probability of the label; without one, of the most probable label
+    probs: dict[str, float]  # of every label, in the order of their ids
+    n_tokens: int  # tokens that were read
     truncated: bool  # whether the text was too long and lost tokens
 
 
+@dataclass(frozen=True)
+class Answer:
+    """The answer for one text, with the labels ranked by probability."""
+
+    label: str | None  # see Prediction
+    labels: tuple[str, ...]
+    score: float
+    ranked: list[tuple[str, float]]  # label and probability, the most probable first
+    n_tokens: int
+    truncated: bool
+
+    def by_label(self, labels: Sequence[str]) -> list[float]:
+        """The probabilities in the order of `labels`."""
+        probs = dict(self.ranked)
+        return [probs[label] for label in labels]
+
+
 class Predictor:
-    """A classifier on a machine, with its tokenizer."""
+    """A classifier on a device, with its tokenizer."""
 
     def __init__(self, classifier: Classifier, tokenizer: Tokenizer, device: Device = CPU) -> None:
-        """Moves the classifier to the machine; on one of precision int8 its trunk is quantized, for good.
+        """Move the classifier to the device. With precision int8 its trunk is quantized, which cannot be undone.
 
         Raises:
             DeviceError: the device computes other logits than the CPU for eight texts.
@@ -70,11 +89,13 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto", precision: str = "auto") -> Predictor:
-        """Load a finished run's classifier. `precision` auto is int8 where its trunk was trained in int8.
+        """Load a finished run's classifier. `precision` auto is int8 if its trunk computed in int8 in training.
+
+        The settings of the process stay as they are; `lasttoken.core.process.tune_cpu()` makes CPUs faster.
 
         Raises:
-            RunError, BackboneError: not a finished run, or torn; see `load_classifier`.
-            SettingsError, DeviceError: a device that is not there, or computes nonsense.
+            RunError, BackboneError: not a finished run, or a corrupt one; see `load_classifier`.
+            SettingsError, DeviceError: a device that this machine does not have, or that computes wrong results.
         """
         RunDir(folder).read_metrics()
         classifier, tokenizer = load_classifier(folder)
@@ -92,7 +113,7 @@ class Predictor:
         return self.classifier.config.labels
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """Texts as this classifier reads them: cut, and padded where it was trained so."""
+        """Encode texts for this classifier: long ones are truncated, and padding is added if its pooling needs it."""
         config = self.classifier.config
         return encode_texts(
             self.tokenizer,
@@ -104,7 +125,7 @@ class Predictor:
         )
 
     def logits(self, encoded: Encoded, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
-        """Logits [N, K] in float32, in the order of the texts; `progress` is told of rows done."""
+        """Logits [N, K] in float32, in the order of the texts; `progress` is called with the number of rows done."""
         return self._logits(encoded, self.device, progress)
 
     def _logits(
@@ -130,7 +151,7 @@ class Predictor:
         return config.task.log_probs(self.logits(encoded, progress), config.temperature)
 
     def answer_by(self, threshold: str | None, cost: str | None) -> None:
-        """Answer by another rule than the classifier was saved with; both None: leave it.
+        """Replace the decision rule that the classifier was saved with; both None: keep it.
 
         Raises:
             SettingsError: see `Task.parse_decision`; `auto` needs validation rows, which only a training has.
@@ -146,19 +167,56 @@ class Predictor:
     def predict(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> list[Prediction]:
         """One answer for each text, in order."""
         config, encoded = self.classifier.config, self.encode(texts)
-        log_probs = self.log_probs(encoded, progress)
-        probs, given = np.exp(log_probs), config.task.given_label_ids(log_probs, config.decision)
-        best = log_probs.argmax(1) if len(probs) else np.empty(0, np.int64)
+        answers = answers_of(self.log_probs(encoded, progress), encoded.lengths, encoded.cut, config)
         return [
             Prediction(
-                label=self.labels[label_ids[0]] if label_ids else None,
-                labels=tuple(self.labels[label_id] for label_id in label_ids),
-                score=float(row[label_ids[0] if label_ids else likeliest]),
-                probs={label: float(p) for label, p in zip(self.labels, row, strict=True)},
-                n_tokens=int(length),
-                truncated=bool(cut),
+                answer.label,
+                answer.labels,
+                answer.score,
+                dict(zip(self.labels, answer.by_label(self.labels), strict=True)),
+                answer.n_tokens,
+                answer.truncated,
             )
-            for label_ids, likeliest, row, length, cut in zip(
-                given, best, probs, encoded.lengths, encoded.cut, strict=True
-            )
+            for answer in answers
         ]
+
+
+def answers_of(
+    log_probs: NDArray[np.float32],
+    n_tokens: NDArray[np.int64],
+    cut: NDArray[np.bool_],
+    config: ClassifierConfig,
+    *,
+    decimals: int | None = None,
+    top_k: int | None = None,
+    rank_rounded: bool = True,
+) -> list[Answer]:
+    """The classifier's answers to N texts.
+
+    Args:
+        log_probs: [N, K].
+        n_tokens, cut: [N], of each text its tokens, and whether it was truncated.
+        decimals: of the probabilities; None: they are not rounded.
+        top_k: how many labels are ranked; None: all.
+        rank_rounded: rank by rounded probabilities, where equal ones keep the order of their ids; else by exact ones.
+    """
+    if decimals is None:
+        probs: NDArray[np.floating] = np.exp(log_probs)
+    else:
+        probs = np.exp(log_probs.astype(np.float64)).round(decimals)
+    order = np.argsort(-(probs if rank_rounded else log_probs), axis=1, kind="stable")[:, :top_k]
+    label_ids = config.task.given_label_ids(log_probs, config.decision)
+    labels = config.labels
+    return [
+        Answer(
+            labels[given[0]] if given else None,
+            tuple(labels[label_id] for label_id in given),
+            row[given[0] if given else ranked[0]],
+            [(labels[label_id], row[label_id]) for label_id in ranked],
+            length,
+            truncated,
+        )
+        for given, ranked, row, length, truncated in zip(
+            label_ids, order.tolist(), probs.tolist(), n_tokens.tolist(), cut.tolist(), strict=True
+        )
+    ]

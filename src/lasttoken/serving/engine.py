@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lasttoken.classifier.classifier import ClassifierConfig
+from lasttoken.classifier.predict import PROBABILITY_DECIMALS, Answer, answers_of
 from lasttoken.serving.models import Group, ServedModel
 from lasttoken.serving.pending import ClosedError, Pending, QueueFullError, deliver
 
@@ -39,6 +41,10 @@ class Scores:
     log_probs: NDArray[np.float32]  # [N, K]
     n_tokens: NDArray[np.int64]  # [N]
     cut: NDArray[np.bool_]  # [N]: which texts were truncated
+
+    def answers(self, config: ClassifierConfig) -> list[Answer]:
+        """The model's answers; probabilities are rounded, so that batching changes neither them nor their order."""
+        return answers_of(self.log_probs, self.n_tokens, self.cut, config, decimals=PROBABILITY_DECIMALS)
 
     def rows(self, rows: slice) -> Scores:
         """The scores of some of the texts."""

@@ -12,10 +12,10 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic_core import to_json
 
+from lasttoken.classifier.predict import Answer
 from lasttoken.serving.disconnect import while_connected
 from lasttoken.serving.engine import Engine, ScoresByModel
 from lasttoken.serving.explainer import Explainer
-from lasttoken.serving.formats import Row, rows_of
 from lasttoken.serving.intake import Intake
 from lasttoken.serving.limits import Limits
 from lasttoken.serving.metrics import ServerMetrics
@@ -104,7 +104,7 @@ class Server:
         request: Request,
         texts: Sequence[str],
         model: ServedModel,
-        content: Callable[[list[Row]], Any],
+        content: Callable[[list[Answer]], Any],
         truncate: bool = True,
     ) -> Response:
         """One model's answers as JSON: `content` puts the rows into the interface's shape.
@@ -120,7 +120,7 @@ class Server:
                 f"text {int(scores.cut.argmax())} of inputs has more than {max_length:,} tokens, and truncate is false",
             )
         n_values = len(texts) * len(model.predictor.labels)
-        return await self.json(lambda: content(rows_of(model, scores)), n_values)
+        return await self.json(lambda: content(scores.answers(model.predictor.classifier.config)), n_values)
 
     async def json(self, content: Callable[[], Any], n_values: int) -> Response:
         """`content` as JSON; if it has many values, it is made and written away from the event loop."""

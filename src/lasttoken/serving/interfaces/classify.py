@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic import ConfigDict, Field, StrictInt
 
+from lasttoken.classifier.predict import Answer
 from lasttoken.serving.bodies import Body, ModelName, Text, Texts
-from lasttoken.serving.formats import Row, rows_of
 from lasttoken.serving.interfaces import vllm
 from lasttoken.serving.refusals import RefusedError
 from lasttoken.serving.routes import Post, Route
@@ -63,7 +63,10 @@ async def _own(server: Server, request: Request, body: ClassifyBody) -> Response
         answers = {}
         for model in models:
             multi_label = model.predictor.classifier.config.task.multi_label
-            rows = [row_content(row, body.top_k, multi_label) for row in rows_of(model, scores[model.name])]
+            rows = [
+                row_content(row, body.top_k, multi_label)
+                for row in scores[model.name].answers(model.predictor.classifier.config)
+            ]
             answers[model.name] = {"model": model.name} | (rows[0] if body.text is not None else {"predictions": rows})
         return {"models": answers} if body.model == ALL_MODELS else answers[models[0].name]
 
@@ -71,7 +74,7 @@ async def _own(server: Server, request: Request, body: ClassifyBody) -> Response
     return await server.json(content, n_values)
 
 
-def row_content(row: Row, top_k: int | None, multi_label: bool) -> dict[str, Any]:
+def row_content(row: Answer, top_k: int | None, multi_label: bool) -> dict[str, Any]:
     """One text's answer; a multi-label classifier's has the list `labels` too."""
     return {
         "label": row.label,

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from fastapi import Request, Response
 from pydantic import ConfigDict, Field, StrictInt, StrictStr
 
+from lasttoken.classifier.predict import Answer
 from lasttoken.serving.bodies import Body, ModelName, Text, Texts
-from lasttoken.serving.formats import Row
 from lasttoken.serving.refusals import RefusedError
 from lasttoken.serving.routes import Post, Route
 from lasttoken.serving.server import Server
@@ -62,7 +62,7 @@ async def _task(server: Server, request: Request, body: TaskBody, name: str | No
     )
 
 
-def row_content(row: Row, top_k: int | None = None) -> list[dict[str, Any]]:
+def row_content(row: Answer, top_k: int | None = None) -> list[dict[str, Any]]:
     """One text's answer: the labels with their scores, the likeliest first."""
     return [{"label": label, "score": score} for label, score in row.ranked[:top_k]]
 

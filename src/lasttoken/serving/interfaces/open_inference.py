@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from fastapi import Request, Response
 from pydantic import ConfigDict, Field, StrictInt, StrictStr
 
+from lasttoken.classifier.predict import Answer
 from lasttoken.serving.bodies import Body, Pairs, Texts
-from lasttoken.serving.formats import Row
 from lasttoken.serving.interfaces.about import ready
 from lasttoken.serving.models import ServedModel
 from lasttoken.serving.refusals import RefusedError
@@ -113,7 +113,7 @@ async def infer(server: Server, request: Request, body: InferBody) -> Response:
 
 
 def infer_response(
-    model: ServedModel, rows: Sequence[Row], request_id: str | None, asked: Sequence[str] | None
+    model: ServedModel, rows: Sequence[Answer], request_id: str | None, asked: Sequence[str] | None
 ) -> dict[str, Any]:
     """The output tensors label, score, truncated [N] and probs [N, K], by label id; `asked` None: all of them."""
     labels, n = model.predictor.labels, len(rows)

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from fastapi import Request, Response
 from pydantic import ConfigDict, Field, StrictBool
 
+from lasttoken.classifier.predict import Answer
 from lasttoken.serving.bodies import Body, ModelName, Pairs, Text, Texts
-from lasttoken.serving.formats import Row
 from lasttoken.serving.interfaces.huggingface import row_content
 from lasttoken.serving.refusals import RefusedError
 from lasttoken.serving.routes import Post, Route
@@ -50,7 +50,7 @@ async def predict(server: Server, request: Request, body: PredictBody) -> Respon
         )
     texts = [_joined(item) for item in (inputs if is_batch else [inputs])]
 
-    def content(rows: list[Row]) -> Any:
+    def content(rows: list[Answer]) -> Any:
         answers = [row_content(row) for row in rows]
         return answers if is_batch else answers[0]
 

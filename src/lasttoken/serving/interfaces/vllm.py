@@ -14,8 +14,8 @@ from uuid import uuid4
 from fastapi import Request, Response
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
+from lasttoken.classifier.predict import Answer
 from lasttoken.serving.bodies import Body, Text, Texts
-from lasttoken.serving.formats import Row
 from lasttoken.serving.models import ServedModel
 from lasttoken.serving.routes import Get, Route
 from lasttoken.serving.server import Server, json_response
@@ -46,7 +46,7 @@ async def classify(server: Server, request: Request, body: VllmFields, model: Se
     return await server.classify(request, texts, model, lambda rows: response(model, rows, body.request_id))
 
 
-def response(model: ServedModel, rows: Sequence[Row], request_id: str | None = None) -> dict[str, Any]:
+def response(model: ServedModel, rows: Sequence[Answer], request_id: str | None = None) -> dict[str, Any]:
     """`ClassificationResponse`; `label` is null if the classifier abstains, `probs` are ordered by label id."""
     labels = model.predictor.labels
     n_tokens = sum(row.n_tokens for row in rows)
