@@ -133,7 +133,7 @@ def test_the_same_seed_gives_the_same_classifier(backbone: str) -> None:
         (np.zeros((4, 2)), [0, 1, 0, 1], r"X is of shape \(4, 2\)"),
         ([1, 2], [0, 1], r"X: texts\[0\] is 1"),
         (["a", "b"], None, "requires y to be passed"),
-        (["a", "b"], ["x"], "there are 2 texts, and y is of shape"),
+        (["a", "b"], ["x"], "there are 2 texts, and y"),
         (["a", "b"], ["x", "x"], "y has one class"),
         (["a", "b"], [0.5, 1.2], "Unknown label type"),
         (["a", "b"], [[0, 1], [1, 0]], "y is of shape"),

@@ -263,8 +263,8 @@ def warn_about_classes(classes: NDArray[Any]) -> list[str]:
     for label in classes.tolist():
         groups.setdefault(label_key(str(label)).casefold(), []).append(label)
     return [
-        f"y has the classes {' and '.join(map(ascii, group))}, which may be spellings of one label: they differ only by "
-        "case, spaces, invisible characters or the way a number is written; they are used as different classes"
+        f"y has the classes {' and '.join(map(ascii, group))}, which may be spellings of one label: they differ only "
+        "by case, spaces, invisible characters or the way a number is written; they are used as different classes"
         for group in groups.values()
         if len(group) > 1
     ]

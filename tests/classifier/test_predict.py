@@ -1,4 +1,4 @@
-"""Answers: their labels, scores and ranking, in the precision that each interface asks for; and what loading changes."""
+"""Answers have the right labels, scores and ranking; loading a classifier does not change the process."""
 
 from __future__ import annotations
 
