@@ -136,7 +136,7 @@ def test_the_same_seed_gives_the_same_classifier(backbone: str) -> None:
         (["a", "b"], ["x"], "there are 2 texts, and y"),
         (["a", "b"], ["x", "x"], "y has one class"),
         (["a", "b"], [0.5, 1.2], "Unknown label type"),
-        (["a", "b"], [[0, 1], [1, 0]], "y is of shape"),
+        (["a", "b"], [[0, 1], [1, 0]], r"y has the shape \(2, 2\)"),
         ([], [], "X: texts is empty|Found array with 0|y has one class|0 sample|there are 0"),
     ],
 )
