@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -113,3 +115,24 @@ def test_defaults_of_flags_are_those_of_the_functions_below() -> None:
     assert defaults["checkpoint_every"] == TrainingRequest.checkpoint_every_s
     batch_size = next(item for item in command_of("evaluate").params if item.name == "batch_size")
     assert f"[default: {FirstBatches.size}]" in batch_size.help
+
+
+# Texts as arguments -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["-5 stars", "-5", "--great, buy it", "- a list", "-$100", "-🙂", "--x y=1", "-v is bad"]
+)
+def test_a_text_may_begin_with_a_dash(text: str, run_dir: Path) -> None:
+    answer = run_cli("predict", run_dir, text, "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["text"] == text
+    assert run_cli("predict", run_dir, "--", text, "--json").out.count("\n") == 2, "what follows -- is a text"
+
+
+@pytest.mark.parametrize("flag", ["--jsn", "-j", "--top_k=3"])
+def test_a_mistyped_flag_is_rejected_with_the_way_to_pass_a_text(flag: str, run_dir: Path) -> None:
+    answer = run_cli("predict", run_dir, "text", flag)
+    assert answer.code == 2
+    assert flag.partition("=")[0] in answer.err
+    assert " -- " in answer.err

@@ -99,7 +99,7 @@ def bounded(metrics: Mapping[str, Any], key: str) -> str:
 
 
 def print_metrics(metrics: dict[str, Any], out: Path | None, reporter: Reporter) -> None:
-    """The classifier's metrics on all splits, and the baselines' on the last one, which is the most independent."""
+    """The classifier's metrics on all splits, and the baselines' on the last one (test, if there is one)."""
     last = list(metrics["baselines"]["majority"])[-1]
     rows = [(name, "GPT", split) for name, split in metrics["splits"].items()]
     rows += [(last, name, splits[last]) for name, splits in metrics["baselines"].items() if last in splits]
