@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -117,6 +118,12 @@ def test_contributing_names_packages_that_exist() -> None:
     assert len(folders) >= 3
     for folder in folders:
         assert (SOURCE / folder).is_dir() or (ROOT / folder).is_dir(), folder
+
+
+@by_name
+def test_every_python_name_that_a_page_names_exists(page: Path) -> None:
+    for name in re.findall(r"`(lasttoken\.[\w.]+)", prose(page)):
+        assert pkgutil.resolve_name(name), name
 
 
 @by_name
