@@ -235,7 +235,7 @@ def test_load_refuses_torn_weights(trained: TextClassifier, tmp_path: Path) -> N
     trained.save(tmp_path / "torn")
     weights = tmp_path / "torn/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    with pytest.raises(BackboneError, match="torn or not safetensors"):
+    with pytest.raises(BackboneError, match="corrupt or not a safetensors file"):
         TextClassifier.load(tmp_path / "torn")
 
 

@@ -651,7 +651,8 @@ def test_unusable_index(hub_cache: Path, monkeypatch: pytest.MonkeyPatch, index:
 def test_repository_not_found_names_the_nearest(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with hub_serving(hub(SINGLE), monkeypatch) as server, pytest.raises(BackboneError) as caught:
         fetch_quickly("openai-community/gpt2-medum")
-    assert f"{server.address} has no model 'openai-community/gpt2-medum'" in str(caught.value)
+    assert server.address in str(caught.value)
+    assert "no readable model 'openai-community/gpt2-medum'" in str(caught.value)
     assert "did you mean 'openai-community/gpt2-medium'" in str(caught.value)
     assert files_in(hub_cache) == []
 
@@ -706,7 +707,7 @@ def test_hub_that_is_something_else(hub_cache: Path, monkeypatch: pytest.MonkeyP
     for body in (b"<html>please log in</html>", b"[1]", b"{}"):
         with (
             hub_serving(in_turn(Answer(body)), monkeypatch),
-            pytest.raises(NetworkError, match="the answer is not one of a model hub"),
+            pytest.raises(NetworkError, match="not that of a model hub"),
         ):
             fetch_quickly("gpt2")
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lasttoken.backbone.packing import SIMILAR, Packing
+from lasttoken.backbone.packing import MIN_LENGTH_RATIO, Packing
 
 LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=20)
 
@@ -16,11 +16,11 @@ LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=20)
 def test_groups_hold_every_text_once_beside_texts_of_similar_length(lengths: list[int]) -> None:
     groups = Packing(lengths).groups
     assert sorted(size for group in groups for size in group.sizes) == sorted(lengths)
-    assert all(min(group.sizes) >= SIMILAR * group.longest for group in groups)
+    assert all(min(group.sizes) >= MIN_LENGTH_RATIO * group.longest for group in groups)
 
 
 @given(LENGTHS)
-def test_padding_by_groups_and_back_is_nothing(lengths: list[int]) -> None:
+def test_padding_by_groups_and_back_changes_nothing(lengths: list[int]) -> None:
     packing = Packing(lengths)
     packed = torch.arange(2.0 * sum(lengths)).view(-1, 2)
     padded = packing.pad_groups(packed)

@@ -47,7 +47,7 @@ def test_the_special_token_itself_decodes_to_its_name() -> None:
     ],
     ids=["alone", "inside", "pair", "none"],
 )
-def test_a_lone_surrogate_reads_as_the_replacement_character(text: str, read_as: str) -> None:
+def test_a_lone_surrogate_becomes_the_replacement_character(text: str, read_as: str) -> None:
     assert SMALL.encode(text) == SMALL.encode(read_as)
     assert SMALL.decode(SMALL.encode(text)) == read_as
 
@@ -60,7 +60,7 @@ def test_many_texts_are_encoded_as_one_by_one_and_come_back(texts: list[str]) ->
     assert [not ids for ids in found] == [not text for text in texts]
 
 
-def test_bytes_that_are_no_characters_decode_to_the_replacement_character() -> None:
+def test_invalid_bytes_decode_to_the_replacement_character() -> None:
     ids = SMALL.encode("é")
     assert len(ids) == 2
     assert SMALL.decode(ids[:1]) == "\ufffd"
@@ -116,13 +116,13 @@ def test_a_whole_tokenizer_file_is_taken_before_a_pair(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("vocab_size", [0, 1, N_SMALL_TOKENS - 1, N_SMALL_TOKENS + 128, 50257])
-def test_a_tokenizer_of_another_size_is_refused_with_both_sizes(vocab_size: int) -> None:
-    with pytest.raises(BackboneError, match=rf"in somewhere has 261 tokens but the weights embed {vocab_size:,};"):
+def test_a_tokenizer_of_another_size_is_rejected_with_both_sizes(vocab_size: int) -> None:
+    with pytest.raises(BackboneError, match=rf"in somewhere has 261 tokens, but the weights embed {vocab_size:,};"):
         SMALL.check_fits(vocab_size, Path("somewhere"))
 
 
 @pytest.mark.parametrize("vocab_size", [N_SMALL_TOKENS, N_SMALL_TOKENS + 3, N_SMALL_TOKENS + 127])
-def test_unused_rows_of_the_embedding_are_no_misfit(vocab_size: int) -> None:
+def test_a_few_unused_rows_of_the_embedding_are_accepted(vocab_size: int) -> None:
     SMALL.check_fits(vocab_size, Path("somewhere"))
 
 
@@ -174,7 +174,7 @@ LLAMA_3 = SPLITS[1]
         ("model.end_of_word_suffix", "x" * 10**6, "model.end_of_word_suffix"),
         ("model.vocab", {"a": "0"}, "'a'"),
         ("model.vocab", {"a": -1}, "'a'"),
-        ("model.vocab", {"a": 0, "b": 0}, "one id"),
+        ("model.vocab", {"a": 0, "b": 0}, "same id"),
         ("model.vocab", {token: at for token, at in small_vocabulary().items() if token != "q"}, "'q'"),
         ("model.vocab", [["a", 0.5]], "vocab"),
         ("model.merges", {"a": 1}, "merges"),
@@ -188,7 +188,7 @@ LLAMA_3 = SPLITS[1]
         ("wings", 2, "wings"),
     ],
 )
-def test_what_may_not_be_in_a_tokenizer_file_is_named(path: str, value: Any, named: str, tmp_path: Path) -> None:
+def test_an_unknown_part_of_a_tokenizer_file_is_named(path: str, value: Any, named: str, tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match=r"tokenizer\.json") as caught:
         Tokenizer.load(changed(tmp_path, *path.split("."), value=value))
     assert named in str(caught.value)
@@ -196,7 +196,7 @@ def test_what_may_not_be_in_a_tokenizer_file_is_named(path: str, value: Any, nam
     assert len(str(caught.value)) < 1000
 
 
-def test_rules_that_build_the_special_token_are_refused(tmp_path: Path) -> None:
+def test_merges_that_build_the_special_token_are_rejected(tmp_path: Path) -> None:
     vocab = small_vocabulary()
     parts = list(END_OF_TEXT)
     merges = []
@@ -208,7 +208,7 @@ def test_rules_that_build_the_special_token_are_refused(tmp_path: Path) -> None:
     content["model"] |= {"vocab": vocab, "merges": merges}
     content["pre_tokenizer"] = BYTES
     (tmp_path / "tokenizer.json").write_text(json.dumps(content), "utf-8")
-    with pytest.raises(BackboneError, match=r"tokenizer\.json makes a special token of the text '<\|endoftext\|>'"):
+    with pytest.raises(BackboneError, match=r"tokenizer\.json turns the text '<\|endoftext\|>'"):
         Tokenizer.load(tmp_path)
 
 
@@ -301,5 +301,5 @@ def test_an_id_beyond_the_embedding_is_named(tmp_path: Path) -> None:
     content = json.loads(SMALL.to_json())
     content["model"] |= {"vocab": vocab, "merges": []}
     (tmp_path / "tokenizer.json").write_text(json.dumps(content), "utf-8")
-    with pytest.raises(BackboneError, match=r"has the id 5,000, and the weights embed 261"):
+    with pytest.raises(BackboneError, match=r"has the id 5,000, but the weights embed 261"):
         Tokenizer.load(tmp_path).check_fits(N_SMALL_TOKENS, tmp_path)

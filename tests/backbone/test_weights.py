@@ -19,7 +19,7 @@ WHOLE = save({"wte.weight": torch.ones(4, 4), "wpe.weight": torch.ones(4, 4)})
 HEADER = 8 + int.from_bytes(WHOLE[:8], "little")
 
 
-TORN = {
+CORRUPT = {
     "empty": b"",
     "7-bytes": WHOLE[:7],
     "length-only": WHOLE[:8],
@@ -35,20 +35,20 @@ TORN = {
 }
 
 
-@pytest.mark.parametrize("content", TORN.values(), ids=TORN)
+@pytest.mark.parametrize("content", CORRUPT.values(), ids=CORRUPT)
 @pytest.mark.parametrize("sharded", [False, True], ids=["single", "shard"])
-def test_a_torn_file_is_named_with_its_size(content: bytes, sharded: bool, tmp_path: Path) -> None:
+def test_a_corrupt_file_is_named_with_its_size(content: bytes, sharded: bool, tmp_path: Path) -> None:
     name = "model-1.safetensors" if sharded else "model.safetensors"
     (tmp_path / name).write_bytes(content)
     if sharded:
         (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"wte.weight": name}}))
     with pytest.raises(BackboneError) as caught:
         read_tensor_files(tmp_path)
-    assert f"{tmp_path / name} ({len(content):,} bytes) is torn or not safetensors" in str(caught.value)
+    assert f"{tmp_path / name} ({len(content):,} bytes) is corrupt or not a safetensors file" in str(caught.value)
     assert str(caught.value).endswith("fetch it again")
 
 
-def test_a_shard_that_is_absent_is_named(tmp_path: Path) -> None:
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     gpt = random_gpt()
     write_shards(write_backbone(tmp_path, gpt), published_tensors(gpt), 3)
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
@@ -60,7 +60,7 @@ def test_a_shard_that_is_absent_is_named(tmp_path: Path) -> None:
     "content",
     ["", "{", "[]", "null", "{}", '{"weight_map": 3}', '{"weight_map": {"wte": 3}}', '{"weight_map": {"wte": ["a"]}}'],
 )
-def test_an_index_that_is_none_is_named(content: str, tmp_path: Path) -> None:
+def test_an_invalid_index_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(content)
     with pytest.raises(
         BackboneError, match=r"model\.safetensors\.index\.json is not an index of shards; fetch it again"
@@ -78,7 +78,7 @@ def test_an_index_cannot_reach_out_of_its_folder(tmp_path: Path) -> None:
             read_tensor_files(inside)
 
 
-def test_a_pickle_is_refused_with_the_way_to_convert_it_and_never_opened(tmp_path: Path) -> None:
+def test_a_pickle_is_never_opened_and_the_error_says_how_to_convert_it(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
     with pytest.raises(BackboneError, match=r"only pytorch_model\.bin, a pickle.*save_pretrained\(folder\)"):
         read_tensor_files(tmp_path)
@@ -109,15 +109,15 @@ def write_header(path: Path, header: bytes, content: bytes = b"") -> None:
     ],
     ids=["many", "long", "overlap", "huge", "dtype", "negative", "deep", "bytes"],
 )
-def test_a_header_that_is_none_is_one_sentence(header: bytes, tmp_path: Path) -> None:
+def test_an_invalid_header_is_one_sentence(header: bytes, tmp_path: Path) -> None:
     write_header(tmp_path / "model.safetensors", header, bytes(12))
-    with pytest.raises(BackboneError, match=r"model\.safetensors .* is torn or not safetensors") as caught:
+    with pytest.raises(BackboneError, match=r"model\.safetensors .* is corrupt or not a safetensors file") as caught:
         read_tensor_files(tmp_path)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
 
 
-def test_a_header_longer_than_memory_is_refused_unread(tmp_path: Path) -> None:
+def test_a_header_longer_than_memory_is_rejected_unread(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + b"{}")
     with pytest.raises(BackboneError, match=r"its header has 4,611,686,018,427,387,904 bytes"):
         read_tensor_files(tmp_path)
@@ -133,12 +133,12 @@ def test_weights_that_are_not_finite_are_named(value: float, dtype: torch.dtype,
         load_backbone(str(tmp_path))
 
 
-def test_large_finite_weights_are_weights() -> None:
+def test_large_finite_weights_are_accepted() -> None:
     check_finite({"a": torch.full((4,), 3e38), "b": torch.full((4,), 6e4, dtype=torch.float16)}, Path("here"))
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_flipped_bit_in_a_file_of_ours_is_found(seed: int, tmp_path: Path) -> None:
+def test_a_flipped_bit_in_a_file_written_here_is_found(seed: int, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     tensors = {"a": torch.randn(5, 7), "b": torch.randn(3).to(torch.bfloat16), "c": torch.tensor(1.5)}
     write_tensor_file(path, tensors)

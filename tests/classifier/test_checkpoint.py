@@ -142,7 +142,7 @@ def drop_tensor(name: str) -> Callable[[Path], None]:
     ("damage", "error", "says"),
     [
         pytest.param(
-            cut("model.safetensors"), BackboneError, r"model\.safetensors \([\d,]+ bytes\) is torn", id="torn"
+            cut("model.safetensors"), BackboneError, r"model\.safetensors \([\d,]+ bytes\) is corrupt", id="torn"
         ),
         pytest.param(cut("config.json"), BackboneError, r"config\.json cannot be read as JSON", id="torn config"),
         pytest.param(cut("tokenizer.json"), BackboneError, r"tokenizer\.json cannot be read", id="torn tokenizer"),

@@ -1,1 +1,1 @@
-"""A pretrained decoder: its network, weights, tokenizer, and text written with it."""
+"""Pretrained decoders: the contract, its families, their weights and tokenizers, and text generation."""

@@ -15,16 +15,16 @@ from lasttoken.core.errors import BackboneError, nearest, one_of
 
 @dataclass(frozen=True)
 class BackboneEntry:
-    """A pretrained GPT. `hub_id` None: it comes with the package; `max_length`: longest text trained on, in tokens."""
+    """A pretrained decoder."""
 
     name: str
-    hub_id: str | None
+    hub_id: str | None  # None: it comes with the package
     n_embd: int
     n_layer: int
     n_head: int
     n_positions: int
     vocab_size: int
-    max_length: int
+    max_length: int  # the longest text it was trained on, in tokens
     description: str
 
 
@@ -71,7 +71,7 @@ def find_backbone(name: str) -> BackboneEntry:
     768
 
     Raises:
-        BackboneError: not in the catalog; the message lists what is, the nearest names first.
+        BackboneError: it is not in the catalog; the message names similar entries, then all.
     """
     if name not in BACKBONES:
         raise BackboneError(

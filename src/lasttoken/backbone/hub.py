@@ -2,7 +2,7 @@
 
     fetch_backbone("gpt2")      config.json, tokenizer, safetensors ──huggingface_hub──► the hub's own cache
 
-What is whole in that cache is used without asking the network. `huggingface_hub` is imported where it is used:
+A complete backbone in that cache is used without a request. `huggingface_hub` is imported where it is used, because
 loading a local backbone does not need it.
 """
 
@@ -34,7 +34,7 @@ TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
 class _UnusableError(Exception):
-    """What is wrong with the files of a repository; the sentence goes on after "... cannot be used: "."""
+    """What is wrong with the files of a repository: the second half of a sentence, after "... cannot be used: "."""
 
 
 def fetch_backbone(
@@ -45,16 +45,16 @@ def fetch_backbone(
     timeout_s: float = TIMEOUT_S,
     backoff_s: float = BACKOFF_S,
 ) -> Path:
-    """The folder of a backbone's files in the hub's cache, fetched first where it is not whole.
+    """The folder of a backbone's files in the hub's cache; fetches those that are missing.
 
-    The name is one of the catalog, or a hub id with a slash; `@revision` (a branch, tag or commit) may follow.
-    What is whole in the cache is used without a request. The cache, `HF_ENDPOINT` and the token are the hub's own.
+    The name is one of the catalog, or a hub id with a slash, and may end in `@revision` (a branch, tag or commit).
+    The cache, `HF_ENDPOINT` and the token are the hub's own.
 
     Files: config.json, tokenizer.json (or vocab.json and merges.txt), model.safetensors (or its shards).
 
     Raises:
-        BackboneError: no such name, repository or revision, no right to read it, or files that cannot be used.
-        NetworkError: offline and not in the cache, unreachable, too slow, or cut.
+        BackboneError: the name, repository or revision does not exist or may not be read, or its files cannot be used.
+        NetworkError: offline and not in the cache, unreachable, too slow, or interrupted.
         StorageError: no permission to write the hub's cache, or a full disk.
     """
     repo_id, revision = _parse_id(name_or_hub_id)
@@ -68,7 +68,7 @@ def fetch_backbone(
         return cached
     if offline or constants.HF_HUB_OFFLINE:
         raise NetworkError(
-            f"the backbone {name_or_hub_id!r} is not in the cache, and nothing is fetched when offline; "
+            f"the backbone {name_or_hub_id!r} is not in the cache, and offline nothing is fetched; "
             f"run `lasttoken fetch {name_or_hub_id}` with a network, or pass a folder that holds it"
         )
     with storage_errors(Path(constants.HF_HUB_CACHE)), _quiet_hub(show_progress):
@@ -82,28 +82,28 @@ def fetch_backbone(
 
 
 def _parse_id(name: str) -> tuple[str, str]:
-    """The repository and revision that a name means.
+    """The repository and revision of a name.
 
     >>> _parse_id("gpt2"), _parse_id("someone/gpt2-news@v1")
     (('openai-community/gpt2', 'main'), ('someone/gpt2-news', 'v1'))
     """
-    repo_id, at, revision = name.partition("@")
+    repo_id, separator, revision = name.partition("@")
     if "/" not in repo_id:
         hub_id = find_backbone(repo_id).hub_id
         if hub_id is None:
             raise BackboneError(f"the backbone {repo_id!r} comes with the package; there is nothing to fetch")
         repo_id = hub_id
-    revision = revision if at else "main"
+    revision = revision if separator else "main"
     if not re.fullmatch(r"[\w./-]+", revision) or ".." in revision:
         raise BackboneError(f"{revision!r} in {name!r} is not a branch, a tag or a commit; write 'owner/name@revision'")
     return repo_id, revision
 
 
 def _choose_files(names: Set[str]) -> list[str]:
-    """The files to use of those there are, the weights last. Shards are named by their index, which stands for them.
+    """Which of a repository's files to use, weights last. An index of shards stands for the shards.
 
     Raises:
-        _UnusableError: what is missing, and what to do.
+        _UnusableError: a file is missing.
     """
     tokenizer = next((files for files in TOKENIZERS if names >= set(files)), None)
     weights = next((file for file in (WEIGHTS, WEIGHTS_INDEX) if file in names), None)
@@ -111,8 +111,8 @@ def _choose_files(names: Set[str]) -> list[str]:
         raise _UnusableError(f"it has no {CONFIG}; it is not a model of the transformers library")
     if weights is None:
         raise _UnusableError(
-            f"it has no {WEIGHTS}, and other formats can run code when they are read; load it in transformers, "
-            "call save_pretrained(folder, safe_serialization=True) on it and its tokenizer, and pass the folder"
+            f"it has no {WEIGHTS}, and other formats can run code when they are loaded; load it in transformers, "
+            "call save_pretrained(folder, safe_serialization=True) on model and tokenizer, and pass the folder"
         )
     if tokenizer is None:
         raise _UnusableError("it has no tokenizer.json, nor vocab.json and merges.txt; save its tokenizer beside it")
@@ -120,7 +120,7 @@ def _choose_files(names: Set[str]) -> list[str]:
 
 
 def _shards(index: Path) -> list[str]:
-    """The shards that an index names, in its folder and nowhere else."""
+    """The shards that an index names; they must be in its own folder."""
     try:
         shards = sorted(set(load_json(index, BackboneError)["weight_map"].values()))
         plain = all(re.fullmatch(r"[\w.-]+\.safetensors", shard) for shard in shards)
@@ -134,7 +134,7 @@ def _shards(index: Path) -> list[str]:
 
 
 def _cached_folder(repo_id: str, revision: str) -> Path | None:
-    """The snapshot in the hub's cache, when every file to use is in it. Asks nobody."""
+    """The snapshot in the hub's cache if it is complete, without a request; otherwise None."""
     from huggingface_hub import try_to_load_from_cache
 
     config = try_to_load_from_cache(repo_id, CONFIG, revision=revision)
@@ -151,13 +151,13 @@ def _cached_folder(repo_id: str, revision: str) -> Path | None:
 
 
 class _Repository:
-    """One repository of the hub, and how long to wait for it."""
+    """One revision of a repository, with the times to wait for its server."""
 
     def __init__(self, repo_id: str, revision: str, timeout_s: float, backoff_s: float) -> None:
         self.repo_id, self.revision, self.timeout_s, self.backoff_s = repo_id, revision, timeout_s, backoff_s
 
     def fetch(self) -> Path:
-        """The folder of the snapshot with every file to use in it."""
+        """The folder of the complete snapshot."""
         try:
             files = _choose_files(self.list_files())
             _check_architecture(self.fetch_file(files[0]))
@@ -188,7 +188,7 @@ class _Repository:
         )
 
     def call(self, request: Callable[[], T]) -> T:
-        """`request` with its failures in our words, tried again where they may pass."""
+        """The result of `request`, which is repeated after errors that may pass; they become lasttoken's errors."""
 
         def attempt() -> T:
             with _hub_failures(self.repo_id, self.revision, self.timeout_s):
@@ -213,7 +213,7 @@ def _check_architecture(config: Path) -> None:
 
 @contextmanager
 def _quiet_hub(show_progress: bool) -> Iterator[None]:
-    """No telemetry and no log lines; progress bars where wanted, and where stderr is a terminal. Put back after."""
+    """Switch off telemetry and log lines, and progress bars unless wanted on a terminal; restore them afterwards."""
     from huggingface_hub import constants
     from huggingface_hub.utils import logging as hub_logging
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
@@ -236,12 +236,12 @@ def _quiet_hub(show_progress: bool) -> Iterator[None]:
 
 @contextmanager
 def _hub_failures(repo_id: str, revision: str, timeout_s: float) -> Iterator[None]:
-    """The hub's exceptions in our words. Those of the disk pass through."""
+    """Turn the hub's exceptions into lasttoken's. Those of the disk pass unchanged."""
     from huggingface_hub import constants, errors
 
     log_in = "run `hf auth login` or set HF_TOKEN"
-    # The root of the HTTP library's exceptions (the hub changed that library twice), and what hf_xet raises.
-    lost: tuple[type[Exception], ...] = (
+    # The base class of the HTTP library's exceptions (the hub changed that library twice), and what hf_xet raises.
+    connection_errors: tuple[type[Exception], ...] = (
         *cast(tuple[type[Exception], ...], errors.HfHubHTTPError.__bases__),
         OSError,
         RuntimeError,
@@ -254,14 +254,14 @@ def _hub_failures(repo_id: str, revision: str, timeout_s: float) -> Iterator[Non
         terms = f"{constants.ENDPOINT}/{repo_id}"
         raise BackboneError(f"{repo_id!r} is gated; accept its terms at {terms}, then {log_in}") from error
     except errors.RevisionNotFoundError as error:
-        raise BackboneError(f"{repo_id!r} has no branch, tag or commit {revision!r}; use one that it has") from error
+        raise BackboneError(f"{repo_id!r} has no branch, tag or commit {revision!r}; give an existing one") from error
     except errors.EntryNotFoundError as error:
         raise RetryableError(why(error, timeout_s)) from error
     except errors.HfHubHTTPError as error:
         raise _hub_refusal(error, repo_id) from error
     except (ValueError, LookupError, TypeError) as error:
-        raise RetryableError(f"the answer is not one of a model hub ({why(error, timeout_s)})") from error
-    except lost as error:
+        raise RetryableError(f"the response is not that of a model hub ({why(error, timeout_s)})") from error
+    except connection_errors as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise RetryableError(why(error, timeout_s), wait_s=0) from error
@@ -274,7 +274,7 @@ def _hub_refusal(error: HfHubHTTPError, repo_id: str) -> Exception:
     if status == 404 or isinstance(error, errors.RepositoryNotFoundError):
         known = [entry.hub_id for entry in BACKBONES.values() if entry.hub_id]
         return BackboneError(
-            f"{constants.ENDPOINT} has no model {repo_id!r} that may be read{nearest(repo_id, known)}; "
+            f"{constants.ENDPOINT} has no readable model {repo_id!r}{nearest(repo_id, known)}; "
             "correct the name, or run `hf auth login` or set HF_TOKEN if it is private"
         )
     if status in (401, 403):

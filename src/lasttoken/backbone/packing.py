@@ -1,16 +1,15 @@
 """Texts of different lengths laid end to end in one tensor, with no padding between them.
 
     lengths    3, 1, 2
-    packed     a0 a1 a2 b0 c0 c1        [n_tokens, ...]   linear layers and norms work here, wasting nothing
-    padded     a0 a1 a2                 [B, T, ...]       attention works here, T = longest
+    packed     a0 a1 a2 b0 c0 c1        [n_tokens, ...]   for linear layers and norms: no padding to compute
+    padded     a0 a1 a2                 [B, T, ...]       for attention; T = longest
                b0 -- --
                c0 c1 --
 
-Under a causal mask what stands after a text's end is never seen from inside it, so right-padding needs no
-mask of its own there.
+Under a causal mask no token attends to what follows its text, so right-padding needs no mask of its own.
 
-Attention costs B·T², so one long text would make all of them expensive: on CPUs it works on groups of texts of similar
-lengths, each padded by itself (`pad_groups`). There the calls cost little; a GPU would wait for each.
+Attention costs B·T², so one long text would make a whole batch expensive. On CPUs it is computed in groups of texts of
+similar lengths, each padded separately (`pad_groups`). A GPU would lose more time to the extra calls.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-SIMILAR = 0.6  # of a group's longest text is its shortest, at least; measured: benchmarks/2026-11-25-serving.md
+MIN_LENGTH_RATIO = 0.6  # of a group's shortest text to its longest; measured: benchmarks/2026-11-25-serving.md
 
 
 class Packing:
-    """Where each of B packed texts lies. Made once for a batch and shared by all its layers."""
+    """The positions of B packed texts in one tensor; created once for a batch and shared by all layers."""
 
     def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu") -> None:
-        """`lengths`: tokens of each text, at least one each."""
+        """`lengths`: tokens of each text, at least 1."""
         self.device = torch.device(device)
         self.sizes = list(lengths)
         self.n_texts = len(self.sizes)  # B
@@ -63,11 +62,11 @@ class Packing:
 
     @cached_property
     def visible(self) -> Tensor:
-        """True where the padded layout holds a token, [B, T]."""
+        """True where the padded layout has a token, [B, T]."""
         return torch.arange(self.longest, device=self.device) < self.lengths[:, None]
 
     def pad(self, packed: Tensor) -> Tensor:
-        """[n_tokens, ...] -> [B, T, ...], zeros after each text's end."""
+        """[n_tokens, ...] -> [B, T, ...], zeros after the end of each text."""
         shape = (self.n_texts, self.longest, *packed.shape[1:])
         if self.uniform:
             return packed.view(shape)
@@ -81,27 +80,27 @@ class Packing:
 
     @cached_property
     def _members(self) -> list[list[int]]:
-        """The texts of each group, the longest first."""
+        """The indices of the texts in each group, longest text first."""
         if self.device.type != "cpu":
             return [list(range(self.n_texts))]
         order = sorted(range(self.n_texts), key=lambda text: -self.sizes[text])
         groups = [[order[0]]]
         for text in order[1:]:
-            if self.sizes[text] < SIMILAR * self.sizes[groups[-1][0]]:
+            if self.sizes[text] < MIN_LENGTH_RATIO * self.sizes[groups[-1][0]]:
                 groups.append([])
             groups[-1].append(text)
         return groups
 
     @cached_property
     def groups(self) -> list[Packing]:
-        """The groups of texts of similar lengths; where there is only one, it is this packing."""
+        """A packing for each group of texts of similar lengths; if there is one group, it is this packing itself."""
         if len(self._members) == 1:
             return [self]
         return [Packing([self.sizes[text] for text in texts], self.device) for texts in self._members]
 
     @cached_property
     def _group_slots(self) -> Tensor:
-        """Where each token lies in the groups' padded layouts end to end, [n_tokens]."""
+        """The index of each token in the groups' padded layouts laid end to end, [n_tokens]."""
         firsts, start = [0] * self.n_texts, 0
         for texts, group in zip(self._members, self.groups, strict=True):
             for place, text in enumerate(texts):

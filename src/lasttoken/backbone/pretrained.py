@@ -1,8 +1,8 @@
 """From a name to a backbone: the bundled one, a hub id, a Hugging Face folder, or OpenAI's own folder.
 
-"pocket" ─► in the package      "gpt2", "org/name" ─► hub cache      "some/folder" ─► as it is
-                                     │
-                 config.json + *.safetensors + tokenizer      or      hparams.json + model.ckpt.* + tokenizer
+"pocket" ─► in the package      "gpt2", "org/name" ─► hub cache      "some/folder" ─► itself
+
+             config.json + *.safetensors + tokenizer      or      hparams.json + model.ckpt.* + tokenizer
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Byte-level byte-pair encoding, from any of the three ways GPT-2's is published.
+"""Byte-pair encoding, read from any of the three forms in which GPT-2's is published.
 
     tokenizer.json   |   vocab.json + merges.txt   |   encoder.json + vocab.bpe
 
     "Do you have time" ─► 5211 345 423 640   (GPT-2's)
 
-Whatever a user writes is text: `<|endoftext|>` inside it becomes the tokens of those characters, never the
-special token. The work is done by the `tokenizers` library; what it may be asked to do is in pipeline.py.
+Special tokens in a user's text are text: `<|endoftext|>` becomes the tokens of those characters, never the special
+token. The `tokenizers` library does the work; tokenizer_pipeline.py says what a file may ask of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lasttoken.core.errors import BackboneError, LastTokenError
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's; a family names its own
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-MOST_UNUSED_ROWS = 127  # embeddings are padded to a multiple of up to 128 for speed; more is another tokenizer's
+MAX_UNUSED_ROWS = 127  # embeddings are padded to a multiple of up to 128 for speed; more means another tokenizer
 
 
 class Tokenizer:
@@ -43,7 +43,7 @@ class Tokenizer:
         """Read the tokenizer files of a checkpoint folder.
 
         Raises:
-            BackboneError: none there, or a file that cannot be read as one.
+            BackboneError: there are none, or a file cannot be read as a tokenizer.
         """
         whole = folder / "tokenizer.json"
         pairs = [(folder / vocab, folder / merges) for vocab, merges in PAIRS]
@@ -59,7 +59,7 @@ class Tokenizer:
         return tokenizer
 
     def _check_special(self, source: Path) -> None:
-        """Refuse a tokenizer that reads a special token, or the end of a text, in what a user writes.
+        """Reject a tokenizer that turns characters of a text into a special token.
 
         Raises:
             BackboneError: names the token.
@@ -69,13 +69,13 @@ class Tokenizer:
                 texts = (token.content, f"a{token.content}b", f" {token.content} ")
                 if any(token_id in ids for ids in self.encode_many(texts)):
                     raise BackboneError(
-                        f"{source} makes a special token of the text {token.content!r}; mark it as special there, "
-                        "without rules that build it"
+                        f"{source} turns the text {token.content!r} into a special token; mark it as special there, "
+                        "and remove the merges that build it"
                     )
 
     @property
     def n_tokens(self) -> int:
-        """Number of tokens in the vocabulary, special ones included."""
+        """The number of tokens in the vocabulary, including special ones."""
         return self._encoder.get_vocab_size(with_added_tokens=True)
 
     @property
@@ -84,21 +84,21 @@ class Tokenizer:
         return self._encoder.token_to_id(self.end_of_text)
 
     def encode(self, text: str) -> list[int]:
-        """The token ids of a text; none for the empty one."""
+        """The token ids of a text; an empty list for the empty text."""
         return self.encode_many([text])[0]
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of several texts, in parallel. A lone surrogate, which is no character, reads as U+FFFD."""
+        """The token ids of several texts, in parallel. A lone surrogate, not being a character, becomes U+FFFD."""
         clean = [text if text.isascii() else _encodable(text) for text in texts]
         with _library_errors("the tokenizer cannot encode a text"):
-            return [found.ids for found in self._encoder.encode_batch_fast(clean, add_special_tokens=False)]
+            return [encoding.ids for encoding in self._encoder.encode_batch_fast(clean, add_special_tokens=False)]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where each token of `encode` starts and ends in the text, in characters; halves of one character share it."""
+        """Start and end of each token of `encode`, in characters of the text; parts of one character have the same."""
         return self._encoder.encode(_encodable(text), add_special_tokens=False).offsets
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of token ids; bytes that are no UTF-8 read as U+FFFD."""
+        """The text of token ids; bytes that are not valid UTF-8 become U+FFFD."""
         return self._encoder.decode(list(token_ids), skip_special_tokens=False)
 
     def to_json(self) -> str:
@@ -106,25 +106,26 @@ class Tokenizer:
         return self._encoder.to_str()
 
     def check_fits(self, vocab_size: int, where: Path) -> None:
-        """Refuse a tokenizer that cannot belong to an embedding of `vocab_size` rows.
+        """Reject a tokenizer that cannot belong to an embedding of `vocab_size` rows.
 
         Raises:
-            BackboneError: ids beyond the embedding, or far fewer than it has.
+            BackboneError: it has ids beyond the embedding, or far fewer tokens than the embedding has rows.
         """
         largest = max(self._encoder.get_vocab(with_added_tokens=True).values(), default=-1)
         if largest >= vocab_size > 0 and self.n_tokens <= vocab_size:
             raise BackboneError(
-                f"the tokenizer in {where} has the id {largest:,}, and the weights embed {vocab_size:,}"
+                f"the tokenizer in {where} has the id {largest:,}, but the weights embed {vocab_size:,} tokens; put "
+                "the tokenizer that the weights were trained with beside them"
             )
-        if not 0 <= vocab_size - self.n_tokens <= MOST_UNUSED_ROWS:
+        if not 0 <= vocab_size - self.n_tokens <= MAX_UNUSED_ROWS:
             raise BackboneError(
-                f"the tokenizer in {where} has {self.n_tokens:,} tokens but the weights embed {vocab_size:,}; "
-                "they do not belong together, so put the tokenizer the weights were trained with beside them"
+                f"the tokenizer in {where} has {self.n_tokens:,} tokens, but the weights embed {vocab_size:,}; put "
+                "the tokenizer that the weights were trained with beside them"
             )
 
 
 class _UnreadableError(LastTokenError):
-    """A file that is not JSON; said in the words of `_library_errors`."""
+    """A file that is not JSON; `_library_errors` makes the sentence."""
 
 
 def _encodable(text: str) -> str:
@@ -133,11 +134,13 @@ def _encodable(text: str) -> str:
 
 @contextmanager
 def _library_errors(what: str) -> Iterator[None]:
-    """Turn whatever the library raises into one sentence: bare Exception for a malformed file, and for what it did not
-    foresee a PanicException, which is no Exception.
+    """Turn whatever the library raises into one sentence.
+
+    It raises a bare Exception for a malformed file, and a PanicException, which is not an Exception, for what it did
+    not foresee.
 
     Raises:
-        BackboneError: says `what`, and why.
+        BackboneError: `what`, and the library's reason.
     """
     try:
         yield

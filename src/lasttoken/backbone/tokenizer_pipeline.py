@@ -2,10 +2,10 @@
 
     text ─► normalizer ─► pre_tokenizer ─► BPE ─► token_ids         (post_processor and decoder are not used to encode)
 
-A tokenizer.json is a program: normalizers that double a letter, 34 in a row, fill any memory, and a regular expression
-can run for ever. So a part that is not listed here is refused, and each one that is listed bounds what a text becomes:
-no Replace makes a text longer, bytes are mapped to letters once, and the expressions are those that are known. Then a
-text of n characters has at most 12·n + 64 tokens: NFC gives 3 characters for one, UTF-8 4 bytes for one.
+A tokenizer.json is a program: 34 normalizers in a row that each double a letter fill any memory, and a regular
+expression can run for ever. So only the parts listed here are accepted, and each of them bounds the size of its output:
+no Replace makes a text longer, bytes are mapped to letters once, and the expressions are known ones. A text of n
+characters then has at most 12·n + 64 tokens, because NFC makes up to 3 characters of one, and UTF-8 up to 4 bytes.
 
 Families: GPT-2, Llama 3, Qwen, SmolLM, ModernBERT (byte-level); Llama 2, Gemma (▁ for a space, bytes as a fallback).
 """
@@ -24,10 +24,10 @@ from tokenizers import pre_tokenizers
 from lasttoken.core.documents import STRICT, OneOf, checked
 from lasttoken.core.errors import BackboneError
 
-MOST_PARTS = 8  # in a Sequence; Llama 3 has two
-MOST_TOKENS = 1_000_000  # Gemma has 262,144
-MOST_ADDED = 20_000  # Gemma has 6,415
-MOST_RULES = 3_000_000
+MAX_PARTS = 8  # in a Sequence; Llama 3 has two
+MAX_TOKENS = 1_000_000  # Gemma has 262,144
+MAX_ADDED = 20_000  # Gemma has 6,415
+MAX_MERGES = 3_000_000
 SPLITS = (
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",  # GPT-2
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
@@ -35,7 +35,7 @@ SPLITS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+",  # Qwen
 )
-Few = Len(0, MOST_PARTS)
+Few = Len(0, MAX_PARTS)
 Short = Annotated[str, Len(1, 8)]
 Nothing = Literal[""] | None
 ByType = Discriminator("type")
@@ -43,7 +43,7 @@ ByType = Discriminator("type")
 
 @dataclass(frozen=True)
 class Characters:
-    """A pattern of characters that are meant as they stand."""
+    """A pattern of literal characters."""
 
     __pydantic_config__ = STRICT
 
@@ -52,7 +52,7 @@ class Characters:
 
 @dataclass(frozen=True)
 class Pattern:
-    """Characters as they stand, or a regular expression."""
+    """Literal characters, or a regular expression."""
 
     __pydantic_config__ = STRICT
 
@@ -62,7 +62,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class NFC:
-    """Unicode's composed form."""
+    """Unicode normalization to the composed form."""
 
     __pydantic_config__ = STRICT
 
@@ -71,7 +71,7 @@ class NFC:
 
 @dataclass(frozen=True)
 class Prepend:
-    """Characters before the text."""
+    """Characters that are put before the text."""
 
     __pydantic_config__ = STRICT
 
@@ -81,7 +81,7 @@ class Prepend:
 
 @dataclass(frozen=True)
 class Replace:
-    """Characters in place of others; never more than there were."""
+    """Characters that replace others; never by a longer string."""
 
     __pydantic_config__ = STRICT
 
@@ -96,7 +96,7 @@ class Replace:
 
 @dataclass(frozen=True)
 class ByteLevel:
-    """Bytes as letters."""
+    """Each byte becomes a letter."""
 
     __pydantic_config__ = STRICT
 
@@ -108,7 +108,7 @@ class ByteLevel:
 
 @dataclass(frozen=True)
 class Split:
-    """Pieces that no token crosses."""
+    """Cuts the text into pieces; no token crosses a cut."""
 
     __pydantic_config__ = STRICT
 
@@ -120,7 +120,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Digits:
-    """Digits apart from letters."""
+    """Separates digits from letters."""
 
     __pydantic_config__ = STRICT
 
@@ -130,7 +130,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class Metaspace:
-    """A letter for a space."""
+    """Replaces each space by a letter."""
 
     __pydantic_config__ = STRICT
 
@@ -144,7 +144,7 @@ class Metaspace:
 
 @dataclass(frozen=True)
 class Plain:
-    """A part that encodes nothing."""
+    """A part that does not change how a text is encoded."""
 
     __pydantic_config__ = {"extra": "ignore"}  # noqa: RUF012
 
@@ -153,7 +153,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Strip:
-    """What the decoder of Llama 2 takes off the front."""
+    """Llama 2's decoder removes characters at the start."""
 
     __pydantic_config__ = {"extra": "ignore"}  # noqa: RUF012
 
@@ -205,7 +205,7 @@ class Decoders:
 
 @dataclass(frozen=True)
 class Added:
-    """A token beside the model's."""
+    """A token in addition to the model's."""
 
     __pydantic_config__ = STRICT
 
@@ -220,7 +220,7 @@ class Added:
 
 @dataclass(frozen=True)
 class BPE:
-    """Byte-pair encoding, without its vocabulary and rules. With dropout a text would have other tokens every time."""
+    """Byte-pair encoding, without its vocabulary and merges. Dropout would give other tokens every time."""
 
     __pydantic_config__ = STRICT
 
@@ -236,15 +236,15 @@ class BPE:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A tokenizer.json, without vocabulary and rules."""
+    """A tokenizer.json, without vocabulary and merges."""
 
     __pydantic_config__ = STRICT
 
     model: BPE
     version: str = "1.0"
-    truncation: Any = None  # both are switched off
+    truncation: Any = None  # this and padding are switched off
     padding: Any = None
-    added_tokens: Annotated[list[Added], Len(0, MOST_ADDED)] = field(default_factory=list)
+    added_tokens: Annotated[list[Added], Len(0, MAX_ADDED)] = field(default_factory=list)
     normalizer: Annotated[NFC | Prepend | Replace | Normalizers, ByType] | None = None
     pre_tokenizer: Annotated[ByteLevel | Split | Digits | Metaspace | PreTokenizers, ByType] | None = None
     post_processor: Annotated[Plain | Processors, ByType] | None = None
@@ -252,10 +252,10 @@ class Pipeline:
 
 
 def check_pipeline(content: Mapping[str, Any], path: Path) -> None:
-    """Refuse the content of a tokenizer.json with parts that are not listed above.
+    """Reject the content of a tokenizer.json with parts that are not listed above.
 
     Raises:
-        BackboneError: names the part, its value and what is allowed.
+        BackboneError: names the part, its value and the allowed ones.
     """
     model = content.get("model")
     if not isinstance(model, dict):
@@ -270,13 +270,13 @@ def check_pipeline(content: Mapping[str, Any], path: Path) -> None:
         check_bytes(model["vocab"], path)
     elif not (pipeline.model.byte_fallback or pipeline.model.unk_token):
         raise BackboneError(
-            f"{path}: pre_tokenizer has no ByteLevel, and model neither byte_fallback nor unk_token; texts would lose "
-            "what has no token; fetch it again"
+            f"{path}: pre_tokenizer has no ByteLevel, and model has neither byte_fallback nor unk_token, so characters "
+            "without a token would be lost; fetch it again"
         )
 
 
 def check_bytes(vocab: Mapping[str, int], path: Path) -> None:
-    """Refuse a byte-level vocabulary that lacks a byte: it would vanish from every text, without a word.
+    """Reject a byte-level vocabulary that lacks a byte, which would silently vanish from every text.
 
     Raises:
         BackboneError: names the byte's letter.
@@ -284,24 +284,29 @@ def check_bytes(vocab: Mapping[str, int], path: Path) -> None:
     missing = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocab.keys())
     if missing:
         raise BackboneError(
-            f"{path} cannot be read as a tokenizer: {len(missing)} of the 256 bytes have no token ({missing[0]!r} is "
-            "one), and texts would lose them; fetch it again"
+            f"{path} cannot be read as a tokenizer: {len(missing)} of the 256 bytes have no token (such as "
+            f"{missing[0]!r}), and texts would lose them; fetch it again"
         )
 
 
 def check_vocabulary(vocab: Any, merges: Any, path: Path) -> None:
-    """Refuse a vocabulary or rules that are too many, or ids that are not distinct numbers from 0.
+    """Reject a vocabulary or merges of too many entries, and ids that are not distinct integers from 0.
 
     Raises:
-        BackboneError: see above.
+        BackboneError: says what is wrong.
     """
     unreadable = f"{path} cannot be read as a tokenizer"
     if not isinstance(vocab, dict) or not isinstance(merges, list):
         raise BackboneError(f"{unreadable}: its model has no vocab and merges; fetch it again")
-    if len(vocab) > MOST_TOKENS or len(merges) > MOST_RULES:
-        raise BackboneError(f"{unreadable}: {len(vocab):,} tokens and {len(merges):,} rules are too many")
-    wrong = next((token for token, one in vocab.items() if type(one) is not int or not 0 <= one < 2**31), None)
+    if len(vocab) > MAX_TOKENS or len(merges) > MAX_MERGES:
+        raise BackboneError(
+            f"{unreadable}: {len(vocab):,} tokens and {len(merges):,} merges are more than "
+            f"{MAX_TOKENS:,} and {MAX_MERGES:,}"
+        )
+    wrong = next(
+        (token for token, token_id in vocab.items() if type(token_id) is not int or not 0 <= token_id < 2**31), None
+    )
     if wrong is not None:
         raise BackboneError(f"{unreadable}: token {wrong[:40]!r} has the id {str(vocab[wrong])[:40]}; fetch it again")
     if len(set(vocab.values())) < len(vocab):
-        raise BackboneError(f"{unreadable}: two tokens have one id; fetch it again")
+        raise BackboneError(f"{unreadable}: two tokens have the same id; fetch it again")

@@ -24,7 +24,7 @@ from lasttoken.core.storage import new_file
 
 MAX_HEADER_BYTES = 8_000_000  # of a safetensors file; gpt2-xl's has 0.07 MB
 MAX_TENSORS = 50_000  # in a file; gpt2-xl has 580
-SUMS = "sums"  # in the metadata of the files that are written here: name -> sum of the tensor's bytes
+SUMS = "sums"  # metadata of files written here: a JSON object from name to the sum of the tensor's bytes
 
 AGAIN = "fetch, copy or train it again"
 CONVERT = (
@@ -54,7 +54,7 @@ def read_tensor_files(folder: Path, not_weights: re.Pattern[str] | None = None) 
         except (SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
             size = path.stat().st_size if path.exists() else 0
             raise BackboneError(
-                f"{path} ({size:,} bytes) is torn or not safetensors: {str(error)[:200]}; fetch it again"
+                f"{path} ({size:,} bytes) is corrupt or not a safetensors file: {str(error)[:200]}; fetch it again"
             ) from error
         if sums is None:
             check_finite(read, path, not_weights)
@@ -65,10 +65,10 @@ def read_tensor_files(folder: Path, not_weights: re.Pattern[str] | None = None) 
 
 
 def _check_header(path: Path) -> None:
-    """Refuse a header that would take much memory, before it is parsed.
+    """Reject a header that would take much memory, before it is parsed.
 
     Raises:
-        ValueError: too many bytes or tensors.
+        ValueError: it has too many bytes or tensors.
     """
     with path.open("rb") as file:
         n_bytes = int.from_bytes(file.read(8), "little")
@@ -94,7 +94,7 @@ def check_finite(tensors: Mapping[str, Tensor], source: Path, not_weights: re.Pa
 
 
 def _sum_of_bytes(tensor: Tensor) -> int:
-    """The sum modulo 2**64 of a tensor's bytes, taken as 64-bit integers: any single changed bit changes it."""
+    """The sum of a tensor's bytes as 64-bit integers, modulo 2**64: any single flipped bit changes it."""
     content = tensor.detach().contiguous().view(-1).view(torch.uint8).numpy()
     whole = len(content) // 8 * 8
     words, rest = content[:whole].view(np.uint64), content[whole:]
@@ -102,12 +102,12 @@ def _sum_of_bytes(tensor: Tensor) -> int:
 
 
 def sums_of(tensors: Mapping[str, Tensor]) -> str:
-    """The sum of each tensor's bytes, as the metadata of a file holds them; tensors on the CPU."""
+    """The sum of each tensor's bytes, as the metadata of a file has them; the tensors must be on the CPU."""
     return json.dumps({name: f"{_sum_of_bytes(tensor):x}" for name, tensor in tensors.items()})
 
 
 def check_sums(tensors: Mapping[str, Tensor], sums: str, path: Path) -> None:
-    """Refuse tensors that are not those that were written.
+    """Reject tensors that are not the ones that were written.
 
     Raises:
         BackboneError: names the tensor.
@@ -115,14 +115,14 @@ def check_sums(tensors: Mapping[str, Tensor], sums: str, path: Path) -> None:
     try:
         written = dict(json.loads(sums))
     except (ValueError, TypeError, RecursionError) as error:
-        raise BackboneError(f"{path} was changed: the sums in its header cannot be read; {AGAIN}") from error
+        raise BackboneError(f"{path} was changed: the checksums in its header cannot be read; {AGAIN}") from error
     for name in sorted({*tensors, *written}):
         if name not in tensors or written.get(name) != f"{_sum_of_bytes(tensors[name]):x}":
             raise BackboneError(f"{path} was changed: tensor {name[:100]} is not the one that was written; {AGAIN}")
 
 
 def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file, whole or not at all, straight from where the tensors lie: no copy is held in memory.
+    """Write a safetensors file, whole or not at all, directly from the tensors' memory, without a copy of them.
 
     Raises:
         StorageError: no permission, or a full disk.
@@ -130,7 +130,7 @@ def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
     sums = sums_of(tensors)
     with new_file(path) as temporary:
         temporary.touch()
-        mode = temporary.stat().st_mode  # as other files of this user; the library would let nobody else read it
+        mode = temporary.stat().st_mode  # like other files of this user; the library would make it private
         try:
             save_file(dict(tensors), temporary, metadata={"format": "pt", SUMS: sums})
         except SafetensorError as error:
@@ -140,9 +140,9 @@ def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _sort_metadata(path: Path) -> None:
-    """Bring the metadata of a safetensors file into one order, so that equal tensors give equal bytes.
+    """Sort the metadata of a safetensors file, so that equal tensors give equal bytes.
 
-    The library writes it in the order of a hash table, another one each time.
+    The library writes it in the order of a hash table, which differs from run to run.
     """
     with path.open("r+b") as file:
         n_bytes = int.from_bytes(file.read(8), "little")

@@ -14,14 +14,11 @@ from lasttoken.core.errors import DataError, nearest, one_of
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A zip at `url`, of which one file is used: `member`, known by its size and sha256 (hexadecimal).
-
-    `archive_bytes` is the size of the zip where it was published; it is shown, never trusted.
-    """
+    """A zip at `url`, of which one file, `member`, is used; its size and sha256 (hexadecimal) are checked."""
 
     name: str
     url: str
-    archive_bytes: int | None
+    archive_bytes: int | None  # size of the zip if it is published; for display only
     member: str
     member_bytes: int
     sha256: str
@@ -55,7 +52,7 @@ def find_dataset(name: str) -> DatasetEntry:
     """The entry of a data set.
 
     Raises:
-        DataError: not in the catalog; the message lists what is, the nearest names first.
+        DataError: it is not in the catalog; the message names similar entries, then all.
     """
     if name not in DATASETS:
         raise DataError(f"there is no data set {name!r}{nearest(name, DATASETS)}; use one of {one_of(DATASETS)}")

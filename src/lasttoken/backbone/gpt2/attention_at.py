@@ -1,18 +1,18 @@
-"""Attention for one token of each text, without keys or values of the others; forward and backward by hand.
+"""Attention for one token of each text without computing keys or values of the others; gradient written by hand.
 
-With K = x·Wkᵀ + bk and one query q a text and head,
+With K = x·Wkᵀ + bk and one query q for each text and head,
 
     q·K_t = (q·Wk)·x_t + q·bk             q·bk is the same for all t and drops out of the softmax
     Σ a_t·V_t = (Σ a_t·x_t)·Wvᵀ + bv      because Σ a_t = 1
 
-so the products over tokens cost 4·H·C a token in place of 4·C·C (for 124M: 64 times less), and bk has no gradient at
-all, where the usual order gives it rounding noise. In the order of `forward`, with the shapes of one head h:
+so the multiplications over all tokens cost 4·H·C for each token instead of 4·C·C (for 124M: 64 times less). bk has no
+gradient at all, where the usual order gives it rounding noise. In the order of `forward`, with the shapes of one head:
 
     q = x_at·Wqᵀ + bq [B, D]     u = q·Wk [B, C]     a = softmax(u·xᵀ/√D) [B, T]     z = a·x [B, C]     y = z·Wvᵀ + bv
 
-Letting autograd do it costs some forty small operations and two copies of the weight's gradient a step, half as much
-again as the products themselves; here the gradient of the weight is written once, where it belongs.
-Checked against autograd and against the usual order in tests/backbone/gpt2/test_attention_at.py.
+With autograd each step takes about forty small operations and two copies of the weight's gradient, half as much time
+again as the multiplications; here the gradient of the weight is written once. It is compared with autograd and with the
+usual order in tests/backbone/gpt2/test_attention_at.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lasttoken.backbone.packing import Packing
 def attention_at(
     x: Tensor, packing: Packing, position: Tensor, weight: Tensor, bias: Tensor, n_head: int, causal: bool
 ) -> Tensor:
-    """What the token at position `at` [B] of each text sees: x [n, C], weight [3C, C], bias [3C] -> [B, C]."""
+    """Attention of the token at `position` [B] of each text: x [n, C], weight [3C, C], bias [3C] -> [B, C]."""
     with torch.autocast(x.device.type, enabled=False):
         return _AttentionAt.apply(x.to(weight.dtype), packing, position, weight, bias, n_head, causal)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -70,9 +70,9 @@ class _AttentionAt(torch.autograd.Function):
         dq = (du @ w_k.view(n_head, -1, width).transpose(1, 2)).transpose(0, 1).reshape(batch, width)
         dx = dw = db = None
         if ctx.needs_input_grad[0]:
-            dkeys = torch.cat((a, ds), 1).transpose(1, 2) @ torch.cat((dz, u), 1)  # both ways that x_t counts
+            dkeys = torch.cat((a, ds), 1).transpose(1, 2) @ torch.cat((dz, u), 1)  # x_t counts as a value and as a key
             dx = ctx.packing.unpad(dkeys)
-            dx[rows] += matmul(dq, w_q.t())  # every text has its own row
+            dx[rows] += matmul(dq, w_q.t())  # one row for each text, so no index repeats
         if ctx.needs_input_grad[3]:
             dw = torch.empty_like(weight)
             torch.mm(dq.t(), x_at, out=dw[:width])
