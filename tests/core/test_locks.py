@@ -16,7 +16,8 @@ import pytest
 from miniature import blank_curves, messages, random_gpt, run_cli, write_backbone, write_messages
 
 from lasttoken.core.errors import RunError, StorageError
-from lasttoken.core.storage import LOCK_INSIDE, exclusive, write_text
+from lasttoken.core.locks import exclusive
+from lasttoken.core.storage import LOCK_INSIDE, write_text
 from lasttoken.estimator import TextClassifier
 
 FORK = multiprocessing.get_context("fork")

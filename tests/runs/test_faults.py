@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from faults import WAYS, Disturbance, Job, all_jobs, check, files_in, in_fork, sweep
 
-from lasttoken.core.storage import exclusive, write_bytes
+from lasttoken.core.locks import exclusive
+from lasttoken.core.storage import write_bytes
 
 pytestmark = pytest.mark.slow
 

@@ -21,8 +21,8 @@ from lasttoken.bulk.windows import Input, Window, read_windows
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.columns import UNNAMED, ColumnSpec
 from lasttoken.core.errors import DataError, SettingsError
+from lasttoken.core.locks import exclusive
 from lasttoken.core.progress import Reporter
-from lasttoken.core.storage import exclusive
 from lasttoken.data.arrow_types import schema_of_values
 from lasttoken.data.columns import Columns, choose_columns
 from lasttoken.data.formats import FORMATS, format_by_magic, output_format

@@ -13,7 +13,7 @@ from lasttoken.cli.outputs import check_free, check_output
 from lasttoken.cli.show import new_table, percent, print_json, print_line, print_table, terminal
 from lasttoken.core.config import resolve_layers
 from lasttoken.core.errors import SettingsError, one_of
-from lasttoken.core.storage import exclusive
+from lasttoken.core.locks import exclusive
 
 if TYPE_CHECKING:
     from rich.table import Table

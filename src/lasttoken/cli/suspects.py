@@ -11,7 +11,7 @@ from lasttoken.cli.flags import Json, Offline, Quiet, chosen_settings, with_sett
 from lasttoken.cli.outputs import check_free, check_output
 from lasttoken.cli.show import print_json, print_line, terminal
 from lasttoken.core.config import resolve_layers
-from lasttoken.core.storage import exclusive
+from lasttoken.core.locks import exclusive
 
 FOLDS = 5
 MAX_SHOWN = 10  # rows

@@ -1,11 +1,9 @@
-"""Atomic writes (temporary name, flush to disk, rename), and a lock so that one process at a time writes an output.
+"""Atomic writes: temporary name, flush to disk, rename. A killed process never leaves half a file.
 
     path.tmp-<pid>-<random>  ──write, fsync──►  os.replace  ──►  path
-    .path.lock               held while a command works on `path`; the kernel releases it when the process dies
 
-A killed process leaves at most a file or folder with `.tmp-` in its name, which nothing ever reads, and an unlocked
-lock file; the next process that locks the output removes both. A full disk or a missing permission becomes a
-StorageError with one sentence.
+A killed process leaves at most a file or folder with `.tmp-` in its name, which nothing ever reads and the next process
+that locks the output removes (locks.py). A full disk or a missing permission becomes a StorageError with one sentence.
 """
 
 from __future__ import annotations
@@ -17,23 +15,17 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
 
-from lasttoken.core.errors import RunError, StorageError
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+from lasttoken.core.errors import StorageError
 
 CACHE_VARIABLE = "LASTTOKEN_CACHE"
 STALE_AFTER_S = 24 * 3600  # no running process has an older temporary file
 TEMPORARY = re.compile(r"\.tmp-\d+-\w+$")  # the end of the name of a file or folder that is being written
-LOCK_WAIT_S = 0.2  # a process that has just finished may still be removing its lock file
 LOCK_INSIDE = ".lasttoken.lock"  # used if the parent folder is not writable, such as that of a mounted volume
-NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of network file systems without flock
 
 
 def cache_dir() -> Path:
@@ -66,65 +58,6 @@ def storage_errors(path: Path) -> Iterator[None]:
 def dangling_link(path: Path) -> Path | None:
     """The target of a symbolic link that leads nowhere; None for every other path."""
     return path.readlink() if path.is_symlink() and not path.exists() else None
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock of an output while the block runs, against other processes and other threads of this one.
-
-    Symbolic links are followed, so that all paths to a file share a lock. On entry, temporary files that killed
-    processes left for this output are removed. Missing parent folders are created, and removed again if they stay
-    empty.
-
-    Raises:
-        RunError: another process or thread works on the output; nothing has been changed.
-        StorageError: no permission, or a read-only or full disk.
-    """
-    target = Path(os.path.realpath(path))
-    absent = [folder for folder in target.parents if not folder.exists()]
-    try:
-        lock = _locked(target, path)
-        try:
-            with storage_errors(path):
-                sweep_temporaries(target.parent, older_than_s=0.0, of=target.name)
-            yield
-        finally:
-            with suppress(OSError):  # some systems cannot remove an open file
-                os.unlink(lock.lock_file)  # before the release; afterwards it could be the lock of another process
-            lock.release()
-    finally:
-        with suppress(OSError):
-            for folder in absent:
-                folder.rmdir()
-
-
-def _locked(target: Path, path: Path) -> BaseFileLock:
-    """The lock of an output, acquired; `path` is the name of the output in messages."""
-    from filelock import FileLock, SoftFileLock, Timeout  # not at the top: it takes a tenth of a second
-
-    make_dir(target.parent)
-    inside = target.is_dir() and not os.access(target.parent, os.W_OK)
-    file = target / LOCK_INSIDE if inside else target.with_name(f".{target.name}.lock")
-    # Mode 666, so that a lock file left by a killed process does not keep other users out.
-    lock: BaseFileLock = FileLock(file, LOCK_WAIT_S, mode=0o666, poll_interval=0.02, fallback_to_soft=False)
-    try:
-        with storage_errors(path):
-            try:
-                lock.acquire()
-            except OSError as error:
-                if error.errno not in NO_FLOCK:
-                    raise
-                file.unlink(missing_ok=True)
-                # The existence of this file is the lock, so its name differs from the one that is created for flock.
-                lock = SoftFileLock(f"{file}ed", LOCK_WAIT_S, mode=0o666, poll_interval=0.02)
-                lock.acquire()
-    except Timeout as error:
-        raise RunError(
-            f"another process is working on {path}; wait until it has finished, or give another output"
-        ) from error
-    except OSError as error:
-        raise StorageError(f"{path} cannot be locked ({error.strerror or error}); choose another place") from error
-    return lock
 
 
 def _temporary(path: Path) -> Path:

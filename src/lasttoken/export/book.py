@@ -19,7 +19,7 @@ from lasttoken.classifier.checkpoint import save_classifier
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.errors import SettingsError
-from lasttoken.core.storage import exclusive
+from lasttoken.core.locks import exclusive
 
 
 def import_book(

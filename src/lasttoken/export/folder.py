@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lasttoken.core.errors import SettingsError
-from lasttoken.core.storage import exclusive, new_dir
+from lasttoken.core.locks import exclusive
+from lasttoken.core.storage import new_dir
 
 
 @dataclass(frozen=True)

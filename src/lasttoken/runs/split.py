@@ -10,8 +10,9 @@ from pathlib import Path
 from lasttoken.audit.collecting import audit_splits
 from lasttoken.core.config import Settings
 from lasttoken.core.errors import UserError
+from lasttoken.core.locks import exclusive
 from lasttoken.core.progress import Reporter
-from lasttoken.core.storage import dangling_link, exclusive
+from lasttoken.core.storage import dangling_link
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import write_splits
 from lasttoken.data.gather import gather_splits

@@ -22,9 +22,9 @@ from lasttoken.classifier.predict import Predictor
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.config import Settings
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.locks import exclusive
 from lasttoken.core.process import flush_denormals, stop_on_signal
 from lasttoken.core.progress import Reporter
-from lasttoken.core.storage import exclusive
 from lasttoken.data.files import Examples
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.splits import Splits
