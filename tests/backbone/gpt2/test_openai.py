@@ -155,7 +155,7 @@ def test_hparams_that_give_no_shape_are_named(changes: dict[str, Any], sentence:
 def test_hparams_that_are_no_json_object_are_named(content: str, tmp_path: Path) -> None:
     write_hparams(tmp_path / "124M")
     (tmp_path / "124M" / "hparams.json").write_text(content)
-    with pytest.raises(BackboneError, match=r"hparams\.json (cannot be read as JSON|holds a)"):
+    with pytest.raises(BackboneError, match=r"hparams\.json"):
         load_backbone(str(tmp_path / "124M"))
 
 
