@@ -215,7 +215,7 @@ def test_save_refuses_a_folder_with_something_to_lose(trained: TextClassifier, t
         trained.save(tmp_path / "saved")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/cat.jpg").write_bytes(b"meow")
-    with pytest.raises(RunError, match=r"'cat.jpg' is in it"):
+    with pytest.raises(RunError, match=r"cat\.jpg"):
         trained.save(tmp_path / "photos")
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
 
@@ -235,7 +235,7 @@ def test_load_refuses_torn_weights(trained: TextClassifier, tmp_path: Path) -> N
     trained.save(tmp_path / "torn")
     weights = tmp_path / "torn/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    with pytest.raises(BackboneError, match="corrupt or not a safetensors file"):
+    with pytest.raises(BackboneError, match="safetensors"):
         TextClassifier.load(tmp_path / "torn")
 
 

@@ -1,4 +1,4 @@
-"""The classifier as Python code uses it: train, load, predict, evaluate, save.
+"""The Python interface to a classifier: train, load, predict, explain, evaluate, save.
 
 clf = TextClassifier.train(texts, labels, backbone="gpt2")
 clf.predict(["You won $1000!"])        # [Prediction(label="spam", score=0.997, …)]
@@ -64,9 +64,9 @@ class TextClassifier:
             texts: a list of texts with `labels` beside it; a data frame (columns by the settings `text`, `label`);
                 or the path of a file or a folder of splits, as on the command line.
             validation, test: (texts, labels), frames, or paths of files; validation is cut from the data when it is
-                not given, and so is test when neither is.
+                not given, and so is test when neither is given.
             recipe: "default", or "book" for chapter 6.
-            out: leave a run directory there.
+            out: write a run directory there.
             settings: any field of `lasttoken.core.config.Settings`, such as `backbone`, `epochs`, `train_blocks`.
 
         Raises:
@@ -94,8 +94,8 @@ class TextClassifier:
                 data=data,
                 settings=resolved,
                 out=Path(out) if out is not None else None,
-                validation=None if "validation" in files else _given_split(validation, columns, data, **reading),
-                test=None if "test" in files else _given_split(test, columns, data, **reading),
+                validation=None if "validation" in files else _split_of(validation, columns, data, **reading),
+                test=None if "test" in files else _split_of(test, columns, data, **reading),
                 overwrite=overwrite,
                 offline=offline,
                 reporter=reporter or Reporter(),
@@ -105,11 +105,11 @@ class TextClassifier:
 
     @classmethod
     def load(cls, run_dir: str | Path, *, device: str = "auto", precision: str = "auto") -> TextClassifier:
-        """Load a finished run.
+        """Load a finished run. The process is not changed; `lasttoken.core.process.tune_cpu()` makes CPUs faster.
 
         Raises:
             RunError: not a finished run.
-            BackboneError: its weights are torn.
+            BackboneError: its weights are corrupt.
         """
         folder = Path(run_dir)
         metrics = RunDir(folder).read_metrics()
@@ -123,8 +123,8 @@ class TextClassifier:
     def predict(self, texts: str | Texts, *, text: str | Sequence[str] = ()) -> list[Prediction]:
         """One prediction for each text, or for each row of a table, in order.
 
-        `text` names a table's text column, or several. Without it the columns of the training are read; where the table
-        has none of them, an obvious one, with a UserWarning.
+        `text` names one or several text columns of a table. Without it, the columns of the training are read; if the
+        table has none of them, an obvious column is read with a UserWarning.
 
         Raises:
             DataError: something that is not a string, or a table without such columns.
@@ -144,12 +144,12 @@ class TextClassifier:
         restart: bool = False,
         reporter: Reporter | None = None,
     ) -> JobResult:
-        """Classify every row of a file into another; a killed job goes on where it was. See `scoring.job.score_file`.
+        """Classify every row of a file and write another file; a killed job can be resumed. See `bulk.job.score_file`.
 
         `options` says how the input is read: its encoding, separator, header, format and longest row.
 
         Raises:
-            DataError, SettingsError, RunError, StorageError: as there.
+            DataError, SettingsError, RunError, StorageError: see `score_file`.
         """
         trained = self._predictor.classifier.config.columns
         source = Source(Path(input), ColumnSpec(column_names(text), id=id), options, trained)
@@ -164,7 +164,7 @@ class TextClassifier:
         )
 
     def predict_proba(self, texts: str | Texts, *, text: str | Sequence[str] = ()) -> NDArray[np.float32]:
-        """Probabilities [N, K], columns in the order of `labels`; a table's columns as in `predict`.
+        """Probabilities [N, K], columns in the order of `labels`; `text` as in `predict`.
 
         Raises:
             DataError: something that is not a string, or a table without such columns.
@@ -187,10 +187,10 @@ class TextClassifier:
                 warnings.warn(note, UserWarning, stacklevel=4)
 
     def explain(self, text: str, *, label: str | None = None, method: str | None = None) -> Explanation:
-        """Which words moved the decision for a text, see `lasttoken.classifier.explain.explain`.
+        """The contribution of each word to the prediction, see `lasttoken.classifier.explain.explain`.
 
         Raises:
-            SettingsError: a label or method that is not known.
+            SettingsError: an unknown label or method.
         """
         return explain(self._predictor, text, label=label, method=method)
 
@@ -208,7 +208,7 @@ class TextClassifier:
         Args:
             texts: a list of texts with `labels` beside it, a table, or the path of a file.
             labels: one for each text of a list.
-            text, label: a table's or a file's columns; without them those of the training are read, as in `predict`.
+            text, label: the columns of a table or a file; without them those of the training, as in `predict`.
             options: how a file is read, as in `predict_file`.
 
         Rows without a text or a label are left out, with a warning.
@@ -232,7 +232,7 @@ class TextClassifier:
         """Write a folder that `load` reads: the classifier and its metrics.
 
         Raises:
-            RunError: the folder holds a run, finished or not, or other files, or another process works on it.
+            RunError: the folder holds a run or other files, or another process uses it.
             StorageError: no permission, or a full disk.
         """
         run_dir = RunDir(Path(folder))
@@ -261,10 +261,8 @@ def _examples(
     return from_frame(texts, columns, separator=separator, trained=trained, train_header=train_header, strict=strict)
 
 
-def _given_split(
-    value: Any, columns: ColumnSpec, train: Any, *, separator: str | None, strict: bool
-) -> Examples | None:
-    """A split that was given, which has its columns where train has them."""
+def _split_of(value: Any, columns: ColumnSpec, train: Any, *, separator: str | None, strict: bool) -> Examples | None:
+    """A validation or test split, whose columns are those of train."""
     if value is None:
         return None
     if not isinstance(value, tuple):

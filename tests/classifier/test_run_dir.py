@@ -53,7 +53,7 @@ def test_a_folder_that_is_absent_empty_or_an_unfinished_run_is_free(overwrite: b
 
 def test_a_finished_run_is_kept_unless_overwriting(tmp_path: Path) -> None:
     run = run_at(tmp_path / "run")
-    with pytest.raises(RunError, match="holds a finished run; pass --overwrite to replace it, or another --out"):
+    with pytest.raises(RunError, match=r"finished run.*--overwrite"):
         run.check_free(overwrite=False)
     run.check_free(overwrite=True)
 
@@ -62,7 +62,7 @@ def test_a_finished_run_is_kept_unless_overwriting(tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_never_taken(overwrite: bool, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     (tmp_path / "config.json").write_text("")
-    with pytest.raises(RunError, match=r"is not empty and holds no run \('thesis\.tex' is in it\); give another --out"):
+    with pytest.raises(RunError, match=r"thesis\.tex.*--out"):
         RunDir(tmp_path).check_free(overwrite)
 
 

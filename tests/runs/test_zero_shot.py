@@ -149,14 +149,12 @@ def test_a_short_text_is_asked_about_whole(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_prompt_that_fills_the_context_by_itself_is_refused() -> None:
     backbone = backbone_of(random_gpt(n_positions=64))
-    with pytest.raises(
-        SettingsError, match=r"--prompt takes \d+ tokens, and the backbone has 64 positions; shorten it"
-    ):
+    with pytest.raises(SettingsError, match=r"--prompt takes \d+ tokens.* 64 positions"):
         ask(backbone, Examples(["a text"], ["ham"]), ANSWERS)
 
 
 def test_a_prompt_without_a_place_for_the_text_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"--prompt is 'Spam\?'; it must hold \{text\}"):
+    with pytest.raises(SettingsError, match=r"--prompt is 'Spam\?'.*\{text\}"):
         ask(writing(" no"), Examples(["a"], ["ham"]), ANSWERS, "Spam?")
 
 

@@ -80,13 +80,13 @@ def test_a_batch_bigger_than_train_is_one_step_an_epoch() -> None:
 def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """(split, rows) of each measurement."""
     read: list[tuple[str, int]] = []
-    measure = Trainer._figures
+    measure = Trainer._metrics
 
     def measured(self: Trainer, name: str, rows: list[int]) -> Line:
         read.append((name, len(rows)))
         return measure(self, name, rows)
 
-    monkeypatch.setattr(Trainer, "_figures", measured)
+    monkeypatch.setattr(Trainer, "_metrics", measured)
     return read
 
 
@@ -275,7 +275,7 @@ def test_a_wish_to_stop_ends_after_the_step_and_evaluates(stop_at: int, keep: st
     else:
         best = min(outcome.history, key=lambda line: float(line["validation_loss"]))
         assert outcome.kept_step == best["step"]
-        measured = trainer._figures("validation", list(range(len(trainer.splits["validation"]))))
+        measured = trainer._metrics("validation", list(range(len(trainer.splits["validation"]))))
         assert measured["loss"] == best["validation_loss"]
 
 

@@ -1,4 +1,4 @@
-"""The folder that a run leaves. It is finished when metrics.json exists, which is written last.
+"""The folder of a run. The run is finished when metrics.json exists, which is written last.
 
 run.toml  splits/  history.jsonl  resume.safetensors (while it trains)
 config.json  model.safetensors  tokenizer.json  predictions/  curves/  report.html  README.md  metrics.json
@@ -41,7 +41,7 @@ Bounds = Annotated[list[float], Len(2, 2)]
 
 @dataclass(frozen=True)
 class SplitFigures:
-    """The types of a split's figures in metrics.json, as far as they are used after the run; there are more."""
+    """The types of those metrics of a split in metrics.json that are read again."""
 
     n: int | None = None
     accuracy: float | None = None
@@ -62,14 +62,14 @@ class SplitFigures:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The type of what is used of metrics.json's verdict."""
+    """The types of those parts of the verdict in metrics.json that are read again."""
 
     sentences: list[str] | None = None
 
 
 @dataclass(frozen=True)
 class MetricsFile:
-    """The types of what is used of metrics.json; there is more in it."""
+    """The types of those parts of metrics.json that are read again."""
 
     splits: dict[str, SplitFigures] = field(default_factory=dict)
     verdict: Verdict | None = None
@@ -80,7 +80,7 @@ class MetricsFile:
 
 @dataclass(frozen=True)
 class RecordedSettings:
-    """The types of those settings in run.toml that are read without the others."""
+    """The types of those settings in run.toml that are read one by one."""
 
     backbone: str = ""
     label_separator: str = "|"
@@ -88,7 +88,7 @@ class RecordedSettings:
 
 @dataclass(frozen=True)
 class RunFile:
-    """The types of what is used of run.toml; there is more in it."""
+    """The types of those parts of run.toml that are read again."""
 
     fingerprint: str = ""
     settings: RecordedSettings = RecordedSettings()
@@ -101,7 +101,7 @@ class RunFile:
 
 @dataclass(frozen=True)
 class RunDir:
-    """The paths of a run, and the order they come and go in."""
+    """The paths of a run, and the order in which its files are written and removed."""
 
     path: Path
 
@@ -112,12 +112,12 @@ class RunDir:
 
     @property
     def predictions(self) -> Path:
-        """validation.csv, test.csv: what was answered for each row of those splits, in their order."""
+        """validation.csv, test.csv: the predictions for the rows of those splits, in their order."""
         return self.path / "predictions"
 
     @property
     def resume_file(self) -> Path:
-        """The state of a training that is not finished."""
+        """The state of an unfinished training."""
         return self.path / "resume.safetensors"
 
     @property
@@ -126,15 +126,15 @@ class RunDir:
         return (self.path / FINAL).is_file()
 
     def check_free(self, overwrite: bool, replace_unfinished: bool = True) -> None:
-        """Refuse a folder that holds something to lose, or something that `clear` could not remove.
+        """Reject a folder with something to lose, or with something that `clear` could not remove.
 
         Raises:
-            RunError: a finished run; an unfinished one, unless `replace_unfinished`; or files that are no run's.
+            RunError: a finished run, an unfinished one unless `replace_unfinished`, or files that no run writes.
         """
         if self.path.is_file():
             raise RunError(f"--out {self.path} is a file; give a folder")
         if target := dangling_link(self.path):
-            raise RunError(f"--out {self.path} is a link to {target}, which is not there; make that folder first")
+            raise RunError(f"--out {self.path} is a link to {target}, which does not exist; create that folder first")
         if self.is_finished and not overwrite:
             raise RunError(f"{self.path} holds a finished run; pass --overwrite to replace it, or another --out")
         if not self.path.is_dir():
@@ -142,19 +142,19 @@ class RunDir:
         ours = {*FILES, *FOLDERS, FINAL}
         foreign = sorted(p.name for p in self.path.iterdir() if p.name not in ours and not is_leftover(p.name))
         if foreign and not (self.path / "run.toml").is_file():
-            raise RunError(f"{self.path} is not empty and holds no run ({foreign[0]!r} is in it); give another --out")
+            raise RunError(f"{self.path} holds {foreign[0]!r} and no run; give another --out")
         if self.resume_file.is_file() and not self.is_finished and not replace_unfinished:
             hint = f"finish it with `lasttoken train --resume --out {self.path}`"
-            raise RunError(f"{self.path} holds a training that is not finished; {hint}, or give another folder")
+            raise RunError(f"{self.path} holds an unfinished training; {hint}, or give another folder")
         self._check_kinds()
 
     def _check_kinds(self) -> None:
-        """Refuse what has a name of ours and is not what we write: it is neither followed nor removed."""
+        """Reject links and files of the wrong type under the names that a run uses."""
         for name in FOLDERS:
             path = self.path / name
             if path.is_symlink():
                 raise RunError(
-                    f"{path} is a symbolic link, which is neither followed nor removed; remove it, or give another "
+                    f"{path} is a symbolic link, which a run neither follows nor removes; remove it, or give another "
                     "--out"
                 )
             if path.exists() and not path.is_dir():
@@ -165,22 +165,20 @@ class RunDir:
                 raise RunError(f"{path} is a folder where a run has a file; move it away, or give another --out")
 
     def clear(self, keep_toml: bool = False) -> None:
-        """Remove an earlier run's files, its metrics and train split first, and make the folder.
+        """Create the folder, or remove an earlier run's files, its metrics and train split first.
 
-        Hold the folder (`exclusive`) before.
-
-        `keep_toml`: all but run.toml, by which a folder that holds other files too is known as a run's.
-
-        A new folder is the user's alone (mode 0700), for a run holds texts; one that is there keeps its mode.
+        The caller holds the lock on the folder (`exclusive`). A new folder is private (mode 0700), because a run holds
+        texts; an existing one keeps its mode. `keep_toml` keeps run.toml, which marks a folder with other files as that
+        of a run.
 
         Raises:
-            RunError: see `check_free`; nothing has been removed then.
+            RunError: see `check_free`; nothing has been removed.
             StorageError: no permission.
         """
         make_dir(self.path, mode=0o700)
         self._check_kinds()
         with storage_errors(self.path):
-            # Without metrics.json it is not finished, without its train split it is not resumed.
+            # Without metrics.json a run is not finished, without its train split it is not resumed.
             for name in (FINAL, "splits/train.csv", *FILES):
                 if name != "run.toml" or not keep_toml:
                     (self.path / name).unlink(missing_ok=True)
@@ -197,7 +195,7 @@ class RunDir:
         """Read run.toml.
 
         Raises:
-            RunError: not there, not readable, or a value of another type than a run writes.
+            RunError: it cannot be read, or a value has the wrong type.
         """
         path = self.path / "run.toml"
         try:
@@ -211,7 +209,7 @@ class RunDir:
         """Read metrics.json.
 
         Raises:
-            RunError: the run is not finished, there is none, or a value is of another type than a run writes.
+            RunError: there is no finished run, or a value has the wrong type.
         """
         path = self.path / FINAL
         if not self.path.is_dir():
@@ -227,11 +225,11 @@ class RunDir:
         return content
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write metrics.json, which makes the run finished, and drop what only an unfinished one needs."""
+        """Write metrics.json, which marks the run as finished, and remove the state of the training."""
         with storage_errors(self.path):
             for folder in (self.path, *(self.path / name for name in FOLDERS)):
                 if folder == self.path or not folder.is_symlink():
-                    sweep_temporaries(folder, older_than_s=0.0)  # what it left when it was killed and resumed
+                    sweep_temporaries(folder, older_than_s=0.0)  # from before it was killed and resumed
         write_text(self.path / FINAL, to_json(metrics, indent=1) + "\n")
         self.resume_file.unlink(missing_ok=True)
 
@@ -240,7 +238,7 @@ class RunDir:
         write_text(self.path / "history.jsonl", "".join(_json_line(line) for line in lines))
 
     def append_history(self, line: Mapping[str, Any]) -> None:
-        """Add a line to history.jsonl, while training."""
+        """Append a line to history.jsonl."""
         path = self.path / "history.jsonl"
         with storage_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(_json_line(line))

@@ -1,4 +1,4 @@
-"""What is in a run or a backbone, as `lasttoken info` tells it."""
+"""The facts about a run or a backbone that `lasttoken info` prints."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def describe(what: str, offline: bool = False) -> dict[str, Any]:
 
 
 def describe_run(run_dir: RunDir) -> dict[str, Any]:
-    """Labels, figures, settings and versions of a finished run."""
+    """Labels, accuracies, settings and versions of a finished run."""
     metrics = run_dir.read_metrics()
     classifier, _ = load_classifier(run_dir.path)
     config = classifier.config

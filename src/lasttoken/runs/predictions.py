@@ -1,13 +1,11 @@
-"""What a run answered for the rows of a split, as a file beside its splits: two runs can be compared row by row.
+"""The predictions for the rows of a split, in a file beside its splits, so that two runs can be compared row by row.
 
 splits/test.csv            text,label
 predictions/test.csv       id,row,text,label,predicted,probability,probability of spam,…,baseline tfidf-logreg,…
 
-The rows are those of the split, in the same order; `row` counts from 1, `id` is there when --id named a column. Up to
-ten labels have a column of probabilities each.
-
-Where a text has any number of labels, they stand joined in one cell, as in the split, and the probability is that of
-the likeliest label.
+The rows have the order of the split. `row` counts from 1; `id` exists if --id named a column. With up to ten labels
+each has a column of probabilities. With several labels a text, they are joined in one cell as in the split, and the
+probability is that of the most probable label.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from lasttoken.data.files import Examples
 from lasttoken.evaluation.baselines import Baseline
 from lasttoken.runs.assess import Scored
 
-FEW_LABELS = 10  # up to so many, the probability of each is written
+FEW_LABELS = 10  # with more labels no columns of probabilities are written
 
 
 def write_predictions(
@@ -33,7 +31,7 @@ def write_predictions(
     baselines: Mapping[str, Baseline],
     split: str,
 ) -> None:
-    """Write a row for each example of the split: what it is, its label, the answer, probabilities, baselines' answers.
+    """Write a row for each example: its text and label, the prediction, probabilities and the baselines' predictions.
 
     Raises:
         StorageError: no permission, or a full disk.
@@ -50,7 +48,8 @@ def write_predictions(
     if len(task.labels) <= FEW_LABELS:
         probs = np.exp(scored.log_probs.astype(np.float64))
         columns |= {
-            f"probability of {label}": [f"{p:.6f}" for p in probs[:, at]] for at, label in enumerate(task.labels)
+            f"probability of {label}": [f"{p:.6f}" for p in probs[:, label_id]]
+            for label_id, label in enumerate(task.labels)
         }
     for name, baseline in baselines.items():
         if split in baseline.predicted:

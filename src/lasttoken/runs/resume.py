@@ -1,4 +1,4 @@
-"""Going on with a run that was killed: whether its folder holds one, its splits, and whether it is the same training.
+"""Resuming a run that was killed: whether its folder holds one, its splits, and whether it is the same training.
 
 --resume ─► run.toml and splits/ are there ─► the data files are the same ─► splits are read from the run
                                                                          └► its fingerprint is the same
@@ -24,14 +24,14 @@ from lasttoken.data.splits import Splits
 
 
 def can_resume(run_dir: RunDir | None, reporter: Reporter) -> bool:
-    """Whether the folder holds a run to go on with; where it holds none, that is said.
+    """Whether the folder holds a run to resume; if not, a sentence says so.
 
     Raises:
         SettingsError: no folder.
         RunError: a finished run.
     """
     if run_dir is None:
-        raise SettingsError("--resume needs --out, the directory of the run to go on with")
+        raise SettingsError("--resume needs --out, the directory of the run to resume")
     if run_dir.is_finished:
         raise RunError(f"{run_dir.path} is finished; there is nothing to resume (pass --overwrite to train it anew)")
     if (run_dir.splits / "train.csv").is_file() and (run_dir.path / "run.toml").is_file():

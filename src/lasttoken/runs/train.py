@@ -44,7 +44,7 @@ from lasttoken.training.resume import restore_training, save_training
 CHECKPOINT_EVERY_S = 30.0
 FALLBACK_BASELINE = "tfidf-logreg"  # of the learning curve, where the best baseline is not trained on rows
 STOPPED = {
-    "interrupted": "interrupted by a signal; evaluated and complete with what was best so far",
+    "interrupted": "interrupted by a signal; the run is complete with the best weights so far",
     "early": "stopped early: validation had not improved for --patience evaluations",
 }
 
@@ -185,7 +185,7 @@ class _Training:
         reporter, run_dir = self.request.reporter, self.run_dir
         if run_dir and self.resuming and run_dir.resume_file.is_file():
             restore_training(trainer, run_dir.resume_file, fingerprint)
-            reporter.say(f"going on after step {trainer.state.step:,} of {trainer.total_steps:,}")
+            reporter.say(f"resumed after step {trainer.state.step:,} of {trainer.total_steps:,}")
         elif self.resuming:
             reporter.say(
                 "the run was killed before a state was saved (--checkpoint-every): its training starts from the "
@@ -244,7 +244,7 @@ def _repeat(repeater: Repeater, session: Session, judged: Judged, reporter: Repo
     settings, labels, headline = session.settings, session.prepared.labels, judged.headline
     repeats: dict[str, Any] = {}
     n_trainings = settings.seeds - 1 + settings.folds + len(SIZES) * settings.learning_curve
-    with stop_on_signal() as should_stop, reporter.bar("training again", n_trainings) as advance:
+    with stop_on_signal() as should_stop, reporter.bar("further trainings", n_trainings) as advance:
 
         def done(n: int) -> None:
             if should_stop():
@@ -263,7 +263,7 @@ def _repeat(repeater: Repeater, session: Session, judged: Judged, reporter: Repo
                     repeater, settings, headline, labels, name, whole, done, should_stop
                 )
         except KeyboardInterrupt:
-            reporter.say("interrupted: the run is complete, without the trainings beside it")
+            reporter.say("interrupted: the run is complete, but without further trainings")
     return repeats
 
 

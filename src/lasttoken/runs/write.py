@@ -59,9 +59,7 @@ def run_toml(data: Path | Examples | None, session: Session, splits: Splits) -> 
 def begin_run(run_dir: RunDir, splits: Splits, content: Mapping[str, Any], reporter: Reporter) -> None:
     """Remove what an earlier run left in the folder, and write what --resume needs."""
     if run_dir.resume_file.is_file():
-        reporter.say(
-            f"{run_dir.path} held a run that was not finished; it is replaced (--resume would have gone on with it)"
-        )
+        reporter.say(f"{run_dir.path} held an unfinished run, which is replaced (--resume would have continued it)")
     run_dir.clear(keep_toml=True)
     run_dir.write_toml(content)
     write_splits(splits, run_dir.splits)

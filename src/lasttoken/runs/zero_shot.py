@@ -1,4 +1,4 @@
-"""Chapter 6's zero-shot try: ask the bare backbone, before any training, both ways.
+"""Zero-shot classification as in chapter 6: the backbone is asked without any training, in two ways.
 
 prompt ─► 23 tokens written greedily ─► which answer stands in them first?      (the chapter's way)
        └► log P(answer | prompt) of each label's answer ─► the largest          (a real classifier)
@@ -19,12 +19,12 @@ from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.evaluation.metrics import Metrics, compute_metrics
 
 PROMPT = "Is the following text 'spam'? Answer with 'yes' or 'no': '{text}'"
-WRITTEN_TOKENS = 23  # as many as the chapter lets it write
+WRITTEN_TOKENS = 23  # the chapter generates as many
 
 
 @dataclass(frozen=True)
 class ZeroShotAnswers:
-    """How the backbone answered N questions."""
+    """The backbone's answers to N questions."""
 
     scored: Metrics  # by log-probability
     n_answered: int  # texts whose continuation named an answer at all
@@ -33,7 +33,7 @@ class ZeroShotAnswers:
 
     @property
     def written_ci95(self) -> tuple[float, float]:
-        """The interval of the chapter's way's accuracy; no answer counts as wrong."""
+        """The 95 % interval of the accuracy of generated answers; no answer counts as wrong."""
         return wilson_interval(self.n_correct, self.scored.n)
 
 
@@ -44,17 +44,18 @@ def parse_answers(text: str) -> dict[str, str]:
     {'spam': 'yes', 'ham': 'no'}
 
     Raises:
-        SettingsError: not of that form, or one label only.
+        SettingsError: another form, or a single label.
     """
     pairs = [part.partition("=") for part in text.split(",")]
-    found = {
+    answers = {
         label.strip(): answer.strip() for label, sign, answer in pairs if sign and label.strip() and answer.strip()
     }
-    if len(found) != len(pairs) or len(found) < 2 or len({answer.lower() for answer in found.values()}) < len(found):
+    n_different = len({answer.lower() for answer in answers.values()})
+    if len(answers) != len(pairs) or len(answers) < 2 or n_different < len(answers):
         raise SettingsError(
             f"--answers is {text!r}; write label=answer pairs with different answers, such as spam=yes,ham=no"
         )
-    return found
+    return answers
 
 
 def ask(
@@ -65,16 +66,16 @@ def ask(
     progress: Callable[[int], None] | None = None,
     write: bool = True,
 ) -> ZeroShotAnswers:
-    """Ask about every example. A text too long for the context is cut so that the question fits.
+    """Ask about every example. Texts that are too long for the context are truncated, so that the question fits.
 
-    `write=False` leaves out the chapter's way, which takes most of the time: nothing is written, none answered.
+    `write=False` leaves out the generated answers, which take most of the time; `n_answered` is 0 then.
 
     Raises:
         SettingsError: a prompt without {text}, or longer than the context by itself.
         DataError: a label that has no answer.
     """
     if "{text}" not in prompt:
-        raise SettingsError(f"--prompt is {prompt!r}; it must hold {{text}} where the text belongs")
+        raise SettingsError(f"--prompt is {prompt!r}; it must contain {{text}}, which is replaced by the text")
     labels = list(answers)
     label_ids = match_labels(examples, labels, lambda sentence: None)
     answer_ids = [backbone.tokenizer.encode(" " + answer) for answer in answers.values()]
@@ -91,15 +92,13 @@ def ask(
             n_correct += bool(named == label_id)  # label_id is numpy's, and n_correct goes into JSON
         if progress:
             progress(1)
-    scored = compute_metrics(
-        label_ids, labels, predicted_ids=[max(range(len(labels)), key=row.__getitem__) for row in scores]
-    )
-    predicted = [labels[max(range(len(labels)), key=row.__getitem__)] for row in scores]
-    return ZeroShotAnswers(scored, n_answered, n_correct, predicted)
+    predicted_ids = [max(range(len(labels)), key=row.__getitem__) for row in scores]
+    metrics = compute_metrics(label_ids, labels, predicted_ids=predicted_ids)
+    return ZeroShotAnswers(metrics, n_answered, n_correct, [labels[label_id] for label_id in predicted_ids])
 
 
 def _question(backbone: Backbone, prompt: str, text: str, room: int) -> list[int]:
-    """The token ids of the question, its text cut at the end until `room` more tokens fit the context."""
+    """The token ids of the question; its text is truncated until `room` more tokens fit the context."""
     limit = backbone.config.n_positions - room
     ids = backbone.tokenizer.encode(prompt.replace("{text}", text))
     while len(ids) > limit:
@@ -116,13 +115,13 @@ def _question(backbone: Backbone, prompt: str, text: str, room: int) -> list[int
 
 
 def first_answer(written: str, answers: list[str]) -> int | None:
-    """Which answer stands first in a continuation, or None.
+    """The index of the answer that comes first in a continuation, or None.
 
-    Only whole words count: "know" and "not" are no "no".
+    Only whole words count: "know" and "not" do not contain the answer "no".
 
     >>> first_answer(" I know. No, yes", ["yes", "no"])
     1
     """
-    found = [re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", written, re.IGNORECASE) for answer in answers]
-    there = {at: match.start() for at, match in enumerate(found) if match}
-    return min(there, key=there.__getitem__) if there else None
+    matches = [re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", written, re.IGNORECASE) for answer in answers]
+    positions = {index: match.start() for index, match in enumerate(matches) if match}
+    return min(positions, key=positions.__getitem__) if positions else None

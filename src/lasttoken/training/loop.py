@@ -1,14 +1,14 @@
-"""The training loop over the tail: one loop for head, last blocks and all; they differ in what moves, not in how.
+"""The training loop over the tail. It is the same for the head, the last blocks and all blocks.
 
     order ──► rows of a batch ──► features ──► tail ──► cross-entropy ──► AdamW          a step
                                                         every n steps, each epoch:      an evaluation, a line of history
 
-Evaluations come in two kinds. With `eval_batches` m, as chapter 6 does it: losses on the first m batches of
-train and validation every `eval_every` steps, accuracies on m batches at the end of each epoch. With m = 0: losses and
-accuracies on the whole validation split and on as many train examples.
+There are two kinds of evaluation. With `eval_batches` m, as in chapter 6, losses are measured on the first m batches of
+train and validation every `eval_every` steps, and accuracies on m batches at the end of each epoch. With m = 0, losses
+and accuracies are measured on the whole validation split and on as many examples of train.
 
-A step is counted when it is made: step 1 is the first update. The chapter counts from 0 and evaluates at its steps
-0, 50, 100, …, which are steps 1, 51, 101, … here.
+Step 1 is the first update. The chapter counts from 0 and evaluates at its steps 0, 50, 100, …, which are steps 1, 51,
+101, … here.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ Line = dict[str, Any]  # a line of history.jsonl
 
 @dataclass(frozen=True)
 class Split:
-    """What the loop needs of a split: features, and the truth: the label_id of each row [N], or its labels [N, K]."""
+    """A split as the loop reads it: features, and the truth, label ids [N] or whether a row has each label [N, K]."""
 
     source: FeatureSource
     truth: Truth
-    weights: NDArray[np.float32] | None = None  # of each row [N] in the loss; None: all weigh the same
+    weights: NDArray[np.float32] | None = None  # of the rows in the loss, [N]; None: equal
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -53,29 +53,29 @@ class Split:
 
 @dataclass
 class State:
-    """Where a training stands. All of it is in a checkpoint, so a resumed training repeats what would have been."""
+    """The progress of a training. It is saved whole, so that a resumed training continues as an uninterrupted one."""
 
     step: int = 0
-    epoch: int = 0  # passes over train that are complete
+    epoch: int = 0  # complete passes over train
     examples_seen: int = 0
-    done_batches: int = 0  # of the pass under way
-    permutation: list[int] = field(default_factory=list)  # of the pass under way
+    done_batches: int = 0  # of the current pass
+    permutation: list[int] = field(default_factory=list)  # of the current pass
     best_value: float | None = None
     best_step: int = 0
-    since_best: int = 0  # evaluations without a better one
+    since_best: int = 0  # evaluations since the best one
     loss_sum: float = 0.0  # over examples since the last evaluation; for the progress bar
     loss_examples: int = 0
     history: list[Line] = field(default_factory=list)
 
     @property
     def running_loss(self) -> float | None:
-        """The mean training loss since the last evaluation, if there was a step."""
+        """The mean training loss since the last evaluation; None before the first step."""
         return self.loss_sum / self.loss_examples if self.loss_examples else None
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the loop tells the outside, and asks it."""
+    """Functions that the loop calls."""
 
     on_line: Callable[[Line], None] = lambda line: None
     on_step: Callable[[State], None] = lambda state: None
@@ -89,7 +89,7 @@ class TrainingOutcome:
 
     history: list[Line]
     kept_step: int
-    stopped: str | None  # None: ran to its end; "early", "interrupted"
+    stopped: str | None  # "early" or "interrupted"; None: all epochs were trained
 
 
 class Trainer:
@@ -105,9 +105,11 @@ class Trainer:
         checkpoint_every_s: float = 30.0,
         label_counts: NDArray[np.int64] | None = None,
     ) -> None:
-        """`splits`: "train" and "validation", and "test" if there is one (read before the first step only).
+        """Prepare a training.
 
-        `label_counts` [K]: rows of each label in real life, when train was thinned; default: those of train.
+        Args:
+            splits: "train", "validation" and perhaps "test", which is evaluated before the first step only.
+            label_counts: [K], rows of each label before undersampling; None: those of train.
         """
         self.classifier, self.splits, self.device = classifier, splits, device
         self.hooks = hooks or Hooks()
@@ -128,7 +130,7 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * settings.epochs
 
     def _balance(self, train_ids: NDArray[np.int64], label_counts: NDArray[np.int64] | None) -> None:
-        """Uneven labels, see balance.py."""
+        """Apply the setting `balance`, see balance.py."""
         n_labels, balance = len(self.classifier.config.labels), self.settings.train_balance
         self.rows = epoch_rows(train_ids, balance, self.settings.seed)
         if balance == "weights":
@@ -138,7 +140,7 @@ class Trainer:
     # ------------------------------------------------------------------ the loop
 
     def run(self) -> TrainingOutcome:
-        """Train from `state` on; the classifier holds the kept weights afterwards.
+        """Train from `state` on. Afterwards the classifier has the weights that are kept.
 
         Raises:
             DivergedError: a loss that is not finite.
@@ -157,7 +159,7 @@ class Trainer:
         return TrainingOutcome(self.state.history, kept, stopped)
 
     def _take_in_shift(self) -> None:
-        """Let the head's bias correct the probabilities, see balance.py."""
+        """Add the correction of the probabilities to the head's bias, see balance.py."""
         if self.shift is not None:
             bias = self.classifier.head.bias
             with torch.no_grad():
@@ -231,57 +233,57 @@ class Trainer:
             "examples_seen": state.examples_seen,
             "learning_rate": learning_rate(max(state.step - 1, 0), self.total_steps, settings),
         }
-        line.update(self._chapter_figures(kind) if settings.eval_batches else self._whole_figures())
+        line.update(self._chapter_metrics(kind) if settings.eval_batches else self._whole_metrics())
         line["evaluation_s"] = round(time.monotonic() - started, 4)
         self._follow_best(line)
         state.loss_sum, state.loss_examples = 0.0, 0
         state.history.append(line)
         self.hooks.on_line(line)
 
-    def _chapter_figures(self, kind: str) -> Line:
+    def _chapter_metrics(self, kind: str) -> Line:
         m = self.settings.eval_batches
         names = list(self.splits) if kind == "start" else ["train", "validation"]
-        found: Line = {}
+        values: Line = {}
         if kind in ("start", "epoch"):
             for name in names:
-                figures = self._figures(name, self._pass(name, 2 * m if kind == "start" else m))
-                found[f"{name}_accuracy"] = figures["accuracy"]
+                metrics = self._metrics(name, self._pass(name, 2 * m if kind == "start" else m))
+                values[f"{name}_accuracy"] = metrics["accuracy"]
                 if name == "validation" and self.settings.keep == "best":  # the chapter keeps the last
-                    found[f"validation_{self.settings.metric}"] = figures[self.settings.metric]
+                    values[f"validation_{self.settings.metric}"] = metrics[self.settings.metric]
         if kind in ("start", "step"):
             for name in names:
-                found[f"{name}_loss"] = self._figures(name, self._pass(name, m))["loss"]
-        return found
+                values[f"{name}_loss"] = self._metrics(name, self._pass(name, m))["loss"]
+        return values
 
-    def _whole_figures(self) -> Line:
+    def _whole_metrics(self) -> Line:
         n_train, n_validation = len(self.splits["train"]), len(self.splits["validation"])
         some = np.random.default_rng(self.settings.seed).permutation(n_train)[: min(n_train, n_validation)]
-        train = self._figures("train", sorted(some.tolist()))
-        validation = self._figures("validation", list(range(n_validation)))
-        found: Line = {f"train_{name}": train[name] for name in ("loss", "accuracy")}
-        return found | {f"validation_{name}": validation[name] for name in ("loss", "accuracy", "macro_f1")}
+        train = self._metrics("train", sorted(some.tolist()))
+        validation = self._metrics("validation", list(range(n_validation)))
+        values: Line = {f"train_{name}": train[name] for name in ("loss", "accuracy")}
+        return values | {f"validation_{name}": validation[name] for name in ("loss", "accuracy", "macro_f1")}
 
     def _pass(self, name: str, n_batches: int) -> list[int]:
-        """The rows of the first batches of a pass over a split, as a DataLoader of the chapter gives them."""
+        """The rows of the first batches of a pass over a split, as the chapter's DataLoader orders them."""
         n, size = len(self.splits[name]), self.settings.batch_size
         rows = self.order.shuffled(n) if name == "train" else self.order.in_order(n)
         drop_last = self.settings.drop_last and name == "train"
         return [row for batch in batches(rows, size, drop_last)[:n_batches] for row in batch]
 
-    def _figures(self, name: str, rows: list[int]) -> Line:
+    def _metrics(self, name: str, rows: list[int]) -> Line:
         split = self.splits[name]
         logits = self.logits(split.source, rows)
         if not np.isfinite(logits).all():
             rate = learning_rate(max(self.state.step - 1, 0), self.total_steps, self.settings)
-            raise _diverged(f"the weights after step {self.state.step} give scores that are not finite", rate)
+            raise _diverged(f"the logits after step {self.state.step} are not finite", rate)
         log_probs = self.task.log_probs(logits, self.classifier.config.temperature)
         metrics = self.task.metrics(split.truth[rows], log_probs=log_probs)
         return {"loss": metrics.loss, "accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1}
 
     def logits(self, source: FeatureSource, rows: list[int] | None = None) -> NDArray[np.float32]:
         """Logits [N, K] of some rows of a split, or of all, in their order."""
-        found = tail_logits(self.classifier, source, self.device, rows)
-        return found if self.shift is None else np.asarray(found + self.shift, dtype=np.float32)
+        logits = tail_logits(self.classifier, source, self.device, rows)
+        return logits if self.shift is None else np.asarray(logits + self.shift, dtype=np.float32)
 
     def _follow_best(self, line: Line) -> None:
         metric = self.settings.metric

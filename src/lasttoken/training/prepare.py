@@ -1,6 +1,6 @@
-"""From splits and a backbone to what the loop needs; the last place where a user's mistake is found.
+"""From splits and a backbone to a classifier with a new head, and the token ids and the truth of each split.
 
-splits + backbone ──► classifier with a fresh head, token_ids and truth of each split
+The last errors that a user can cause are raised here.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A classifier about to be trained, and its splits as numbers."""
+    """A classifier before its training, and its splits as numbers."""
 
     splits: Splits
     predictor: Predictor
     encoded: dict[str, Encoded]
     truth: dict[str, Truth]  # label_ids [N], or [N, K] where a text has any number of labels
-    notes: tuple[str, ...]  # what was cut, padded or looks foreign, as it was said
+    notes: tuple[str, ...]  # sentences about truncation, padding and the language of the texts
 
     @property
     def classifier(self) -> Classifier:
@@ -47,7 +47,7 @@ class Prepared:
 
     @property
     def label_counts(self) -> NDArray[np.int64] | None:
-        """Rows of each label [K] in train before it was thinned; None where it was not."""
+        """Rows of each label [K] in train before undersampling; None without undersampling."""
         counts = self.splits.label_counts
         return None if counts is None else np.array([counts[label] for label in self.labels], dtype=np.int64)
 
@@ -58,7 +58,7 @@ class Prepared:
 
 
 def prepare(splits: Splits, backbone: Backbone, settings: Settings, device: Device, say: Say) -> Prepared:
-    """Put a head on the backbone and encode the texts; what was cut is said.
+    """Put a head on the backbone and encode the texts; `say` gets the notes.
 
     Raises:
         SettingsError: settings that this backbone, or this many rows, do not allow.
@@ -126,7 +126,7 @@ def _classifier_config(
 
 
 def _batches_in_words(splits: Splits, settings: Settings, config: ClassifierConfig) -> str:
-    """The batches of each split and their shape, as chapter 6 prints them of its loaders."""
+    """The number of batches of each split and their shape, which chapter 6 prints for its loaders."""
     counts = {name: -(-len(examples) // settings.batch_size) for name, examples in splits.named().items()}
     if settings.drop_last:
         counts["train"] = len(splits.train) // settings.batch_size
@@ -145,7 +145,7 @@ def _cuts(encoded: dict[str, Encoded], config: ClassifierConfig) -> list[str]:
 
 
 def features_of(prepared: Prepared, trunk: TrunkPass, reporter: Reporter) -> dict[str, Split]:
-    """The trunk's features of every split, computed or from the cache, with their truth: what the loop trains on."""
+    """The features of every split, computed or from the cache, with their truth."""
     n_tokens = sum(encoded.n_tokens for encoded in prepared.encoded.values())
     with reporter.bar("trunk", n_tokens) as advance:
         return {
@@ -155,7 +155,7 @@ def features_of(prepared: Prepared, trunk: TrunkPass, reporter: Reporter) -> dic
 
 
 def fingerprint(prepared: Prepared, settings: Settings, trunk: str | None) -> str:
-    """What a checkpoint belongs to: everything that changes the course of a training."""
+    """A hash of everything that changes the result of a training; a saved state belongs to one fingerprint."""
     device = prepared.predictor.device
     facts = [settings.that_change_training(), trunk, device.torch_device.type, device.precision]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())

@@ -1,0 +1,77 @@
+"""The opening of a training: the same for every caller, with a learning rate for the backbone's width."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from miniature import messages, plain_settings, random_gpt, write_backbone
+
+from lasttoken.core.config import Settings
+from lasttoken.core.device import CPU
+from lasttoken.core.errors import SettingsError
+from lasttoken.core.progress import Reporter
+from lasttoken.data.files import Examples
+from lasttoken.data.splits import Splits
+from lasttoken.runs import session as sessions
+from lasttoken.runs.clock import Clock
+from lasttoken.runs.session import open_device, open_session
+from lasttoken.training.loop import Split
+
+
+class Listener(Reporter):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+
+def splits_of(n: int = 12) -> Splits:
+    texts, labels = messages(n)
+    half = n // 2
+    return Splits(Examples(texts[:half], labels[:half]), Examples(texts[half:], labels[half:]), None)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    folder = write_backbone(tmp_path / "gpt", random_gpt(n_embd=32, n_layer=2))
+    return plain_settings(backbone=str(folder), no_cache=True, learning_rate=None)
+
+
+def test_a_session_has_a_rate_for_the_width_and_features_of_every_split(settings: Settings) -> None:
+    clock = Clock()
+    session = open_session(splits_of(), settings, CPU, offline=True, clock=clock)
+    assert session.settings.learning_rate is not None
+    assert session.device == CPU
+    assert set(clock.seconds) == {"load", "encode", "trunk"}
+    features = session.features(Reporter())
+    assert {name: len(split) for name, split in features.items()} == {"train": 6, "validation": 6}
+    assert all(isinstance(split, Split) for split in features.values())
+    assert session.trunk.cache is None
+
+
+def test_the_fingerprint_depends_on_rows_and_settings_that_change_the_training(settings: Settings) -> None:
+    def fingerprint(splits: Splits, **changes: Any) -> str:
+        return open_session(splits, replace(settings, **changes), CPU, offline=True).fingerprint()
+
+    first = fingerprint(splits_of())
+    assert fingerprint(splits_of(), calibrate=not settings.calibrate) == first
+    assert fingerprint(splits_of(), epochs=settings.epochs + 1) != first
+    assert fingerprint(splits_of(14)) != first
+
+
+def test_too_many_blocks_are_an_error_of_the_user(settings: Settings) -> None:
+    with pytest.raises(SettingsError, match="--train-blocks is 9"):
+        open_session(splits_of(), replace(settings, train_blocks="9"), CPU, offline=True)
+
+
+@pytest.mark.parametrize(("passes", "n_said"), [(1, 0), (2, 1)])
+def test_int8_without_vnni_is_said_to_be_slower(passes: int, n_said: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "int8_passes", lambda: passes)
+    reporter = Listener()
+    assert open_device(plain_settings(precision="int8"), reporter).precision == "int8"
+    assert len(reporter.said) == n_said
+    assert all("VNNI" in sentence for sentence in reporter.said)
