@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lasttoken.runs import clock as timing
 from lasttoken.runs.clock import PHASES, Clock, durations_in_words
 
 
 def test_parts_add_up_to_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([1.0, 3.0, 5.0, 6.0, 7.0, 11.0, 20.0])  # three parts, now
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr("lasttoken.runs.clock.time.perf_counter", lambda: next(times))
     clock = Clock(started=0.0)
     for name in ("data", "tail", "data"):
         with clock.part(name):
