@@ -411,7 +411,7 @@ def all_jobs(folder: Path) -> Iterator[dict[str, Job]]:
     """The jobs on miniatures; windows of a few rows, no curves drawn, a cache of their own."""
     from unittest.mock import patch
 
-    from miniature import blank_curves, messages, random_gpt, write_backbone, write_messages
+    from miniature import blank_figure, messages, random_gpt, write_backbone, write_messages
 
     from lasttoken.classifier.predict import Predictor
     from lasttoken.core.config import resolve
@@ -423,7 +423,7 @@ def all_jobs(folder: Path) -> Iterator[dict[str, Job]]:
     rows.write_text("text,n\n" + "".join("a,b,c\n" if at % 5 == 3 else f'"{texts[at]}",{at}\n' for at in range(14)))
     backbone = write_backbone(folder / "backbone", random_gpt(n_positions=64))
     with (
-        patch("lasttoken.runs.write.draw_curves", blank_curves),
+        patch("lasttoken.report.curves.write_figure", blank_figure),
         patch("lasttoken.runs.write.draw_plots", lambda *_: {}),
         patch("lasttoken.bulk.job.WINDOW", 5),
         patch.dict(os.environ, {"LASTTOKEN_CACHE": str(folder / "cache")}),

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from miniature import messages, random_gpt, run_cli, write_backbone, write_messages
+from miniature import blank_figure, messages, random_gpt, run_cli, write_backbone, write_messages
+
+from lasttoken.report.curves import write_figure
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -54,6 +56,25 @@ def only_loopback() -> Iterator[None]:
     socket.socket.connect = guarded  # type: ignore[method-assign, assignment]
     yield
     socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+FIGURES = ("lasttoken.report.curves.write_figure", "lasttoken.report.plots.write_figure")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def blank_figures() -> Iterator[None]:
+    """Nothing is drawn: drawing takes three quarters of a miniature run's time. See `real_figures`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in FIGURES:
+            patch.setattr(name, blank_figure)
+        yield
+
+
+@pytest.fixture
+def real_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn in the test that asks for this."""
+    for name in FIGURES:
+        monkeypatch.setattr(name, write_figure)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
-from miniature import blank_curves, messages, random_gpt, write_backbone, write_messages
+from miniature import messages, random_gpt, write_backbone, write_messages
 
 from lasttoken import LastTokenError, Prediction, TextClassifier
 from lasttoken.core.errors import BackboneError, DataError, RunError, SettingsError
@@ -127,8 +127,7 @@ def test_without_out_nothing_is_left_but_features(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_out_leaves_a_run_that_load_reads(backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lasttoken.runs.write.draw_curves", blank_curves)
+def test_out_leaves_a_run_that_load_reads(backbone: str, tmp_path: Path) -> None:
     found = train(backbone, out=tmp_path / "run")
     assert found.run_dir == tmp_path / "run"
     assert json.loads((tmp_path / "run/metrics.json").read_text("utf-8")) == found.metrics

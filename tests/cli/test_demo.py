@@ -57,6 +57,7 @@ def test_no_two_messages_are_similar() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("real_figures")
 def test_the_demo_leaves_a_complete_run_and_classifies(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     answer = run_cli("demo", "--out", out, "--offline")

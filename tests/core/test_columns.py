@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import tomli_w
-from miniature import blank_curves, random_gpt, run_cli, write_backbone
+from miniature import random_gpt, run_cli, write_backbone
 
 from lasttoken import TextClassifier
 from lasttoken.core.errors import DataError
@@ -56,10 +56,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train_cli(data: Path, out: Path, backbone: Path, *flags: object) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lasttoken.runs.write.draw_curves", blank_curves)
-        fast = ("--epochs", 3, "--no-cache", "--backbone", backbone, "--learning-rate", 1e-2)
-        answer = run_cli("train", data, "--out", out, *fast, *flags)
+    fast = ("--epochs", 3, "--no-cache", "--backbone", backbone, "--learning-rate", 1e-2)
+    answer = run_cli("train", data, "--out", out, *fast, *flags)
     assert answer.code == 0, answer.err
     return out
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from miniature import blank_curves, random_gpt, run_cli, write_backbone, write_messages
+from miniature import random_gpt, run_cli, write_backbone, write_messages
 
 from lasttoken import TextClassifier
 from lasttoken.classifier.explain import explain
@@ -58,11 +58,6 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, data: Path, backbone: Path
     assert answer.code == 0, answer.err
     assert "train rows by their number of labels" in answer.err
     return out
-
-
-@pytest.fixture(autouse=True)
-def quick_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lasttoken.runs.write.draw_curves", blank_curves)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

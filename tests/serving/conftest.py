@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from miniature import blank_curves, messages, run_cli, write_messages
+from miniature import messages, run_cli, write_messages
 
 from lasttoken.classifier.predict import Predictor
 from lasttoken.serving.app import make_app
@@ -35,7 +35,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory, backbone: Path, run_dir: Path
     data = write_messages(folder / "other.csv", texts, renamed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LASTTOKEN_CACHE", str(folder / "cache"))
-        patch.setattr("lasttoken.runs.write.draw_curves", blank_curves)
         answer = run_cli(
             "train", data, "--backbone", backbone, "--out", folder / "other", "--epochs", 3, "--learning-rate", 1e-2
         )
