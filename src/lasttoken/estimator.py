@@ -80,15 +80,7 @@ class TextClassifier:
         resolved = resolve(recipe, {**settings, **columns_given}, files)
         columns = resolved.columns
         reading: dict[str, Any] = {"separator": resolved.separator, "strict": resolved.strict}
-        data: Path | Examples
-        if isinstance(texts, str | Path):
-            if labels is not None:
-                raise DataError(
-                    f"labels were given beside the path {texts}; leave them out, they are read from the file"
-                )
-            data = Path(texts)
-        else:
-            data = _examples(texts, labels, columns, **reading)
+        data = _data(texts, labels, columns, **reading)
         run = train_run(
             TrainingRequest(
                 data=data,
@@ -241,6 +233,15 @@ class TextClassifier:
             run_dir.clear()
             save_classifier(run_dir.path, self._predictor.classifier, self._predictor.tokenizer)
             run_dir.write_metrics(self.metrics)
+
+
+def _data(texts: Any, labels: Any, columns: ColumnSpec, *, separator: str | None, strict: bool) -> Path | Examples:
+    """The training data: a path, or examples."""
+    if not isinstance(texts, str | Path):
+        return _examples(texts, labels, columns, separator, strict=strict)
+    if labels is not None:
+        raise DataError(f"labels were given beside the path {texts}; leave them out, they are read from the file")
+    return Path(texts)
 
 
 def _examples(

@@ -1,8 +1,8 @@
 """A classifier as a folder: config.json, model.safetensors, tokenizer.json. Nothing in it is a pickle.
 
-The tensors carry the backbone's published names and layout, the head is `score`; what is ours (labels, the reading,
-lengths) stands under "lasttoken" in config.json. The folder needs nothing else: not the original backbone, not
-the network, not the place it was made in.
+The tensors have the backbone's published names and layout, and the head is `score`. Our own settings (labels, pooling,
+lengths) are under "lasttoken" in config.json. The folder is complete: it can be moved, and loading it needs neither the
+original backbone nor the network.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
     """Load what `save_classifier` wrote, on the CPU in float32.
 
     Raises:
-        RunError: not such a folder, or one of a later format.
-        BackboneError: torn or foreign weights.
+        RunError: another kind of folder, or one of a later format.
+        BackboneError: corrupt weights, or those of another network.
     """
     if not folder.is_dir():
         raise RunError(f"there is no run directory {folder}; give the folder that `lasttoken train --out` wrote")
@@ -98,7 +98,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
 
 
 def _check_fits(config: ClassifierConfig, shape: DecoderConfig, where: str) -> None:
-    """Refuse values that are right by themselves, and not together.
+    """Reject values that are valid by themselves and contradict each other.
 
     Raises:
         RunError: names the field and what it may be.

@@ -13,9 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lasttoken.audit.audit import Audit
 from lasttoken.audit.collecting import audit_splits
 from lasttoken.classifier.predict import Predictor
@@ -28,11 +25,10 @@ from lasttoken.core.progress import Reporter
 from lasttoken.data.files import Examples
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.splits import Splits
-from lasttoken.evaluation.baselines import NAMES
 from lasttoken.runs.assess import Judged, ask_baseline, calibrate, check_judging, judge_training
 from lasttoken.runs.clock import Clock, durations_in_words
 from lasttoken.runs.facts import metrics_json
-from lasttoken.runs.repeats import SIZES, run_folds, run_learning_curve, run_seeds
+from lasttoken.runs.further import run_further_trainings
 from lasttoken.runs.resume import can_resume, check_data, check_fingerprint, read_run_splits
 from lasttoken.runs.session import Session, open_device, open_session
 from lasttoken.runs.tracking import Tracker, open_tracker
@@ -42,7 +38,6 @@ from lasttoken.training.repeater import Repeater
 from lasttoken.training.resume import restore_training, save_training
 
 CHECKPOINT_EVERY_S = 30.0
-FALLBACK_BASELINE = "tfidf-logreg"  # of the learning curve, where the best baseline is not trained on rows
 STOPPED = {
     "interrupted": "interrupted by a signal; the run is complete with the best weights so far",
     "early": "stopped early: validation had not improved for --patience evaluations",
@@ -119,7 +114,7 @@ def _train_exclusively(request: TrainingRequest) -> TrainedRun:
     repeats = {}
     if repeater and outcome.stopped != "interrupted":
         with clock.part("repeats"):
-            repeats = _repeat(repeater, session, judged, reporter)
+            repeats = run_further_trainings(repeater, session, judged, reporter)
     metrics = training.finish(outcome, judged, repeats)
     reporter.say(durations_in_words(metrics["durations_s"], resuming))
     return TrainedRun(session.prepared.predictor, metrics, outcome.history, request.out)
@@ -237,47 +232,6 @@ def _judge(
         )
     with clock.part("judge"):
         return judge_training(prepared, features, logits, outcome, baselines, audited, settings)
-
-
-def _repeat(repeater: Repeater, session: Session, judged: Judged, reporter: Reporter) -> dict[str, Any]:
-    """The trainings beside the run's own: seeds or folds, and sizes of train."""
-    settings, labels, headline = session.settings, session.prepared.labels, judged.headline
-    repeats: dict[str, Any] = {}
-    n_trainings = settings.seeds - 1 + settings.folds + len(SIZES) * settings.learning_curve
-    with stop_on_signal() as should_stop, reporter.bar("further trainings", n_trainings) as advance:
-
-        def done(n: int) -> None:
-            if should_stop():
-                raise KeyboardInterrupt
-            advance(n, "")
-
-        try:
-            if settings.seeds > 1:
-                first = judged.told.metrics
-                repeats["seeds"] = run_seeds(repeater, settings, headline, first, done, should_stop)
-            if settings.folds:
-                repeats["folds"] = run_folds(repeater, settings, labels, done, should_stop)
-            if settings.learning_curve:
-                name, whole = _whole_train(judged)
-                repeats["learning_curve"] = run_learning_curve(
-                    repeater, settings, headline, labels, name, whole, done, should_stop
-                )
-        except KeyboardInterrupt:
-            reporter.say("interrupted: the run is complete, but without further trainings")
-    return repeats
-
-
-def _whole_train(judged: Judged) -> tuple[str, tuple[NDArray[np.bool_], NDArray[np.bool_] | None]]:
-    """The baseline of the learning curve, and which rows the run's classifier and that baseline predict correctly.
-
-    A prediction is the most probable label, as for all points of the curve, whatever the decision rule.
-    """
-    told = judged.told
-    name = judged.verdict.baseline if judged.verdict else FALLBACK_BASELINE
-    name = name if name in NAMES else FALLBACK_BASELINE
-    theirs = judged.baselines[name].predicted.get(judged.headline)
-    ours = np.asarray(told.log_probs.argmax(1) == told.truth)
-    return name, (ours, None if theirs is None else np.asarray(theirs == told.truth))
 
 
 def _report_lines(run_dir: RunDir | None, tracker: Tracker | None, reporter: Reporter) -> Callable[[Line], None]:

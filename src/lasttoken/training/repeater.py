@@ -1,10 +1,10 @@
-"""More trainings of one classifier on the same features: other seeds, other rows, and the trunk runs no more.
+"""Further trainings of one classifier on the same features, by other seeds and on other rows, without the trunk.
 
     features of train, validation, test ──► Pool: all rows as one source ──► fit(rows, settings)  ─► probabilities
                                                                                seeds, folds, sizes of train
 
-Each training starts from the backbone's own tail and a fresh head. The classifier is borrowed for it, and gets back the
-weights that it had before.
+Each training starts from the backbone's own tail and a new head. The classifier is borrowed for it and gets its weights
+back afterwards.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Pool:
 
 
 class Repeater:
-    """Trains a run's classifier again and again. Make it before the classifier is trained for the first time."""
+    """Trains a run's classifier repeatedly. It must be made before the classifier is trained for the first time."""
 
     def __init__(self, prepared: Prepared, features: Mapping[str, Split]) -> None:
         """`features`: the splits of the run; the pool has their rows in this order."""
@@ -105,7 +105,7 @@ class Repeater:
 
     @contextmanager
     def borrowed(self) -> Iterator[None]:
-        """The classifier may be trained inside; afterwards it is as it was before."""
+        """Train the classifier inside the block; its weights are restored afterwards."""
         before = {name: parameter.requires_grad for name, parameter in self._parameters.items()}
         kept = self._weights()
         for parameter in self._parameters.values():
@@ -119,7 +119,7 @@ class Repeater:
                 parameter.grad = None
 
     def _start_again(self, seed: int) -> None:
-        """The backbone's own tail, and a head drawn by the seed."""
+        """Restore the backbone's own tail, and draw a head by the seed."""
         self._set(self._start)
         head = self.classifier.head
         drawn = drawn_head(head.in_features, head.out_features, seed)
@@ -168,13 +168,13 @@ class Repeater:
         Raises:
             DataError: see `cut_folds`.
         """
-        found, names = [], ("train", "validation")
+        folds, names = [], ("train", "validation")
         for test in cut_folds(self.examples, n_folds, seed).sides:
             rest = np.setdiff1d(np.arange(len(self.examples)), test)
             share = validation_fraction / (1 - 1 / n_folds)
             train, validation = cut_rows(self.examples.take(rest.tolist()), (1 - share, share), names, seed).sides
-            found.append({"train": rest[train], "validation": rest[validation], "test": test})
-        return found
+            folds.append({"train": rest[train], "validation": rest[validation], "test": test})
+        return folds
 
 
 def pooled(parts: Sequence[Examples]) -> Examples:
@@ -202,9 +202,9 @@ def out_of_fold(
     Raises:
         DataError: see `cut_folds`.
     """
-    found = np.full((len(repeater.truth), repeater.classifier.head.out_features), np.nan, dtype=np.float32)
+    log_probs = np.full((len(repeater.truth), repeater.classifier.head.out_features), np.nan, dtype=np.float32)
     with repeater.borrowed():
         for rows in repeater.folds(n_folds, settings.validation_fraction, settings.seed):
-            found[rows["test"]] = repeater.fit(rows, settings)["test"]
+            log_probs[rows["test"]] = repeater.fit(rows, settings)["test"]
             progress(1)
-    return found
+    return log_probs
