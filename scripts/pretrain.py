@@ -1,18 +1,18 @@
-"""Pretrain a small GPT for classification: the next token, and what a sentence model says of whole texts.
+"""Pretrain a small GPT for classification: next-token prediction, and distillation of a sentence model.
 
     corpus/*.txt.gz ─► documents ─► byte-level BPE ─► rows of 257 ids           ─► next-token loss
                                 └─► texts of 1-3 sentences ─► teacher's vectors ─► next-token loss + (1 - cosine) at
                                                                                    the last token
 
-A step is a batch of rows and a batch of texts. Muon (Jordan et al. 2024) moves the matrices of the blocks, AdamW the
-rest. Every batch is a function of (seed, step), so a killed training goes on from its last checkpoint as if nothing
-had happened. What is left in --out is a backbone folder with its card, in float16.
+Each step trains on a batch of rows and a batch of texts. Muon (Jordan et al. 2024) updates the matrices of the blocks,
+AdamW the rest. Every batch is a function of (seed, step), so a killed training resumes from its last checkpoint with
+the same result. --out becomes a backbone folder in float16, with the facts for its card.
 
     python scripts/pretrain.py --corpus CORPUS --teacher all-MiniLM-L6-v2/ --steps 3000 --work work/ --out pocket/
-    python scripts/pretrain.py … --start src/lasttoken/pocket        # go on from published weights and tokenizer
+    python scripts/pretrain.py … --start src/lasttoken/pocket        # continue from these weights and tokenizer
 
-The corpus is a folder of gzipped text, one line a turn, sentence or paragraph, a blank line between documents. The
-teacher is a folder of a BERT sentence model that is read by the mean of its tokens (read with transformers).
+The corpus is a folder of gzipped text: each line is a turn, sentence or paragraph, a blank line separates documents.
+The teacher is the folder of a BERT sentence model with mean pooling, which transformers loads.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from lasttoken.core.process import tune_cpu
 from lasttoken.core.storage import write_text
 
 END_OF_TEXT = "<|endoftext|>"
-PIECE = 4_000  # characters; longer documents are cut into pieces at their lines
+PIECE = 4_000  # characters; longer documents are split at line ends
 HELD_OUT = 300_000  # tokens at the end of the shuffled documents, never trained on
-VALIDATION_ROWS = 192  # of them read at every validation
+VALIDATION_ROWS = 192  # of the held-out ones, used for each validation
 PROBE = "Two tokenizers that cut this sentence alike, 1 2 3, are the same for all we ask."
-LONGEST = 64  # tokens of a text that the teacher sees
-WARM_UP, FINAL = 60, 0.02  # steps, a tenth of all at most; part of the learning rate that is left at the end
+LONGEST = 64  # tokens of a text for the teacher; longer ones are left out
+WARM_UP, FINAL = 60, 0.02  # steps (at most a tenth of all); fraction of the learning rate at the last step
 
 
 # ---------------------------------------------------------------------- text
@@ -74,7 +74,7 @@ def read_documents(corpus: Path) -> Iterator[list[str]]:
 
 
 def texts_of(lines: list[str], random: np.random.Generator) -> Iterator[str]:
-    """A document as texts of one to three of its sentences or turns."""
+    """Texts of one to three consecutive sentences or turns of a document."""
     sentences = [part for line in lines for part in re.split(r"(?<=[.!?]) +", line) if part]
     place = 0
     while place < len(sentences):
@@ -84,7 +84,7 @@ def texts_of(lines: list[str], random: np.random.Generator) -> Iterator[str]:
 
 
 def train_tokenizer(documents: list[list[str]], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE of this text; <|endoftext|> is token 0."""
+    """Train a byte-level BPE tokenizer; <|endoftext|> is token 0."""
     from tokenizers import Tokenizer as Fast
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -102,16 +102,16 @@ def train_tokenizer(documents: list[list[str]], vocab_size: int) -> Tokenizer:
 
 @dataclass(frozen=True)
 class Numbers:
-    """The corpus as numbers, kept in --work."""
+    """The encoded corpus, saved in --work."""
 
-    stream: NDArray[np.uint16]  # every document after a token 0, end to end; the last HELD_OUT are validation
+    stream: NDArray[np.uint16]  # documents, each after a token 0, end to end; the last HELD_OUT tokens validate
     text_ids: NDArray[np.uint16]  # the texts, end to end
     text_lengths: NDArray[np.int64]  # [N]
-    vectors: NDArray[np.float16] | None  # [N, teacher's width], of length one
+    vectors: NDArray[np.float16] | None  # [N, teacher's width], of unit length
 
 
 def make_numbers(documents: list[list[str]], tokenizer: Tokenizer, args: argparse.Namespace) -> Numbers:
-    """Encode the documents, draw texts from those that are trained on, and ask the teacher about them."""
+    """Encode the documents, sample texts from the training documents, and compute the teacher's vectors of them."""
     random = np.random.default_rng(args.seed)
     documents = [documents[place] for place in random.permutation(len(documents))]
     pieces: list[NDArray[np.uint16]] = []
@@ -133,7 +133,7 @@ def make_numbers(documents: list[list[str]], tokenizer: Tokenizer, args: argpars
 
 @torch.inference_mode()
 def ask_teacher(folder: Path, texts: list[str]) -> NDArray[np.float16]:
-    """The teacher's vectors of texts, [N, width], each of length one: the mean of its tokens."""
+    """The teacher's vectors of texts, [N, width], normalized to unit length: the mean over its tokens."""
     from transformers import AutoModel, AutoTokenizer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -141,9 +141,9 @@ def ask_teacher(folder: Path, texts: list[str]) -> NDArray[np.float16]:
     teacher = AutoModel.from_pretrained(folder).to(device).eval()
     for module in teacher.modules():
         if type(module) is nn.Linear:
-            module.__class__ = Linear  # quicker on CPUs
+            module.__class__ = Linear  # faster on CPUs
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-    found = np.empty((len(texts), teacher.config.hidden_size), dtype=np.float16)
+    vectors = np.empty((len(texts), teacher.config.hidden_size), dtype=np.float16)
     started = time.monotonic()
     for start in range(0, len(order), 256):
         rows = order[start : start + 256]
@@ -153,13 +153,13 @@ def ask_teacher(folder: Path, texts: list[str]) -> NDArray[np.float16]:
         mask = batch["attention_mask"][:, :, None]
         if start % 25_600 == 0:
             print(f"teacher: {start:,} texts, {time.monotonic() - started:.0f} s", flush=True)
-        found[rows] = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).cpu().numpy()
-    print(f"the teacher read {len(texts):,} texts in {time.monotonic() - started:.0f} s", flush=True)
-    return found
+        vectors[rows] = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).cpu().numpy()
+    print(f"the teacher encoded {len(texts):,} texts in {time.monotonic() - started:.0f} s", flush=True)
+    return vectors
 
 
 def load_numbers(tokenizer: Tokenizer | None, args: argparse.Namespace) -> tuple[Numbers, Tokenizer]:
-    """From --work, or made and kept there."""
+    """The encoded corpus and its tokenizer: loaded from --work, or made and saved there."""
     work: Path = args.work
     path = work / "numbers.npz"
     if path.is_file():
@@ -167,7 +167,7 @@ def load_numbers(tokenizer: Tokenizer | None, args: argparse.Namespace) -> tuple
         known = {name: content[name] for name in content.files}
         kept = Tokenizer.load(work)
         if tokenizer and tokenizer.encode(PROBE) != kept.encode(PROBE):
-            raise SystemExit(f"{work} holds numbers made with another tokenizer than --start's; give another --work")
+            raise SystemExit(f"{work} was encoded with another tokenizer than --start's; give another --work")
         return Numbers(**{"vectors": None, **known}), kept
     work.mkdir(parents=True, exist_ok=True)
     documents = list(read_documents(args.corpus))
@@ -176,8 +176,8 @@ def load_numbers(tokenizer: Tokenizer | None, args: argparse.Namespace) -> tuple
     tokenizer = tokenizer or train_tokenizer(documents, args.vocab_size)
     write_text(work / "tokenizer.json", tokenizer.to_json())
     numbers = make_numbers(documents, tokenizer, args)
-    found = {name: value for name, value in vars(numbers).items() if value is not None}
-    np.savez(work / "making.npz", **found)
+    arrays = {name: value for name, value in vars(numbers).items() if value is not None}
+    np.savez(work / "making.npz", **arrays)
     (work / "making.npz").replace(path)
     return numbers, tokenizer
 
@@ -186,7 +186,7 @@ def load_numbers(tokenizer: Tokenizer | None, args: argparse.Namespace) -> tuple
 
 
 class Student(nn.Module):
-    """The GPT, and the linear map from its last token to the teacher's vector, which is not shipped."""
+    """The GPT, and a linear map from its last token to the teacher's vector, which is not saved with the backbone."""
 
     def __init__(self, gpt: GPT2, width: int) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ class Student(nn.Module):
 
 
 def optimizers(student: Student, args: argparse.Namespace) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for the rest."""
+    """Muon for the matrices of the blocks, AdamW for all other parameters."""
     matrices = [p for name, p in student.named_parameters() if ".h." in name and p.dim() == 2]
     rest = [p for name, p in student.named_parameters() if not (".h." in name and p.dim() == 2)]
     return [
@@ -219,7 +219,7 @@ def optimizers(student: Student, args: argparse.Namespace) -> list[torch.optim.O
 
 
 def rate(step: int, steps: int) -> float:
-    """The part of the learning rate at a step: up, flat to a quarter, then down in a line."""
+    """The fraction of the learning rate at a step: warm-up, constant to a quarter of the steps, then linear decay."""
     warm_up = min(WARM_UP, steps // 10)
     if step < warm_up:
         return (step + 1) / warm_up
@@ -227,7 +227,7 @@ def rate(step: int, steps: int) -> float:
 
 
 class Batches:
-    """Rows and texts of each step, by (seed, step) alone."""
+    """Rows and texts of each step; a function of (seed, step)."""
 
     def __init__(self, numbers: Numbers, args: argparse.Namespace) -> None:
         self.numbers, self.args, self.device = numbers, args, args.device
@@ -236,7 +236,7 @@ class Batches:
         self.passes: dict[tuple[str, int], NDArray[np.int64]] = {}
 
     def _take(self, name: str, n: int, step: int, size: int) -> NDArray[np.int64]:
-        """`size` of n places, every one once in each pass."""
+        """The indices of a batch of `size` out of n; each index occurs at most once in a pass."""
         per_pass = n // size
         number, place = divmod(step, per_pass)
         if (name, number) not in self.passes:
@@ -256,7 +256,7 @@ class Batches:
         return self._rows(0, self._take("row", self.n_rows, step, self.args.rows))
 
     def validation(self) -> Iterator[tuple[Tensor, Packing]]:
-        """The rows held out."""
+        """The held-out rows, in batches."""
         first = len(self.numbers.stream) - HELD_OUT
         for start in range(0, VALIDATION_ROWS, 16):
             yield self._rows(first, np.arange(start, start + 16))
@@ -282,7 +282,7 @@ def validate(student: Student, batches: Batches) -> float:
 
 
 def course_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The flags that a training depends on, and that its continuation must be given again."""
+    """The flags that change the result; to resume, they must be the same."""
     free = ("work", "out", "every", "device")
     return {
         name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items() if name not in free
@@ -290,7 +290,7 @@ def course_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 class Training:
-    """A student, its optimizers, and where it stands; all of it in --work/state.pt."""
+    """A student, its optimizers and its progress; --work/state.pt holds all of it."""
 
     def __init__(self, student: Student, numbers: Numbers, args: argparse.Namespace) -> None:
         self.student, self.args = student, args
@@ -299,19 +299,21 @@ class Training:
         self.file: Path = args.work / "state.pt"
 
     def restore(self) -> None:
-        """Go on from the last checkpoint, if there is one."""
+        """Resume from the last checkpoint, if there is one."""
         if not self.file.is_file():
             return
         state = torch.load(self.file, map_location=self.args.device, weights_only=True)
         differs = [name for name, value in course_of(self.args).items() if state["course"].get(name) != value]
         if differs:
             flags = ", ".join("--" + name.replace("_", "-") for name in differs)
-            raise SystemExit(f"{self.file} is of a training with another {flags}; give the same, or another --work")
+            raise SystemExit(
+                f"{self.file} belongs to a training with another {flags}; give the same, or another --work"
+            )
         self.student.load_state_dict(state["student"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.n_tokens, self.seconds = state["step"], state["n_tokens"], state["seconds"]
-        print(f"going on after step {self.step:,}", flush=True)
+        print(f"resuming after step {self.step:,}", flush=True)
 
     def save(self) -> None:
         """Write a checkpoint, whole or not at all."""
@@ -328,7 +330,7 @@ class Training:
         making.replace(self.file)
 
     def run(self) -> dict[str, Any]:
-        """Train to the last step; returns what the card says."""
+        """Train to the last step; returns facts for the card."""
         self.restore()
         loss = validate(self.student, self.batches)
         print(f"validation loss {loss:.4f} after {self.step:,} steps", flush=True)
@@ -375,11 +377,11 @@ class Training:
             file.write(json.dumps(line) + "\n")
 
 
-# ---------------------------------------------------------------------- what is left
+# ---------------------------------------------------------------------- output
 
 
 def save_backbone(out: Path, gpt: GPT2, tokenizer: Tokenizer, facts: dict[str, Any]) -> None:
-    """config.json, model.safetensors in float16, tokenizer.json, and pretraining.json with every figure of the card."""
+    """Write config.json, model.safetensors in float16, tokenizer.json, and pretraining.json with the card's facts."""
     out.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.half() for name, tensor in to_published(gpt.state_dict()).items()}
     write_tensor_file(out / "model.safetensors", tensors)
@@ -396,13 +398,15 @@ def save_backbone(out: Path, gpt: GPT2, tokenizer: Tokenizer, facts: dict[str, A
 
 
 def main() -> None:
-    """Read the flags, make the numbers, train, and leave a backbone."""
+    """Parse the flags, encode the corpus, train, and write a backbone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--teacher", type=Path, help="folder of a sentence model; without it the texts are only read")
-    parser.add_argument("--work", type=Path, required=True, help="folder of numbers, checkpoints and the log")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the backbone")
-    parser.add_argument("--start", help="backbone to go on from, with its tokenizer")
+    parser.add_argument("--teacher", type=Path, help="folder of a sentence model; without it there is no distillation")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="folder for the encoded corpus, checkpoints and the log"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the finished backbone")
+    parser.add_argument("--start", help="backbone to continue from, with its tokenizer")
     parser.add_argument("--vocab-size", type=int, default=8192)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)
@@ -411,10 +415,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--rows", type=int, default=16, help="rows in a step")
     parser.add_argument("--row", type=int, default=256, help="tokens predicted in a row")
-    parser.add_argument("--texts", type=int, default=400_000, help="texts to draw for the teacher")
+    parser.add_argument("--texts", type=int, default=400_000, help="texts to sample for the teacher")
     parser.add_argument("--batch-texts", type=int, default=192, help="texts in a step")
-    parser.add_argument("--text-weight", type=float, default=0.5, help="of the next-token loss on texts")
-    parser.add_argument("--teacher-weight", type=float, default=5.0, help="of 1 - cosine to the teacher")
+    parser.add_argument("--text-weight", type=float, default=0.5, help="weight of the next-token loss on texts")
+    parser.add_argument("--teacher-weight", type=float, default=5.0, help="weight of 1 - cosine to the teacher")
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=3e-3)
     parser.add_argument("--every", type=int, default=50, help="steps between checkpoints")
@@ -437,14 +441,14 @@ def main() -> None:
         gpt = GPT2(config).init_weights(args.seed)
     width = numbers.vectors.shape[1] if numbers.vectors is not None else 1
     student = Student(gpt.requires_grad_(True), width).to(args.device)
-    found = Training(student, numbers, args).run()
+    results = Training(student, numbers, args).run()
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     for name in ("corpus", "teacher", "work", "out", "start"):
         settings[name] = Path(settings[name]).name if settings[name] else None
     n_parameters = sum(p.numel() for p in gpt.parameters())
-    facts = {"n_parameters": n_parameters, **found, "settings": settings, "torch": torch.__version__}
+    facts = {"n_parameters": n_parameters, **results, "settings": settings, "torch": torch.__version__}
     save_backbone(args.out, gpt.cpu(), tokenizer, facts)
-    print(json.dumps(found))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":
