@@ -192,7 +192,7 @@ def test_every_command_of_the_pages_that_needs_no_network_works(
     line that stands on several pages runs once."""
     (tmp_path / "src").symlink_to(ROOT / "src")
     monkeypatch.chdir(tmp_path)
-    _save_time(monkeypatch)
+    _rough_explanations(monkeypatch)
     runners: dict[str, Callable[[str], None]] = {
         "lasttoken": _run_lasttoken, "cp": _copy_half, "cut": _run_with_stdin, "source": _check_activation,
         "make": _check_target, "pip": _check_extra, "curl": lambda line: None,  # sent while the server runs
@@ -204,8 +204,8 @@ def test_every_command_of_the_pages_that_needs_no_network_works(
         runners[line.split()[0]](line.replace("--limit 20", "--limit 4"))
 
 
-def _save_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Explanations are rough: no page shows their values."""
+def _rough_explanations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Explanations take a few points of their integral: they cost seconds, and no page shows their values."""
     monkeypatch.setattr("lasttoken.classifier.explain.FIRST_STEPS", 2)
     monkeypatch.setattr("lasttoken.classifier.explain.SMALL_GAP", 1e9)
 
@@ -336,7 +336,7 @@ def test_the_examples_in_python_run_and_print_what_the_pages_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _save_time(monkeypatch)
+    _rough_explanations(monkeypatch)
     (example,) = code_blocks(README, "python")
     printed = run_block(example, "README.md", capsys)
     expected = code_blocks(README, "text")[0].strip().splitlines()
