@@ -34,7 +34,7 @@ from lasttoken.core.config import resolve
 from lasttoken.core.device import CPU
 from lasttoken.core.process import tune_cpu
 from lasttoken.data.book import book_splits
-from lasttoken.evaluation.baselines import baselines_of
+from lasttoken.evaluation.baselines import fit_baselines
 from lasttoken.runs.train import TrainingRequest, train_run
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Split, Trainer
@@ -151,12 +151,12 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
 
     def note(*given: Any) -> Any:
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-        return baselines_of(*given)
+        return fit_baselines(*given)
 
     settings = resolve("book", {"read": "last", "backbone": str(arguments.backbone), "device": "cpu"})
     with tempfile.TemporaryDirectory(prefix="lasttoken-bench-") as folder:
         os.environ["LASTTOKEN_CACHE"] = folder
-        with mock.patch("lasttoken.runs.train.baselines_of", note):
+        with mock.patch("lasttoken.runs.train.fit_baselines", note):
             train_run(TrainingRequest(data=arguments.data, settings=settings, out=Path(folder) / "run"))
     return {"peak_bytes": peaks[0]}
 

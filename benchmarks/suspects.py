@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from lasttoken.core.config import resolve
@@ -26,8 +25,9 @@ from lasttoken.data.cutting import cut_folds
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_lists
 from lasttoken.data.label_tables import label_names, labels_of, truth_of
-from lasttoken.evaluation.baselines import INVERSE_REGULARISATION, VECTORIZERS
+from lasttoken.evaluation.baselines import word_ngrams
 from lasttoken.evaluation.label_errors import rank_suspects
+from lasttoken.evaluation.linear_models import C_EXACT
 from lasttoken.runs.label_errors import find_suspects
 
 N_FOLDS = 5
@@ -51,9 +51,9 @@ def by_words(examples: Examples, seed: int) -> list[int]:
     log_probs = np.empty((len(examples), len(names)), dtype=np.float32)
     for held_out in cut_folds(examples, N_FOLDS, seed).sides:
         rest = np.setdiff1d(np.arange(len(examples)), held_out)
-        vectorizer = TfidfVectorizer(**VECTORIZERS["tfidf-logreg"], sublinear_tf=True)
+        vectorizer = word_ngrams()
         features = vectorizer.fit_transform([examples.texts[row] for row in rest])
-        linear = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=300).fit(features, label_ids[rest])
+        linear = LogisticRegression(C=C_EXACT, max_iter=300).fit(features, label_ids[rest])
         log_probs[held_out] = linear.predict_log_proba(vectorizer.transform([examples.texts[row] for row in held_out]))
     found: list[int] = rank_suspects(log_probs, label_ids).order.tolist()
     return found

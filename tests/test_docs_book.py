@@ -36,8 +36,9 @@ from lasttoken.data.gather import gather_splits
 from lasttoken.data.label_tables import label_counts
 from lasttoken.data.labels import natural_order
 from lasttoken.data.splits import Splits, count_shared_texts
-from lasttoken.evaluation.baselines import run_baselines
+from lasttoken.evaluation.baselines import fit_baselines
 from lasttoken.evaluation.intervals import wilson_interval
+from lasttoken.evaluation.task import SingleLabel
 from lasttoken.runs.zero_shot import WRITTEN_TOKENS
 from lasttoken.training.features import FeatureSource, TrunkPass
 from lasttoken.training.loop import Split, Trainer
@@ -312,8 +313,8 @@ def test_the_headline_interval() -> None:
 def test_baselines(sms: Sms, column: int, which: str) -> None:
     splits: Splits = getattr(sms, which)
     assert splits.test is not None
-    rows = {"test": (splits.test.texts, splits.test.labels or [])}
-    baselines = run_baselines(splits.train.texts, splits.train.labels or [], rows, ["ham", "spam"], BOOK.seed)
+    task = SingleLabel(("ham", "spam"))
+    baselines = fit_baselines(task, Splits(splits.train, None, splits.test), BOOK.seed)
     page = {row[0]: int(row[column]) for row in table("baselines")}
     assert {*page, "length-only"} == set(baselines)
     for name, n_correct in page.items():

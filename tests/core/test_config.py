@@ -75,7 +75,7 @@ def other_than(current: Any, name: str) -> Any:
     """The value of OTHER, or one more where the default has come to be the same."""
     if plain(current) != OTHER[name]:
         return OTHER[name]
-    choices = INFOS[name].choices
+    choices = INFOS[name].valid_choices()
     if choices:
         return next(choice for choice in choices if choice != current)
     return not current if isinstance(current, bool) else current / 2 if isinstance(current, float) else current + 1

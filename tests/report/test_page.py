@@ -289,7 +289,7 @@ def test_several_labels_an_example_have_no_confusion() -> None:
     per_label = {"a": {"n": 9, "precision": 0.5, "recall": 0.5, "f1": 0.5}}
     many = {"n": 10, "subset_accuracy": 0.7, "micro_f1": 0.8, "macro_f1": 0.75, "mAP": 0.9, "per_label": per_label}
     source = render_report({"title": "T", "multi_label": True, "headline": {"split": "test", "metrics": many}})
-    for wanted in ("Micro F1 on test", "Subset accuracy", "mAP"):
+    for wanted in ("Micro-F1 on test", "Subset accuracy", "mAP"):
         assert wanted in source
     assert 'id="confusion"' not in source
 

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from miniature import plain_settings, trainer_of, weights_of
 from torch import Tensor
 
-from lasttoken.core.config import METRICS, Settings
+from lasttoken.core.config import Settings
 from lasttoken.core.errors import DivergedError
+from lasttoken.core.metric_registry import metric_choices
 from lasttoken.training.loop import Hooks, Line, State, Trainer, learning_rate
 
 N_TRAIN = 22  # of trainer_of: 6 batches of 4, the last of 2
@@ -127,7 +128,7 @@ def test_an_evaluation_draws_nothing_that_training_depends_on() -> None:
 
 @pytest.mark.parametrize("eval_batches", [0, 3])
 @pytest.mark.parametrize("eval_every", [0, 2])
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", metric_choices())
 def test_the_best_weights_by_a_metric_are_kept(metric: str, eval_every: int, eval_batches: int) -> None:
     """Each evaluation's figures and weights are noted, and the best is chosen here, in its own words."""
     noted: list[tuple[float, int, dict[str, Tensor]]] = []

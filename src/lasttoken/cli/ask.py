@@ -18,8 +18,9 @@ from lasttoken.cli.flags import (
     read_options,
     with_settings,
 )
-from lasttoken.cli.show import bounded, percent, print_json, print_line, terminal
+from lasttoken.cli.show import percent, print_json, print_line, terminal
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.metric_registry import METRICS
 
 
 @with_settings("ask")
@@ -75,4 +76,5 @@ def ask(
         f"written\taccuracy {percent(accuracy)} ({percent(low)} to {percent(high)}), an answer in "
         f"{replies.n_answered:,} of {n:,} texts"
     )
-    print_line(f"scored\taccuracy {bounded(scored, 'accuracy')}, macro-F1 {bounded(scored, 'macro_f1')}")
+    cells = (f"{METRICS[name].title} {METRICS[name].formatted(scored)}" for name in ("accuracy", "macro_f1"))
+    print_line("scored\t" + ", ".join(cells))

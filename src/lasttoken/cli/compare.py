@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lasttoken.cli.flags import Json, Quiet
-from lasttoken.cli.show import bounded, new_table, print_json, print_line, print_table, terminal
+from lasttoken.cli.show import new_table, print_json, print_line, print_table, terminal
+from lasttoken.core.metric_registry import METRICS, metrics_at
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,12 +49,12 @@ def compare(
 
 def _table(comparison: Comparison) -> Table:
     measure = comparison.pairs[0].measure
-    titles = {measure: "accuracy" if measure == "accuracy" else "micro-F1", "macro_f1": "macro-F1", "ece": "ECE"}
-    titles = {key: title for key, title in titles.items() if key in comparison.runs[0].figures}
+    metrics = [METRICS[measure], *(metric for metric in metrics_at("compare") if metric.name != measure)]
+    metrics = [metric for metric in metrics if metric.name in comparison.runs[0].metrics]
     table = new_table(f"{comparison.split}, {comparison.n:,} rows", overflow="fold")
-    for title in ("backbone", *titles.values(), "seconds"):
+    for title in ("backbone", *(metric.title for metric in metrics), "seconds"):
         table.add_column(title, justify="left" if title == "backbone" else "right", no_wrap=title != "backbone")
     for run in comparison.runs:
-        cells = [bounded(run.figures, key) for key in titles]
+        cells = [metric.formatted(run.metrics) for metric in metrics]
         table.add_row(run.name, run.backbone, *cells, f"{run.seconds:.0f}")
     return table

@@ -22,8 +22,9 @@ from lasttoken.cli.flags import (
     read_options,
     with_settings,
 )
-from lasttoken.cli.show import MORE, bounded, print_json, print_line, terminal
+from lasttoken.cli.show import print_json, print_line, terminal
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.metric_registry import METRICS, with_interval
 
 if TYPE_CHECKING:
     from lasttoken.runs.evaluate import FirstBatches
@@ -101,10 +102,10 @@ def _first_batches(n_batches: int | None, batch_size: int | None, shuffle_seed: 
 
 
 def _print(metrics: Mapping[str, Any]) -> None:
-    print_line(f"accuracy {bounded(metrics, 'accuracy')} on {metrics['n']:,} rows")
-    for key, title in {"micro_f1": "micro-F1", "macro_f1": "macro-F1", **MORE}.items():
-        if metrics.get(key) is not None and key != "subset_accuracy":
-            print_line(f"{title} {bounded(metrics, key)}")
+    print_line(f"accuracy {METRICS['accuracy'].formatted(metrics)} on {metrics['n']:,} rows")
+    for metric in METRICS.values():
+        if metrics.get(metric.name) is not None and metric.name not in ("accuracy", "subset_accuracy"):
+            print_line(f"{metric.title} {metric.formatted(metrics)}")
     for label, scores in metrics["per_label"].items():
-        cells = (f"{key} {bounded(scores, key)}" for key in ("precision", "recall", "f1"))
+        cells = (f"{key} {with_interval(scores, key)}" for key in ("precision", "recall", "f1"))
         print_line("\t".join([label, *cells, f"n {scores['n']}"]))

@@ -122,7 +122,9 @@ def _parameter(item: Field[Any]) -> inspect.Parameter:
     shows_default = kind is not bool and item.default not in (None, ())
     help = info.help + (f" [default: {item.default}]" if shows_default else "")
     names = [info.flag or flag_of(item.name), *filter(None, [info.alias])]
-    choices = info.choices or (format_names() if item.name == "format" else None)  # core does not know the formats
+    choices = info.valid_choices() or (
+        format_names() if item.name == "format" else None
+    )  # core does not know the formats
     value: Any = Literal[choices] if choices else list[str] if kind is tuple else kind
     metavar = "<column>" if kind is tuple else None
     option = typer.Option(*names, help=help, show_default=False, metavar=metavar)

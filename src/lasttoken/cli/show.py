@@ -10,19 +10,8 @@ from typing import Any, TextIO, cast
 from rich.table import Table
 
 from lasttoken.core.documents import to_json
+from lasttoken.core.metric_registry import METRICS, headline_of, metrics_at
 from lasttoken.core.progress import Reporter, SafeConsole, TerminalReporter, printable, printable_json
-
-MORE = {
-    "subset_accuracy": "subset accuracy",
-    "mAP": "mAP",
-    "hamming": "Hamming loss",
-    "balanced_accuracy": "balanced accuracy",
-    "mcc": "MCC",
-    "pr_auc": "PR-AUC",
-    "ece": "ECE",
-    "brier": "Brier",
-    "loss": "loss",
-}  # titles of the metrics beside the first ones, by key
 
 
 def terminal(quiet: bool) -> Reporter:
@@ -84,30 +73,15 @@ def percent(value: float) -> str:
     return f"{value * 100:.2f}%"
 
 
-def bounded(metrics: Mapping[str, Any], key: str) -> str:
-    """A metric with its interval: accuracies in per cent, others as numbers.
-
-    >>> bounded({"accuracy": 0.98, "accuracy_ci95": [0.97, 0.99], "mcc": 0.9}, "accuracy"), bounded({"mcc": 0.9}, "mcc")
-    ('98.00% (97.00 to 99.00)', '0.900')
-    """
-    if metrics.get(key) is None:
-        return "–"
-    scale, digits, sign = (100, 2, "%") if "accuracy" in key else (1, 3, "")
-    value = f"{metrics[key] * scale:.{digits}f}{sign}"
-    bounds = metrics.get(f"{key}_ci95")
-    return value + (f" ({bounds[0] * scale:.{digits}f} to {bounds[1] * scale:.{digits}f})" if bounds else "")
-
-
 def print_metrics(metrics: dict[str, Any], out: Path | None, reporter: Reporter) -> None:
     """The classifier's metrics on all splits, and the baselines' on the last one (test, if there is one)."""
     last = list(metrics["baselines"]["majority"])[-1]
     rows = [(name, "GPT", split) for name, split in metrics["splits"].items()]
     rows += [(last, name, splits[last]) for name, splits in metrics["baselines"].items() if last in splits]
-    several = "hamming" in rows[-1][2]
-    keys = {"micro_f1": "micro-F1"} if several else {"accuracy": "accuracy"}
-    table = new_table("split", "classifier", *keys.values(), "macro-F1", "n", left=2)
-    for split, name, found in rows:
-        table.add_row(split, name, *(bounded(found, key) for key in (*keys, "macro_f1")), f"{found['n']:,}")
+    shown = [METRICS[headline_of(rows[-1][2])], *metrics_at("table")]
+    table = new_table("split", "classifier", *(metric.title for metric in shown), "n", left=2)
+    for split, name, values in rows:
+        table.add_row(split, name, *(metric.formatted(values) for metric in shown), f"{values['n']:,}")
     print_table(table)
     print_more(metrics, last)
     if verdict := metrics.get("verdict"):
@@ -128,7 +102,7 @@ def print_more(metrics: Mapping[str, Any], split: str) -> None:
         return
     rival = metrics["baselines"][verdict["baseline"]][split]
     table = new_table(*(f"\n{column}" for column in (split, "GPT", verdict["baseline"])))
-    for key, name in MORE.items():
-        if ours.get(key) is not None:
-            table.add_row(name, bounded(ours, key), bounded(rival, key))
+    for metric in metrics_at("details"):
+        if ours.get(metric.name) is not None:
+            table.add_row(metric.title, metric.formatted(ours), metric.formatted(rival))
     print_table(table)

@@ -19,6 +19,7 @@ from annotated_types import Interval
 
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.errors import SettingsError, nearest, one_of
+from lasttoken.core.metric_registry import METRICS, Kind, metric_choices, metrics_at
 from lasttoken.core.setting import (
     ABOVE_0,
     AT_LEAST_0,
@@ -41,7 +42,6 @@ SCHEDULES = ("constant", "cosine")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 KEEPS = ("best", "last")
 MAX_ROW_BYTES = 1_000_000_000  # a longer row is not text; Python's csv module ends at 2^31 - 1
-METRICS = {"loss": "min", "accuracy": "max", "macro_f1": "max"}  # what `keep=best` can follow, and its direction
 
 # Commands besides train that take a setting.
 SPLIT, CURVE, SUSPECTS = "split", "learning-curve", "suspects"
@@ -238,7 +238,7 @@ class Settings:
         "best", "Which weights to keep: the best on validation, or the last.", choices=KEEPS, commands=(CURVE,)
     )
     metric: str = setting(
-        "loss", "Validation metric that selects the best weights.", choices=tuple(METRICS), commands=(CURVE,)
+        "loss", "Validation metric that selects the best weights.", choices=metric_choices, commands=(CURVE,)
     )
     patience: int = setting(
         0,
@@ -369,7 +369,15 @@ class Settings:
         """
         for name, info in INFOS.items():
             check_value(flag_of(name), getattr(self, name), info)
-        for check in (_check_seeds, _check_fractions, _check_columns, _check_multi_label, _check_blocks, _check_fields):
+        for check in (
+            _check_seeds,
+            _check_fractions,
+            _check_columns,
+            _check_metric,
+            _check_multi_label,
+            _check_blocks,
+            _check_fields,
+        ):
             check(self)
 
     def with_rate_for(self, n_embd: int) -> Settings:
@@ -534,6 +542,15 @@ def _check_fractions(settings: Settings) -> None:
         raise SettingsError(
             f"--train-fraction {train} and --validation-fraction {validation} add up to {train + validation:g}; "
             "they must add up to less than 1, so that rows remain for the test split"
+        )
+
+
+def _check_metric(settings: Settings) -> None:
+    kind: Kind = "multi-label" if settings.multi_label else "single-label"
+    if kind not in METRICS[settings.metric].kinds:
+        valid = [metric.name for metric in metrics_at("history", kind)]
+        raise SettingsError(
+            f"--metric is {settings.metric}, which a {kind} task does not have; use one of {one_of(valid)}"
         )
 
 

@@ -8,6 +8,7 @@ SettingInfo(help=…, allowed=…) ────┴──► its flag, its help, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import Field, dataclass, field
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ class SettingInfo:
     """The facts about a setting; `setting` keeps them in the metadata of its field."""
 
     help: str
-    choices: tuple[str, ...] | None = None
+    choices: tuple[str, ...] | Callable[[], tuple[str, ...]] | None = None  # a function: looked up when needed
     allowed: Interval | None = None  # the range of a number, or of a size in bytes
     unit: Literal["bytes"] | None = None  # "bytes": a string such as 16MB
     example: str | None = None  # of a valid value, for error messages
@@ -40,6 +41,10 @@ class SettingInfo:
     commands: tuple[str, ...] = ()  # the commands besides train that take the setting
     changes_training: bool = True  # False: a resumed run may have another value than the run it continues
     single_label_only: bool = False  # cannot be combined with --multi-label
+
+    def valid_choices(self) -> tuple[str, ...] | None:
+        """The choices; None: the setting has none."""
+        return self.choices() if callable(self.choices) else self.choices
 
 
 def setting(default: Any, help: str, **facts: Any) -> Any:
@@ -87,10 +92,9 @@ def check_value(flag: str, value: Any, info: SettingInfo) -> None:
     """
     if value is None:
         return
-    if info.choices and value not in info.choices:
-        raise SettingsError(
-            f"{flag} is {value!r}; use one of {one_of(info.choices)}{nearest(str(value), info.choices)}"
-        )
+    choices = info.valid_choices()
+    if choices and value not in choices:
+        raise SettingsError(f"{flag} is {value!r}; use one of {one_of(choices)}{nearest(str(value), choices)}")
     number = value
     if info.unit == "bytes":
         try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,12 @@ class Metrics:
     pr_auc_ci95: Interval | None = None
     brier_ci95: Interval | None = None
     ece_ci95: Interval | None = None
+    added: dict[str, Any] = field(default_factory=dict)  # of the registry, see `added_metrics.py`
+
+    def value(self, name: str) -> float | None:
+        """A metric by its name in the registry; None where this task has none, or it was not computed."""
+        value: float | None = self.added.get(name, getattr(self, name, None))
+        return value
 
     def to_json(self) -> dict[str, Any]:
         """As `metrics.json` holds it: numbers, lists and dicts only; `<name>_ci95` beside each figure, or null."""
@@ -111,6 +117,7 @@ class Metrics:
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "confused": [list(pair) for pair in self.confused[:MAX_CONFUSED]],
             "labels": list(self.labels),
+            **self.added,
         }
 
 

@@ -12,7 +12,7 @@ proportions of rows, the bootstrap of rows for all else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,13 @@ class MultiLabelMetrics:
     hamming_ci95: Interval | None = None
     loss_ci95: Interval | None = None
     mean_average_precision_ci95: Interval | None = None
+    added: dict[str, Any] = field(default_factory=dict)  # of the registry, see `added_metrics.py`
+
+    def value(self, name: str) -> float | None:
+        """A metric by its name in the registry; None where this task has none, or it was not computed."""
+        attribute = {"subset_accuracy": "accuracy", "mAP": "mean_average_precision"}.get(name, name)
+        value: float | None = self.added.get(name, getattr(self, attribute, None))
+        return value
 
     def to_json(self) -> dict[str, Any]:
         """Numbers, lists and dicts only; `<name>_ci95` beside each figure, or null."""
@@ -81,6 +88,7 @@ class MultiLabelMetrics:
             "mAP_ci95": plain(self.mean_average_precision_ci95),
             "per_label": {one.label: one.to_json() for one in self.per_label},
             "labels": list(self.labels),
+            **self.added,
         }
 
 

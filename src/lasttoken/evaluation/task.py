@@ -13,18 +13,21 @@ Predictions have the shape of the truth. The rest of the code asks the task and 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.core.errors import DivergedError
+from lasttoken.core.metric_registry import HEADLINES, Kind
+from lasttoken.evaluation.added_metrics import added_metrics, computed_metrics
 from lasttoken.evaluation.calibration import fit_temperature, fit_temperature_multilabel
 from lasttoken.evaluation.decision import Decision, rule_in_words, thresholds_in_words
 from lasttoken.evaluation.decision_flags import parse_decision, parse_label_thresholds
 from lasttoken.evaluation.intervals import Difference, paired_difference
+from lasttoken.evaluation.linear_models import LinearModel, fit_multinomial, fit_one_vs_rest
 from lasttoken.evaluation.metrics import Metrics, compute_metrics
 from lasttoken.evaluation.multilabel import MultiLabelMetrics, compute_multilabel_metrics, micro_f1_difference
 from lasttoken.evaluation.thresholds import best_threshold, best_thresholds
@@ -32,12 +35,10 @@ from lasttoken.evaluation.thresholds import best_threshold, best_thresholds
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lasttoken.data.splits import Splits
-    from lasttoken.evaluation.baselines import Baseline
 
 Truth = NDArray[np.int64] | NDArray[np.bool_]  # [N], or [N, K]
 SplitMetrics = Metrics | MultiLabelMetrics
-LogProbs = NDArray[np.float32]  # [N, K]
+LogProbs = NDArray[np.floating]  # [N, K]
 Bools = NDArray[np.bool_]
 Ids = NDArray[np.int64]
 
@@ -48,6 +49,7 @@ class Task(ABC):
 
     labels: tuple[str, ...]
 
+    kind: ClassVar[Kind]
     multi_label: ClassVar[bool]  # as settings, file formats and HTTP bodies state it
     headline: ClassVar[str]  # the metric by which classifiers are compared
     probability_function: ClassVar[str]  # of the logits
@@ -90,8 +92,17 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def baselines(self, splits: Splits, seed: int) -> dict[str, Baseline]:
-        """The baselines, fitted on train and measured on the other splits."""
+    def label_frequencies(self, truth: Truth) -> NDArray[np.float64]:
+        """The fraction of rows with each label, [K]."""
+
+    @abstractmethod
+    def fit_linear(
+        self, features: Any, truth: Truth, seed: int, validation: Callable[[], tuple[Any, Truth]] | None
+    ) -> LinearModel:
+        """A linear model of a baseline on features [N, F]; see `linear_models.py`.
+
+        `validation` gives the features and the truth of rows on which the kind of model is chosen.
+        """
 
     # ------------------------------------------------------------------ from logits to a prediction
 
@@ -151,18 +162,39 @@ class Task(ABC):
 
     # ------------------------------------------------------------------ metrics
 
-    @abstractmethod
     def metrics(
-        self, truth: Truth, *, log_probs: NDArray[np.floating], predicted: Truth | None = None, intervals: bool = False
+        self,
+        truth: Truth,
+        *,
+        log_probs: NDArray[np.floating],
+        probs: NDArray[np.float64] | None = None,
+        predicted: Truth | None = None,
+        intervals: bool = False,
     ) -> SplitMetrics:
-        """The metrics of N predictions; see `metrics.py` and `multilabel.py`.
+        """The metrics of N predictions; see `metrics.py`, `multilabel.py` and `added_metrics.py`.
 
         Args:
             truth: label ids [N], or bool [N, K].
             log_probs: [N, K].
+            probs: [N, K], where they are known without rounding; None: exp(log_probs).
             predicted: the predictions; None: those of the default rule.
             intervals: whether to compute all metrics and all intervals.
         """
+        metrics = self._metrics(truth, log_probs, probs, predicted, intervals)
+        if computed := computed_metrics(self.kind, intervals):
+            answers = self.decide(log_probs, Decision()) if predicted is None else predicted
+            metrics.added.update(added_metrics(computed, (truth, log_probs, answers), intervals))
+        return metrics
+
+    @abstractmethod
+    def _metrics(
+        self,
+        truth: Truth,
+        log_probs: NDArray[np.floating],
+        probs: NDArray[np.float64] | None,
+        predicted: Truth | None,
+        intervals: bool,
+    ) -> SplitMetrics: ...
 
     @abstractmethod
     def difference(self, truth: Truth, a: Truth, b: Truth, groups: NDArray[np.intp] | None = None) -> Difference:
@@ -236,8 +268,9 @@ class SingleLabel(Task):
     ['spam', 'ham']
     """
 
+    kind: ClassVar[Kind] = "single-label"
     multi_label: ClassVar[bool] = False
-    headline: ClassVar[str] = "accuracy"
+    headline: ClassVar[str] = HEADLINES["single-label"]
     probability_function: ClassVar[str] = "softmax"
     problem_type: ClassVar[str] = "single_label_classification"
     labels_per_text: ClassVar[str] = "one"
@@ -265,11 +298,16 @@ class SingleLabel(Task):
         """With `auto` the threshold for the rarer of two labels that maximizes macro-F1."""
         return best_threshold(log_probs, np.asarray(truth, dtype=np.int64)) if auto else decision
 
-    def baselines(self, splits: Splits, seed: int) -> dict[str, Baseline]:
-        """Multinomial models."""
-        from lasttoken.evaluation.baselines import baselines_of
+    def label_frequencies(self, truth: Truth) -> NDArray[np.float64]:
+        """They add up to 1."""
+        return np.bincount(truth, minlength=len(self.labels)) / len(truth)
 
-        return baselines_of(splits, seed)
+    def fit_linear(
+        self, features: Any, truth: Truth, seed: int, validation: Callable[[], tuple[Any, Truth]] | None
+    ) -> LinearModel:
+        """One multinomial model."""
+        ids = np.asarray(truth, dtype=np.int64)
+        return fit_multinomial(features, ids, len(self.labels), seed, validation)  # type: ignore[arg-type]
 
     def _log_probs(self, logits: NDArray[np.float32]) -> LogProbs:
         return log_softmax(logits)
@@ -308,10 +346,14 @@ class SingleLabel(Task):
         """Unless the most probable label is always given."""
         return not decision.is_default
 
-    def metrics(
-        self, truth: Truth, *, log_probs: NDArray[np.floating], predicted: Truth | None = None, intervals: bool = False
+    def _metrics(
+        self,
+        truth: Truth,
+        log_probs: NDArray[np.floating],
+        probs: NDArray[np.float64] | None,
+        predicted: Truth | None,
+        intervals: bool,
     ) -> Metrics:
-        """See `compute_metrics`."""
         return compute_metrics(truth, self.labels, log_probs=log_probs, predicted_ids=predicted, intervals=intervals)
 
     def difference(self, truth: Truth, a: Truth, b: Truth, groups: NDArray[np.intp] | None = None) -> Difference:
@@ -388,8 +430,9 @@ class MultiLabel(Task):
 
     between: str = "|"  # the labels of a text in a file
 
+    kind: ClassVar[Kind] = "multi-label"
     multi_label: ClassVar[bool] = True
-    headline: ClassVar[str] = "micro_f1"
+    headline: ClassVar[str] = HEADLINES["multi-label"]
     probability_function: ClassVar[str] = "sigmoid"
     problem_type: ClassVar[str] = "multi_label_classification"
     labels_per_text: ClassVar[str] = "any number"
@@ -418,11 +461,15 @@ class MultiLabel(Task):
         fitted = best_thresholds(truth, np.exp(log_probs.astype(np.float64))).tolist()
         return decision.over(Decision(thresholds=tuple(enumerate(fitted))))
 
-    def baselines(self, splits: Splits, seed: int) -> dict[str, Baseline]:
-        """One model for each label against the rest."""
-        from lasttoken.evaluation.onevsrest import one_vs_rest
+    def label_frequencies(self, truth: Truth) -> NDArray[np.float64]:
+        """Of each label by itself."""
+        return np.asarray(truth.mean(axis=0), dtype=np.float64)
 
-        return one_vs_rest(splits, seed)
+    def fit_linear(
+        self, features: Any, truth: Truth, seed: int, validation: Callable[[], tuple[Any, Truth]] | None
+    ) -> LinearModel:
+        """One model for each label against the rest."""
+        return fit_one_vs_rest(features, np.asarray(truth, dtype=bool), seed)
 
     def _log_probs(self, logits: NDArray[np.float32]) -> LogProbs:
         return np.asarray(-np.logaddexp(np.float32(0), -logits), dtype=np.float32)
@@ -462,14 +509,18 @@ class MultiLabel(Task):
         """Always: the thresholds are fitted."""
         return True
 
-    def metrics(
-        self, truth: Truth, *, log_probs: NDArray[np.floating], predicted: Truth | None = None, intervals: bool = False
+    def _metrics(
+        self,
+        truth: Truth,
+        log_probs: NDArray[np.floating],
+        probs: NDArray[np.float64] | None,
+        predicted: Truth | None,
+        intervals: bool,
     ) -> MultiLabelMetrics:
-        """See `compute_multilabel_metrics`."""
         return compute_multilabel_metrics(
             truth,
             self.labels,
-            probs=np.exp(log_probs.astype(np.float64)),
+            probs=np.exp(log_probs.astype(np.float64)) if probs is None else probs,
             predicted=predicted,
             intervals=intervals,
         )

@@ -14,15 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lasttoken.evaluation.baselines import BASELINES
 from lasttoken.evaluation.task import Task, Truth
-
-IN_WORDS = {
-    "majority": "always giving the commonest label",
-    "length-only": "the length of the text alone",
-    "tfidf-logreg": "a bag of words",
-    "char-ngrams": "character n-grams",
-    "ask": "the bare backbone, asked",
-}
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,7 @@ def judge(
 
 def _sentence(verdict: Verdict, points: str) -> str:
     low, high = verdict.difference_ci95
-    rival = f"{IN_WORDS.get(verdict.baseline, verdict.baseline)} ({verdict.baseline})"
+    rival = f"{BASELINES[verdict.baseline].words} ({verdict.baseline})"
     speed = ""
     if verdict.times_faster and verdict.times_faster >= 2:
         speed = f" and answers about {_round(verdict.times_faster)} times faster"

@@ -11,18 +11,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-METRICS = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "micro_f1": "Micro F1",
-    "macro_f1": "Macro F1",
-    "mcc": "MCC",
-    "pr_auc": "PR-AUC",
-    "mAP": "mAP",
-    "ece": "Expected calibration error",
-    "brier": "Brier score",
-    "loss": "Loss (nats)",
-}
+from lasttoken.core.metric_registry import METRICS, metrics_at
+
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*|(?:distil)?gpt2(?:-medium|-large|-xl)?")
 MARKDOWN = re.compile(r"([\\`*_\[\]|~$]|^[#+=-])")
 MAX_LABELS = 50
@@ -90,9 +80,9 @@ def _result(facts: Mapping[str, Any]) -> dict[str, Any]:
         "task": {"type": "text-classification"},
         "dataset": {"name": data, "type": "other", "split": split},
         "metrics": [
-            {"type": key, "name": name, "value": metrics[key]}
-            for key, name in METRICS.items()
-            if metrics.get(key) is not None
+            {"type": metric.name, "name": metric.full_title, "value": metrics[metric.name]}
+            for metric in metrics_at("card")
+            if metrics.get(metric.name) is not None
         ],
     }
 
@@ -133,9 +123,11 @@ def _figures(facts: Mapping[str, Any]) -> str:
     columns = {"this classifier": metrics}
     columns |= {name: by[split] for name, by in (facts.get("baselines") or {}).items() if split in by}
     rows = [
-        f"| {title} | " + " | ".join(_figure(found, key) for found in columns.values()) + " |"
-        for key, title in METRICS.items()
-        if metrics.get(key) is not None
+        f"| {metric.full_title} | "
+        + " | ".join(metric.formatted(values, percent=False) for values in columns.values())
+        + " |"
+        for metric in metrics_at("card")
+        if metrics.get(metric.name) is not None
     ]
     head = "| Figure | " + " | ".join(escape(name) for name in columns) + " |"
     table = "\n".join([head, "|---" * (1 + len(columns)) + "|", *rows])
@@ -144,20 +136,13 @@ def _figures(facts: Mapping[str, Any]) -> str:
     return "\n\n".join(["## Figures", *([" ".join(verdict)] if verdict else []), about, table])
 
 
-def _figure(found: Mapping[str, Any], key: str) -> str:
-    if found.get(key) is None:
-        return "–"
-    low_high = found.get(f"{key}_ci95")
-    return f"{found[key]:.3f}" + (f" ({low_high[0]:.3f} to {low_high[1]:.3f})" if low_high else "")
-
-
 def _calibration(facts: Mapping[str, Any]) -> str:
     found = facts.get("calibration") or {}
     if not found:
         return ""
     lines = [f"Logits are divided by a temperature of {found['temperature']:.3g} before they are given."]
     if found.get("before") and found.get("after"):
-        before, after = _figure(found["before"], "ece"), _figure(found["after"], "ece")
+        before, after = (METRICS["ece"].formatted(found[when]) for when in ("before", "after"))
         lines.append(f"Expected calibration error on {escape(found['split'])}: {before} before, {after} after.")
     return "\n\n".join(["## Calibration", " ".join(lines)])
 

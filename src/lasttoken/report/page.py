@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from lasttoken.core.metric_registry import METRICS, headline_of
 from lasttoken.report.sections import capped, complete, example, headline_columns, pr_caption, shorten, worst_labels
 
 MAX_MATRIX_LABELS = 20  # above, the confusion matrix gives way to its most confused pairs
@@ -132,7 +133,7 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         name: {split: complete(found) for split, found in by_split.items()}
         for name, by_split in (facts.get("baselines") or {}).items()
     }
-    key = "micro_f1" if facts.get("multi_label") and metrics.get("micro_f1") is not None else "accuracy"
+    key = headline_of(metrics)
     ours = _rival("this classifier", metrics, key)
     rivals = [_rival(name, by_split[split], key) for name, by_split in baselines.items() if split in by_split]
     confusion = metrics.get("confusion")
@@ -150,8 +151,8 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": (facts.get("verdict") or {}).get("sentences") or ([] if rivals else [UNRIVALLED]),
         "best": _best(rivals, (facts.get("verdict") or {}).get("baseline")),
         "pr_caption": pr_caption(facts.get("pr_curve") or {}),
-        "headline_name": "Accuracy" if key == "accuracy" else "Micro F1",
-        "accuracy_name": "Subset accuracy" if facts.get("multi_label") else "Accuracy",
+        "headline_name": METRICS[key].full_title,
+        "accuracy_name": METRICS["subset_accuracy" if "subset_accuracy" in metrics else "accuracy"].full_title,
         "columns": headline_columns(metrics, bool(facts.get("multi_label"))),
         "unleaked": _unleaked(facts, split),
         "per_label": worst_labels(metrics),

@@ -6,19 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lasttoken.core.metric_registry import Metric, metrics_at
+
 MAX_LABEL_ROWS = 50
 MAX_LINES = 8  # labels in the figure of precision and recall
 MAX_TEXT = 600  # characters of one example
 UNEVEN = 1.5  # largest label over smallest, above which accuracy alone misleads
 WEAK = 0.1  # share of an example's strongest word below which a word is not marked
 STRONG = 0.5  # share of an example's strongest word from which a word counts as strong
-FAIR = {
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_f1": "Macro F1",
-    "mcc": "MCC",
-    "pr_auc": "PR-AUC",
-}
-MANY = {"macro_f1": "Macro F1", "mAP": "mAP", "subset_accuracy": "Subset accuracy"}
 
 
 @dataclass(frozen=True)
@@ -64,14 +59,12 @@ def pr_caption(curves: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def headline_columns(metrics: Mapping[str, Any], multi_label: bool) -> dict[str, str]:
-    """The figures that stand beside accuracy, by their key: none when labels are about even."""
-    if multi_label:
-        return {key: name for key, name in MANY.items() if metrics.get(key) is not None}
-    sizes = [one["n"] for one in metrics["per_label"].values() if one["n"]]
-    if not sizes or max(sizes) <= UNEVEN * min(sizes):
-        return {}
-    return {key: name for key, name in FAIR.items() if metrics.get(key) is not None}
+def headline_columns(metrics: Mapping[str, Any], multi_label: bool) -> list[Metric]:
+    """The metrics beside the headline metric. Those for uneven labels are left out where labels are about even."""
+    sizes = [values["n"] for values in metrics["per_label"].values() if values["n"]]
+    uneven = multi_label or (bool(sizes) and max(sizes) > UNEVEN * min(sizes))
+    columns = [*(metrics_at("page of uneven labels") if uneven else []), *metrics_at("page")]
+    return [metric for metric in columns if metrics.get(metric.name) is not None]
 
 
 def worst_labels(metrics: Mapping[str, Any]) -> Capped:

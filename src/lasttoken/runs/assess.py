@@ -18,6 +18,7 @@ from lasttoken.audit.audit import Audit
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.core.config import Settings
 from lasttoken.core.errors import SettingsError, one_of
+from lasttoken.core.metric_registry import metrics_at
 from lasttoken.data.label_tables import label_counts
 from lasttoken.evaluation.baselines import Baseline
 from lasttoken.evaluation.calibration import expected_calibration_error, reliability_bins, top_label
@@ -35,7 +36,6 @@ from lasttoken.training.loop import Split, TrainingOutcome, tail_logits
 from lasttoken.training.prepare import Prepared
 
 TIMED_TEXTS = 64  # of the headline split, classified one batch after another as `predict` does
-CALIBRATED = ("ece", "brier", "loss")  # what a temperature changes
 
 Logits = dict[str, NDArray[np.float32]]  # [N, K] by split
 
@@ -231,7 +231,7 @@ def ask_baseline(prepared: Prepared, settings: Settings, offline: bool) -> dict[
     ids = {label: label_id for label_id, label in enumerate(prepared.labels)}
     predicted = np.array([ids[label] for label in found.predicted], dtype=np.int64)
     note = "ask: the bare backbone's answer of the larger probability to chapter 6's question, without any training"
-    return {"ask": Baseline({split: found.scored}, {split: predicted}, 0.0, seconds, note)}
+    return {"ask": Baseline({split: found.scored}, {split: predicted}, seconds, note)}
 
 
 def _verdict(
@@ -261,16 +261,16 @@ def _calibration(prepared: Prepared, told: Scored, logits: NDArray[np.float32], 
     return {
         "temperature": config.temperature,
         "split": split,
-        **{name: _probability_figures(metrics, *binary[name]) for name, (_, metrics) in pairs.items()},
+        **{name: _calibration_metrics(metrics, *binary[name]) for name, (_, metrics) in pairs.items()},
         **{f"bins_{name}": [one.to_json() for one in reliability_bins(*found)] for name, found in binary.items()},
     }
 
 
-def _probability_figures(
+def _calibration_metrics(
     metrics: SplitMetrics, log_probs: NDArray[np.floating], truth: NDArray[np.int64]
 ) -> dict[str, Any]:
     content = {"ece": expected_calibration_error(*top_label(log_probs, truth)), **metrics.to_json()}
-    names = [name for figure in CALIBRATED for name in (figure, f"{figure}_ci95")]
+    names = [name for metric in metrics_at("calibration") for name in (metric.name, f"{metric.name}_ci95")]
     return {name: content[name] for name in names if name in content}
 
 

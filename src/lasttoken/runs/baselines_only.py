@@ -9,7 +9,7 @@ from lasttoken.core.config import Settings
 from lasttoken.core.progress import Reporter
 from lasttoken.data.files import Examples
 from lasttoken.data.label_tables import label_names
-from lasttoken.evaluation.baselines import metrics_of
+from lasttoken.evaluation.baselines import fit_baselines, metrics_of
 from lasttoken.evaluation.task import task_of
 from lasttoken.runs.split import gather_and_audit
 
@@ -23,7 +23,7 @@ def measure_baselines(data: Path | Examples, settings: Settings, reporter: Repor
     reporter = reporter or Reporter()
     splits = gather_and_audit(data, settings, reporter)
     task = task_of(label_names(splits.train), splits.train.separator)
-    baselines = task.baselines(splits, settings.seed)
+    baselines = fit_baselines(task, splits, settings.seed)
     for baseline in baselines.values():
         if baseline.note:
             reporter.say(baseline.note)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.columns import SPLIT_COLUMNS, ColumnSpec
 from lasttoken.core.errors import RunError, SettingsError, one_of
+from lasttoken.core.metric_registry import metrics_at
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.label_tables import label_counts, truth_of
 from lasttoken.data.near_duplicates import find_duplicates
@@ -40,16 +41,16 @@ class RunAnswers:
     name: str
     rows: Examples
     given: list[str]
-    figures: dict[str, Any]  # the split's part of metrics.json
+    metrics: dict[str, Any]  # the split's part of metrics.json
     backbone: str
     seconds: float  # of the whole training
 
     def to_json(self) -> dict[str, Any]:
         """The run's line of the table."""
-        shown = ("n", "accuracy", "micro_f1", "macro_f1", "mAP", "balanced_accuracy", "ece", "loss")
-        keys = [key for name in shown for key in (name, f"{name}_ci95")]
-        found = {key: self.figures[key] for key in keys if self.figures.get(key) is not None}
-        return {"run": self.name, "backbone": self.backbone, "seconds": round(self.seconds, 1), **found}
+        names = ["n", *(metric.name for metric in metrics_at("compare --json"))]
+        keys = [key for name in names for key in (name, f"{name}_ci95")]
+        values = {key: self.metrics[key] for key in keys if self.metrics.get(key) is not None}
+        return {"run": self.name, "backbone": self.backbone, "seconds": round(self.seconds, 1), **values}
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def compare_runs(folders: Sequence[Path], split: str = "test", all_pairs: bool =
     for other in found[1:]:
         _check_same_rows(found[0], other, split)
     task = _task(found)
-    ranked = sorted(found, key=lambda run: -float(run.figures[task.headline]))
+    ranked = sorted(found, key=lambda run: -float(run.metrics[task.headline]))
     groups = find_duplicates(ranked[0].rows.texts).near
     pairs = list(combinations(ranked, 2)) if all_pairs else [(ranked[0], other) for other in ranked[1:]]
     return Comparison(split, len(found[0].given), ranked, [_pair(task, a, b, groups) for a, b in pairs])

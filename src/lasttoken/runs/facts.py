@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from lasttoken.classifier.explain import explain
-from lasttoken.core.config import METRICS, RECIPES, Settings, flag_of, switch_of
+from lasttoken.core.config import RECIPES, Settings, flag_of, switch_of
+from lasttoken.core.metric_registry import METRICS
 from lasttoken.data.files import Examples
 from lasttoken.data.gather import shared_with_train
 from lasttoken.data.label_tables import label_counts, labels_of
@@ -84,7 +85,7 @@ def report_facts(
 ) -> dict[str, Any]:
     """The facts of report.html, see `render_report`. `source` names the data."""
     headline = judged.headline
-    best = f"{'lowest' if METRICS[settings.metric] == 'min' else 'highest'} validation {settings.metric}"
+    best = f"{'lowest' if METRICS[settings.metric].direction == 'min' else 'highest'} validation {settings.metric}"
     named = prepared.splits.named()
     rule = prepared.classifier.config.decision
     return {

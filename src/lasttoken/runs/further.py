@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lasttoken.core.process import stop_on_signal
 from lasttoken.core.progress import Reporter
-from lasttoken.evaluation.baselines import NAMES
+from lasttoken.evaluation.baselines import baseline_names
 from lasttoken.runs.assess import Judged
 from lasttoken.runs.repeats import SIZES, run_folds, run_learning_curve, run_seeds
 from lasttoken.runs.session import Session
@@ -26,7 +26,7 @@ def run_further_trainings(repeater: Repeater, session: Session, judged: Judged, 
 
     A signal ends them, and the run is complete without the unfinished ones.
     """
-    settings, labels, headline = session.settings, session.prepared.labels, judged.headline
+    settings, headline = session.settings, judged.headline
     repeats: dict[str, Any] = {}
     n_trainings = settings.seeds - 1 + settings.folds + len(SIZES) * settings.learning_curve
     with stop_on_signal() as should_stop, reporter.bar("further trainings", n_trainings) as advance:
@@ -41,11 +41,11 @@ def run_further_trainings(repeater: Repeater, session: Session, judged: Judged, 
                 first = judged.told.metrics
                 repeats["seeds"] = run_seeds(repeater, settings, headline, first, done, should_stop)
             if settings.folds:
-                repeats["folds"] = run_folds(repeater, settings, labels, done, should_stop)
+                repeats["folds"] = run_folds(repeater, settings, done, should_stop)
             if settings.learning_curve:
                 name, whole = _whole_train(judged)
                 repeats["learning_curve"] = run_learning_curve(
-                    repeater, settings, headline, labels, name, whole, done, should_stop
+                    repeater, settings, headline, name, whole, done, should_stop
                 )
         except KeyboardInterrupt:
             reporter.say("interrupted: the run is complete, but without further trainings")
@@ -59,7 +59,7 @@ def _whole_train(judged: Judged) -> tuple[str, tuple[NDArray[np.bool_], NDArray[
     """
     headline = judged.told
     name = judged.verdict.baseline if judged.verdict else FALLBACK_BASELINE
-    name = name if name in NAMES else FALLBACK_BASELINE
+    name = name if name in baseline_names() else FALLBACK_BASELINE
     theirs = judged.baselines[name].predicted.get(judged.headline)
     ours = np.asarray(headline.log_probs.argmax(1) == headline.truth)
     return name, (ours, None if theirs is None else np.asarray(theirs == headline.truth))

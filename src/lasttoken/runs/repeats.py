@@ -15,15 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.core.config import Settings
-from lasttoken.data.label_tables import labels_of
-from lasttoken.evaluation.baselines import run_baselines
+from lasttoken.core.metric_registry import metrics_at
+from lasttoken.evaluation.baselines import LabelledTexts, run_baselines
 from lasttoken.evaluation.intervals import Difference, paired_difference, share_right
 from lasttoken.evaluation.task import SplitMetrics
 from lasttoken.evaluation.verdict import signed_points
 from lasttoken.training.repeater import Repeater, Rows
 
 SIZES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of train; the run itself is the last point of the curve
-FIGURES = ("accuracy", "micro_f1", "macro_f1", "balanced_accuracy", "loss", "ece")
 NOT_TESTED = -1  # in place of a label_id
 FOLD_BASELINES = ("tfidf-logreg", "char-ngrams")
 
@@ -35,32 +34,30 @@ def run_seeds(
     repeater: Repeater, settings: Settings, headline: str, first: SplitMetrics, done: Done, stop: Stop
 ) -> dict[str, Any]:
     """`settings.seeds` trainings, the first of which is the run's own, with these metrics on the headline split."""
-    runs = [{"name": f"seed {settings.seed}", **_figures(first)}]
+    runs = [{"name": f"seed {settings.seed}", **_values(first)}]
     task, truth = repeater.classifier.config.task, repeater.truth[repeater.rows[headline]]
     with repeater.borrowed():
         for seed in range(settings.seed + 1, settings.seed + settings.seeds):
             fitted = repeater.fit(repeater.rows, replace(settings, seed=seed), (headline,), stop)
             metrics = task.metrics(truth, log_probs=fitted[headline], intervals=True)
-            runs.append({"name": f"seed {seed}", **_figures(metrics)})
+            runs.append({"name": f"seed {seed}", **_values(metrics)})
             done(1)
     return {"kind": "seeds", "split": headline, **_spread(runs)}
 
 
-def run_folds(repeater: Repeater, settings: Settings, labels: Sequence[str], done: Done, stop: Stop) -> dict[str, Any]:
+def run_folds(repeater: Repeater, settings: Settings, done: Done, stop: Stop) -> dict[str, Any]:
     """`settings.folds` trainings, in which each row is tested once; and the cheap models on the same folds."""
     runs, predicted = [], np.full(len(repeater.truth), NOT_TESTED, dtype=np.int64)
     cheap = {name: predicted.copy() for name in FOLD_BASELINES}
-    texts, names = repeater.examples.texts, labels_of(repeater.examples)
+    task = repeater.classifier.config.task
     with repeater.borrowed():
         for fold, rows in enumerate(repeater.folds(settings.folds, settings.validation_fraction, settings.seed), 1):
             fitted = repeater.fit(rows, settings, ("test",), stop)
-            metrics = repeater.classifier.config.task.metrics(
-                repeater.truth[rows["test"]], log_probs=fitted["test"], intervals=True
-            )
+            metrics = task.metrics(repeater.truth[rows["test"]], log_probs=fitted["test"], intervals=True)
             predicted[rows["test"]] = fitted["test"].argmax(1)
-            run = {"name": f"fold {fold}", **_figures(metrics)}
-            parts = {name: ([texts[row] for row in at], [names[row] for row in at]) for name, at in rows.items()}
-            found = run_baselines(*parts.pop("train"), parts, labels, settings.seed, FOLD_BASELINES, intervals=False)
+            run = {"name": f"fold {fold}", **_values(metrics)}
+            parts = {name: _labelled(repeater, part) for name, part in rows.items()}
+            found = run_baselines(task, parts.pop("train"), parts, settings.seed, FOLD_BASELINES, intervals=False)
             for name, baseline in found.items():
                 if "test" in baseline.predicted:
                     cheap[name][rows["test"]] = baseline.predicted["test"]
@@ -68,6 +65,10 @@ def run_folds(repeater: Repeater, settings: Settings, labels: Sequence[str], don
             runs.append(run)
             done(1)
     return {"kind": "folds", **_spread(runs), **_all_rows(repeater.truth, predicted, cheap, runs)}
+
+
+def _labelled(repeater: Repeater, rows: Rows) -> LabelledTexts:
+    return LabelledTexts([repeater.examples.texts[row] for row in rows], repeater.truth[rows])
 
 
 def _all_rows(
@@ -89,9 +90,9 @@ def _all_rows(
     return {"all_rows": share_right(correct), "against": against, **left_out}
 
 
-def _figures(metrics: SplitMetrics) -> dict[str, float]:
-    found = {name: getattr(metrics, name, None) for name in FIGURES}
-    return {name: float(value) for name, value in found.items() if value is not None}
+def _values(metrics: SplitMetrics) -> dict[str, float]:
+    values = {metric.name: metrics.value(metric.name) for metric in metrics_at("repeats")}
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def _spread(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -123,7 +124,6 @@ def run_learning_curve(
     repeater: Repeater,
     settings: Settings,
     headline: str,
-    labels: Sequence[str],
     baseline: str,
     whole: tuple[NDArray[np.bool_], NDArray[np.bool_] | None],
     done: Done,
@@ -134,19 +134,17 @@ def run_learning_curve(
     `whole`: which rows [N] of that split the run's own classifier and the baseline got right; None: it was not fitted.
     """
     rows, train_ids = repeater.rows, repeater.truth[repeater.rows["train"]]
-    texts, names = repeater.examples.texts, labels_of(repeater.examples)
-    truth = repeater.truth[rows[headline]]
+    task, truth = repeater.classifier.config.task, repeater.truth[rows[headline]]
     right = []  # of each size: which rows the classifier got right, and which the baseline
-
-    def part(at: Rows) -> tuple[list[str], list[str]]:
-        return [texts[row] for row in at], [names[row] for row in at]
 
     parts = [rows["train"][at] for at in nested_parts(train_ids, SIZES, settings.seed)]
     with repeater.borrowed():
         for train in parts:
             fitted = repeater.fit({**rows, "train": train}, settings, (headline,), stop)
-            held_out = {name: part(rows[name]) for name in {"validation", headline}}
-            cheap = run_baselines(*part(train), held_out, labels, settings.seed, (baseline,), intervals=False)[baseline]
+            held_out = {name: _labelled(repeater, rows[name]) for name in {"validation", headline}}
+            cheap = run_baselines(
+                task, _labelled(repeater, train), held_out, settings.seed, (baseline,), intervals=False
+            )[baseline]
             theirs = cheap.predicted[headline] == truth if headline in cheap.predicted else None
             right.append((fitted[headline].argmax(1) == truth, theirs))
             done(1)

@@ -25,6 +25,7 @@ from lasttoken.core.progress import Reporter
 from lasttoken.data.files import Examples
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.splits import Splits
+from lasttoken.evaluation.baselines import fit_baselines
 from lasttoken.runs.assess import Judged, ask_baseline, calibrate, check_judging, judge_training
 from lasttoken.runs.clock import Clock, durations_in_words
 from lasttoken.runs.facts import metrics_json
@@ -227,9 +228,8 @@ def _judge(
     with clock.part("evaluate"):
         logits = calibrate(prepared, features, settings)
     with clock.part("baselines"):
-        baselines = prepared.classifier.config.task.baselines(prepared.splits, settings.seed) | ask_baseline(
-            prepared, settings, offline
-        )
+        baselines = fit_baselines(prepared.classifier.config.task, prepared.splits, settings.seed)
+        baselines |= ask_baseline(prepared, settings, offline)
     with clock.part("judge"):
         return judge_training(prepared, features, logits, outcome, baselines, audited, settings)
 

@@ -26,9 +26,10 @@ from torch import Tensor
 
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.encoding import run_by_length
-from lasttoken.core.config import METRICS, Settings
+from lasttoken.core.config import Settings
 from lasttoken.core.device import Device
 from lasttoken.core.errors import DivergedError
+from lasttoken.core.metric_registry import METRICS, metrics_at
 from lasttoken.evaluation.task import Truth
 from lasttoken.training.adamw import AdamW
 from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
@@ -233,44 +234,47 @@ class Trainer:
             "examples_seen": state.examples_seen,
             "learning_rate": learning_rate(max(state.step - 1, 0), self.total_steps, settings),
         }
-        line.update(self._chapter_metrics(kind) if settings.eval_batches else self._whole_metrics())
+        line.update(self._evaluate_batches(kind) if settings.eval_batches else self._evaluate_whole())
         line["evaluation_s"] = round(time.monotonic() - started, 4)
         self._follow_best(line)
         state.loss_sum, state.loss_examples = 0.0, 0
         state.history.append(line)
         self.hooks.on_line(line)
 
-    def _chapter_metrics(self, kind: str) -> Line:
+    def _evaluate_batches(self, kind: str) -> Line:
+        """As chapter 6: losses on m batches of each split, accuracies on m batches at the end of an epoch."""
         m = self.settings.eval_batches
         names = list(self.splits) if kind == "start" else ["train", "validation"]
-        values: Line = {}
+        line: Line = {}
         if kind in ("start", "epoch"):
             for name in names:
-                metrics = self._metrics(name, self._pass(name, 2 * m if kind == "start" else m))
-                values[f"{name}_accuracy"] = metrics["accuracy"]
+                metrics = self._metrics(name, self._first_rows(name, 2 * m if kind == "start" else m))
+                line[f"{name}_accuracy"] = metrics["accuracy"]
                 if name == "validation" and self.settings.keep == "best":  # the chapter keeps the last
-                    values[f"validation_{self.settings.metric}"] = metrics[self.settings.metric]
+                    line[f"validation_{self.settings.metric}"] = metrics[self.settings.metric]
         if kind in ("start", "step"):
             for name in names:
-                values[f"{name}_loss"] = self._metrics(name, self._pass(name, m))["loss"]
-        return values
+                line[f"{name}_loss"] = self._metrics(name, self._first_rows(name, m))["loss"]
+        return line
 
-    def _whole_metrics(self) -> Line:
+    def _evaluate_whole(self) -> Line:
+        """On all validation rows and on as many train rows."""
         n_train, n_validation = len(self.splits["train"]), len(self.splits["validation"])
         some = np.random.default_rng(self.settings.seed).permutation(n_train)[: min(n_train, n_validation)]
         train = self._metrics("train", sorted(some.tolist()))
         validation = self._metrics("validation", list(range(n_validation)))
-        values: Line = {f"train_{name}": train[name] for name in ("loss", "accuracy")}
-        return values | {f"validation_{name}": validation[name] for name in ("loss", "accuracy", "macro_f1")}
+        line: Line = {f"train_{metric.name}": train[metric.name] for metric in metrics_at("train history")}
+        return line | {f"validation_{name}": value for name, value in validation.items()}
 
-    def _pass(self, name: str, n_batches: int) -> list[int]:
-        """The rows of the first batches of a pass over a split, as the chapter's DataLoader orders them."""
+    def _first_rows(self, name: str, n_batches: int) -> list[int]:
+        """The rows of the first batches of a pass over a split, as a DataLoader of the chapter gives them."""
         n, size = len(self.splits[name]), self.settings.batch_size
         rows = self.order.shuffled(n) if name == "train" else self.order.in_order(n)
         drop_last = self.settings.drop_last and name == "train"
         return [row for batch in batches(rows, size, drop_last)[:n_batches] for row in batch]
 
     def _metrics(self, name: str, rows: list[int]) -> Line:
+        """The metrics that a training follows, of some rows of a split."""
         split = self.splits[name]
         logits = self.logits(split.source, rows)
         if not np.isfinite(logits).all():
@@ -278,7 +282,7 @@ class Trainer:
             raise _diverged(f"the logits after step {self.state.step} are not finite", rate)
         log_probs = self.task.log_probs(logits, self.classifier.config.temperature)
         metrics = self.task.metrics(split.truth[rows], log_probs=log_probs)
-        return {"loss": metrics.loss, "accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1}
+        return {metric.name: metrics.value(metric.name) for metric in metrics_at("history", self.task.kind)}
 
     def logits(self, source: FeatureSource, rows: list[int] | None = None) -> NDArray[np.float32]:
         """Logits [N, K] of some rows of a split, or of all, in their order."""
@@ -290,7 +294,7 @@ class Trainer:
         value = line.get(f"validation_{metric}")
         if self.settings.keep != "best" or value is None:
             return
-        best, sign = self.state.best_value, 1 if METRICS[metric] == "max" else -1
+        best, sign = self.state.best_value, 1 if METRICS[metric].direction == "max" else -1
         if best is None or sign * value > sign * best:
             self.state.best_value, self.state.best_step, self.state.since_best = value, line["step"], 0
             self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}

@@ -7,12 +7,11 @@ from typing import Any
 
 from fastapi import Request, Response
 
+from lasttoken.core.metric_registry import metrics_at
 from lasttoken.serving.metrics import CONTENT_TYPE
 from lasttoken.serving.models import ServedModel
 from lasttoken.serving.routes import Get, Route
 from lasttoken.serving.server import Server, json_response
-
-SHOWN_METRICS = ("n", "accuracy", "accuracy_ci95", "micro_f1", "micro_f1_ci95", "macro_f1", "macro_f1_ci95", "ece")
 
 
 async def info(server: Server, _: Request) -> Response:
@@ -31,6 +30,8 @@ async def info(server: Server, _: Request) -> Response:
 def describe(model: ServedModel) -> dict[str, Any]:
     """What /info says of a model; the metrics are those of its run, without the training split's."""
     config, metrics = model.predictor.classifier.config, model.metrics
+    shown = ["n", *(metric.name for metric in metrics_at("server"))]
+    shown += [f"{metric.name}_ci95" for metric in metrics_at("server interval")]
     return {
         "labels": list(config.labels),
         "multi_label": config.task.multi_label,
@@ -41,7 +42,7 @@ def describe(model: ServedModel) -> dict[str, Any]:
         "device": model.predictor.device.torch_device.type,
         "decision": config.task.rule_in_words(config.decision),
         "metrics": {
-            split: {name: values[name] for name in SHOWN_METRICS if values.get(name) is not None}
+            split: {name: values[name] for name in shown if values.get(name) is not None}
             for split, values in (metrics.get("splits") or {}).items()
             if split != "train"
         },
