@@ -176,6 +176,7 @@ def test_half_precision_weights_are_read_as_float32(family: Family, config: Deco
 def test_the_fingerprint_and_the_key_of_features_change_with_every_field(config: DecoderConfig) -> None:
     decoder = random_decoder(config, torch.float32)
     fingerprint, key = decoder.fingerprint(), trunk_hash(classifier_of(decoder))
+    assert fingerprint["model_type"] == config.model_type, "two architectures may have the same fields"
     for field in fields(config):
         value = getattr(config, field.name)
         other = replace(config, **{field.name: OTHER_VALUES.get(field.name, value * 2)})
