@@ -425,7 +425,7 @@ def all_jobs(folder: Path) -> Iterator[dict[str, Job]]:
     with (
         patch("lasttoken.report.curves.write_figure", blank_figure),
         patch("lasttoken.runs.write.draw_plots", lambda *_: {}),
-        patch("lasttoken.bulk.job.WINDOW", 5),
+        patch("lasttoken.bulk.windows.WINDOW", 5),
         patch.dict(os.environ, {"LASTTOKEN_CACHE": str(folder / "cache")}),
     ):
         settings = resolve("default", {"backbone": str(backbone), "epochs": 1})
