@@ -179,10 +179,10 @@ def test_obvious_columns(make: Make, header: str) -> None:
     with open_table(make("a.csv", header + "\n")) as table:
         columns = choose_columns(table)
     first = header.split(",")
-    assert columns.text[0] in ("text", "whatever", "title")
-    assert columns.label[0] in ("label", "whatever", "target")
-    assert columns.names == sorted(columns.names, key=[*columns.text, *columns.label].index)
-    assert set(columns.names) <= set(first)
+    assert columns.spec.text[0] in ("text", "whatever", "title")
+    assert columns.spec.label[0] in ("label", "whatever", "target")
+    assert columns.spec.names == [*columns.spec.text, *columns.spec.label]
+    assert set(columns.spec.names) <= set(first)
 
 
 def test_the_one_column_left_is_the_other(make: Make) -> None:

@@ -1,4 +1,4 @@
-"""How texts are written: which scripts, rows that are hardly text, and characters that were decoded wrongly.
+"""The characters of texts: their scripts, texts with hardly any letters, and characters that were decoded wrongly.
 
 "cafÃ© â€™"  was "café ’" in UTF-8, read as cp1252: damage
 "☎ 0800 :-)"  has no letters: not text
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from lasttoken.data.near_duplicates import chunks, code_points
 
-LEAST_LETTERS = 1 / 3  # of the characters that are no space; with fewer, a row is hardly text
+LEAST_LETTERS = 1 / 3  # fraction of a text's characters, without spaces; with fewer, it is hardly text
 N_CODES = 0x110000
-LETTERS = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc"}  # with the marks that spell vowels in many scripts
+LETTERS = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc"}  # with the marks that write vowels in many scripts
 SCRIPTS = {"CJK": "Han", "IDEOGRAPHIC": "Han", "FULLWIDTH": "Latin", "MICRO": "Greek"}
 
 
@@ -27,13 +27,13 @@ SCRIPTS = {"CJK": "Han", "IDEOGRAPHIC": "Han", "FULLWIDTH": "Latin", "MICRO": "G
 
 
 def _read_wrongly(first: int, last: int) -> str:
-    """What bytes become when read as cp1252 or latin-1, for a character class."""
+    """The characters that bytes become when they are decoded as cp1252 or latin-1, for a character class."""
     raw = bytes(range(first, last + 1))
     return "".join(map(re.escape, dict.fromkeys(raw.decode("cp1252", "ignore") + raw.decode("latin-1"))))
 
 
 _TRAIL = f"[{_read_wrongly(0x80, 0xBF)}]"
-_TYPOGRAPHIC = "‚„…‘’“”–—‹›•«»"  # what a writer may put after a capital: "IRMÃ…"
+_TYPOGRAPHIC = "‚„…‘’“”–—‹›•«»"  # may follow a capital letter on purpose: "IRMÃ…"
 DAMAGE = re.compile(
     "\ufffd"
     f"|[ÂÃ](?![{_TYPOGRAPHIC}]){_TRAIL}|Â[«»]"
@@ -48,23 +48,22 @@ DAMAGE = re.compile(
 def damage_in(text: str) -> str | None:
     """The first characters of a text that were decoded wrongly, or None: U+FFFD, or UTF-8 read as cp1252 or latin-1.
 
-    Only what hardly anyone writes on purpose counts, so some damage is missed.
+    Only character sequences that are hardly ever written on purpose count, so some damage is missed.
 
     >>> damage_in("cafÃ©"), damage_in("itâ€™s"), damage_in("Ça, c'est voilà… IRMÃ”")
     ('Ã©', 'â€™', None)
     """
-    if text.isascii() or not (found := DAMAGE.search(text)):
-        return None
-    return found[0]
+    match = None if text.isascii() else DAMAGE.search(text)
+    return match[0] if match else None
 
 
 # Letters and scripts ----------------------------------------------------------------------------------------------
 
 
 def hardly_text(texts: Sequence[str]) -> NDArray[np.bool_]:
-    """Which texts have fewer than a third letters among their characters that are no space, (N,); not blank ones."""
+    """Which texts have fewer than a third letters among their characters without spaces, (N,); blank ones are not."""
     is_letter, is_space, known = (np.zeros(N_CODES, np.bool_) for _ in range(3))
-    found = np.zeros(len(texts), np.bool_)
+    is_hardly_text = np.zeros(len(texts), np.bool_)
     for start, end in chunks(texts):
         points, bounds = code_points(texts[start:end])
         for code in np.flatnonzero(np.bincount(points, minlength=1).astype(bool) & ~known[: points.max(initial=0) + 1]):
@@ -75,16 +74,16 @@ def hardly_text(texts: Sequence[str]) -> NDArray[np.bool_]:
             np.diff(np.concatenate(([0], np.cumsum(table[points])))[bounds]) for table in (is_letter, is_space)
         )
         n_visible = np.diff(bounds) - n_spaces
-        found[start:end] = (n_visible > 0) & (n_letters < LEAST_LETTERS * n_visible)
-    return found
+        is_hardly_text[start:end] = (n_visible > 0) & (n_letters < LEAST_LETTERS * n_visible)
+    return is_hardly_text
 
 
 def script_shares(texts: Sequence[str]) -> dict[str, float]:
-    """The share of each script among letters and emoji, largest first; scripts by the names of their characters."""
+    """The fraction of each script among letters and emoji, largest first; a script is named by its characters' names."""
     counts = np.zeros(N_CODES, np.int64)
     for start, end in chunks(texts):
-        found = np.bincount(code_points(texts[start:end])[0])
-        counts[: len(found)] += found
+        chunk_counts = np.bincount(code_points(texts[start:end])[0])
+        counts[: len(chunk_counts)] += chunk_counts
     by_script: Counter[str] = Counter()
     for code in np.flatnonzero(counts).tolist():
         if script := script_of(chr(code)):

@@ -26,9 +26,10 @@ from lasttoken.core.progress import Reporter
 from lasttoken.data.arrow_types import schema_of_values
 from lasttoken.data.columns import Columns, choose_columns
 from lasttoken.data.formats import FORMATS, format_by_magic, output_format
-from lasttoken.data.lines import GZIP, first_bytes, read_errors
+from lasttoken.data.lines import first_bytes, read_errors
 from lasttoken.data.opening import open_table
 from lasttoken.data.options import DEFAULT, ReadOptions
+from lasttoken.data.raw_bytes import GZIP
 from lasttoken.data.tables import BadRow, Table, row_fault
 from lasttoken.data.writing import AddedColumn, ColumnKind, OutputLayout, TableWriter, TextWriter
 
@@ -130,7 +131,7 @@ def _score_held(
             "input": describe_input(source.path),
             "classifier": describe_classifier(predictor),
             "settings": {
-                "text": list(columns.text),
+                "text": list(columns.spec.text),
                 "id": source.columns.id,
                 "top_k": top_k,
                 "strict": strict,

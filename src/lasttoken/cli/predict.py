@@ -149,7 +149,7 @@ def _predict_stdin(load: Callable[[], Predictor], encoding: str, as_json: bool, 
 
 def _stdin_lines(encoding: str) -> Iterator[str]:
     """The lines on stdin, without line ends."""
-    from lasttoken.data.lines import codec_name
+    from lasttoken.data.encodings import codec_name
 
     lines = io.TextIOWrapper(sys.stdin.buffer, codec_name(encoding), newline="\n")
     try:

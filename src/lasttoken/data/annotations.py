@@ -1,11 +1,11 @@
-"""Exports of annotation tools: what each calls text and label becomes columns of these names.
+"""Exports of annotation tools get columns called text and label, whatever the tool calls them.
 
     Label Studio  {"data": {"text": "hi"}, "annotations": [{"result": [{"value": {"choices": ["ham"]}}]}]}
     Prodigy       {"text": "hi", "label": "ham", "answer": "accept"}    {"text": "hi", "accept": ["ham"], …}
     spaCy         {"text": "hi", "cats": {"ham": 1.0, "spam": 0.0}}
-    Doccano       {"text": "hi", "label": ["ham"]}                      read as it is; lists of spans are refused
+    Doccano       {"text": "hi", "label": ["ham"]}                      read unchanged; lists of spans are an error
 
-What an annotator rejected, skipped or did not decide is not an example; such rows are left out and counted.
+Rows that an annotator rejected, skipped or left undecided are left out and counted.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from typing import Any
 from lasttoken.core.errors import DataError
 from lasttoken.data.tables import TEXT_NAMES, Row, Table
 
-LIKELY = 0.5  # from which on a category of spaCy's counts as given
+LIKELY = 0.5  # score from which on a category of spaCy is a label
 
 Values = Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class Tool:
-    """How the rows of a tool become examples. `convert`: its values, or why it is not an example."""
+    """How the rows of a tool become examples. `convert` returns a row's values, or why the row is left out."""
 
     name: str
-    columns: tuple[str, ...]  # that it adds
+    columns: tuple[str, ...]  # added to the header
     convert: Callable[[Values], Values | str]
 
 
 def converted(table: Table, ahead: Sequence[Row], asked: Iterable[str], labelled: bool) -> Table:
-    """The table with the tool's own names as columns, if its first rows are an annotation tool's.
+    """The table with columns for text and label, if its first rows come from an annotation tool; else unchanged.
 
-    With `labelled=False` only Label Studio's texts are taken out, and every row stays.
+    With `labelled=False` only the texts of Label Studio are converted, and every row is kept.
 
     Raises:
-        DataError: labels that are spans of a text, as for named entities.
+        DataError: labels that are spans of a text, as for named-entity recognition.
     """
     asked = set(asked)
     if not ahead or asked & {"annotations", "cats", "accept"} or (not labelled and asked & set(ahead[0].values)):
@@ -57,25 +57,20 @@ def converted(table: Table, ahead: Sequence[Row], asked: Iterable[str], labelled
         left_out: Counter[str] = Counter()
         n_examples = 0
         for row in table.read(table.header):
-            made = tool.convert(row.values)
-            if not isinstance(made, str):
+            values = tool.convert(row.values)
+            if not isinstance(values, str):
                 n_examples += 1
-                yield replace_values(row, made)
+                yield row._replace(values=values)
             elif labelled:
-                left_out[made] += 1
+                left_out[values] += 1
             else:
                 yield row
         sentences = [f"{table.source}: {n:,} rows are left out: {reason}" for reason, n in left_out.items()]
         late.extend(sentences)
         if sentences and not n_examples:
-            raise DataError(f"{'; '.join(sentences)}; that is all rows, so there is no example to learn from")
+            raise DataError(f"{'; '.join(sentences)}; no row is left to learn from")
 
     return replace(table, header=header, read=read, notes=(*table.notes, note))
-
-
-def replace_values(row: Row, values: Values) -> Row:
-    """The row with other values."""
-    return Row(row.number, row.line, values)
 
 
 def _tool_of(values: Values, labelled: bool, ahead: Sequence[Row]) -> Tool | None:
@@ -110,7 +105,7 @@ def _refuse_spans(source: str, ahead: Sequence[Row]) -> None:
             if (of_numbers or of_names) and (name in ("label", "labels") or "label" not in row.values):
                 raise DataError(
                     f"row {row.number} of {source} has spans in {name!r} (start, end, label), as for named entities; "
-                    "a classifier needs labels of whole texts, so export the project as a text classification"
+                    "a classifier needs labels of whole texts, so export the project as text classification"
                 )
 
 
@@ -118,30 +113,30 @@ def _refuse_spans(source: str, ahead: Sequence[Row]) -> None:
 
 
 def _choices(values: Values) -> dict[str, list[str]]:
-    """The choices of a task by control, of its ground truth or else of all annotations that were not skipped.
+    """The choices of a task by control, from its ground truth or else from all annotations that were not skipped.
 
-    A control whose annotators differ has no choice.
+    A control on which annotators disagree has no choice.
     """
     annotations = values.get("annotations", values.get("completions"))
-    kept = [one for one in annotations if isinstance(one, dict)] if isinstance(annotations, list) else []
-    kept = [one for one in kept if not one.get("was_cancelled")]
-    kept = [one for one in kept if one.get("ground_truth")] or kept
-    made = [_choices_of(one) for one in kept]
-    names = {name for choices in made for name in choices}
-    return {name: next(c[name] for c in made if name in c) for name in names if _agree(made, name)}
+    kept = [item for item in annotations if isinstance(item, dict)] if isinstance(annotations, list) else []
+    kept = [annotation for annotation in kept if not annotation.get("was_cancelled")]
+    kept = [annotation for annotation in kept if annotation.get("ground_truth")] or kept
+    all_choices = [_choices_of(annotation) for annotation in kept]
+    names = {name for choices in all_choices for name in choices}
+    return {name: next(c[name] for c in all_choices if name in c) for name in names if _agree(all_choices, name)}
 
 
-def _agree(made: Sequence[dict[str, list[str]]], name: str) -> bool:
-    return len({tuple(sorted(choices[name])) for choices in made if name in choices}) == 1
+def _agree(all_choices: Sequence[dict[str, list[str]]], name: str) -> bool:
+    return len({tuple(sorted(choices[name])) for choices in all_choices if name in choices}) == 1
 
 
 def _choices_of(annotation: dict[str, Any]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    by_control: dict[str, list[str]] = {}
     for result in annotation.get("result") or []:
         value = _object(_object(result).get("value"))
         if isinstance(choices := value.get("choices"), list):
-            found.setdefault(str(result.get("from_name", "label")), []).extend(map(str, choices))
-    return found
+            by_control.setdefault(str(result.get("from_name", "label")), []).extend(map(str, choices))
+    return by_control
 
 
 def _label_studio(values: Values, controls: Sequence[str], labelled: bool) -> Values | str:
@@ -151,7 +146,7 @@ def _label_studio(values: Values, controls: Sequence[str], labelled: bool) -> Va
         return {**data, **rest}
     choices = _choices(values)
     if not choices:
-        return "they have no choice, were skipped, or their annotators differ"
+        return "they have no choice, were skipped, or annotators disagree about them"
     if len(controls) < 2:
         return {**data, "label": next(iter(choices.values())), **rest}
     return {**data, **{name: choices.get(name) for name in controls}, **rest}
@@ -163,7 +158,7 @@ def _label_studio(values: Values, controls: Sequence[str], labelled: bool) -> Va
 def _prodigy(values: Values) -> Values | str:
     answer = values.get("answer", "accept")
     if answer == "reject":
-        return "their label was rejected, which says what a text is not"
+        return "their label was rejected, which does not say what the label is"
     if answer != "accept":
         return "they were ignored by the annotator"
     accepted = values.get("accept")
@@ -175,7 +170,7 @@ def _spacy(values: Values) -> Values | str:
     if not isinstance(cats, dict):
         return "they have no 'cats'"
     try:
-        given = [str(name) for name, score in cats.items() if float(score) >= LIKELY]
+        labels = [str(name) for name, score in cats.items() if float(score) >= LIKELY]
     except (TypeError, ValueError):
         return "their 'cats' are not numbers"
-    return {**values, "label": given}
+    return {**values, "label": labels}

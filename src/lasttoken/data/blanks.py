@@ -1,4 +1,4 @@
-"""Rows that have no text or no label: counted and left out, or an error."""
+"""Rows without a text or a label are counted and left out, or are an error."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from lasttoken.core.errors import DataError
 from lasttoken.core.spelling import is_blank
 
-FILL_IN = "fill it in, or leave --strict out"
+FILL_IN = "fill it in, or leave out --strict"
 
 
 class NoLabelsError(DataError):
-    """A file whose rows have texts, and none a label; `fact` is what was found, without the advice."""
+    """A file with texts but without any label; `fact` is the message without the advice."""
 
     def __init__(self, source: str, n_rows: int) -> None:
         self.fact = f"none of the {n_rows:,} rows of {source} has a label"
@@ -21,17 +21,17 @@ class NoLabelsError(DataError):
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Rows of a source that were left out because they have no text or no label; a place names the first of each."""
+    """How many rows of a source were left out because they have no text or no label, and the first row of each kind."""
 
     source: str
-    n_rows: int  # of the source
+    n_rows: int  # in the source
     n_no_text: int
     n_no_label: int
     first_no_text: str = ""
     first_no_label: str = ""
 
     def sentences(self) -> tuple[str, ...]:
-        """What was left out, for the user.
+        """Messages about the rows that were left out.
 
         >>> LeftOut("a.csv", 200, 1, 0, "row 12 of a.csv").sentences()
         ('1 of 200 rows has no text and is left out: row 12 of a.csv',)
@@ -43,18 +43,18 @@ class LeftOut:
         counted = f"{n:,} of {self.n_rows:,} rows"
         if n == 1:
             return f"{counted} has no {what} and is left out: {first}"
-        most = f"; these are most rows: is it the right column (--{what})?" if 2 * n > self.n_rows else ""
+        most = f"; most rows lack it: is it the right column (--{what})?" if 2 * n > self.n_rows else ""
         return f"{counted} have no {what} and are left out; the first is {first}{most}"
 
     @classmethod
     def joined(cls, source: str, parts: Sequence[tuple[int, LeftOut | None]]) -> LeftOut | None:
-        """What was left out of several files together; each is its number of rows that were kept, and what was not."""
-        found = [left_out for _, left_out in parts if left_out is not None]
-        if not found:
+        """The rows left out of several files together; for each file the number of kept rows, and the rows left out."""
+        counts = [left_out for _, left_out in parts if left_out is not None]
+        if not counts:
             return None
         n_rows = sum(left_out.n_rows if left_out else n_kept for n_kept, left_out in parts)
-        n_no_text, n_no_label = sum(one.n_no_text for one in found), sum(one.n_no_label for one in found)
-        return cls(source, n_rows, n_no_text, n_no_label, found[0].first_no_text, found[0].first_no_label)
+        n_no_text, n_no_label = sum(count.n_no_text for count in counts), sum(count.n_no_label for count in counts)
+        return cls(source, n_rows, n_no_text, n_no_label, counts[0].first_no_text, counts[0].first_no_label)
 
     def to_json(self) -> dict[str, str | int]:
         """The source and the counts."""
@@ -62,7 +62,7 @@ class LeftOut:
 
 
 def missing_part(text: str, label: str | None) -> str | None:
-    """What a row lacks; a `label` of None is not looked at."""
+    """What a row lacks, "text" or "label"; None: nothing. A `label` of None is not checked."""
     if is_blank(text):
         return "text"
     return "label" if label is not None and is_blank(label) else None
@@ -80,7 +80,7 @@ class BlankRows:
         """Count a row.
 
         Raises:
-            DataError: strict; says `error`.
+            DataError: with `strict`, with the message `error`.
         """
         if self.strict:
             raise DataError(error)
@@ -88,19 +88,19 @@ class BlankRows:
         self.first[missing] = self.first[missing] or place
 
     def result(self, n_rows: int) -> LeftOut | None:
-        """What was left out of N rows; None: nothing.
+        """The rows left out of N rows; None if there are none.
 
         Raises:
-            DataError: all rows.
+            DataError: all rows were left out.
         """
         n_text, n_label = self.n.values()
         if n_rows and n_text + n_label == n_rows:
-            found = " and ".join(f"{n:,} have no {what}" for what, n in self.n.items() if n)
+            counted = " and ".join(f"{n:,} have no {what}" for what, n in self.n.items() if n)
             first = self.first["text"] or self.first["label"]
             if not n_text:
                 raise NoLabelsError(self.source, n_rows)
             raise DataError(
-                f"no row of {self.source} has both a text and a label: of {n_rows:,} rows {found}, the first is "
+                f"no row of {self.source} has both a text and a label: of {n_rows:,} rows {counted}, the first is "
                 f"{first}; name other columns with --text and --label"
             )
         if not n_text + n_label:

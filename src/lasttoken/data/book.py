@@ -1,11 +1,11 @@
-"""The data of *Build a Large Language Model (From Scratch)*, chapter 6, row for row: read, balance, shuffle, cut.
+"""The data of *Build a Large Language Model (From Scratch)*, chapter 6, row for row: read, balance, shuffle, split.
 
     label<TAB>text lines ─► rows, with CSV's quotes ─► as many of each label ─► shuffle ─► 70 % | 10 % | 20 %
            5,574                   5,572                   747 + 747                    1,045 | 149 | 300
 
-Its draws are those of pandas' `DataFrame.sample`: `RandomState(seed).choice(n, size, replace=False)`. It knows
-nothing of repeated texts; every other recipe uses splits.py, which does. The chapter is published in two versions:
-its notebook shuffles once, the script of its table of experiments twice; the second is the default here.
+It samples as pandas' `DataFrame.sample` does: `RandomState(seed).choice(n, size, replace=False)`. It does not look for
+repeated texts; every other recipe uses cutting.py, which does. The chapter is published in two versions: its notebook
+shuffles once, the script of its table of experiments twice; the second is the default here.
 """
 
 from __future__ import annotations
@@ -33,33 +33,34 @@ from lasttoken.data.tables import place_of
 
 Indices = NDArray[np.intp]
 
-BOOK_SHUFFLES = 2  # as the script of the chapter's table; 1: as its notebook (37 instead of 36 test texts in train)
+BOOK_SHUFFLES = 2  # as in the script of the chapter's table; 1 as in its notebook (37, not 36, test texts in train)
 
 
 def read_as_chapter(path: str | Path, *, options: ReadOptions = DEFAULT) -> Examples:
-    """Read a headerless `label<TAB>text` file as the book's chapter 6 does: with CSV's quotes, as pandas does.
+    """Read a `label<TAB>text` file without a header as chapter 6 does: with CSV's quotes, as pandas reads it.
 
-    A quote at the start of a text then runs to the next quote, over line ends: the 5,574 lines of the SMS Spam
-    Collection become 5,572 rows. Only `--recipe book` wants that.
+    A quote at the start of a text then extends to the next quote, over line ends: the 5,574 lines of the SMS Spam
+    Collection become 5,572 rows. Only `--recipe book` reads files this way.
 
     Raises:
         DataError: a row without two fields, a quote that is never closed, or with `options.strict` an empty field.
     """
     path = Path(path)
     csv.field_size_limit(FIELD_LIMIT_BYTES)
-    end = ["the end\tthe end"]  # comes back as a row of its own unless a quote is still open
+    end = ["the end\tthe end"]  # is read as a separate row unless a quote is still open
     with closing(read_lines(path, options, newline="")) as lines:
         reader = csv.reader(chain(_bounded(lines, path.name, options), end), delimiter="\t")
-        found = [(reader.line_num, record) for record in reader if record]
-    if found.pop()[1] != end[0].split("\t"):
-        raise DataError(f'{path.name} has a quote that is never closed; write quotes that are text twice ("")')
-    for number, (line, record) in enumerate(found, 1):
+        records = [(reader.line_num, record) for record in reader if record]
+    if records.pop()[1] != end[0].split("\t"):
+        raise DataError(f'{path.name} has a quote that is never closed; escape literal quotes by doubling them ("")')
+    for number, (line, record) in enumerate(records, 1):
         if len(record) != 2:
             raise DataError(f"{place_of(number, line, path.name)} is not a label, a tab and a text; fix the row")
     n_lines = reader.line_num - 1
-    note = f"the {n_lines:,} lines of {path.name} are read as {len(found):,} rows, for quotes count as in the book"
-    places = [place_of(number, line, path.name) for number, (line, _) in enumerate(found, 1)]
-    texts, labels = [text for _, (_, text) in found], [label for _, (label, _) in found]
+    counted = f"the {n_lines:,} lines of {path.name} are read as {len(records):,} rows"
+    note = f"{counted}, because quotes are read as in the book"
+    places = [place_of(number, line, path.name) for number, (line, _) in enumerate(records, 1)]
+    texts, labels = [text for _, (_, text) in records], [label for _, (label, _) in records]
     return without_blanks(Examples(texts, labels, source=path.name, notes=(note,)), places.__getitem__, options.strict)
 
 
@@ -76,7 +77,7 @@ class BookCounts:
 
     n_rows: int
     labels: dict[str, int]
-    balanced: dict[str, int]  # the same as `labels` when they are not balanced
+    balanced: dict[str, int]  # equal to `labels` when they are not balanced
 
 
 def book_splits(
@@ -90,9 +91,7 @@ def book_splits(
     balance: bool = True,
     shuffles: int = BOOK_SHUFFLES,
 ) -> tuple[Splits, BookCounts]:
-    """The chapter's splits of a file.
-
-    `read_for_book`, then `split_as_chapter`.
+    """The chapter's splits of a file: `read_for_book`, then `split_as_chapter`.
 
     Raises:
         DataError: a file that cannot be read, one label only, or too few rows for three splits.
@@ -102,7 +101,7 @@ def book_splits(
 
 
 def read_for_book(path: str | Path, asked: ColumnSpec = UNNAMED, *, options: ReadOptions = DEFAULT) -> Examples:
-    """A headerless `label<TAB>text` file as the chapter reads it, with CSV's quotes; any other as `read_examples` does.
+    """Read a `label<TAB>text` file without a header as the chapter does, any other file with `read_examples`.
 
     Raises:
         DataError: a file that cannot be read.
@@ -121,10 +120,10 @@ def split_as_chapter(
     balance: bool = True,
     shuffles: int = BOOK_SHUFFLES,
 ) -> tuple[Splits, BookCounts]:
-    """The chapter's splits, row for row: thin to the rarest label, shuffle, cut (with rounding down).
+    """The chapter's splits, row for row: undersample to the rarest label, shuffle, split (rounding down).
 
-    The other labels are drawn first, in natural order, then all rows of the rarest; each draw starts from the seed.
-    Identical texts may be in two splits, as in the book (`count_shared_texts`).
+    The other labels are sampled first, in natural order, then come all rows of the rarest; each sample starts from the
+    seed. Identical texts may be in two splits, as in the book (`count_shared_texts`).
 
     Raises:
         DataError: one label only, or too few rows for three splits.
@@ -141,16 +140,18 @@ def split_as_chapter(
 
 
 def _pandas_sample(n: int, size: int, seed: int) -> Indices:
-    """The indices that `frame.sample(size, random_state=seed)` draws from n rows (pandas/core/sample.py)."""
+    """The indices that `frame.sample(size, random_state=seed)` samples from n rows (pandas/core/sample.py)."""
     return np.random.RandomState(seed).choice(n, size=size, replace=False).astype(np.intp)
 
 
 def _book_balance(label_ids: Indices, n_labels: int, seed: int) -> Indices:
-    """Indices of as many rows of each label: the others drawn, then the rarest (the last, if several) as it is."""
+    """Indices of equally many rows of each label: the others sampled, then all of the rarest (the last of several)."""
     by_label = [np.flatnonzero(label_ids == label_id) for label_id in range(n_labels)]
     rarest = min(range(n_labels), key=lambda label_id: (len(by_label[label_id]), -label_id))
     n_each = len(by_label[rarest])
-    others = [rows[_pandas_sample(len(rows), n_each, seed)] for at, rows in enumerate(by_label) if at != rarest]
+    others = [
+        rows[_pandas_sample(len(rows), n_each, seed)] for label_id, rows in enumerate(by_label) if label_id != rarest
+    ]
     return np.concatenate([*others, by_label[rarest]])
 
 

@@ -1,4 +1,4 @@
-"""Before rows are split: one spelling of each label, and no rows of labels that are too rare.
+"""Labels are cleaned before rows are split: one spelling of each label, and no rows of labels that are too rare.
 
 "kitchen" 60, "kitchen " 2, "Kitchen" 9   ──unify_labels──►   "kitchen" 62, "Kitchen" 9, and a sentence for each merge
 "kitchen" 62, "kitchn" 1, --min-rows 3    ──leave_out_rare─►  "kitchen" 62, and a sentence about the row left out
@@ -16,7 +16,7 @@ from lasttoken.data.label_tables import label_counts, label_sets
 from lasttoken.data.labels import merges_of, natural_order, with_row_counts
 from lasttoken.data.splits import Splits
 
-MOST_NAMED = 8  # labels in a sentence
+MOST_NAMED = 8  # labels listed in a sentence
 
 
 def clean_labels(splits: Splits, min_rows: int) -> Splits:
@@ -25,7 +25,7 @@ def clean_labels(splits: Splits, min_rows: int) -> Splits:
 
 
 def unify_labels(splits: Splits) -> Splits:
-    """The splits with one spelling of each label, the commonest in train; `notes` say what was merged.
+    """The splits with one spelling of each label, the commonest in train; `notes` say which spellings were merged.
 
     Raises:
         DataError: a split without labels.
@@ -55,10 +55,10 @@ def _respelled(examples: Examples, spelled: Mapping[str, str]) -> Examples:
 
 
 def leave_out_rare(splits: Splits, min_rows: int) -> Splits:
-    """The splits without the rows of labels that have fewer than `min_rows` rows in train; `notes` say which.
+    """The splits without the rows of labels that have fewer than `min_rows` rows in train; `notes` name these labels.
 
-    Where a text has any number of labels, a row is left out when one of them is too rare; rows that are left out make
-    other labels rarer, so this goes on until no label is too rare.
+    Where a text has any number of labels, a row is left out when one of them is too rare. Leaving rows out makes other
+    labels rarer, so this is repeated until no label is too rare.
 
     Raises:
         DataError: no row is left in train.
@@ -67,15 +67,15 @@ def leave_out_rare(splits: Splits, min_rows: int) -> Splits:
         return splits
     rare: dict[str, int] = {}
     train = splits.train
-    while found := {label: n for label, n in label_counts(train).items() if n < min_rows}:
-        rare |= found
-        train = _without(train, found)
+    while too_rare := {label: n for label, n in label_counts(train).items() if n < min_rows}:
+        rare |= too_rare
+        train = _without(train, too_rare)
     if not rare:
         return splits
     if not len(train):
         raise DataError(
             f"every label of {train.source or 'the data'} has fewer than {min_rows} rows, so --min-rows {min_rows} "
-            "leaves none; give a smaller number, or name another column with --label"
+            "leaves no rows; give a smaller number, or name another column with --label"
         )
     kept = {name: _without(examples, rare) for name, examples in splits.named().items()}
     n_left_out = sum(map(len, splits.named().values())) - sum(map(len, kept.values()))
@@ -89,7 +89,7 @@ def leave_out_rare(splits: Splits, min_rows: int) -> Splits:
 
 
 def _without(examples: Examples, labels: Mapping[str, int]) -> Examples:
-    kept = [at for at, found in enumerate(label_sets(examples)) if not any(label in labels for label in found)]
+    kept = [row for row, of_row in enumerate(label_sets(examples)) if not any(label in labels for label in of_row)]
     if len(kept) == len(examples):
         return examples
-    return replace(examples, numbers=[examples.number_of(at) for at in range(len(examples))]).take(kept)
+    return replace(examples, numbers=[examples.number_of(row) for row in range(len(examples))]).take(kept)

@@ -1,10 +1,10 @@
-"""Which columns of a table are read: those asked for, those of the training, or a guess that is said.
+"""Which columns of a table are read: those that the user names, those of the training, or a guess that a note states.
 
-header                  asked     trained             chosen
+header                  named     trained             chosen
 title, abstract, note   title     abstract            title
 title, abstract, note   -         abstract            abstract
 title, note             -         abstract            title, with a note
-title, note             -         title + abstract    refused: abstract is missing
+title, note             -         title + abstract    error: abstract is missing
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lasttoken.core.columns import UNNAMED, ColumnSpec
 from lasttoken.core.errors import DataError, nearest
@@ -26,7 +26,7 @@ ID_NAME = re.compile(
 
 
 class UnlabelledError(DataError):
-    """A split without a column of labels; `fact` is what was found, without the advice."""
+    """A split without a label column; `fact` is the message without the advice."""
 
     def __init__(self, fact: str) -> None:
         super().__init__(f"{fact}; add the column, or leave the file out (predict classifies texts without labels)")
@@ -35,37 +35,24 @@ class UnlabelledError(DataError):
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column is what; `notes` says what was guessed. `header`: all columns of the table."""
+    """The chosen columns of a table with this `header`; `notes` say what was guessed."""
 
-    text: tuple[str, ...]
-    label: tuple[str, ...] = ()  # several: a column for each label, which holds 0 or 1
-    id: str | None = None
-    group: str | None = None
-    slice_by: str | None = None
+    spec: ColumnSpec
     notes: tuple[str, ...] = ()
     header: tuple[str, ...] = ()
-    named: bool = True  # whether the names are the file's own; a file without a header gets ours
-
-    @property
-    def spec(self) -> ColumnSpec:
-        """The columns by their purpose."""
-        return ColumnSpec(self.text, self.label, self.id, self.group, self.slice_by)
+    from_file: bool = True  # False: the file has no header, and the names of its columns are ours
 
     @property
     def remembered(self) -> ColumnSpec | None:
         """The text and label columns that a classifier looks for in other tables; None where the names are ours."""
-        return ColumnSpec(self.text, self.label) if self.named else None
-
-    @property
-    def names(self) -> list[str]:
-        """All chosen columns, once each."""
-        return self.spec.names
+        return ColumnSpec(self.spec.text, self.spec.label) if self.from_file else None
 
     def text_of(self, table: Table, row: Row) -> str:
         """The row's text: its text columns joined by a blank line; "" when all are missing."""
-        if len(self.text) == 1:
-            return table.cell(row, self.text[0]) or ""
-        parts = [table.cell(row, name) or "" for name in self.text]
+        names = self.spec.text
+        if len(names) == 1:
+            return table.cell(row, names[0]) or ""
+        parts = [table.cell(row, name) or "" for name in names]
         return "\n\n".join(part for part in parts if part.strip())
 
 
@@ -78,22 +65,22 @@ def choose_columns(
     trained: ColumnSpec | None = None,
     train_header: Collection[str] | None = None,
 ) -> Columns:
-    """The columns asked for; else those of the training; else a guess when it is obvious, which `notes` says.
+    """The columns that the user names, else those of the training, else a guess where it is obvious, stated in `notes`.
 
-    Obvious is a usual name ("message", "category") that no other column competes with, or the one column that is left.
+    A guess is obvious for a usual name ("message", "category") without a competitor, or for the only column left.
 
     Args:
         table: only its header is used.
-        asked: columns that the user names; each must be there.
-        labelled: whether to look for labels.
-        several: whether a text may have several labels, so that there may be a column for each.
-        trained: the text and label columns of the training. They are taken where the table has them all; a guess is
-            made where it has none of them.
-        train_header: all columns of train, when the table is another split of the same data. Its label is not guessed.
+        asked: columns that the user names; each must exist.
+        labelled: whether to choose label columns.
+        several: whether a text may have several labels, so that each label may have its column.
+        trained: the text and label columns of the training, used where the table has all of them; where it has none,
+            a guess is made.
+        train_header: all columns of train, when the table is another split of the same data; its label is not guessed.
 
     Raises:
-        UnlabelledError: another split than train without train's label columns, and no other that may be meant.
-        DataError: a column that is not there, some but not all columns of the training, or no obvious column.
+        UnlabelledError: another split than train, without train's label columns and without a candidate for them.
+        DataError: a missing column, only some of the columns of the training, or no obvious column.
     """
     for name in asked.names:
         _require(table, name)
@@ -112,32 +99,22 @@ def choose_columns(
         if trained.label and train_header is not None:
             raise _unlabelled(table, free, trained, train_header)
         label = (_guessed_label(table, free, trained, notes),)
-    return Columns(
-        texts,
-        label,
-        asked.id,
-        asked.group,
-        asked.slice_by,
-        tuple(notes),
-        tuple(table.header),
-        not table.headerless,
-    )
+    spec = replace(asked, text=texts, label=label)
+    return Columns(spec, tuple(notes), tuple(table.header), not table.headerless)
 
 
 def _check_roles(table: Table, texts: Sequence[str], label: Sequence[str], several: bool) -> None:
     if len(label) > 1 and not several:
         raise DataError(
-            f"--label names {listed(label)}, and a text has one label; name one column, or pass --multi-label where "
-            "each column holds 0 or 1 for the label of its name"
+            f"--label names {listed(label)}, but a text has one label; name one column, or pass --multi-label if each "
+            "column holds 0 or 1 for the label of its name"
         )
     if both := [name for name in label if name in texts]:
         raise DataError(f"--text and --label both name column {both[0]!r} of {table.source}; name two columns")
 
 
 def _matches(table: Table, name: str) -> list[str]:
-    """The column of this name; else those that differ by case, or else by spaces and signs, as "Review Body" does from
-    "review_body".
-    """
+    """The column of this name, else those that differ in case, else in punctuation ("Review Body", "review_body")."""
     if name in table.header:
         return [name]
     folded = [known for known in table.header if known.strip().casefold() == name.strip().casefold()]
@@ -153,16 +130,16 @@ def _recalled(table: Table, trained: tuple[str, ...], role: str, notes: list[str
     """The columns of the training as the table spells them; () where it has none of them.
 
     Raises:
-        DataError: it has some of them, but not all, or two that may be one of them.
+        DataError: the table has some of them but not all, or two columns that match one of them.
     """
-    found = {name: _matches(table, name) for name in trained}
-    for name, columns in found.items():
+    candidates = {name: _matches(table, name) for name in trained}
+    for name, columns in candidates.items():
         if len(columns) > 1:
             raise DataError(
-                f"{table.source} has {listed(columns)}, and each may be {name!r}, the {role} of the training; name one "
-                f"with --{role}"
+                f"{table.source} has {listed(columns)}, and each may be {name!r}, the {role} of the training; "
+                f"name one with --{role}"
             )
-    matches = {name: _only(columns) for name, columns in found.items()}
+    matches = {name: _only(columns) for name, columns in candidates.items()}
     missing = [name for name, column in matches.items() if column is None]
     if missing and len(missing) < len(trained):
         raise DataError(
@@ -173,7 +150,7 @@ def _recalled(table: Table, trained: tuple[str, ...], role: str, notes: list[str
         return ()
     for name, column in matches.items():
         if column != name:
-            notes.append(f"column {column!r} of {table.source} is taken for {name!r}, which the training read")
+            notes.append(f"column {column!r} of {table.source} is read as {name!r}, the column of the training")
     return tuple(column for column in matches.values() if column is not None)
 
 
@@ -191,7 +168,7 @@ def _guessed_text(table: Table, free: list[str], trained: ColumnSpec, labelled: 
 
 
 def _guessed_label(table: Table, free: list[str], trained: ColumnSpec, notes: list[str]) -> str:
-    """A usual name; the only column that is left, unless the training read its labels from a column of another name."""
+    """A column with a usual name; else the only one left, unless the training had a label column with another name."""
     guess = _usual(free, LABEL_NAMES)
     if guess is None and not trained.label:
         guess = _only([name for name in free if not is_id_name(name)])
@@ -199,7 +176,7 @@ def _guessed_label(table: Table, free: list[str], trained: ColumnSpec, notes: li
 
 
 def is_id_name(name: str) -> bool:
-    """Whether a column's name says that it numbers the rows, so that it holds no labels.
+    """Whether a column's name says that it numbers the rows, so that it cannot hold labels.
 
     >>> [name for name in ("id", "PhraseId", "row_id", "Unnamed: 0", "index", "valid", "squid") if is_id_name(name)]
     ['id', 'PhraseId', 'row_id', 'Unnamed: 0', 'index']
@@ -208,9 +185,9 @@ def is_id_name(name: str) -> bool:
 
 
 def _unlabelled(table: Table, free: list[str], trained: ColumnSpec, train_header: Collection[str]) -> DataError:
-    """What to say of a split that lacks the label columns of train."""
+    """The error for a split that lacks the label columns of train."""
     rivals = [name for name in free if name not in train_header and not is_id_name(name)]
-    sentence = f"{table.source} has no column {listed(trained.label)}, which train has its labels in"
+    sentence = f"{table.source} has no column {listed(trained.label)}, which holds the labels in train"
     if rivals:
         return DataError(
             f"{sentence}; it has {listed(table.header)}: rename the column that holds the labels, or remove the file "
@@ -220,10 +197,10 @@ def _unlabelled(table: Table, free: list[str], trained: ColumnSpec, train_header
 
 
 def _usual(names: list[str], usual: frozenset[str]) -> str | None:
-    """The one column with a usual name; among several, the one called just "text" or "label"."""
-    found = [name for name in names if name.strip().casefold() in usual]
-    plain = [name for name in found if name.strip().casefold() in ("text", "label")]
-    return _only(found) or _only(plain)
+    """The only column with a usual name; among several, the only one called "text" or "label"."""
+    candidates = [name for name in names if name.strip().casefold() in usual]
+    plain = [name for name in candidates if name.strip().casefold() in ("text", "label")]
+    return _only(candidates) or _only(plain)
 
 
 def _only(names: list[str]) -> str | None:
@@ -248,20 +225,21 @@ def _obvious(table: Table, guess: str | None, role: str, trained: tuple[str, ...
 
 
 def _header_hint(table: Table) -> str:
-    """What may be wrong with a header in which nothing is recognised."""
+    """What may be wrong with a header in which no column is recognized."""
     header = table.header
     if table.separator is None or table.headerless:
         return ""
     if len(header) == 1:
-        separator = next((mark for mark in (";", "\t", ",", "|", "^", "~", "\x01", ":") if mark in header[0]), None)
-        return f", or the separator with --separator, for the file seems to use {separator!r}" if separator else ""
+        separators = (";", "\t", ",", "|", "^", "~", "\x01", ":")
+        separator = next((separator for separator in separators if separator in header[0]), None)
+        return f", or pass --separator, because the file seems to use {separator!r}" if separator else ""
     return ", or pass --no-header if the first line is not a line of column names"
 
 
 def _require(table: Table, name: str) -> None:
     if name in table.header:
         return
-    same = [known for known in table.header if known.strip().casefold() == name.strip().casefold()]
-    hint = f"; did you mean {listed(same)}?" if same else nearest(name, table.header)
+    folded = [known for known in table.header if known.strip().casefold() == name.strip().casefold()]
+    hint = f"; did you mean {listed(folded)}?" if folded else nearest(name, table.header)
     hint += _header_hint(table) if len(table.header) == 1 else ""
     raise DataError(f"{table.source} has no column {name!r}; it has {listed(table.header)}{hint}")

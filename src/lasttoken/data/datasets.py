@@ -1,9 +1,9 @@
-"""Data sets by name: a zip is downloaded, one member of it is checked and put in the cache.
+"""Data sets are fetched by name: a zip is downloaded, and one member of it is checked and put in the cache.
 
     fetch_dataset("sms-spam")   zip ──limit──► unnamed file ──one member, limit, sha256──► <cache>/datasets/sms-spam/…
 
-A file gets its name in the cache only when it is whole, so whatever has a name there is used without asking the
-network again. `requests` is imported where it is used.
+A file gets its name in the cache only when it is complete, so a file in the cache is used without network access.
+`requests` is imported where it is used.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from lasttoken.data.catalog import DatasetEntry, find_dataset
 if TYPE_CHECKING:
     import requests
 
-Progress = Callable[[int, int | None], None]  # (bytes so far, bytes in all or None); starts over when tried again
+Progress = Callable[[int, int | None], None]  # (bytes so far, total bytes or None); starts again at each retry
 
 CHUNK_BYTES = 64 * 1024
-ARCHIVE_SLACK_BYTES = 1_000_000  # a zip may hold a readme beside the member, and is not known by its size
+ARCHIVE_SLACK_BYTES = 1_000_000  # a zip may also hold a readme, so its exact size is not checked
 
 
 def fetch_dataset(
@@ -39,27 +39,27 @@ def fetch_dataset(
     timeout_s: float = TIMEOUT_S,
     backoff_s: float = BACKOFF_S,
 ) -> Path:
-    """The path of a data set's file, fetched first where the cache does not hold it.
+    """The path of a data set's file, which is fetched if it is not in the cache.
 
-    A file that was put there by hand is as good, when it is the published one. `url` replaces the catalog's
-    address (a mirror); what arrives is checked all the same.
+    A file that was put there by hand is used if it is the published one. `url` replaces the catalog's address (a
+    mirror); the downloaded file is checked in the same way.
 
     Raises:
-        DataError: no such data set, or the file in the cache is another one than was published.
-        NetworkError: offline, unreachable, too slow, cut, or not what was published; says where to put it by hand.
+        DataError: no such data set, or the file in the cache is not the published one.
+        NetworkError: offline, unreachable, too slow, truncated, or not the published file; says where to put it by hand.
         StorageError: no permission to read or write the cache, or a full disk.
     """
     entry = find_dataset(name)
     source = url or entry.url
     target = cache_dir() / "datasets" / entry.name / entry.member
-    by_hand = f"download {source} by hand and put the file {entry.member!r} that is in it at {target}"
-    if _is_there(target, entry):
+    by_hand = f"download {source} by hand and put the file {entry.member!r} from it at {target}"
+    if _is_cached(target, entry):
         return target
     if offline:
-        raise NetworkError(f"{name} is not in the cache, and nothing is fetched when offline; {by_hand}")
+        raise NetworkError(f"{name} is not in the cache, and --offline forbids fetching it; {by_hand}")
     sweep_temporaries(make_dir(target.parent))
     try:
-        # An unnamed file: nothing of it is left, however the process ends.
+        # An unnamed file leaves nothing behind, however the process ends.
         with storage_errors(target), tempfile.TemporaryFile(dir=target.parent) as archive:
             retried(lambda: _download(source, archive, entry, timeout_s, progress), backoff_s)
             _extract(archive, entry, target)
@@ -68,17 +68,17 @@ def fetch_dataset(
     return target
 
 
-def _is_there(target: Path, entry: DatasetEntry) -> bool:
-    """Whether the cache holds the published file; another file in its place is the user's, so it is not deleted."""
+def _is_cached(target: Path, entry: DatasetEntry) -> bool:
+    """Whether the cache holds the published file; a different file in its place may be the user's and is not deleted."""
     try:
-        found = _describe(target)
+        description = _describe(target)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
         raise StorageError(f"{target} cannot be read: {error.strerror}; move it away and run again") from error
-    if found != _published(entry):
+    if description != _published(entry):
         raise DataError(
-            f"{target} has {found}, but the published file has {_published(entry)}; delete it and run again"
+            f"{target} has {description}, but the published file has {_published(entry)}; delete it and run again"
         )
     return True
 
@@ -100,7 +100,7 @@ def _download(
 
     archive.seek(0)
     archive.truncate()
-    # `identity`: the body's length is then the file's, so a cut is seen and the progress is right.
+    # `identity`: the length of the body is then that of the file, which shows truncation and progress.
     headers = {"User-Agent": "lasttoken", "Accept-Encoding": "identity"}
     try:
         with requests.get(source, stream=True, timeout=timeout_s, headers=headers) as response:
@@ -108,7 +108,7 @@ def _download(
                 raise refusal(response.status_code, response.headers.get("Retry-After"))
             _receive(response, archive, entry, progress)
     except requests.exceptions.ChunkedEncodingError as error:
-        raise RetryableError("the download was cut off", wait_s=0) from error
+        raise RetryableError("the download was truncated", wait_s=0) from error
     except (requests.ConnectionError, requests.Timeout) as error:
         raise RetryableError(why(error, timeout_s), wait_s=0) from error
     except requests.RequestException as error:
@@ -131,23 +131,23 @@ def _receive(response: requests.Response, archive: IO[bytes], entry: DatasetEntr
 
 
 def _extract(archive: IO[bytes], entry: DatasetEntry, target: Path) -> None:
-    """Make `target` of the member of the archive, if it is the published one."""
+    """Extract the member of the archive to `target`, if it is the published file."""
     with new_file(target) as temporary:
         with temporary.open("wb") as content:
             _unpack(archive, entry, content)
-        found = _describe(temporary)
+        description = _describe(temporary)
         if temporary.stat().st_size > entry.member_bytes:
             raise RetryableError(
                 f"{entry.member!r} in the zip has more than the published {entry.member_bytes:,} bytes"
             )
-        if found != _published(entry):
+        if description != _published(entry):
             raise RetryableError(
-                f"{entry.member!r} in the zip has {found}, but the published file has {_published(entry)}"
+                f"{entry.member!r} in the zip has {description}, but the published file has {_published(entry)}"
             )
 
 
 def _unpack(archive: IO[bytes], entry: DatasetEntry, content: IO[bytes]) -> None:
-    """Write the member to `content`, one byte too many at most. Names in the zip are compared, never used as paths."""
+    """Write the member to `content`, at most one byte more than published. Names in the zip are never used as paths."""
     left = entry.member_bytes + 1
     for chunk in _member_chunks(archive, entry):
         content.write(chunk[:left])
@@ -157,8 +157,8 @@ def _unpack(archive: IO[bytes], entry: DatasetEntry, content: IO[bytes]) -> None
 
 
 def _member_chunks(archive: IO[bytes], entry: DatasetEntry) -> Iterator[bytes]:
-    # What zipfile raises at a broken zip, an encrypted member or an unknown compression is not one class.
-    broken = (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError, OverflowError)
+    # For a corrupt zip, an encrypted member or an unknown compression, zipfile raises various classes.
+    corrupt = (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError, OverflowError)
     try:
         with ZipFile(archive) as folder:
             if entry.member not in folder.namelist():
@@ -168,5 +168,5 @@ def _member_chunks(archive: IO[bytes], entry: DatasetEntry) -> Iterator[bytes]:
             with folder.open(entry.member) as member:
                 while chunk := member.read(CHUNK_BYTES):
                     yield chunk
-    except broken as error:
-        raise RetryableError(f"what arrived is not a whole zip file ({why(error)})") from error
+    except corrupt as error:
+        raise RetryableError(f"the downloaded file is not a complete zip file ({why(error)})") from error

@@ -1,12 +1,11 @@
-"""Files of texts, read as examples: CSV, TSV, JSONL and Parquet become one shape.
+"""Rows become examples: texts with their labels, ids and groups.
 
     messages.csv ──open_table──► Table: header + Row, Row, …  ──read_examples──►  Examples
-      text,label                   streamed, nothing kept          texts  ["Win $1000!", "see you at 6"]
-      Win $1000!,spam              values as they were             labels ["spam", "ham"]
+      text,label                   streamed                        texts  ["Win $1000!", "see you at 6"]
+      Win $1000!,spam              values as they are              labels ["spam", "ham"]
       see you at 6,ham                                             notes  ("text is read from column 'text' …",)
 
-Which file formats there are is tables.py's concern, which column is which columns.py's, and what Python hands over
-from memory frames.py's; here rows become examples.
+formats.py lists the file formats, columns.py chooses the columns, and frames.py reads tables in memory.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Examples:
-    """N texts with, perhaps, their labels, ids and groups: lists of length N, or None where there are none.
+    """N texts, optionally with labels, ids, groups and slices: lists of length N, or None.
 
-    `source` names where they are from, for messages; `notes` says in sentences what was guessed or merged.
+    `source` names the file or table, for messages; `notes` are sentences about what was guessed or merged.
     """
 
     texts: list[str]
@@ -42,29 +41,29 @@ class Examples:
     groups: list[str] | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
-    slices: list[str] | None = None  # the value of the column that errors are broken down by
+    slices: list[str] | None = None  # values of the column by which errors are broken down
     separator: str | None = None  # between the labels of a text, see labels.py; None: every text has one label
-    columns: Columns | None = field(default=None, compare=False)  # where they were read from
-    numbers: list[int] | None = None  # of the rows in the source, from 1; None: 1 to N
-    left_out: LeftOut | None = None  # rows of the source that are not among these
+    columns: Columns | None = field(default=None, compare=False)  # from which they were read
+    numbers: list[int] | None = None  # row numbers in the source, from 1; None: 1 to N
+    left_out: LeftOut | None = None  # rows of the source without a text or a label
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def number_of(self, index: int) -> int:
-        """The number, from 1, that the row of an example has in its source."""
+        """The row number of an example in its source, from 1."""
         return index + 1 if self.numbers is None else self.numbers[index]
 
     def take(self, indices: Iterable[int]) -> Examples:
-        """The examples at these indices, in their order."""
-        at = list(indices)
+        """The examples at these indices, in the order of the indices."""
+        rows = list(indices)
 
         def taken(values: list[T] | None) -> list[T] | None:
-            return None if values is None else [values[i] for i in at]
+            return None if values is None else [values[row] for row in rows]
 
         return replace(
             self,
-            texts=[self.texts[i] for i in at],
+            texts=[self.texts[row] for row in rows],
             labels=taken(self.labels),
             ids=taken(self.ids),
             groups=taken(self.groups),
@@ -84,17 +83,23 @@ def read_examples(
     trained: ColumnSpec | None = None,
     train_header: Collection[str] | None = None,
 ) -> Examples:
-    """Read a file of examples: .csv, .tsv, .txt or no suffix (tab-separated), .jsonl, each also .gz, and .parquet.
+    """Read a file of examples, in one of the formats of formats.py.
 
-    Columns that are not named are guessed when obvious, and `notes` says so. Several text columns are joined by a
-    blank line; several label columns are multi-hot, see multihot.py. Rows without a text or a label are left out, and
-    `notes` and `left_out` say how many; with `options.strict` the first is an error. With `labelled=False` labels are
-    not read and texts may be empty; with `keep_blank=True` both are read and may be empty. With a `separator` a text
-    has any number of labels, see labels.py. `trained` and `train_header`: see `choose_columns`.
+    Several text columns are joined by a blank line; several label columns are multi-hot, see multihot.py. Rows without
+    a text or a label are left out; `notes` and `left_out` say how many.
+
+    Args:
+        path: the file.
+        asked: the columns that the user names; others are guessed where that is obvious, which `notes` say.
+        options: how the file is read; with `strict`, the first row without a text or a label is an error.
+        labelled: read labels; without, texts may be empty.
+        keep_blank: keep rows without a text or a label.
+        separator: with one, a text has any number of labels, see labels.py.
+        trained: see `choose_columns`.
+        train_header: see `choose_columns`.
 
     Raises:
-        DataError: a file, a column or a row that cannot be used, or no row with a text and a label; names it and says
-            what to do.
+        DataError: a file, a column or a row that cannot be used, or no row with a text and a label.
     """
     named = [*asked.names, *(trained or UNNAMED).names]
     with open_table(path, options=options, asked=named, labelled=labelled) as table:
@@ -109,10 +114,10 @@ def read_examples(
 
 
 def without_blanks(examples: Examples, place: Callable[[int], str], strict: bool) -> Examples:
-    """Labelled examples without those that have no text or no label; `place` names the one at an index.
+    """Labelled examples, without those that have no text or no label; `place` names the row at an index.
 
     Raises:
-        DataError: all of them, or with `strict` any.
+        DataError: no example is left, or with `strict` any would be left out.
     """
     blanks, kept = BlankRows(examples.source, strict), []
     for index, (text, label) in enumerate(zip(examples.texts, examples.labels or (), strict=True)):
@@ -129,62 +134,86 @@ def without_blanks(examples: Examples, place: Callable[[int], str], strict: bool
 
 
 def collect_examples(table: Table, columns: Columns, blanks: BlankRows | None, separator: str | None) -> Examples:
-    """All rows; with `blanks`, without those that lack their text or their label (with a separator it may lack any)."""
-    texts: list[str] = []
-    labels: list[str] = []
-    ids: list[str] = []
-    groups: list[str] = []
-    slices: list[str] = []
-    numbers: list[int] | None = None  # only kept from the first row on that is missing
+    """All rows; with `blanks`, without those that lack a text or a label (with a separator, rows may lack a label).
+
+    Raises:
+        DataError: a value that cannot be used, lists of 0 and 1 as labels, or rows that are all left out.
+    """
+    spec = columns.spec
+    kept = _Kept(spec)
     n_rows = 0
-    hot = HotLists() if len(columns.label) == 1 and separator is not None else None
-    one_object: dict[str, str] = {}  # equal labels share one string: 1,000,000 rows, two labels, two objects
-    for row in table.rows(columns.names):
+    hot = HotLists() if len(spec.label) == 1 and separator is not None else None
+    for row in table.rows(spec.names):
         n_rows += 1
         text, label = columns.text_of(table, row), None
         missing = missing_part(text, None) if blanks is not None else None
-        if hot is not None and not hot.see(row.values.get(columns.label[0])):
+        if hot is not None and not hot.add(row.values.get(spec.label[0])):
             hot = None
-        if columns.label and missing is None:
-            label = _label_of(table, row, columns.label, separator)
+        if spec.label and missing is None:
+            label = _label_of(table, row, spec.label, separator)
             missing = missing_part(text, label) if blanks is not None and separator is None else None
         if blanks is not None and missing is not None:
-            place, names = table.place(row), columns.text if missing == "text" else columns.label
+            place, names = table.place(row), spec.text if missing == "text" else spec.label
             blanks.leave_out(missing, place, f"{place} has no {missing} in column {listed(names)}; {FILL_IN}")
-            continue
-        if numbers is None and row.number > len(texts) + 1:
-            numbers = list(range(1, len(texts) + 1))
-        texts.append(text)
-        if numbers is not None:
-            numbers.append(row.number)
-        if label is not None:
-            labels.append(one_object.setdefault(label, label))
-        if columns.id is not None:
-            ids.append(table.cell(row, columns.id) or "")
-        if columns.group is not None:
-            groups.append(table.cell(row, columns.group) or "")
-        if columns.slice_by is not None:
-            value = table.cell(row, columns.slice_by) or ""
-            slices.append(one_object.setdefault(value, value))
+        else:
+            kept.add(table, row, text, label)
     if hot is not None and hot.are_all:
         raise DataError(
-            f"column {columns.label[0]!r} of {table.source} has a list of 0 and 1 in each row, which does not say "
-            "what the labels are called; write the names of a row's labels, or give each label a column of its own"
+            f"column {spec.label[0]!r} of {table.source} has a list of 0 and 1 in each row, which does not name the "
+            "labels; write the names of a row's labels, or give each label a column"
         )
     left_out = blanks.result(n_rows) if blanks is not None else None
-    return Examples(
-        texts,
-        labels if columns.label else None,
-        ids if columns.id is not None else None,
-        groups if columns.group is not None else None,
-        table.source,
-        (*columns.notes, *table.late_notes, *(left_out.sentences() if left_out else ())),
-        slices if columns.slice_by is not None else None,
-        separator if columns.label else None,
-        columns,
-        numbers,
-        left_out,
+    notes = (*columns.notes, *table.late_notes, *(left_out.sentences() if left_out else ()))
+    return replace(
+        kept.examples(),
+        source=table.source,
+        notes=notes,
+        separator=separator if spec.label else None,
+        columns=columns,
+        left_out=left_out,
     )
+
+
+class _Kept:
+    """The values of the rows that become examples."""
+
+    def __init__(self, spec: ColumnSpec) -> None:
+        self._spec = spec
+        self._texts: list[str] = []
+        self._labels: list[str] = []
+        self._ids: list[str] = []
+        self._groups: list[str] = []
+        self._slices: list[str] = []
+        self._numbers: list[int] | None = None  # kept only from the first missing row on
+        self._interned: dict[str, str] = {}  # equal labels share one string: 1,000,000 rows, two labels, two objects
+
+    def add(self, table: Table, row: Row, text: str, label: str | None) -> None:
+        """Keep a row."""
+        if self._numbers is None and row.number > len(self._texts) + 1:
+            self._numbers = list(range(1, len(self._texts) + 1))
+        self._texts.append(text)
+        if self._numbers is not None:
+            self._numbers.append(row.number)
+        if label is not None:
+            self._labels.append(self._interned.setdefault(label, label))
+        if self._spec.id is not None:
+            self._ids.append(table.cell(row, self._spec.id) or "")
+        if self._spec.group is not None:
+            self._groups.append(table.cell(row, self._spec.group) or "")
+        if self._spec.slice_by is not None:
+            value = table.cell(row, self._spec.slice_by) or ""
+            self._slices.append(self._interned.setdefault(value, value))
+
+    def examples(self) -> Examples:
+        """The rows as examples."""
+        return Examples(
+            self._texts,
+            self._labels if self._spec.label else None,
+            self._ids if self._spec.id is not None else None,
+            self._groups if self._spec.group is not None else None,
+            slices=self._slices if self._spec.slice_by is not None else None,
+            numbers=self._numbers,
+        )
 
 
 def _label_of(table: Table, row: Row, columns: Sequence[str], separator: str | None) -> str:
@@ -196,7 +225,7 @@ def _label_of(table: Table, row: Row, columns: Sequence[str], separator: str | N
     try:
         return join_labels(row.values.get(column), separator)
     except (TypeError, UnicodeError) as error:
-        raise DataError(f"{table.place(row)} has {error} in column {column!r}; labels are needed there") from error
+        raise DataError(f"{table.place(row)} has {error} in column {column!r}, which must hold labels") from error
 
 
 def _single_label_of(table: Table, row: Row, column: str) -> str:
@@ -206,4 +235,4 @@ def _single_label_of(table: Table, row: Row, column: str) -> str:
     try:
         return single_label(value)
     except (TypeError, UnicodeError) as error:
-        raise DataError(f"{table.place(row)} has {error} in column {column!r}; a label is needed there") from error
+        raise DataError(f"{table.place(row)} has {error} in column {column!r}, which must hold a label") from error

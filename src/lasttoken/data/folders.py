@@ -1,4 +1,4 @@
-"""A folder of splits, train.csv, validation.csv and test.csv, written and read; and CSV as we write it."""
+"""A folder of splits (train.csv, validation.csv and test.csv) is written and read."""
 
 from __future__ import annotations
 
@@ -22,28 +22,37 @@ from lasttoken.data.labels import natural_order
 from lasttoken.data.options import DEFAULT, ReadOptions
 from lasttoken.data.splits import SPLIT_NAMES, Splits
 
-SPLIT_STEMS = {  # names of files, in any case and of any format that is read
+SPLIT_STEMS = {  # file names without suffix, in any case and any format
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "eval"),
     "test": ("test", "testing"),
 }
-NO_DATA = ("readme", "license", "licence", "citation", "requirements", "dataset_info", "dataset_infos", "metadata")
+NO_DATA = (  # names of files that describe data
+    "readme",
+    "license",
+    "licence",
+    "citation",
+    "requirements",
+    "dataset_info",
+    "dataset_infos",
+    "metadata",
+)
 
 
 def write_splits(splits: Splits, folder: str | Path, *, book: bool = False) -> None:
     """Write train.csv, validation.csv and test.csv: text, label, and id and group where there are any.
 
-    `book=True`: header `Label,Text` with label_ids in natural order, as the chapter writes them. None of the files
-    is put in place before all are written.
+    With `book`, the header is `Label,Text` and labels are label_ids in natural order, as the chapter writes them. No
+    file gets its name before all files are written.
 
     Raises:
         StorageError: no permission or a full disk.
     """
-    found = splits.named()
-    names = natural_order(label for examples in found.values() for label in labels_of(examples))
+    named = splits.named()
+    names = natural_order(label for examples in named.values() for label in labels_of(examples))
     label_ids = {name: str(label_id) for label_id, name in enumerate(names)} if book else None
     with ExitStack() as places:
-        for name, examples in found.items():
+        for name, examples in named.items():
             temporary = places.enter_context(new_file(Path(folder) / f"{name}.csv"))
             with temporary.open("w", encoding="utf-8", newline="") as handle:
                 _write_csv(examples, handle, label_ids)
@@ -68,9 +77,9 @@ def read_splits(
     options: ReadOptions = DEFAULT,
     separator: str | None = None,
 ) -> Splits:
-    """Read a folder's train file and, where they are there, its validation and test files, see `split_files`.
+    """Read a folder's train file and, where they exist, its validation and test files, see `split_files`.
 
-    `notes` names the data files that are not used.
+    `notes` name the data files that are not used.
 
     Raises:
         DataError: no train file, two files for one split, or one that cannot be read.
@@ -79,11 +88,11 @@ def read_splits(
     paths = split_files(folder) if folder.is_dir() else {}
     if "train" not in paths:
         raise DataError(f"{folder} has no train.csv, nor a train file of {readable_suffixes()}{_folder_hint(folder)}")
-    found = read_files(paths, asked, options=options, separator=separator)
-    notes = [note for examples in found.values() for note in examples.notes]
+    named = read_files(paths, asked, options=options, separator=separator)
+    notes = [note for examples in named.values() for note in examples.notes]
     if unused := _unused(folder, paths):
         notes.append(f"{folder.name} holds data files that are not used: {one_of(unused)}")
-    return Splits(found["train"], found.get("validation"), found.get("test"), tuple(notes))
+    return Splits(named["train"], named.get("validation"), named.get("test"), tuple(notes))
 
 
 def read_files(
@@ -94,12 +103,12 @@ def read_files(
     separator: str | None = None,
     keep_blank: bool = False,
 ) -> dict[str, Examples]:
-    """Files of splits by name, all read from the columns of the one called train, where there is one.
+    """Read files of splits by name; where one is called train, the others are read from the same columns.
 
     A test file without labels is left out, which the notes of train say.
 
     Raises:
-        DataError: see `read_examples`; a column of train's that another file lacks.
+        DataError: see `read_examples`; or a file lacks a column of train.
     """
     if "train" not in paths:
         return {
@@ -107,27 +116,27 @@ def read_files(
             for name, path in paths.items()
         }
     train = read_examples(paths["train"], asked, options=options, separator=separator, keep_blank=keep_blank)
-    found = {"train": train}
+    named = {"train": train}
     for name, path in paths.items():
         if name == "train":
             continue
         try:
             other = read_like(train, path, asked, options=options, separator=separator, keep_blank=keep_blank)
-            fact = f"every row of {path.name} has the label '-1', which stands for none"
+            fact = f"every row of {path.name} has the label '-1', which stands for no label"
         except (UnlabelledError, NoLabelsError) as error:
             if name != "test":
                 raise
             other, fact = None, error.fact
         if other is None or (name == "test" and _hides_labels(other, train)):
-            note = f"{fact}: it is left out of the evaluation"
-            found["train"] = replace(found["train"], notes=(*found["train"].notes, note))
+            note = f"{fact}: the file is left out of the evaluation"
+            named["train"] = replace(named["train"], notes=(*named["train"].notes, note))
         else:
-            found[name] = other
-    return found
+            named[name] = other
+    return named
 
 
 def _hides_labels(test: Examples, train: Examples) -> bool:
-    """Whether a test file keeps its labels secret, as hub data sets do: -1 in every row."""
+    """Whether a test file withholds its labels, as data sets on the hub do: -1 in every row."""
     return set(test.labels or ()) == {"-1"} and "-1" not in (train.labels or ())
 
 
@@ -140,10 +149,10 @@ def read_like(
     separator: str | None = None,
     keep_blank: bool = False,
 ) -> Examples:
-    """Another split of the data that train is from: its labels are where train has them, or the file is refused.
+    """Read another split of the data that train is from; its labels must be in the same columns as in train.
 
     Raises:
-        UnlabelledError: the file has no column of labels.
+        UnlabelledError: the file has no label column.
         DataError: see `read_examples`.
     """
     columns = train.columns.remembered if train.columns else None
@@ -159,25 +168,25 @@ def read_like(
 
 
 def split_files(folder: Path) -> dict[str, Path]:
-    """The files of splits in a folder, train first: train.csv, dev.tsv, test.jsonl.gz, …, of every format that is read.
+    """The split files in a folder, train first: train.csv, dev.tsv, test.jsonl.gz, …, of every format that can be read.
 
     Raises:
         DataError: two files for one split.
     """
-    found: dict[str, list[Path]] = {name: [] for name in SPLIT_NAMES}
+    by_split: dict[str, list[Path]] = {name: [] for name in SPLIT_NAMES}
     for path in sorted(folder.iterdir()):
         name = split_name(path)
         if name and path.is_file():
-            found[name].append(path)
-    for name, paths in found.items():
+            by_split[name].append(path)
+    for name, paths in by_split.items():
         if len(paths) > 1:
             names = one_of(path.name for path in paths)
-            raise DataError(f"{folder} has more than one {name} file: {names}; keep one, or name files with flags")
-    return {name: paths[0] for name, paths in found.items() if paths}
+            raise DataError(f"{folder} has more than one {name} file: {names}; keep one, or name the files with flags")
+    return {name: paths[0] for name, paths in by_split.items() if paths}
 
 
 def split_name(path: Path) -> str | None:
-    """The split that a file's name says, or None.
+    """The split that a file is named after, or None.
 
     >>> split_name(Path("dev.tsv")), split_name(Path("Test.jsonl.gz")), split_name(Path("train.py"))
     ('validation', 'test', None)
@@ -194,13 +203,13 @@ def stem_of(path: Path) -> str:
 
 
 def may_be_data(path: Path) -> bool:
-    """Whether a file's name says that it may hold a table, and no description of one."""
+    """Whether a file may hold a table, by its name; a readme or a license does not."""
     inner = Path(path.name.lower().removesuffix(".gz"))
     return bool(inner.suffix) and format_by_suffix(path) is not None and inner.stem not in NO_DATA
 
 
 def _unused(folder: Path, used: Mapping[str, Path]) -> list[str]:
-    """Data files of a folder that are no split's, by name."""
+    """The names of a folder's data files that belong to no split."""
     return [
         path.name
         for path in sorted(folder.iterdir())
@@ -210,6 +219,6 @@ def _unused(folder: Path, used: Mapping[str, Path]) -> list[str]:
 
 def _folder_hint(folder: Path) -> str:
     if not folder.is_dir():
-        return ", for there is no such folder"
+        return ", because there is no such folder"
     names = sorted(entry.name for entry in folder.iterdir())
     return f" (it holds {one_of(names)})" if names else " (it is empty)"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from lasttoken.core.errors import DataError, SettingsError, nearest, one_of
 from lasttoken.data.delimited import CSV, TSV
+from lasttoken.data.file_types import refuse_other_kinds
 from lasttoken.data.format import Format
 from lasttoken.data.json_rows import JSON, JSON_LINES
-from lasttoken.data.lines import refuse_other_kinds
 from lasttoken.data.parquet import ARROW, PARQUET
 from lasttoken.data.text_lines import FASTTEXT, TEXT_LINES
 

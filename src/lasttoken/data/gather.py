@@ -1,8 +1,8 @@
-"""From what the user gave to the splits of a run.
+"""The input of a run becomes its splits.
 
 one file or table      ──► balanced and split by the recipe
-a folder of splits     ──► used as given
---validation, --test   ──► used as given; what was not given is cut from train (validation) or absent (test)
+a folder of splits     ──► used unchanged
+--validation, --test   ──► used unchanged; without them, validation is cut from train and there is no test split
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Say = Callable[[str], None]
 
 
 def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) -> Splits:
-    """The train, validation and (perhaps) test split; what was guessed, merged or thinned is said.
+    """The train, validation and, if there is one, test split; `say` gets what was guessed, merged or undersampled.
 
-    The chapter balances all rows and then splits them. The default recipe thins the train split only, so that
-    validation and test keep the frequencies of real life. Splits that are given are never balanced by the book recipe.
+    The chapter balances all rows and then splits them. The default recipe undersamples the train split only, so that
+    validation and test keep their label frequencies. The book recipe never balances splits that the user provides.
 
     Raises:
         DataError: files that cannot be read, or rows that cannot be split.
@@ -46,7 +46,7 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
     if isinstance(data, Path) and data.is_dir():
         data = read_layout(data, settings.columns, reading) or data
     read = _read(data, settings, reading, say)
-    facts = {"left_out": [one.left_out.to_json() for one in read.named().values() if one.left_out]}
+    facts = {"left_out": [split.left_out.to_json() for split in read.named().values() if split.left_out]}
     cleaned = clean_labels(replace(read, facts=facts if facts["left_out"] else {}), settings.min_rows)
     splits = _split(cleaned, settings, say) if _is_whole(data, settings) else cleaned
     if splits.validation is None:
@@ -62,23 +62,23 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
     if settings.train_balance == "undersample":
         before, undersampled = label_counts(splits.train), undersample(splits.train, settings.seed)
         splits = replace(splits, train=undersampled, label_counts=before)
-        say(f"train was thinned from {counts_in_words(before)} to {counts_in_words(label_counts(undersampled))}")
+        say(f"train was undersampled from {counts_in_words(before)} to {counts_in_words(label_counts(undersampled))}")
     for sentence in dict.fromkeys([*splits.notes, *_about_sets(splits)]):
         say(sentence)
     return splits
 
 
 def _about_sets(splits: Splits) -> list[str]:
-    """How many labels the texts of train have, where they may have any number."""
+    """How many labels the texts of train have, where a text may have any number."""
     separator = splits.train.separator
     if separator is None:
         return []
     sizes = np.bincount([len(labels) for labels in label_sets(splits.train)])
-    found = ", ".join(f"{n:,} with {size}" for size, n in enumerate(sizes.tolist()) if n)
-    counted = f"train rows by their number of labels: {found}"
+    by_size = ", ".join(f"{n:,} with {size}" for size, n in enumerate(sizes.tolist()) if n)
+    counted = f"train rows by their number of labels: {by_size}"
     if len(sizes) > 2:
         return [counted]
-    return [f"{counted}; no row has two: are labels parted by another sign than {separator!r} (--label-separator)?"]
+    return [f"{counted}; no row has two labels: is the separator not {separator!r} (--label-separator)?"]
 
 
 def _is_whole(data: Path | Examples | Splits, settings: Settings) -> bool:
@@ -88,7 +88,7 @@ def _is_whole(data: Path | Examples | Splits, settings: Settings) -> bool:
 
 
 def _read(data: Path | Examples | Splits, settings: Settings, reading: dict[str, Any], say: Say) -> Splits:
-    """What was given, with the notes of all files; a table that is still to be split is train."""
+    """The input with the notes of all its files; a table that is still to be split becomes train."""
     columns = settings.columns
     if isinstance(data, Splits):
         notes = (note for examples in data.named().values() for note in examples.notes)
@@ -106,7 +106,7 @@ def _read(data: Path | Examples | Splits, settings: Settings, reading: dict[str,
     for name in ("validation", "test"):
         if path := getattr(settings, name):
             if getattr(splits, name) is not None:
-                say(f"the {name} split of {data} is not used: --{name} {path} takes its place")
+                say(f"the {name} split of {data} is not used: --{name} {path} replaces it")
             examples = read_like(splits.train, Path(path), columns, **reading)
             splits = replace(splits, notes=(*splits.notes, *examples.notes))
             splits = replace(splits, validation=examples) if name == "validation" else replace(splits, test=examples)

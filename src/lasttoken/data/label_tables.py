@@ -27,7 +27,7 @@ def labels_of(examples: Examples) -> list[str]:
 
 
 def label_sets(examples: Examples) -> list[tuple[str, ...]]:
-    """The labels of each example; one each unless `examples.separator` says that there may be any number.
+    """The labels of each example; exactly one without a separator, any number with one.
 
     Raises:
         DataError: there are none.
@@ -45,19 +45,19 @@ def label_names(examples: Examples) -> list[str]:
     """The labels in natural order.
 
     Raises:
-        DataError: fewer than two; one is enough where a text may have none.
+        DataError: fewer than two; one is enough where a text may have no label.
     """
     names = list(label_counts(examples))
     if len(names) < (2 if examples.separator is None else 1):
-        found = f"only one label, {names[0]!r}" if names else "no examples" if not len(examples) else "no label at all"
+        fact = f"only one label, {names[0]!r}" if names else "no examples" if not len(examples) else "no label"
         raise DataError(
-            f"{examples.source or 'the data'} has {found}; a classifier needs examples of at least two labels"
+            f"{examples.source or 'the data'} has {fact}; a classifier needs examples of at least two labels"
         )
     return names
 
 
 def truth_of(examples: Examples, labels: Sequence[str]) -> NDArray[np.int64] | NDArray[np.bool_]:
-    """The label_id of each example [N]; where a text has any number of labels, whether it has each: [N, K] bool.
+    """The label_id of each example, [N]; where a text has any number of labels, a bool for each label, [N, K].
 
     Raises:
         KeyError: a label that is not one of the K.
@@ -66,21 +66,22 @@ def truth_of(examples: Examples, labels: Sequence[str]) -> NDArray[np.int64] | N
     if examples.separator is None:
         return np.array([ids[label] for label in labels_of(examples)], dtype=np.int64)
     targets = np.zeros((len(examples), len(labels)), dtype=np.bool_)
-    for row, found in enumerate(label_sets(examples)):
-        targets[row, [ids[label] for label in found]] = True
+    for row, of_row in enumerate(label_sets(examples)):
+        targets[row, [ids[label] for label in of_row]] = True
     return targets
 
 
 def number_labels(examples: Examples) -> tuple[list[str], Indices]:
-    """The labels in natural order, and the index among them by which an example is stratified, of shape (N,).
+    """The labels in natural order, and the label_id by which each example is stratified, (N,).
 
-    Of several labels that is the rarest, and without one the commonest: so the rare ones are spread most evenly.
+    An example with several labels is stratified by the rarest, one without a label by the commonest label, so that rare
+    labels are divided most evenly.
     """
     names = label_names(examples)
     if examples.separator is not None:
         return _rarest_labels(examples)
-    at = {name: label_id for label_id, name in enumerate(names)}
-    return names, np.fromiter((at[label] for label in labels_of(examples)), np.intp, len(examples))
+    ids = {name: label_id for label_id, name in enumerate(names)}
+    return names, np.fromiter((ids[label] for label in labels_of(examples)), np.intp, len(examples))
 
 
 def _rarest_labels(examples: Examples) -> tuple[list[str], Indices]:
@@ -88,5 +89,5 @@ def _rarest_labels(examples: Examples) -> tuple[list[str], Indices]:
     commonest = max(counts, key=counts.__getitem__)
     rarest = [min(labels, key=counts.__getitem__, default=commonest) for labels in label_sets(examples)]
     names = natural_order(rarest)
-    at = {name: label_id for label_id, name in enumerate(names)}
-    return names, np.array([at[label] for label in rarest], dtype=np.intp)
+    ids = {name: label_id for label_id, name in enumerate(names)}
+    return names, np.array([ids[label] for label in rarest], dtype=np.intp)

@@ -1,11 +1,11 @@
-"""Labels as people write them: their natural order, and several of them in one cell.
+"""Labels: their natural order, several of them in one cell, and their spellings.
 
     separator None    "spam"                        one label
     separator "|"     "joy|anger" or ["joy", "anger"]  ──► "anger|joy"     any number, in natural order, each once
                       "" or []                      ──► ""              none
 
-Inside the project a cell of several labels is always of this one written form, so that two equal sets are equal
-strings, and files of splits hold them as people do.
+Inside the project several labels of a text are always joined in this form, so that equal sets of labels are equal
+strings, and the files of splits are readable.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from lasttoken.data.tables import as_string, brief
 
 NAME = r"""(?:'[^'\\]*'|"[^"\\]*")"""  # in quotes
 QUOTED = re.compile(NAME)
-ARRAY = re.compile(rf"\s*\[\s*{NAME}(?:\s+{NAME})+\s*\]\s*")  # without commas, as NumPy prints it
+ARRAY = re.compile(rf"\s*\[\s*{NAME}(?:\s+{NAME})+\s*\]\s*")  # without commas, as NumPy prints arrays
 GROUP = re.compile(rf"\s*(?:[({{]\s*{NAME}(?:\s*,\s*{NAME})*\s*,?\s*[)}}]|\(\)|set\(\))\s*")  # of strings, or empty
 CHOICES = re.compile(r'\s*\{\s*"choices"')
-MOST_LIST_CHARACTERS = 10_000  # of a list that Python's own parser reads
+MOST_LIST_CHARACTERS = 10_000  # in a list that Python's parser reads
 
 
 def natural_order(labels: Iterable[str]) -> list[str]:
-    """The distinct labels as a person would order them: numbers by value, digits inside words too.
+    """The distinct labels in natural order: numbers by value, also inside words.
 
     >>> natural_order(["10", "2", "-1", "class 10", "class 2", "2"])
     ['-1', '2', '10', 'class 2', 'class 10']
@@ -39,7 +39,7 @@ def natural_order(labels: Iterable[str]) -> list[str]:
 
 
 def _natural_key(label: str) -> tuple[object, ...]:
-    """Numbers first, then words; the label itself last, so that no two labels are equal."""
+    """Numbers first, then words; the label itself comes last in the key, so that no two keys are equal."""
     if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", label):
         return (0, float(label), label)
     parts = re.split(r"([0-9]+)", label.casefold())  # words at even places, digits at odd ones
@@ -48,27 +48,27 @@ def _natural_key(label: str) -> tuple[object, ...]:
 
 
 def listed_choices(value: Any) -> Any:
-    """The labels of {"choices": ["joy", "anger"]}, as Label Studio's JSON-MIN has several; another value as it is.
+    """The labels of {"choices": ["joy", "anger"]}, as in Label Studio's JSON-MIN; any other value unchanged.
 
     >>> listed_choices({"choices": ["joy", "anger"]}), listed_choices('{"choices": ["joy"]}'), listed_choices("joy")
     (['joy', 'anger'], ['joy'], 'joy')
     """
-    found = value
+    parsed = value
     if isinstance(value, str) and CHOICES.match(value):
         with contextlib.suppress(ValueError):
-            found = json.loads(value)
-    is_choices = isinstance(found, dict) and found.keys() == {"choices"} and isinstance(found["choices"], list)
-    return found["choices"] if is_choices else value
+            parsed = json.loads(value)
+    is_choices = isinstance(parsed, dict) and parsed.keys() == {"choices"} and isinstance(parsed["choices"], list)
+    return parsed["choices"] if is_choices else value
 
 
 def single_label(values: list[Any]) -> str:
-    """The label in a list of one, as annotation tools write them; "" of an empty list.
+    """The only label in a list, as annotation tools write it; "" for an empty list.
 
     >>> single_label(["spam"]), single_label([])
     ('spam', '')
 
     Raises:
-        TypeError: several labels, or something else than a label.
+        TypeError: several labels, or a value that is not a label.
         UnicodeError: see `as_string`.
     """
     if len(values) > 1:
@@ -77,13 +77,13 @@ def single_label(values: list[Any]) -> str:
 
 
 def join_labels(value: Any, separator: str) -> str:
-    """A cell of several labels in the written form: names parted by the separator, a JSON list, or a list.
+    """Join the labels of a cell: names with the separator between them, a JSON list, or a list.
 
     >>> join_labels("joy| anger|joy", "|"), join_labels('["joy", "anger"]', "|"), join_labels(None, "|")
     ('anger|joy', 'anger|joy', '')
 
     Raises:
-        TypeError: a list of something else than labels, or a label that holds the separator; says what.
+        TypeError: a list of values that are not labels, or a label that contains the separator; the message names it.
         UnicodeError: see `as_string`.
     """
     value = listed_choices(value)
@@ -98,16 +98,16 @@ def join_labels(value: Any, separator: str) -> str:
         value = value.tolist()
     if not isinstance(value, list | tuple):
         value = (as_string(value) or "").split(separator)
-    found = {tidy(as_string(one) or "") for one in value} - {""}
-    if parted := next((label for label in found if separator in label), None):
+    labels = {tidy(as_string(label) or "") for label in value} - {""}
+    if containing := next((label for label in labels if separator in label), None):
         raise TypeError(
-            f"the label {parted!r}, which holds the separator {separator!r}; choose another --label-separator"
+            f"the label {containing!r}, which contains the separator {separator!r}; choose another --label-separator"
         )
-    return separator.join(natural_order(found))
+    return separator.join(natural_order(labels))
 
 
 def _written_by_python(text: str) -> list[Any] | None:
-    """The labels of a tuple, a set or an array of strings as Python or NumPy prints it; None of anything else.
+    """The labels of a tuple, a set or an array of strings as Python or NumPy prints it; None for anything else.
 
     >>> _written_by_python("('joy', 'anger')"), _written_by_python("['joy' 'anger']"), _written_by_python("(joy)")
     (['joy', 'anger'], ['joy', 'anger'], None)
@@ -123,7 +123,7 @@ def _written_by_python(text: str) -> list[Any] | None:
 
 
 def _parsed_list(text: str) -> Any:
-    """A list as JSON or as Python writes it: ["joy"] or ['joy'], the latter up to a size."""
+    """A list as JSON or Python writes it: ["joy"] or ['joy'], the latter up to a size limit."""
     try:
         return json.loads(text)
     except ValueError:
@@ -136,7 +136,7 @@ def _parsed_list(text: str) -> Any:
 
 
 def split_labels(joined: str, separator: str | None) -> tuple[str, ...]:
-    """The labels of a cell of the written form.
+    """The labels that `join_labels` has joined.
 
     >>> split_labels("anger|joy", "|"), split_labels("", "|"), split_labels("anger|joy", None)
     (('anger', 'joy'), (), ('anger|joy',))
@@ -148,19 +148,19 @@ def split_labels(joined: str, separator: str | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Merge:
-    """Spellings of one label, with their rows, and the label that they are taken as."""
+    """Spellings of one label, with their numbers of rows, and the label that replaces them."""
 
     label: str
     spellings: Mapping[str, int]
 
     def sentence(self) -> str:
-        """What was merged, for the user.
+        """A message about the merge.
 
         >>> Merge("spam", {"spam": 812, "spam ": 1}).sentence()
-        "'spam' (812 rows) and 'spam ' (1 row) are spellings of one label and are taken as 'spam'"
+        "'spam' (812 rows) and 'spam ' (1 row) are spellings of one label and are read as 'spam'"
         """
         several = len(self.spellings) > 1
-        verb = "are spellings of one label and are taken as" if several else "is taken as"
+        verb = "are spellings of one label and are read as" if several else "is read as"
         return f"{with_row_counts(self.spellings)} {verb} {visible(self.label)}"
 
     def to_json(self) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class Merge:
 
 
 def with_row_counts(counts: Mapping[str, int]) -> str:
-    """Labels with their rows, for a sentence.
+    """Labels with their numbers of rows, for a sentence.
 
     >>> with_row_counts({"a": 1, "b": 2000, "c": 3})
     "'a' (1 row), 'b' (2,000 rows) and 'c' (3 rows)"
@@ -179,9 +179,9 @@ def with_row_counts(counts: Mapping[str, int]) -> str:
 
 
 def merges_of(train: Mapping[str, int], others: Mapping[str, int] | None = None) -> list[Merge]:
-    """What leaves one spelling of each label: the commonest in train, without spaces at its ends.
+    """The merges that leave one spelling of each label: the commonest in train, without spaces at its ends.
 
-    `train` and `others` are the rows of each spelling in train and in the other splits.
+    `train` and `others` are the numbers of rows of each spelling in train and in the other splits.
 
     >>> merges_of({"True": 30, "no": 5}, {"true": 40})
     [Merge(label='True', spellings={'True': 30, 'true': 40})]
@@ -191,8 +191,8 @@ def merges_of(train: Mapping[str, int], others: Mapping[str, int] | None = None)
     for label in sorted({*train, *others}, key=lambda label: _commonest_first(label, train, others)):
         by_key.setdefault(label_key(label), []).append(label)
     merges = [
-        Merge(tidy(found[0]), {label: train.get(label, 0) + others.get(label, 0) for label in found})
-        for found in by_key.values()
+        Merge(tidy(spellings[0]), {label: train.get(label, 0) + others.get(label, 0) for label in spellings})
+        for spellings in by_key.values()
     ]
     return [merge for merge in merges if list(merge.spellings) != [merge.label]]
 
@@ -202,14 +202,14 @@ def _commonest_first(label: str, train: Mapping[str, int], others: Mapping[str, 
 
 
 def warn_about_labels(counts: Mapping[str, int]) -> list[str]:
-    """Sentences about labels, with their rows, that differ only by case or are equal as numbers, and stay apart.
+    """Sentences about labels that differ only in case or are equal as numbers, and are different labels all the same.
 
     >>> warn_about_labels({"spam": 2, "Spam": 1, "ham": 5})
-    ["'spam' (2 rows) and 'Spam' (1 row) differ only by case and are taken as different labels"]
+    ["'spam' (2 rows) and 'Spam' (1 row) differ only in case and are read as different labels"]
     """
     return [
-        f"{with_row_counts(group)} {'differ only by case' if _differ_by_case(group) else 'are equal as numbers'}"
-        " and are taken as different labels"
+        f"{with_row_counts(group)} {'differ only in case' if _differ_by_case(group) else 'are equal as numbers'}"
+        " and are read as different labels"
         for group in near_spellings(counts)
     ]
 
@@ -219,11 +219,11 @@ def _differ_by_case(labels: Iterable[str]) -> bool:
 
 
 def near_miss(label: str, labels: Iterable[str]) -> str:
-    """A hint for messages about an unknown label: the labels that differ from it only by case, or are equal as numbers.
+    """A hint for messages about an unknown label: a label that differs from it only in case, or is equal as a number.
 
     >>> near_miss("Spam", ["ham", "spam"])
-    " ('spam' differs only by case)"
+    " ('spam' differs only in case)"
     """
-    found = nearly_same(label, labels)
-    how = "differs only by case" if _differ_by_case([label, *found]) else "is equal as a number"
-    return f" ({visible(found[0])} {how})" if found else ""
+    similar = nearly_same(label, labels)
+    how = "differs only in case" if _differ_by_case([label, *similar]) else "is equal as a number"
+    return f" ({visible(similar[0])} {how})" if similar else ""

@@ -14,17 +14,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from lasttoken.data.encodings import codec_name, marked_encoding
+from lasttoken.data.file_types import refuse_other_kinds
 from lasttoken.data.format import Format, ReadRequest
 from lasttoken.data.formats import format_by_suffix, input_format
-from lasttoken.data.lines import (
-    codec_name,
-    first_bytes,
-    marked_encoding,
-    read_errors,
-    refuse_folder,
-    refuse_other_kinds,
-)
+from lasttoken.data.lines import first_bytes, read_errors
 from lasttoken.data.options import DEFAULT, ReadOptions
+from lasttoken.data.raw_bytes import refuse_folder
 from lasttoken.data.tables import BadRow, OnBad, Row, Table, place_of, row_fault
 
 MOST_NAMED = 5  # rows that a note names when rows are left out

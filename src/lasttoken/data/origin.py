@@ -1,8 +1,8 @@
-"""The files a run's rows came from: whether one that is given again is the same, has changed, or is another.
+"""The files that a run's rows came from: a resumed run checks whether the files named now are the same.
 
     run.toml  [origin.data]  path = "/home/ana/messages.csv"  bytes = 482113  sha256 = "9f…"
 
-A run that is resumed reads its own splits, never these files again; so a difference has to be said.
+A resumed run reads its own splits and never these files again, so it reports any difference.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ FLAGS = {"data": "the data file", "validation": "--validation", "test": "--test"
 
 
 def describe_origin(path: Path) -> dict[str, str | int]:
-    """The absolute path of a file, its size in bytes and its sha256; of a folder, those of its files together.
+    """The absolute path of a file, its size in bytes and its sha256; for a folder, those of all its files together.
 
-    Of a folder that holds files of splits, those files alone are meant.
-
-    Without size and sha256 where there is no such file, or where it is a pipe.
+    For a folder of splits, only the split files count. Size and sha256 are missing for a missing file and for a pipe.
     """
     described: dict[str, str | int] = {"path": str(path.resolve())}
     files = _files_in(path) if path.is_dir() else [path]
@@ -46,11 +44,11 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def compare_origins(recorded: Mapping[str, Any], given: Mapping[str, Path], run: Path) -> list[str]:
-    """What a resumed run does not read, in sentences.
+    """Messages about files that a resumed run does not read.
 
     Args:
-        recorded: what `describe_origin` gave when the run was started, by "data", "validation", "test".
-        given: the files that are named now, by the same names.
+        recorded: the results of `describe_origin` when the run was started, by "data", "validation", "test".
+        given: the files named now, by the same names.
         run: the run's folder.
 
     Raises:
@@ -65,17 +63,19 @@ def compare_origins(recorded: Mapping[str, Any], given: Mapping[str, Path], run:
         now = describe_origin(path)
         if before is None:
             if name == "data":
-                notes.append(f"{path} is not read: {run} goes on with the rows it was started with")
+                notes.append(f"{path} is not read: {run} continues with the rows it was started with")
             continue
         if "sha256" in before and before["sha256"] == now.get("sha256"):
             continue
         if now["path"] != before["path"]:
             raise RunError(
-                f"{run} was started with {before['path']}, and {path} is another file; leave out {FLAGS[name]} to go "
-                "on with that run, or train into another --out"
+                f"{run} was started with {before['path']}, and {path} is another file; leave out {FLAGS[name]} to "
+                "continue that run, or train into another --out"
             )
         if "sha256" in now:
-            notes.append(f"{path} has changed since {run} was started; it is not read, for a run goes on with its rows")
+            notes.append(
+                f"{path} has changed since {run} was started; it is not read, because a run continues with its rows"
+            )
         elif name in given:
-            notes.append(f"{path} is not read: {run} goes on with the rows it was started with")
+            notes.append(f"{path} is not read: {run} continues with the rows it was started with")
     return notes

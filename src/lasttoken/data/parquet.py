@@ -16,7 +16,8 @@ from lasttoken.core.errors import DataError
 from lasttoken.data.arrow_types import array_of
 from lasttoken.data.columnar import arrow_errors, as_table, batch_rows, class_names, is_binary, undecodable_columns
 from lasttoken.data.format import Format, ReadRequest
-from lasttoken.data.lines import long_fault, open_bytes, read_errors
+from lasttoken.data.lines import long_fault, read_errors
+from lasttoken.data.raw_bytes import open_bytes
 from lasttoken.data.tables import BadRow, Row, Table, checked_header, report_bad
 from lasttoken.data.writing import Added, TableWriter, Values
 

@@ -1,4 +1,4 @@
-"""Train, validation and test examples together, and the checks that they belong together."""
+"""Train, validation and test examples together, and the check that their labels match."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ SPLIT_NAMES = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Splits:
-    """Train, validation and test examples; None for a split that was not given. `notes` are for the user."""
+    """Train, validation and test examples; None for a split that does not exist. `notes` are for the user."""
 
     train: Examples
     validation: Examples | None
     test: Examples | None
     notes: tuple[str, ...] = ()
-    label_counts: dict[str, int] | None = None  # rows of each label in train before it was thinned, if it was
-    facts: Mapping[str, Any] = field(default_factory=dict)  # what was left out or merged, as metrics.json holds it
+    label_counts: dict[str, int] | None = None  # rows of each label in train before undersampling, if any
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what was left out or merged, for metrics.json
 
     def named(self) -> dict[str, Examples]:
-        """The splits there are, by name."""
-        found = zip(SPLIT_NAMES, (self.train, self.validation, self.test), strict=True)
-        return {name: examples for name, examples in found if examples is not None}
+        """The splits by name, without those that are None."""
+        named = zip(SPLIT_NAMES, (self.train, self.validation, self.test), strict=True)
+        return {name: examples for name, examples in named if examples is not None}
 
     def with_examples(self, named: Mapping[str, Examples]) -> Splits:
         """The same splits with other examples, by name."""
@@ -36,18 +36,18 @@ class Splits:
 
 
 def check_splits(splits: Splits) -> None:
-    """Check that splits belong together: two labels or more in train, and no other labels elsewhere.
+    """Check the labels of splits: at least two in train, and no other labels in validation and test.
 
     Raises:
         DataError: names the label, the split and a row.
     """
     known = label_names(splits.train)
-    there = set(known)
+    known_set = set(known)
     for name, examples in splits.named().items():
-        for at, labels in enumerate(label_sets(examples)):
-            if label := next((label for label in labels if label not in there), None):
+        for row, labels in enumerate(label_sets(examples)):
+            if label := next((label for label in labels if label not in known_set), None):
                 raise DataError(
-                    f"row {examples.number_of(at)} of {_source(examples, name)} has label {label!r}, which is not"
+                    f"row {examples.number_of(row)} of {_source(examples, name)} has label {label!r}, which is not"
                     f" one of {one_of(known)} in {_source(splits.train, 'train')}{near_miss(label, known)}; fix the"
                     " row, or add examples of that label to train"
                 )

@@ -1,8 +1,4 @@
-"""What a table is, whatever file it is from: a header and rows that stream by, with values as they were.
-
-    messages.csv  ──open_table──►  Table: header + Row, Row, …
-      text,label                     nothing kept, values as they were
-      Win $1000!,spam
+"""What a table is, in whatever format its file is: a header, and rows that stream with values as the file has them.
 
 Every message names the row, counted from 1 without the header, and the line of the file.
 """
@@ -31,8 +27,8 @@ LABEL_NAMES = frozenset((
     "emotion", "y",
 ))
 # fmt: on
-FIRST_ESCAPED, LAST_ESCAPED = "\udc80", "\udcff"  # what bytes become that cannot be decoded
-MOST_LEVELS = 100  # of lists and objects inside each other in one value
+FIRST_ESCAPED, LAST_ESCAPED = "\udc80", "\udcff"  # stand for bytes that cannot be decoded (PEP 383)
+MOST_LEVELS = 100  # of nested lists and objects in one value
 
 
 class BadRow(NamedTuple):
@@ -47,7 +43,7 @@ OnBad = Callable[[BadRow], None]
 
 
 class Row(NamedTuple):
-    """One row as its file gives it; `number` counts from 1, `line` is None where a format has no lines."""
+    """One row as it stands in its file; `number` counts from 1, `line` is None where a format has no lines."""
 
     number: int
     line: int | None
@@ -56,21 +52,21 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A header and rows that stream by once. `headerless`: the names in `header` are ours, the file has none."""
+    """A header, and rows that can be read once. `headerless`: the file has no header, the names are ours."""
 
     source: str
     header: list[str]
     read: Callable[[Sequence[str]], Iterator[Row]]
     headerless: bool = False
     notes: tuple[str, ...] = ()
-    separator: str | None = None  # between the fields of a line, where there are lines of fields
-    late_notes: list[str] = field(default_factory=list)  # what is known once the rows were read: how many were left out
+    separator: str | None = None  # between the fields of a line, in formats that have lines of fields
+    late_notes: list[str] = field(default_factory=list)  # known only after the rows were read: how many were left out
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
-        """The rows, with at least these columns' values (all by default).
+        """The rows, with the values of at least these columns (all by default).
 
         Raises:
-            DataError: no rows, or one that cannot be read; names it.
+            DataError: no rows, or a row that cannot be read.
         """
         empty = True
         for row in self.read(self.header if columns is None else columns):
@@ -81,7 +77,7 @@ class Table:
 
     @property
     def no_rows(self) -> str:
-        """What to say of a table without a row."""
+        """The message about a table without rows."""
         return f"{self.source} has columns {listed(self.header)} but no rows; add examples below the header"
 
     def place(self, row: Row) -> str:
@@ -89,24 +85,24 @@ class Table:
         return place_of(row.number, row.line, self.source)
 
     def cell(self, row: Row, column: str) -> str | None:
-        """A row's value in one column as a string, None when it is missing.
+        """A row's value in one column as a string; None when it is missing.
 
         Raises:
-            DataError: a list, an object or half a character where a string is needed.
+            DataError: a list, an object or a lone surrogate.
         """
         value = row.values.get(column)
         try:
             return as_string(value)
         except (TypeError, UnicodeError) as error:
-            raise DataError(f"{self.place(row)} has {error} in column {column!r}; a string is needed there") from error
+            raise DataError(f"{self.place(row)} has {error} in column {column!r}, which must hold a string") from error
 
 
 def as_string(value: object) -> str | None:
     """A value of a file or a frame as a string: 1 → "1", 1.0 → "1.0", True → "true", NaN → None.
 
     Raises:
-        TypeError: not a single value; says what it is.
-        UnicodeError: half a surrogate pair, which is no character.
+        TypeError: not a single value; the message says what it is.
+        UnicodeError: a lone surrogate, which is not a character.
     """
     if isinstance(value, bytes):
         try:
@@ -154,7 +150,7 @@ def _refuse_surrogates(text: str) -> None:
 
 
 def brief(value: object) -> str:
-    """A value for a message, 60 characters at most."""
+    """A value for a message, at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:59] + "…"
 
@@ -170,10 +166,10 @@ def listed(names: Iterable[str]) -> str:
 
 
 def checked_header(header: list[str], source: str) -> list[str]:
-    """The header as it is.
+    """The header unchanged.
 
     Raises:
-        DataError: a name that occurs twice.
+        DataError: a name occurs twice.
     """
     twice = [name for name, count in Counter(header).items() if name and count > 1]
     if twice:
@@ -193,9 +189,9 @@ def report_bad(bad: BadRow, source: str, on_bad: OnBad | None) -> None:
 
 
 def row_fault(row: Row, encoding: str, names: Iterable[str] | None = None) -> str | None:
-    """What is wrong with a row that no file can hold: bytes that are not text, halves of characters, endless nesting.
+    """Why a row cannot be written to a file: undecodable bytes, lone surrogates or too deep nesting; None if it can.
 
-    Keys and the values inside lists and objects count too. `names`: the columns to look at; None: all.
+    Keys, and values inside lists and objects, are checked too. `names`: the columns to check; None: all.
     """
     for name in row.values if names is None else names:
         value = row.values.get(name)
@@ -215,7 +211,7 @@ def _inner_fault(value: object, column: str, encoding: str, level: int = 1) -> s
     if not isinstance(value, list | dict | tuple):
         return None
     if level > MOST_LEVELS:
-        return f"has lists and objects inside each other in column {column!r}, more than {MOST_LEVELS} deep"
+        return f"has lists and objects nested more than {MOST_LEVELS} levels deep in column {column!r}"
     inner = [*value, *value.values()] if isinstance(value, dict) else value
     faults = (_inner_fault(item, column, encoding, level + 1) for item in inner)
     return next(filter(None, faults), None)
@@ -225,8 +221,8 @@ def _text_fault(text: str, column: str, encoding: str) -> str | None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        sign = text[error.start]
-        if FIRST_ESCAPED <= sign <= LAST_ESCAPED:
-            return f"has a byte 0x{ord(sign) - 0xDC00:02x} in column {column!r} that is not {encoding}"
-        return f"has half a surrogate pair (\\u{ord(sign):04x}) in column {column!r}"
+        character = text[error.start]
+        if FIRST_ESCAPED <= character <= LAST_ESCAPED:
+            return f"has a byte 0x{ord(character) - 0xDC00:02x} in column {column!r} that is not {encoding}"
+        return f"has half a surrogate pair (\\u{ord(character):04x}) in column {column!r}"
     return None

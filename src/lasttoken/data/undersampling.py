@@ -9,7 +9,7 @@ from lasttoken.data.label_tables import number_labels
 
 
 def undersample(examples: Examples, seed: int) -> Examples:
-    """Thin every label to the count of the rarest, at random; the order is kept.
+    """Keep, at random, as many rows of each label as the rarest has; the order is kept.
 
     Raises:
         DataError: one label only.
@@ -17,5 +17,5 @@ def undersample(examples: Examples, seed: int) -> Examples:
     names, label_ids = number_labels(examples)
     n_each = int(np.bincount(label_ids).min())
     rng = np.random.default_rng(seed)
-    kept = [rng.choice(np.flatnonzero(label_ids == at), n_each, replace=False) for at in range(len(names))]
+    kept = [rng.choice(np.flatnonzero(label_ids == label_id), n_each, replace=False) for label_id in range(len(names))]
     return examples.take(np.sort(np.concatenate(kept)).tolist())

@@ -67,7 +67,7 @@ def read_run_splits(run_dir: RunDir, settings: Settings) -> Splits:
     splits = read_splits(run_dir.splits, columns, separator=settings.separator)
     content = run_dir.read_toml()
     original = ColumnSpec.from_json(content.get("columns", {}))  # of the data; the files in splits/ have our own
-    train = replace(splits.train, columns=Columns(original.text, original.label) if original else None)
+    train = replace(splits.train, columns=Columns(original) if original else None)
     facts = dict(content.get("data_facts", {}))
     notes = tuple(facts.pop("notes", ()))
     return replace(splits, train=train, label_counts=content.get("label_counts"), notes=notes, facts=facts)
