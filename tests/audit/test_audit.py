@@ -78,11 +78,9 @@ def test_a_planted_word_is_named() -> None:
     best = next(one for one in find_shortcuts(planted, labels, np.arange(400)) if one.word)
     assert (best.word, best.label, best.share_with, best.share_elsewhere) == ("zq17x", "b", 1.0, 0.0)
     assert best.is_decisive
-    found = found_in(planted, labels).findings()
-    assert found == (
-        "'zq17x' occurs in 100% of 'b' and in 0% of all other rows: this alone tells 'b' with balanced accuracy"
-        " 100%, 50% by chance",
-    )
+    (finding,) = found_in(planted, labels).findings()
+    assert finding.startswith("'zq17x' occurs in 100% of 'b' and in 0% of all other rows")
+    assert "balanced accuracy 100%, 50% by chance" in finding
 
 
 def test_length_alone() -> None:
@@ -92,7 +90,7 @@ def test_length_alone() -> None:
     by_length = find_shortcuts(texts, labels, np.arange(400))[0]
     assert by_length.word is None
     assert by_length.balanced_accuracy == 1.0
-    assert "the length of a text alone tells its label" in found_in(texts, labels).findings()[0]
+    assert "the length of a text" in found_in(texts, labels).findings()[0]
 
 
 def test_the_figure_is_of_rows_the_rule_was_not_chosen_on() -> None:

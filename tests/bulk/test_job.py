@@ -440,7 +440,7 @@ def test_a_gzip_file_that_breaks_off_is_one_sentence(
     lines = [f'{{"text": "word {i}"}}' if "json" in name else f"word {i}" for i in range(300)]
     content = "\n".join([] if "json" in name else ["text"]) + "\n" + "\n".join(lines) + "\n"
     (tmp_path / name).write_bytes(gzip.compress(content.encode(), mtime=0)[:kept])
-    with pytest.raises(DataError, match=rf"{name} is a broken gzip file"):
+    with pytest.raises(DataError, match=rf"{name} is .* gzip file"):
         score_file(lambda: predictor, Source(tmp_path / name, ColumnSpec(("text",))), tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 

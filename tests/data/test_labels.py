@@ -57,7 +57,7 @@ def test_formats_agree(tmp_path: Path) -> None:
     ("cell", "message"),
     [
         ('"[""a"""', "starts like a list"),
-        ('"[""a|b""]"', "holds the separator '|'; choose another --label-separator"),
+        ('"[""a|b""]"', "--label-separator"),
         ('"[[1]]"', "a list"),
     ],
 )

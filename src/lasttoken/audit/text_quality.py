@@ -79,7 +79,7 @@ def hardly_text(texts: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def script_shares(texts: Sequence[str]) -> dict[str, float]:
-    """The fraction of each script among letters and emoji, largest first; a script is named by its characters' names."""
+    """The fraction of each script among letters and emoji, largest first; scripts are named as their characters are."""
     counts = np.zeros(N_CODES, np.int64)
     for start, end in chunks(texts):
         chunk_counts = np.bincount(code_points(texts[start:end])[0])

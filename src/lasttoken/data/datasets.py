@@ -46,7 +46,7 @@ def fetch_dataset(
 
     Raises:
         DataError: no such data set, or the file in the cache is not the published one.
-        NetworkError: offline, unreachable, too slow, truncated, or not the published file; says where to put it by hand.
+        NetworkError: offline, unreachable, too slow, truncated, or not the published file; names the place for it.
         StorageError: no permission to read or write the cache, or a full disk.
     """
     entry = find_dataset(name)
@@ -69,7 +69,7 @@ def fetch_dataset(
 
 
 def _is_cached(target: Path, entry: DatasetEntry) -> bool:
-    """Whether the cache holds the published file; a different file in its place may be the user's and is not deleted."""
+    """Whether the cache holds the published file; another file in its place may be the user's and is not deleted."""
     try:
         description = _describe(target)
     except (FileNotFoundError, NotADirectoryError):
