@@ -94,8 +94,7 @@ def _write(folder: Path, predictor: Predictor, run: Path) -> None:
     folded = fold(classifier)
     family = family_of(classifier.decoder.config)
     state = classifier.decoder.state_without_lm_head() | {folded.bias_name: folded.final_bias}
-    tensors = {f"transformer.{name}": tensor for name, tensor in family.to_published(state).items()}
-    tensors["score.weight"] = folded.head_weight.contiguous()
+    tensors = {**family.to_published(state), "score.weight": folded.head_weight.contiguous()}
     ids = {str(label_id): label for label_id, label in enumerate(config.labels)}
     content: dict[str, Any] = {
         **family.write_config(replace(classifier.decoder.config, tied=True)),
