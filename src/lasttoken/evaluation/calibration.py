@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lasttoken.evaluation.bisection import bracket
 from lasttoken.evaluation.intervals import Interval, draw_weights, n_draws, wilson_interval
 
 Floats = NDArray[np.float64]
@@ -116,11 +117,8 @@ def ece_interval(confidence: Floats, correct: NDArray[np.bool_], strata: NDArray
 
 
 def _scale_at(share_below: Callable[[float], float], share: float) -> float:
-    """The scale between 0 and 8 at which the falling `share_below` passes `share`, by bisection."""
-    low, high = 0.0, 8.0
-    for _ in range(20):
-        middle = (low + high) / 2
-        low, high = (middle, high) if share_below(middle) > share else (low, middle)
+    """The scale between 0 and 8 at which the falling `share_below` passes `share`; the upper end of its bracket."""
+    low, high = bracket(lambda scale: share_below(scale) - share, 0.0, 8.0, 20)
     return high if low else 0.0
 
 
@@ -170,10 +168,7 @@ def fit_temperature_multilabel(logits: ArrayLike, targets: ArrayLike) -> float:
 
 def _coldest(slope: Callable[[float], float]) -> float:
     """The T where the slope of the loss in 1/T, which rises (the loss is convex in 1/T), passes 0; by bisection."""
-    low, high = math.log(1 / T_MAX), math.log(1 / T_MIN)
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slope(math.exp(middle)) < 0 else (low, middle)
+    low, high = bracket(lambda log_beta: -slope(math.exp(log_beta)), math.log(1 / T_MAX), math.log(1 / T_MIN), 30)
     return float(np.clip(math.exp(-(low + high) / 2), T_MIN, T_MAX))
 
 

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lasttoken.evaluation.bisection import bracket
+
 Interval = tuple[float, float]
 
 Z_95 = 1.959964  # two-sided 95 % point of the normal distribution
@@ -208,7 +210,9 @@ def paired_difference(correct_a: ArrayLike, correct_b: ArrayLike, *, groups: Arr
 
 
 def mcnemar_p(n_only_a: int, n_only_b: int) -> float:
-    """The exact two-sided p-value of McNemar's test: of n_only_a + n_only_b fair coins, so uneven a result or more.
+    """The exact two-sided p-value of McNemar's test: the chance that n_only_a + n_only_b fair coins fall so unevenly.
+
+    A test compares it with scipy.stats.binomtest, whose last digit differs: runs stay comparable bit by bit.
 
     >>> f"{mcnemar_p(8, 1):.4f}"
     '0.0391'
@@ -247,7 +251,5 @@ def _score(b: float, c: float, n: float, delta: float) -> float:
 
 
 def _root(falling: Callable[[float], float], low: float, high: float) -> float:
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
+    low, high = bracket(falling, low, high, 60)
     return (low + high) / 2
