@@ -9,6 +9,10 @@ the predictions of the test split. One thread, so that sums have one order; comp
 
 from __future__ import annotations
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before NumPy and torch start: the order of a sum depends on the number of threads
+
 import csv
 import hashlib
 import json
