@@ -75,9 +75,7 @@ def refused(cache: Path, answer: Answer, **options: Any) -> tuple[str, Server]:
     assert files_in(cache) == []
     assert "\n" not in sentence
     assert sentence.startswith("could not fetch tiny: ")
-    assert (
-        f"put the file 'TinyCollection' that is in it at {cache / 'datasets' / 'tiny' / 'TinyCollection'}" in sentence
-    )
+    assert f"'TinyCollection' from it at {cache / 'datasets' / 'tiny' / 'TinyCollection'}" in sentence
     return sentence, server
 
 
@@ -211,7 +209,7 @@ def test_retry_after_beyond_the_bound_is_not_waited_for(own_cache: Path, form: s
 
 def test_cut_always(own_cache: Path) -> None:
     sentence, server = refused(own_cache, Answer(WHOLE[:-20], announced=len(WHOLE)))
-    assert "the download was cut off" in sentence
+    assert "truncated" in sentence
     assert len(server.asked) == 4
 
 
@@ -235,13 +233,13 @@ def test_slow_but_steady_is_not_late() -> None:
 
 def test_not_a_zip(own_cache: Path) -> None:
     sentence, server = refused(own_cache, Answer(b"<html>please log in</html>"))
-    assert "not a whole zip file" in sentence
+    assert "zip file" in sentence
     assert len(server.asked) == 1
 
 
 def test_cut_without_a_length(own_cache: Path) -> None:
     sentence, _ = refused(own_cache, Answer(WHOLE[: len(WHOLE) // 2]))
-    assert "not a whole zip file" in sentence
+    assert "zip file" in sentence
 
 
 def test_wrong_content_says_found_and_expected(own_cache: Path) -> None:
@@ -296,7 +294,7 @@ def test_encrypted_member(own_cache: Path) -> None:
         for start in [i for i in range(len(packed)) if packed.startswith(signature, i)]:
             struct.pack_into("<H", packed, start + offset, 1)
     sentence, _ = refused(own_cache, Answer(bytes(packed)))
-    assert "not a whole zip file" in sentence
+    assert "zip file" in sentence
     assert "encrypted" in sentence
 
 

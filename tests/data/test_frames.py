@@ -168,3 +168,61 @@ def test_several_label_columns_need_several_labels() -> None:
         from_frame({"text": ["x"], "toxic": [1], "threat": [0]}, ColumnSpec(label=("toxic", "threat")))
     with pytest.raises(DataError, match=r"a\|b"):
         from_frame({"text": ["x"], "a|b": [1], "c": [0]}, ColumnSpec(label=("a|b", "c")), separator="|")
+
+
+def test_frame() -> None:
+    frame = pd.DataFrame({"Message": ["a", "b"], "Label": [1, 0], 7: ["k", None], "list": [[1], [2]]})
+    found = from_frame(frame, ColumnSpec(id="7"))
+    assert (found.texts, found.labels, found.ids) == (["a", "b"], ["1", "0"], ["k", ""])
+    assert from_frame(frame[["Message"]], labelled=False).labels is None
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT, np.float64("nan"), ""])
+def test_missing_values_of_a_frame(missing: object) -> None:
+    frame = pd.DataFrame({"text": ["a", "b"], "label": pd.Series(["x", missing], dtype=object)})
+    with pytest.raises(DataError, match=r"row 2 of the table has no label in column 'label'"):
+        from_frame(frame, strict=True)
+    assert from_frame(frame).texts == ["a"]
+
+
+def test_numpy_values_of_a_frame() -> None:
+    frame = pd.DataFrame({"text": ["a", "b"], "label": pd.Series([np.int64(3), np.bool_(True)], dtype=object)})
+    assert from_frame(frame).labels == ["3", "true"]
+
+
+def test_broken_frames() -> None:
+    with pytest.raises(DataError, match=r"the table has columns 'text', 'label' but no rows"):
+        from_frame(pd.DataFrame({"text": [], "label": []}))
+    with pytest.raises(DataError, match=r"more than one column named 'text'"):
+        from_frame(pd.DataFrame([["a", "b"]], columns=["text", "text"]))
+    with pytest.raises(DataError, match=r"row 1 of the table has 2 labels \(\[1, 2\]\).* in column 'label'"):
+        from_frame(pd.DataFrame({"text": ["a"], "label": [[1, 2]]}))
+    with pytest.raises(DataError, match=r"the table has no column 'nope'"):
+        from_frame(pd.DataFrame({"text": ["a"]}), ColumnSpec(label=("nope",)))
+
+
+def test_lists() -> None:
+    found = from_lists(np.array(["a", "b"]), np.array([1, 0]), ids=["x", 2])
+    assert (found.texts, found.labels, found.ids) == (["a", "b"], ["1", "0"], ["x", "2"])
+    assert type(found.texts[0]) is str
+    assert from_lists([""]).texts == [""]
+    assert len(from_lists([])) == 0
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "message"),
+    [
+        (["a", "b"], ["x"], "2 texts and 1 labels"),
+        (["a", None], ["x", "y"], r"texts\[1\] is None, of type NoneType"),
+        (["a", 5], None, r"texts\[1\] is 5, of type int"),
+        (["a"], [float("nan")], r"labels\[0\] is nan, of type float"),
+        (["a", " "], ["x", "y"], r"index 1 has ' ' as its text"),
+        (["a"], [""], r"index 0 has '' as its label"),
+        ("abc", ["x"], "texts is one string, 'abc'"),
+        ([], [], "texts is empty"),
+        (["\ud83d"], None, r"texts\[0\] has half a surrogate pair"),
+    ],
+)
+def test_broken_lists(texts: list[str], labels: list[str] | None, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        from_lists(texts, labels, strict=True)

@@ -20,7 +20,7 @@ from lasttoken.data.cutting import split_examples
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists
 from lasttoken.data.label_tables import label_counts, label_names, truth_of
-from lasttoken.data.labels import join_labels, split_labels
+from lasttoken.data.labels import join_labels, natural_order, split_labels
 
 NAMES = st.text(st.characters(exclude_characters="|[", exclude_categories=["Cs"]), min_size=1, max_size=6).map(tidy)
 
@@ -145,3 +145,18 @@ def test_choices_of_label_studios_small_export(tmp_path: Path) -> None:
 )
 def test_labels_as_python_and_numpy_print_them(cell: str, labels: str) -> None:
     assert join_labels(cell, "|") == labels
+
+
+def test_natural_order() -> None:
+    labels = ["b10", "b2", "10", "2", "-1", "1.5", "a", "B3", "ham", "2"]
+    assert natural_order(labels) == ["-1", "1.5", "2", "10", "a", "b2", "B3", "b10", "ham"]
+    assert natural_order(["spam", "ham"]) == ["ham", "spam"]
+    assert natural_order(["9" * 5000, "8"]) == ["8", "9" * 5000]
+
+
+@given(st.lists(st.text(alphabet="aA10٣.-")), st.randoms())
+def test_natural_order_is_total(labels: list[str], random: object) -> None:
+    shuffled = list(labels)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert natural_order(shuffled) == natural_order(labels)
+    assert set(natural_order(labels)) == set(labels)
