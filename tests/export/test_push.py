@@ -38,7 +38,7 @@ class Hub:
         if path == "/api/validate-yaml":
             return {"errors": [], "warnings": []}
         if "/preupload/" in path:
-            names = [one["path"] for one in json.loads(body)["files"]]
+            names = [file["path"] for file in json.loads(body)["files"]]
             return {"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]}
         if "/commit/" in path:
             for line in map(json.loads, body.splitlines()):
@@ -75,13 +75,13 @@ def running(hub: Hub) -> Iterator[str]:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    found = Hub()
-    with running(found) as address:
-        found.address = address
+    local = Hub()
+    with running(local) as address:
+        local.address = address
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
         monkeypatch.setenv("HF_TOKEN", "hf_token_of_the_test")
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-        yield found
+        yield local
 
 
 def test_a_run_arrives_with_its_card(hub: Hub, make_run: MakeRun, tmp_path: Path) -> None:
@@ -89,6 +89,7 @@ def test_a_run_arrives_with_its_card(hub: Hub, make_run: MakeRun, tmp_path: Path
     answer = run_cli("push", run, "someone/spam", "--private")
     assert answer.code == 0, answer.err
     assert answer.out.strip().endswith("someone/spam")
+    assert "truncation=True" in answer.err  # the notes of the export
     assert hub.created[0]["name"] == "spam"
     assert hub.created[0]["organization"] == "someone"
     assert hub.created[0].get("private") is True or hub.created[0].get("visibility") == "private"
@@ -108,8 +109,8 @@ def test_a_run_arrives_with_its_card(hub: Hub, make_run: MakeRun, tmp_path: Path
 
     classify: Any = pipeline("text-classification", model=str(folder), device="cpu")
     expected = Predictor.load(run, "cpu").predict(["win a prize"])[0]
-    (found,) = classify(["win a prize"])
-    assert (found["label"], found["score"]) == (expected.label, pytest.approx(expected.score, abs=1e-5))
+    (answered,) = classify(["win a prize"])
+    assert (answered["label"], answered["score"]) == (expected.label, pytest.approx(expected.score, abs=1e-5))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_a_run_arrives_with_its_card(hub: Hub, make_run: MakeRun, tmp_path: Path
         (500, "the hub answered 500"),
     ],
 )
-def test_a_hub_that_refuses(
+def test_a_status_of_the_hub_is_one_error(
     status: int, message: str, hub: Hub, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
@@ -131,7 +132,7 @@ def test_a_hub_that_refuses(
     assert len([line for line in answer.err.splitlines() if line.startswith("error:")]) == 1
 
 
-def test_what_cannot_be_pushed(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_names_offline_and_an_unreachable_hub(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     run = make_run()
     for name in ("spam", "a/b/c", "/spam"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ from lasttoken.cli.flags import (
 from lasttoken.cli.show import percent, print_json, print_line, terminal
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.metric_registry import METRICS
+
+if TYPE_CHECKING:
+    from lasttoken.runs.zero_shot import ZeroShotAnswers
 
 
 @with_settings("ask")
@@ -65,6 +68,11 @@ def ask(
         replies = ask_backbone(
             loaded, examples, answer_of_label, PROMPT if prompt is None else prompt, lambda n: advance(n, "")
         )
+    _print_replies(replies, as_json)
+
+
+def _print_replies(replies: ZeroShotAnswers, as_json: bool) -> None:
+    """Print the metrics of the generated text and of the answers' probabilities."""
     low, high = replies.written_ci95
     n, accuracy = replies.scored.n, replies.n_correct / replies.scored.n
     scored = replies.scored.to_json()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,43 +34,62 @@ from lasttoken.data.formats import output_format, writable_suffixes
 from lasttoken.data.json_rows import JSON_LINES
 
 if TYPE_CHECKING:
-    from lasttoken.bulk.job import Source
     from lasttoken.classifier.predict import Prediction, Predictor
+    from lasttoken.data.options import ReadOptions
 
 WINDOW = 4096  # lines of stdin that are classified and printed at a time
 ABSTAINED = "-"  # printed in place of a label when no label is probable enough
 N_PROBABILITIES = 5  # printed for a text
 
 
+Texts = Annotated[list[str] | None, typer.Argument(help="Texts to classify.")]
+InputFile = Annotated[
+    str | None, typer.Option("--input", help="A file of rows, or - for stdin with one text per line.")
+]
+OutputFile = Annotated[
+    Path | None,
+    typer.Option("--output", help=f"File to write, with one of the suffixes {writable_suffixes()}; default: stdout."),
+]
+IdColumn = Annotated[str | None, typer.Option("--id", help="Keep only this column beside the predictions.")]
+TopK = Annotated[
+    int | None,
+    typer.Option("--top-k", help="Probabilities to write per row; default: of all labels if at most 10, else 5."),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first row that cannot be read.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Discard the work of a killed job, and start again.")]
+SpreadsheetSafe = Annotated[
+    bool,
+    typer.Option(
+        "--spreadsheet-safe", help="In CSV and TSV, put ' before cells that a spreadsheet would run as formulas."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class FileFlags:
+    """The flags that have an effect on files only, by their names in `predict`."""
+
+    output: Path | None
+    text: list[str] | None
+    id: str | None
+    top_k: int | None
+    strict: bool
+    restart: bool
+    spreadsheet_safe: bool
+
+
 @with_settings("predict")
 def predict(
     run: RunDirectory,
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
-    input: Annotated[
-        str | None, typer.Option("--input", help="A file of rows, or - for stdin with one text per line.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", help=f"File to write, with one of the suffixes {writable_suffixes()}; default: stdout."
-        ),
-    ] = None,
+    texts: Texts = None,
+    input: InputFile = None,
+    output: OutputFile = None,
     text: TextColumns = None,
-    id: Annotated[str | None, typer.Option("--id", help="Keep only this column beside the predictions.")] = None,
-    top_k: Annotated[
-        int | None,
-        typer.Option("--top-k", help="Probabilities to write per row; default: of all labels if at most 10, else 5."),
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first row that cannot be read.")] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Discard the work of a killed job, and start again.")
-    ] = False,
-    spreadsheet_safe: Annotated[
-        bool,
-        typer.Option(
-            "--spreadsheet-safe", help="In CSV and TSV, put ' before cells that a spreadsheet would run as formulas."
-        ),
-    ] = False,
+    id: IdColumn = None,
+    top_k: TopK = None,
+    strict: Strict = False,
+    restart: Restart = False,
+    spreadsheet_safe: SpreadsheetSafe = False,
     device: Device = "auto",
     precision: Precision = "auto",
     threshold: Threshold = None,
@@ -85,14 +105,8 @@ def predict(
     if bool(texts) == (input is not None):
         raise SettingsError("give either texts, such as lasttoken predict RUN 'some text', or --input FILE (-: stdin)")
     options = read_options(flags)
-    for_files = {"--output": output, "--text": text, "--id": id, "--top-k": top_k, "--strict": strict}
-    for_files |= {"--restart": restart, "--spreadsheet-safe": spreadsheet_safe, "--no-header": not options.header}
-    for_files |= {"--separator": options.separator, "--format": options.format if options.format != "txt" else None}
-    _check_file_flags(input, output, for_files)
-    if top_k is not None and top_k < 1:
-        raise SettingsError(f"--top-k is {top_k}; it must be at least 1")
-    if as_json and output and output_format(output)[0] is not JSON_LINES:
-        raise SettingsError(f"--json writes .jsonl, and --output is {output}; leave one of them out")
+    file_flags = FileFlags(output, text, id, top_k, strict, restart, spreadsheet_safe)
+    _check_file_flags(input, file_flags, options, as_json)
     reporter = terminal(quiet)
 
     def load() -> Predictor:
@@ -109,30 +123,32 @@ def predict(
     elif input == "-":
         _predict_stdin(load, options.encoding, as_json, reporter)
     else:
-        from lasttoken.bulk.job import Source
-        from lasttoken.classifier.checkpoint import trained_columns
-
-        columns = ColumnSpec(tuple(text or ()), id=id)
-        source = Source(Path(str(input)), columns, options, trained_columns(run), spreadsheet_safe)
-        _predict_file(load, source, output, as_json, top_k, strict, restart, reporter)
+        _predict_file(load, run, Path(str(input)), options, file_flags, as_json, reporter)
 
 
-def _check_file_flags(input: str | None, output: Path | None, flags: dict[str, Any]) -> None:
+def _check_file_flags(input: str | None, flags: FileFlags, options: ReadOptions, as_json: bool) -> None:
     """Reject flags that have an effect only on files, and an output that cannot be written.
 
     Raises:
         SettingsError: names the flag.
     """
-    used = next((flag for flag, value in flags.items() if value), None)
+    values = {f"--{name.replace('_', '-')}": value for name, value in vars(flags).items()}
+    values |= {"--no-header": not options.header, "--separator": options.separator}
+    values |= {"--format": options.format if options.format != "txt" else None}
+    used = next((flag for flag, value in values.items() if value), None)
     if used and input in (None, "-"):
         hint = ", or read a table from a pipe with --input /dev/stdin" if input == "-" else ""
         raise SettingsError(f"{used} goes with --input FILE only; put the texts in a file, leave {used} out{hint}")
-    if output is None:
-        return
-    check_output("--output", output)
-    if output.exists() and input is not None and output.samefile(input):
-        raise SettingsError(f"--output {output} is the file that --input reads; give another")
-    output_format(output)
+    output = flags.output
+    if output is not None:
+        check_output("--output", output)
+        if output.exists() and input is not None and output.samefile(input):
+            raise SettingsError(f"--output {output} is the file that --input reads; give another")
+        output_format(output)
+    if flags.top_k is not None and flags.top_k < 1:
+        raise SettingsError(f"--top-k is {flags.top_k}; it must be at least 1")
+    if as_json and output and output_format(output)[0] is not JSON_LINES:
+        raise SettingsError(f"--json writes .jsonl, and --output is {output}; leave one of them out")
 
 
 # Texts and stdin --------------------------------------------------------------------------------------------------
@@ -198,16 +214,27 @@ def _escaped(label: str) -> str:
 
 
 def _predict_file(
-    load: Callable[[], Predictor], source: Source, output: Path | None, as_json: bool, top_k: int | None,
-    strict: bool, restart: bool, reporter: Reporter,
+    load: Callable[[], Predictor], run: Path, input: Path, options: ReadOptions, flags: FileFlags, as_json: bool,
+    reporter: Reporter,
 ) -> None:  # fmt: skip
     """Classify the rows of a file into another file or to stdout, and report rows that need attention."""
-    from lasttoken.bulk.job import score_file, score_to_stream
+    from lasttoken.bulk.job import Source, score_file, score_to_stream
     from lasttoken.bulk.summary import sentences
+    from lasttoken.classifier.checkpoint import trained_columns
 
-    if output is None:
-        result = score_to_stream(load, source, rows_to_stdout(as_json), as_json, top_k, reporter)
+    columns = ColumnSpec(tuple(flags.text or ()), id=flags.id)
+    source = Source(input, columns, options, trained_columns(run), flags.spreadsheet_safe)
+    if flags.output is None:
+        result = score_to_stream(load, source, rows_to_stdout(as_json), as_json, flags.top_k, reporter)
     else:
-        result = score_file(load, source, output, top_k=top_k, strict=strict, restart=restart, reporter=reporter)
+        result = score_file(
+            load,
+            source,
+            flags.output,
+            top_k=flags.top_k,
+            strict=flags.strict,
+            restart=flags.restart,
+            reporter=reporter,
+        )
     for sentence in sentences(result, source):
         reporter.say(sentence)

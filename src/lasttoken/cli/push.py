@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lasttoken.cli.flags import Offline, RunDirectory
-from lasttoken.cli.show import print_line
+from lasttoken.cli.show import print_line, terminal
 from lasttoken.core.errors import NetworkError
 
 
@@ -26,4 +26,8 @@ def push(
 
     if offline:
         raise NetworkError("push needs the network, and --offline forbids it")
-    print_line(upload(run, repository, private=private))
+    pushed = upload(run, repository, private=private)
+    reporter = terminal(quiet=False)
+    for note in pushed.notes:
+        reporter.say(note)
+    print_line(pushed.address)

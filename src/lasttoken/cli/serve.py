@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,50 +14,56 @@ from lasttoken.serving.options import TOKEN_VARIABLE, ServerOptions, read_token
 
 USUAL, LIMITS = ServerOptions(), Limits()
 
+Runs = Annotated[list[Path], typer.Argument(help="Run directories; each is served by its folder's name.")]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
+Port = Annotated[int, typer.Option("--port", help="Port; 0: any free port.")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", help=f"File with the bearer token that clients must send; or set {TOKEN_VARIABLE}."),
+]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option("--allow-host", help="Another host name that clients may use for the server; repeatable."),
+]
+AllowOrigin = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-origin",
+        metavar="URL",
+        help="Origin of web pages that may call the server, such as https://example.org; repeatable. "
+        "*: pages of every origin, which opens the server to the whole web.",
+    ),
+]
+MaxQueue = Annotated[
+    int, typer.Option("--max-queue", help="Maximum number of waiting texts; beyond it, requests get 429.")
+]
+MaxTexts = Annotated[int, typer.Option("--max-texts", help="Maximum texts per request.")]
+MaxCharacters = Annotated[int, typer.Option("--max-characters", help="Maximum characters per text.")]
+MaxBody = Annotated[int, typer.Option("--max-body", help="Maximum bytes of a request body.")]
+MaxConnections = Annotated[
+    int,
+    typer.Option(
+        "--max-connections", help="Maximum connections; a new one replaces the one that has been idle the longest."
+    ),
+]
+Deadline = Annotated[float, typer.Option("--deadline", help="Seconds after which a request is abandoned.")]
+BatchTokens = Annotated[int | None, typer.Option("--batch-tokens", help="Tokens per batch; default: by the device.")]
+
 
 def serve(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories; each is served by its folder's name.")],
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = USUAL.host,
-    port: Annotated[int, typer.Option("--port", help="Port; 0: any free port.")] = USUAL.port,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file", help=f"File with the bearer token that clients must send; or set {TOKEN_VARIABLE}."
-        ),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option("--allow-host", help="Another host name that clients may use for the server; repeatable."),
-    ] = None,
-    allow_origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow-origin",
-            metavar="URL",
-            help="Origin of web pages that may call the server, such as https://example.org; repeatable. "
-            "*: pages of every origin, which opens the server to the whole web.",
-        ),
-    ] = None,
-    max_queue: Annotated[
-        int, typer.Option("--max-queue", help="Maximum number of waiting texts; beyond it, requests get 429.")
-    ] = USUAL.max_queue,
-    max_texts: Annotated[int, typer.Option("--max-texts", help="Maximum texts per request.")] = LIMITS.texts,
-    max_characters: Annotated[
-        int, typer.Option("--max-characters", help="Maximum characters per text.")
-    ] = LIMITS.characters,
-    max_body: Annotated[int, typer.Option("--max-body", help="Maximum bytes of a request body.")] = LIMITS.body_bytes,
-    max_connections: Annotated[
-        int,
-        typer.Option(
-            "--max-connections", help="Maximum connections; a new one replaces the one that has been idle the longest."
-        ),
-    ] = LIMITS.connections,
-    deadline: Annotated[
-        float, typer.Option("--deadline", help="Seconds after which a request is abandoned.")
-    ] = LIMITS.deadline_s,
-    batch_tokens: Annotated[
-        int | None, typer.Option("--batch-tokens", help="Tokens per batch; default: by the device.")
-    ] = USUAL.batch_tokens,
+    runs: Runs,
+    host: Host = USUAL.host,
+    port: Port = USUAL.port,
+    token_file: TokenFile = None,
+    allow_host: AllowHost = None,
+    allow_origin: AllowOrigin = None,
+    max_queue: MaxQueue = USUAL.max_queue,
+    max_texts: MaxTexts = LIMITS.texts,
+    max_characters: MaxCharacters = LIMITS.characters,
+    max_body: MaxBody = LIMITS.body_bytes,
+    max_connections: MaxConnections = LIMITS.connections,
+    deadline: Deadline = LIMITS.deadline_s,
+    batch_tokens: BatchTokens = USUAL.batch_tokens,
     device: Device = "auto",
     precision: Precision = "auto",
     quiet: Quiet = False,
@@ -73,6 +78,7 @@ def serve(
     from lasttoken.core.process import tune_cpu
     from lasttoken.serving.service import serve as serve_runs
 
+    limits = Limits(max_body, max_texts, max_characters, connections=max_connections, deadline_s=deadline)
     options = ServerOptions(
         host=host,
         port=port,
@@ -83,14 +89,7 @@ def serve(
         batch_tokens=batch_tokens,
         device=device,
         precision=precision,
-        limits=replace(
-            LIMITS,
-            body_bytes=max_body,
-            texts=max_texts,
-            characters=max_characters,
-            connections=max_connections,
-            deadline_s=deadline,
-        ),
+        limits=limits,
     )
     tune_cpu()
     serve_runs(runs, options, terminal(quiet))

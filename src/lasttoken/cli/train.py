@@ -9,27 +9,30 @@ import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, chosen_settings, with_settings
 from lasttoken.cli.show import print_json, print_metrics, terminal
-from lasttoken.core.config import read_config
+from lasttoken.core.config import Settings, read_config
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.progress import Reporter
+
+Data = Annotated[Path | None, typer.Argument(help="A labelled file (CSV, TSV, JSONL, Parquet), or a folder of splits.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run directory [default: runs/<name of the data>].")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished run.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue a run that was killed.")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings, such as another run's run.toml.")]
+CheckpointEvery = Annotated[float, typer.Option("--checkpoint-every", help="Seconds between checkpoints for --resume.")]
+OnlyBaselines = Annotated[
+    bool, typer.Option("--only-baselines", help="Only measure the baselines, in seconds; writes nothing.")
+]
 
 
 @with_settings("train")
 def train(
-    data: Annotated[
-        Path | None, typer.Argument(help="A labelled file (CSV, TSV, JSONL, Parquet), or a folder of splits.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Run directory [default: runs/<name of the data>].")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was killed.")] = False,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="TOML file of settings, such as another run's run.toml.")
-    ] = None,
-    checkpoint_every: Annotated[
-        float, typer.Option("--checkpoint-every", help="Seconds between checkpoints for --resume.")
-    ] = 30.0,
-    only_baselines: Annotated[
-        bool, typer.Option("--only-baselines", help="Only measure the baselines, in seconds; writes nothing.")
-    ] = False,
+    data: Data = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    config: Config = None,
+    checkpoint_every: CheckpointEvery = 30.0,
+    only_baselines: OnlyBaselines = False,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -50,12 +53,7 @@ def train(
     settings = run_settings(chosen_settings(flags), layers, resumed=out if resume else None)
     reporter = terminal(quiet)
     if only_baselines:
-        if data is None:
-            raise SettingsError("--only-baselines needs data; name a file or a folder of splits")
-        from lasttoken.runs.baselines_only import measure_baselines
-
-        metrics = measure_baselines(data, settings, reporter)
-        print_json(metrics) if as_json else print_metrics(metrics, None, reporter)
+        _print_baselines(data, settings, as_json, reporter)
         return
     from lasttoken.core.process import tune_cpu
     from lasttoken.runs.train import TrainingRequest, train_run
@@ -76,3 +74,17 @@ def train(
         print_json({**run.metrics, "run": str(run.out)})
     else:
         print_metrics(run.metrics, run.out, reporter)
+
+
+def _print_baselines(data: Path | None, settings: Settings, as_json: bool, reporter: Reporter) -> None:
+    """Measure the baselines and print their metrics.
+
+    Raises:
+        SettingsError: no data is given.
+    """
+    if data is None:
+        raise SettingsError("--only-baselines needs data; name a file or a folder of splits")
+    from lasttoken.runs.baselines_only import measure_baselines
+
+    metrics = measure_baselines(data, settings, reporter)
+    print_json(metrics) if as_json else print_metrics(metrics, None, reporter)

@@ -58,17 +58,17 @@ class Examples:
         """The examples at these indices, in the order of the indices."""
         rows = list(indices)
 
-        def taken(values: list[T] | None) -> list[T] | None:
+        def at_rows(values: list[T] | None) -> list[T] | None:
             return None if values is None else [values[row] for row in rows]
 
         return replace(
             self,
             texts=[self.texts[row] for row in rows],
-            labels=taken(self.labels),
-            ids=taken(self.ids),
-            groups=taken(self.groups),
-            slices=taken(self.slices),
-            numbers=taken(self.numbers),
+            labels=at_rows(self.labels),
+            ids=at_rows(self.ids),
+            groups=at_rows(self.groups),
+            slices=at_rows(self.slices),
+            numbers=at_rows(self.numbers),
         )
 
 
@@ -119,18 +119,18 @@ def without_blanks(examples: Examples, place: Callable[[int], str], strict: bool
     Raises:
         DataError: no example is left, or with `strict` any would be left out.
     """
-    blanks, kept = BlankRows(examples.source, strict), []
+    blanks, complete = BlankRows(examples.source, strict), []
     for index, (text, label) in enumerate(zip(examples.texts, examples.labels or (), strict=True)):
         if missing := missing_part(text, None if examples.separator is not None else label):
             value = text if missing == "text" else label
             blanks.leave_out(missing, place(index), f"{place(index)} has {value!r} as its {missing}; {FILL_IN}")
         else:
-            kept.append(index)
+            complete.append(index)
     left_out = blanks.result(len(examples))
     if left_out is None:
         return examples
     numbered = replace(examples, numbers=[index + 1 for index in range(len(examples))])
-    return replace(numbered.take(kept), left_out=left_out, notes=(*examples.notes, *left_out.sentences()))
+    return replace(numbered.take(complete), left_out=left_out, notes=(*examples.notes, *left_out.sentences()))
 
 
 def collect_examples(table: Table, columns: Columns, blanks: BlankRows | None, separator: str | None) -> Examples:
@@ -140,15 +140,15 @@ def collect_examples(table: Table, columns: Columns, blanks: BlankRows | None, s
         DataError: a value that cannot be used, lists of 0 and 1 as labels, or rows that are all left out.
     """
     spec = columns.spec
-    kept = _Kept(spec)
+    values = _ColumnValues(spec)
     n_rows = 0
-    hot = HotLists() if len(spec.label) == 1 and separator is not None else None
+    hot_lists = HotLists() if len(spec.label) == 1 and separator is not None else None
     for row in table.rows(spec.names):
         n_rows += 1
         text, label = columns.text_of(table, row), None
         missing = missing_part(text, None) if blanks is not None else None
-        if hot is not None and not hot.add(row.values.get(spec.label[0])):
-            hot = None
+        if hot_lists is not None and not hot_lists.add(row.values.get(spec.label[0])):
+            hot_lists = None
         if spec.label and missing is None:
             label = _label_of(table, row, spec.label, separator)
             missing = missing_part(text, label) if blanks is not None and separator is None else None
@@ -156,16 +156,13 @@ def collect_examples(table: Table, columns: Columns, blanks: BlankRows | None, s
             place, names = table.place(row), spec.text if missing == "text" else spec.label
             blanks.leave_out(missing, place, f"{place} has no {missing} in column {listed(names)}; {FILL_IN}")
         else:
-            kept.add(table, row, text, label)
-    if hot is not None and hot.are_all:
-        raise DataError(
-            f"column {spec.label[0]!r} of {table.source} has a list of 0 and 1 in each row, which does not name the "
-            "labels; write the names of a row's labels, or give each label a column"
-        )
+            values.add(table, row, text, label)
+    if hot_lists is not None:
+        _refuse_hot_lists(hot_lists, spec.label[0], table.source)
     left_out = blanks.result(n_rows) if blanks is not None else None
     notes = (*columns.notes, *table.late_notes, *(left_out.sentences() if left_out else ()))
     return replace(
-        kept.examples(),
+        values.examples(),
         source=table.source,
         notes=notes,
         separator=separator if spec.label else None,
@@ -174,8 +171,21 @@ def collect_examples(table: Table, columns: Columns, blanks: BlankRows | None, s
     )
 
 
-class _Kept:
-    """The values of the rows that become examples."""
+def _refuse_hot_lists(hot_lists: HotLists, column: str, source: str) -> None:
+    """Reject a label column with a list of 0 and 1 in each row.
+
+    Raises:
+        DataError: names the column.
+    """
+    if hot_lists.are_all:
+        raise DataError(
+            f"column {column!r} of {source} has a list of 0 and 1 in each row, which does not name the labels; write "
+            "the names of a row's labels, or give each label a column"
+        )
+
+
+class _ColumnValues:
+    """The texts, labels, ids, groups and slices of the rows that become examples."""
 
     def __init__(self, spec: ColumnSpec) -> None:
         self._spec = spec
@@ -184,11 +194,11 @@ class _Kept:
         self._ids: list[str] = []
         self._groups: list[str] = []
         self._slices: list[str] = []
-        self._numbers: list[int] | None = None  # kept only from the first missing row on
+        self._numbers: list[int] | None = None  # recorded only from the first missing row on
         self._interned: dict[str, str] = {}  # equal labels share one string: 1,000,000 rows, two labels, two objects
 
     def add(self, table: Table, row: Row, text: str, label: str | None) -> None:
-        """Keep a row."""
+        """Add a row."""
         if self._numbers is None and row.number > len(self._texts) + 1:
             self._numbers = list(range(1, len(self._texts) + 1))
         self._texts.append(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -11,10 +12,18 @@ from lasttoken.core.retries import why
 from lasttoken.export.hf import export_hf
 
 
-def push(run: Path, repository: str, *, private: bool = False, token: str | None = None, check: bool = True) -> str:
+@dataclass(frozen=True)
+class Pushed:
+    """An upload: the repository's address, and the sentences about the export, see `Exported.notes`."""
+
+    address: str
+    notes: tuple[str, ...]
+
+
+def push(run: Path, repository: str, *, private: bool = False, token: str | None = None, check: bool = True) -> Pushed:
     """Export a run for transformers and upload it to a repository, which is created if it does not exist.
 
-    Returns the repository's address. The default `token` is HF_TOKEN, or the one that `hf auth login` has stored;
+    The default `token` is HF_TOKEN, or the one that `hf auth login` has stored;
     HF_ENDPOINT names another hub.
 
     Raises:
@@ -45,7 +54,7 @@ def push(run: Path, repository: str, *, private: bool = False, token: str | None
             raise NetworkError(_http_error(error, repository)) from error
         except failures as error:
             raise NetworkError(f"{repository} could not be pushed: {why(error)}") from error
-    return str(made)
+    return Pushed(str(made), exported.notes)
 
 
 def _http_error(error: Exception, repository: str) -> str:
