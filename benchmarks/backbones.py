@@ -33,10 +33,10 @@ from typing import Any
 from rows import Bench, DataSet, Rows, Training, paired_interval
 
 from lasttoken.backbone.pretrained import load_backbone
-from lasttoken.core.config import resolve
 from lasttoken.core.device import Device, pick_device
 from lasttoken.core.errors import UserError
 from lasttoken.core.process import tune_cpu
+from lasttoken.core.resolve import resolve
 from lasttoken.evaluation.baselines import LabelledTexts, run_baselines
 from lasttoken.evaluation.task import SingleLabel
 

@@ -263,7 +263,7 @@ def predict_job(predictor: Any, rows: Path, suffix: str) -> Job:
 def train_job(data: Path, backbone: Path, overwrite: bool = False) -> Job:
     """Train; after a fault with --resume, as its message says. With `overwrite`, over a finished run."""
     from lasttoken.classifier.run_dir import RunDir
-    from lasttoken.core.config import resolve
+    from lasttoken.core.resolve import resolve
     from lasttoken.runs.train import TrainingRequest, train_run
 
     quick: dict[str, Any] = {"backbone": str(backbone), "epochs": 1, "batch_size": 8, "eval_every": 2, "seed": 3}
@@ -414,7 +414,7 @@ def all_jobs(folder: Path) -> Iterator[dict[str, Job]]:
     from miniature import blank_figure, messages, random_gpt, write_backbone, write_messages
 
     from lasttoken.classifier.predict import Predictor
-    from lasttoken.core.config import resolve
+    from lasttoken.core.resolve import resolve
     from lasttoken.runs.train import TrainingRequest, train_run
 
     texts, labels = messages(40)

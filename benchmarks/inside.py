@@ -30,9 +30,9 @@ import torch.nn.functional as F
 from lasttoken.backbone.onednn import has_onednn
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.classifier.predict import Predictor
-from lasttoken.core.config import resolve
 from lasttoken.core.device import CPU
 from lasttoken.core.process import tune_cpu
+from lasttoken.core.resolve import resolve
 from lasttoken.data.book import book_splits
 from lasttoken.evaluation.baselines import fit_baselines
 from lasttoken.runs.train import TrainingRequest, train_run

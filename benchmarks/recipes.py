@@ -19,8 +19,8 @@ from typing import Any
 
 from rows import Bench, DataSet, paired_interval
 
-from lasttoken.core.config import resolve
 from lasttoken.core.process import tune_cpu
+from lasttoken.core.resolve import resolve
 
 BOOK: dict[str, Any] = {"recipe": "book"}
 

@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 from statistics import median
 
-from lasttoken.core.config import resolve
 from lasttoken.core.process import tune_cpu
+from lasttoken.core.resolve import resolve
 from lasttoken.runs.train import TrainingRequest, train_run
 
 KINDS = {"by itself": {}, "--seeds 5": {"seeds": 5}, "--folds 5": {"folds": 5}}

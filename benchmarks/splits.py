@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lasttoken.core.config import resolve
 from lasttoken.core.process import tune_cpu
+from lasttoken.core.resolve import resolve
 from lasttoken.runs.train import TrainingRequest, train_run
 
 FIRST_SEED = 123

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from lasttoken.core.config import resolve
 from lasttoken.core.progress import Reporter
+from lasttoken.core.resolve import resolve
 from lasttoken.data.cells import csv_line
 from lasttoken.data.cutting import cut_folds
 from lasttoken.data.files import Examples, read_examples

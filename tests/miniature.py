@@ -38,8 +38,9 @@ from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import Encoded
 from lasttoken.cli.main import main
-from lasttoken.core.config import Settings, resolve
+from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU
+from lasttoken.core.resolve import resolve
 from lasttoken.core.storage import write_text
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Hooks, Split, Trainer

@@ -26,8 +26,9 @@ from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import Encoded, encode_texts
 from lasttoken.cli.flags import chosen_settings
 from lasttoken.cli.main import app
-from lasttoken.core.config import Settings, resolve
+from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU
+from lasttoken.core.resolve import resolve
 from lasttoken.data.book import BOOK_SHUFFLES, book_splits, read_as_chapter
 from lasttoken.data.catalog import find_dataset
 from lasttoken.data.cutting import split_examples

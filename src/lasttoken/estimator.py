@@ -22,10 +22,10 @@ from lasttoken.classifier.explain import Explanation, explain
 from lasttoken.classifier.predict import Prediction, Predictor
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.columns import ColumnSpec, column_names, names_in_frame
-from lasttoken.core.config import resolve
 from lasttoken.core.errors import DataError
 from lasttoken.core.locks import exclusive
 from lasttoken.core.progress import Reporter
+from lasttoken.core.resolve import resolve
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists, is_table
 from lasttoken.data.options import DEFAULT, ReadOptions

@@ -23,13 +23,15 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
+from lasttoken.classifier.checkpoint import FILES as CLASSIFIER_FILES
 from lasttoken.classifier.checkpoint import load_classifier, save_classifier
 from lasttoken.classifier.predict import Predictor
-from lasttoken.core.config import Settings, resolve
+from lasttoken.core.config import Settings
 from lasttoken.core.device import pick_device
 from lasttoken.core.errors import DataError
 from lasttoken.core.process import flush_denormals
 from lasttoken.core.progress import Reporter
+from lasttoken.core.resolve import resolve
 from lasttoken.core.spelling import label_key
 from lasttoken.data.cutting import cut_validation
 from lasttoken.data.files import Examples
@@ -43,7 +45,6 @@ from lasttoken.training.shared import SharedFeatures
 
 FEATURES = SharedFeatures()  # of this process
 USUAL = Settings()  # the home of the defaults below
-PARTS = ("config.json", "model.safetensors", "tokenizer.json")
 
 
 class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -211,7 +212,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if predictor is not None:
             with tempfile.TemporaryDirectory(prefix="lasttoken-") as folder:
                 save_classifier(Path(folder), predictor.classifier, predictor.tokenizer)
-                state["_files"] = {name: (Path(folder) / name).read_bytes() for name in PARTS}
+                state["_files"] = {name: (Path(folder) / name).read_bytes() for name in CLASSIFIER_FILES}
             state["_machine"] = (predictor.device.torch_device.type, predictor.device.precision)
         return state
 
@@ -220,7 +221,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         super().__setstate__(state)
         if files is not None:
             with tempfile.TemporaryDirectory(prefix="lasttoken-") as folder:
-                for name in PARTS:
+                for name in CLASSIFIER_FILES:
                     (Path(folder) / name).write_bytes(files[name])
                 classifier, tokenizer = load_classifier(Path(folder))
                 classifier.load_state_dict(

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from lasttoken.core.config import INFOS, RECIPES, Settings, flag_of, read_config, resolve
+from lasttoken.core.config import INFOS, Settings, flag_of
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.recipes import RECIPES
+from lasttoken.core.resolve import read_config, resolve
 
 # A value other than the default for every setting, as a user may give it.
 OTHER: dict[str, Any] = {

@@ -16,10 +16,11 @@ from lasttoken import TextClassifier
 from lasttoken.classifier.predict import Predictor
 from lasttoken.cli.flags import _parameter
 from lasttoken.cli.show import print_metrics
-from lasttoken.core.config import FIELDS, resolve
+from lasttoken.core.config import FIELDS
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.metric_registry import METRICS, Metric
 from lasttoken.core.progress import Reporter
+from lasttoken.core.resolve import resolve
 from lasttoken.serving.interfaces.about import describe
 from lasttoken.serving.models import ServedModel
 

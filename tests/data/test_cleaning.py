@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from lasttoken.audit.collecting import audit_splits
-from lasttoken.core.config import resolve
 from lasttoken.core.errors import DataError
+from lasttoken.core.resolve import resolve
 from lasttoken.data.cleaning import leave_out_rare, unify_labels
 from lasttoken.data.cutting import cut_folds, cut_rows, split_examples
 from lasttoken.data.files import Examples, read_examples

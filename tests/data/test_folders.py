@@ -12,8 +12,9 @@ from made_examples import made, parts_of
 
 from lasttoken.audit.reading import read_for_audit
 from lasttoken.core.columns import SPLIT_COLUMNS, ColumnSpec
-from lasttoken.core.config import Settings, resolve
+from lasttoken.core.config import Settings
 from lasttoken.core.errors import DataError, StorageError
+from lasttoken.core.resolve import resolve
 from lasttoken.core.spelling import is_blank
 from lasttoken.data import folders
 from lasttoken.data.columns import UnlabelledError

@@ -11,8 +11,9 @@ import pytest
 from lasttoken.bulk.job import Source, score_file
 from lasttoken.classifier.predict import Predictor
 from lasttoken.cli.flags import _parameter
-from lasttoken.core.config import FIELDS, resolve
+from lasttoken.core.config import FIELDS
 from lasttoken.core.errors import DataError, SettingsError
+from lasttoken.core.resolve import resolve
 from lasttoken.data import formats
 from lasttoken.data.files import read_examples
 from lasttoken.data.folders import split_name

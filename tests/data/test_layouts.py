@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lasttoken.audit.reading import read_for_audit
-from lasttoken.core.config import resolve
 from lasttoken.core.errors import DataError
+from lasttoken.core.resolve import resolve
 from lasttoken.data.files import read_examples
 from lasttoken.data.gather import gather_splits
 

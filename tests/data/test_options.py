@@ -9,7 +9,7 @@ from lasttoken.data.options import ReadOptions
 
 
 def test_what_cannot_be_said_is_refused() -> None:
-    from lasttoken.core.config import resolve
+    from lasttoken.core.resolve import resolve
 
     for name, value in [("field_separator", ";;"), ("field_separator", '"'), ("max_row_bytes", "much"),
                         ("max_row_bytes", "0")]:  # fmt: skip

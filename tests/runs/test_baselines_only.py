@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from miniature import messages
 
-from lasttoken.core.config import resolve
+from lasttoken.core.resolve import resolve
 from lasttoken.data.frames import from_lists
 from lasttoken.runs.baselines_only import measure_baselines
 

@@ -15,8 +15,8 @@ from miniature import random_gpt, run_cli, write_backbone, write_messages
 
 from lasttoken import TextClassifier
 from lasttoken.classifier.explain import explain
-from lasttoken.core.config import resolve
 from lasttoken.core.errors import DataError, SettingsError
+from lasttoken.core.resolve import resolve
 from lasttoken.data.frames import from_lists
 from lasttoken.data.splits import Splits
 from lasttoken.evaluation.decision import Decision

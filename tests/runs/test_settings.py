@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from lasttoken.core.config import resolve
 from lasttoken.core.errors import RunError
+from lasttoken.core.resolve import resolve
 from lasttoken.runs.settings import run_settings
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from miniature import messages, write_messages
 
-from lasttoken.core.config import resolve
 from lasttoken.core.errors import UserError
+from lasttoken.core.resolve import resolve
 from lasttoken.data.frames import from_lists
 from lasttoken.runs.split import split_data
 

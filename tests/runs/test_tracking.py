@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from lasttoken.core import config
 from lasttoken.core.errors import SettingsError
+from lasttoken.runs import tracking
 from lasttoken.runs.tracking import final_metrics, open_tracker
 
 LINES: list[dict[str, Any]] = [
@@ -89,3 +91,7 @@ def test_a_missing_library_is_one_sentence(
 def test_an_unknown_tracker_names_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"--track.*aim.*tensorboard"):
         open_tracker("aim", tmp_path)
+
+
+def test_the_setting_offers_every_tracker() -> None:
+    assert set(config.TRACKERS) == set(tracking.TRACKERS)

@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import GPT2Model
 
 from lasttoken.classifier.encoding import Encoded
-from lasttoken.core.config import resolve
 from lasttoken.core.device import CPU
+from lasttoken.core.resolve import resolve
 from lasttoken.evaluation.metrics import compute_metrics
 from lasttoken.evaluation.task import log_softmax
 from lasttoken.training.feature_cache import FeatureCache

@@ -17,8 +17,9 @@ import typer
 from typer.core import TyperCommand
 
 from lasttoken.core.columns import ColumnSpec
-from lasttoken.core.config import FIELDS, flag_of, resolve, settings_of
+from lasttoken.core.config import DEVICES, FIELDS, PRECISIONS, flag_of, settings_of
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.resolve import resolve
 from lasttoken.core.setting import info_of, kind_of
 from lasttoken.data.formats import format_names
 
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing on stderr except errors.")]
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Device to compute on.")]
+Device = Annotated[
+    Literal[DEVICES],  # type: ignore[valid-type]  # the choices have one home, which a type checker cannot read
+    typer.Option("--device", help="Device to compute on."),
+]
 Precision = Annotated[
-    Literal["auto", "float32", "bfloat16", "int8"],
+    Literal[PRECISIONS],  # type: ignore[valid-type]
     typer.Option(
         "--precision",
         help="Number format; auto: int8 if the run was trained so, else bfloat16 on CUDA, float32 elsewhere.",

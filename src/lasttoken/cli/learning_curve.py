@@ -11,9 +11,9 @@ import typer
 from lasttoken.cli.flags import Json, Offline, Quiet, chosen_settings, with_settings
 from lasttoken.cli.outputs import check_free, check_output
 from lasttoken.cli.show import new_table, percent, print_json, print_line, print_table, terminal
-from lasttoken.core.config import resolve_layers
 from lasttoken.core.errors import SettingsError, one_of
 from lasttoken.core.locks import exclusive
+from lasttoken.core.resolve import resolve_layers
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,7 +9,7 @@ import typer
 
 from lasttoken.cli.flags import Json, Quiet, chosen_settings, with_settings
 from lasttoken.cli.show import print_json, print_line, terminal
-from lasttoken.core.config import read_config, resolve_layers
+from lasttoken.core.resolve import read_config, resolve_layers
 
 
 @with_settings("split")

@@ -10,8 +10,8 @@ import typer
 from lasttoken.cli.flags import Json, Offline, Quiet, chosen_settings, with_settings
 from lasttoken.cli.outputs import check_free, check_output
 from lasttoken.cli.show import print_json, print_line, terminal
-from lasttoken.core.config import resolve_layers
 from lasttoken.core.locks import exclusive
+from lasttoken.core.resolve import resolve_layers
 
 FOLDS = 5
 MAX_SHOWN = 10  # rows

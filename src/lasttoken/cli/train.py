@@ -9,9 +9,10 @@ import typer
 
 from lasttoken.cli.flags import Json, Offline, Quiet, chosen_settings, with_settings
 from lasttoken.cli.show import print_json, print_metrics, terminal
-from lasttoken.core.config import Settings, read_config
+from lasttoken.core.config import Settings
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.progress import Reporter
+from lasttoken.core.resolve import read_config
 
 Data = Annotated[Path | None, typer.Argument(help="A labelled file (CSV, TSV, JSONL, Parquet), or a folder of splits.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Run directory [default: runs/<name of the data>].")]

@@ -1,25 +1,20 @@
 """Every setting of a training, once: its name, default, help text, range, and what it affects.
 
-    flag  ──wins over──►  --config FILE  ──wins over──►  the recipe  ──wins over──►  the default below
-
 The command line makes its flags from these fields and `run.toml` records them, so each setting is defined in one
-place. A recipe is a named set of differences from the defaults: `book` is the recipe of chapter 6 of *Build a Large
-Language Model (From Scratch)*, in every detail; `default` is what docs/decisions/default-recipe.md measured.
+place. `resolve.py` makes `Settings` from flags, a file and a recipe.
 """
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 from annotated_types import Interval
 
 from lasttoken.core.columns import ColumnSpec
-from lasttoken.core.errors import SettingsError, nearest, one_of
+from lasttoken.core.errors import SettingsError, one_of
 from lasttoken.core.metric_registry import METRICS, Kind, metric_choices, metrics_at
+from lasttoken.core.recipes import HANDLING, RECIPES, DataHandling
 from lasttoken.core.setting import (
     ABOVE_0,
     AT_LEAST_0,
@@ -29,7 +24,6 @@ from lasttoken.core.setting import (
     check_value,
     info_of,
     setting,
-    typed,
 )
 from lasttoken.core.storage import parse_bytes
 
@@ -50,16 +44,6 @@ DATA_COMMANDS = (SPLIT, CURVE, SUSPECTS)
 FILE_COMMANDS = (*DATA_COMMANDS, "audit", "predict", "evaluate", "ask")
 
 
-@dataclass(frozen=True)
-class DataHandling:
-    """How a recipe handles data. These are settings without flags: they follow from the recipe alone."""
-
-    quotes_in_tsv: bool = False  # `label<TAB>text` files are read with CSV's quotes, as pandas reads them
-    chapter_split: bool = False  # all rows are balanced, then shuffled and cut; equal texts may be in two splits
-    numbered_labels: bool = False  # `lasttoken split` writes the columns Label, Text with label ids
-    lists_batches: bool = False  # the number and the shape of batches are said before training
-
-
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings of one training, immutable; `resolve` makes them, `check` rejects invalid values."""
@@ -67,7 +51,7 @@ class Settings:
     recipe: str = setting(
         "default",
         "Named set of settings: default, or book to reproduce chapter 6 exactly.",
-        choices=("default", "book"),
+        choices=tuple(RECIPES),
         commands=DATA_COMMANDS,
         single_label_only=True,
     )
@@ -401,37 +385,6 @@ class Settings:
 FIELDS = {item.name: item for item in fields(Settings)}
 INFOS: dict[str, SettingInfo] = {name: info_of(item) for name, item in FIELDS.items()}
 
-RECIPES: dict[str, dict[str, Any]] = {
-    "default": {},
-    "book": {
-        "balance": "undersample",
-        "train_fraction": 0.7,
-        "validation_fraction": 0.1,
-        "train_blocks": "1",
-        "read": "padded-last",
-        "epochs": 5,
-        "batch_size": 8,
-        "learning_rate": 5e-5,
-        "schedule": "constant",
-        "warmup_fraction": 0.0,
-        "weight_decay": 0.1,
-        "clip_norm": 0.0,
-        "drop_last": True,
-        "eval_every": 50,
-        "eval_batches": 5,
-        "keep": "last",
-        "patience": 0,
-        "seed": 123,
-        "precision": "float32",
-        "calibrate": False,
-    },
-}
-
-HANDLING = {
-    "default": DataHandling(),
-    "book": DataHandling(quotes_in_tsv=True, chapter_split=True, numbered_labels=True, lists_batches=True),
-}
-
 
 def flag_of(name: str) -> str:
     """The flag of a setting.
@@ -460,70 +413,6 @@ def settings_of(command: str) -> list[str]:
     ['encoding', 'field_separator', 'no_header', 'format', 'max_row_bytes', 'skip_unreadable']
     """
     return [name for name, info in INFOS.items() if command == "train" or command in info.commands]
-
-
-def resolve(recipe: str = "default", *layers: Mapping[str, Any]) -> Settings:
-    """The settings of a recipe with layers of changes on top, later ones winning. None means "not set".
-
-    >>> resolve("book", {"epochs": 2}, {"epochs": None}).epochs
-    2
-
-    Raises:
-        SettingsError: an unknown recipe or setting, or an invalid value.
-    """
-    if not isinstance(recipe, str) or recipe not in RECIPES:
-        raise SettingsError(f"--recipe is {recipe!r}; use one of {one_of(RECIPES)}{nearest(str(recipe), RECIPES)}")
-    merged: dict[str, Any] = {"recipe": recipe, **RECIPES[recipe]}
-    for layer in layers:
-        for name, value in layer.items():
-            if value is None or name == "recipe":
-                continue
-            if name not in FIELDS:
-                raise SettingsError(f"there is no setting {name!r}{nearest(name, FIELDS)}")
-            merged[name] = typed(flag_of(name), value, FIELDS[name])
-    settings = replace(Settings(), **merged)
-    settings.check()
-    return settings
-
-
-def resolve_layers(*layers: Mapping[str, Any]) -> Settings:
-    """As `resolve`, with the recipe that the last layer names; without one the default recipe.
-
-    >>> resolve_layers({"recipe": "book", "epochs": 2}, {"epochs": 3}).recipe
-    'book'
-
-    Raises:
-        SettingsError: as `resolve`.
-    """
-    recipes = [layer["recipe"] for layer in layers if layer.get("recipe")]
-    return resolve(recipes[-1] if recipes else "default", *layers)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file: at its top level, or under `[settings]` as in a run's `run.toml`.
-
-    A path named `data` may stand beside them. Dashes and underscores in names are the same.
-
-    Raises:
-        SettingsError: no such file, not TOML, or an unknown setting.
-    """
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise SettingsError(f"--config: there is no file {path}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"--config: {path} cannot be read as TOML: {error}") from error
-    values = content.get("settings", content)
-    if not isinstance(values, dict):
-        raise SettingsError(f"--config: [settings] in {path} must be a table")
-    values = {name.replace("-", "_"): value for name, value in values.items()}
-    known = {*FIELDS, "data"}
-    for name in values:
-        if name not in known:
-            raise SettingsError(f"--config: {path} sets {name!r}, which is not a setting{nearest(name, known)}")
-    if not isinstance(values.get("data", ""), str):
-        raise SettingsError(f"--config: {path} sets data to {values['data']!r}; it must be a path")
-    return values
 
 
 # Checks of combinations, and of values that are neither choices nor ranges. Each raises SettingsError. --------------

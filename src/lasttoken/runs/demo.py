@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from lasttoken.core.config import resolve
 from lasttoken.core.progress import Reporter
+from lasttoken.core.resolve import resolve
 from lasttoken.runs.train import TrainedRun, TrainingRequest, train_run
 
 TEXTS = ("Your parcel is held: pay the £2 fee at parcel.example.net", "Running late, order me a coffee?")

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from lasttoken.classifier.explain import explain
-from lasttoken.core.config import RECIPES, Settings, flag_of, switch_of
+from lasttoken.core.config import Settings, flag_of, switch_of
 from lasttoken.core.metric_registry import METRICS
+from lasttoken.core.recipes import RECIPES
 from lasttoken.data.files import Examples
 from lasttoken.data.gather import shared_with_train
 from lasttoken.data.label_tables import label_counts, labels_of

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lasttoken.classifier.run_dir import RunDir, read_settings
-from lasttoken.core.config import Settings, resolve_layers
+from lasttoken.core.config import Settings
 from lasttoken.core.errors import RunError, SettingsError
+from lasttoken.core.resolve import resolve_layers
 
 
 def run_settings(

@@ -34,11 +34,10 @@ from lasttoken.runs.resume import can_resume, check_data, check_fingerprint, rea
 from lasttoken.runs.session import Session, open_device, open_session
 from lasttoken.runs.tracking import Tracker, open_tracker
 from lasttoken.runs.write import begin_run, run_toml, write_results
-from lasttoken.training.loop import Hooks, Line, Split, State, Trainer, TrainingOutcome
+from lasttoken.training.loop import CHECKPOINT_EVERY_S, Hooks, Line, Split, State, Trainer, TrainingOutcome
 from lasttoken.training.repeater import Repeater
 from lasttoken.training.resume import restore_training, save_training
 
-CHECKPOINT_EVERY_S = 30.0
 STOPPED = {
     "interrupted": "interrupted by a signal; the run is complete with the best weights so far",
     "early": "stopped early: validation had not improved for --patience evaluations",

@@ -1,4 +1,4 @@
-"""How much a client may send and how long it may take; the only place for these defaults."""
+"""How much a client may send and how long it may take; the defaults of `lasttoken serve`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server is started with: its address, who may use it, and its limits; every default is defined here."""
+"""What a server is started with: its address, who may use it, and its limits."""
 
 from __future__ import annotations
 

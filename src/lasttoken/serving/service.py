@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from lasttoken.serving.models import Group
 
 CHARACTERS_PER_TOKEN = 4  # of English, about; a batch is limited in tokens and measured in characters
-BATCH_TOKENS = {"cpu": 512, "cuda": 16_384, "mps": 4096}  # tokens computed together, by device
 DRAIN_S = 30  # for requests under way when the server is stopped
 CPU_THREADS = 2  # that compute, each with its share of the cores
 
@@ -62,7 +61,7 @@ def make_service(runs: Sequence[Path], options: ServerOptions) -> tuple[Guard, l
     engine = Engine(
         groups,
         options.max_queue,
-        (options.batch_tokens or BATCH_TOKENS[device]) * CHARACTERS_PER_TOKEN,
+        (options.batch_tokens or groups[0].lead.device.token_budget) * CHARACTERS_PER_TOKEN,
         EngineHooks(metrics.on_batch, metrics.queue.set),
         CPU_THREADS if device == "cpu" and (os.cpu_count() or 1) >= CPU_THREADS else 1,
     )

@@ -37,6 +37,8 @@ from lasttoken.training.features import FeatureSource
 from lasttoken.training.order import Order, batches
 
 TAIL_BUDGETS = 8  # token budgets in a batch of the tail, which costs less than the trunk
+CHECKPOINT_EVERY_S = 30.0  # between saved states
+
 Line = dict[str, Any]  # a line of history.jsonl
 
 
@@ -103,7 +105,7 @@ class Trainer:
         settings: Settings,
         device: Device,
         hooks: Hooks | None = None,
-        checkpoint_every_s: float = 30.0,
+        checkpoint_every_s: float = CHECKPOINT_EVERY_S,
         label_counts: NDArray[np.int64] | None = None,
     ) -> None:
         """Prepare a training.
