@@ -119,7 +119,7 @@ def test_a_torn_checkpoint_is_one_sentence(damage: str, tensorflow: ModuleType, 
 def test_tensors_that_make_no_gpt2_are_named(tensorflow: ModuleType, tmp_path: Path) -> None:
     arrays = openai_arrays(random_gpt())
     extra = write_openai(tensorflow, tmp_path / "extra", {**arrays, "model/h0/ln_3/g": torch.ones(2)})
-    with pytest.raises(BackboneError, match=r"no GPT-2 has: 'h\.0\.ln_3\.weight'"):
+    with pytest.raises(BackboneError, match=r"'h\.0\.ln_3\.weight'"):
         load_backbone(str(extra))
     del arrays["model/h2/mlp/c_fc/b"]
     lacking = write_openai(tensorflow, tmp_path / "lacking", arrays)
