@@ -47,5 +47,6 @@ def test_the_result_says_whether_the_target_is_reached() -> None:
     assert result.to_json()["splits"]["test"] == {"value": 0.8, "ci95": [0.6, 0.9], "n": 20}
     missed = TargetResult("spam", target, 0.7, {"validation": low})
     assert not missed.is_reached
-    assert "no threshold reaches it" in missed.sentence()
+    assert "validation" in missed.sentence()
+    assert missed.sentence() != TargetResult("spam", target, 0.7, {"validation": high}).sentence()
     assert "no row of this label" in TargetResult("spam", target, None, {"validation": low}).sentence()

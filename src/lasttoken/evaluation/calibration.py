@@ -1,12 +1,12 @@
-"""Whether a confidence of 0.9 is right nine times of ten, and the one number that mends it: the temperature.
+"""Calibration: the expected calibration error (ECE), reliability bins, and the temperature that is fitted.
 
     rows by confidence ──► bins of equally many rows ──► |accuracy - mean confidence| of each, mean over rows = ECE
-    logits / T         ──► T > 1 is less sure, T < 1 surer; what is predicted stays the same
+    logits / T         ──► T > 1 lowers confidences, T < 1 raises them; the ranking of labels stays the same
 
 Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", ICML 2017; bins of equal mass as in
 Nguyen and O'Connor, "Posterior calibration and exploratory analysis for natural language processing models", EMNLP
 2015. The estimate of the ECE is biased upwards, by about √(2·accuracy·(1 - accuracy)·bins / π·N): with few rows a
-perfect classifier does not get 0.
+perfectly calibrated classifier does not get 0.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ T_MIN, T_MAX = 0.05, 20.0
 
 @dataclass(frozen=True)
 class Bin:
-    """`n` rows of like confidence: their mean confidence, how many were right, and the interval of that."""
+    """`n` rows of similar confidence: their mean confidence, and their accuracy with its interval."""
 
     n: int
     confidence: float
@@ -46,14 +46,14 @@ class Bin:
 
 
 def bin_starts(n: int, n_bins: int = N_BINS) -> NDArray[np.int64]:
-    """Where each bin of equally many of n rows starts; the first are larger by one where it does not divide."""
+    """The start of each bin of n rows; bins have equal sizes, the first ones one row more where n is not divisible."""
     n_bins = max(1, min(n_bins, n // FEWEST_IN_BIN))
     size, larger = divmod(n, n_bins)
     return np.array([i * size + min(i, larger) for i in range(n_bins)], dtype=np.int64)
 
 
 def top_label(log_probs: ArrayLike, label_ids: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
-    """The confidence in the largest of log_probs [N, K], and whether it was right, both [N]."""
+    """The probability of the most probable label of log_probs [N, K], and whether it is correct, both [N]."""
     scores = np.asarray(log_probs)
     predicted = scores.argmax(axis=1)
     confidence = np.exp(scores[np.arange(len(scores)), predicted].astype(np.float64))
@@ -63,7 +63,7 @@ def top_label(log_probs: ArrayLike, label_ids: ArrayLike) -> tuple[Floats, NDArr
 def reliability_bins(log_probs: ArrayLike, label_ids: ArrayLike, n_bins: int = N_BINS) -> list[Bin]:
     """The bins of a reliability diagram, least confident first.
 
-    Rows of equal confidence may come into different bins; they stand in the order in which they came.
+    Rows of equal confidence keep their order and may fall into different bins.
     """
     confidence, correct = top_label(log_probs, label_ids)
     order, starts = np.argsort(confidence, kind="stable"), bin_starts(len(confidence), n_bins)
@@ -96,9 +96,9 @@ def gaps_by_bin(
 def ece_interval(confidence: Floats, correct: NDArray[np.bool_], strata: NDArray[np.int64], seed: int) -> Interval:
     """The interval of the ECE of N rows; rows of a stratum (a true label) are drawn among themselves.
 
-    A plain bootstrap adds the noise of its draws to that of the rows, and both push an ECE up. So the question is
-    asked the other way round: were the true gaps s times those observed, and the noise that of the bootstrap, for
-    which s would an ECE like the observed one come out in the middle 95 % of the draws? The interval is s × ECE.
+    A plain bootstrap adds the noise of its draws to that of the rows, and both raise the ECE. So the test is inverted:
+    if the true gaps were s times those observed, with the bootstrap's noise, for which s would the observed ECE lie in
+    the middle 95 % of the draws? The interval is s × ECE.
     No ECE is smaller than the gap of all rows together, so the upper end reaches as far as Wilson's interval of the
     accuracy lets that gap be; that matters where few rows or none are wrong.
     """
@@ -126,12 +126,12 @@ def fit_temperature(logits: ArrayLike, label_ids: ArrayLike) -> float:
     """The T between 0.05 and 20 for which softmax(logits / T) has the smallest cross-entropy.
 
     Args:
-        logits: [N, K]; log-probabilities do as well, they differ by a constant of the row.
+        logits: [N, K], or log-probabilities, which differ by a constant in each row.
         label_ids: [N] int, the truth.
 
     Returns:
-        1.0 for fewer than 20 rows, or for rows of one label: they say too little. Where every row is right the
-        smallest loss is at T = 0, of which 20 rows or 2,000 are no evidence; then T is not below 1.
+        1.0 for fewer than 20 rows or rows of one label, which are too little evidence. If every row is correct, the
+        loss is smallest at T = 0, which the rows do not justify; then T is at least 1.
     """
     scores, truth = np.asarray(logits, dtype=np.float64), np.asarray(label_ids, dtype=np.int64)
     if len(scores) < FEWEST_ROWS or len(np.unique(truth)) < 2:
@@ -143,7 +143,7 @@ def fit_temperature(logits: ArrayLike, label_ids: ArrayLike) -> float:
         weights = np.exp(beta * scores)
         return float(((weights * scores).sum(axis=1) / weights.sum(axis=1) - of_truth).mean())
 
-    return _settled(_coldest(slope), all_right=bool((of_truth == 0).all()))
+    return _at_least_1(_best_temperature(slope), all_right=bool((of_truth == 0).all()))
 
 
 def fit_temperature_multilabel(logits: ArrayLike, targets: ArrayLike) -> float:
@@ -154,7 +154,7 @@ def fit_temperature_multilabel(logits: ArrayLike, targets: ArrayLike) -> float:
         targets: [N, K] bool.
 
     Returns:
-        As `fit_temperature`; rows of one label are here targets that are all true or all false.
+        See `fit_temperature`; "one label" means here that all targets are true or all are false.
     """
     scores, truth = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=bool)
     if len(scores) < FEWEST_ROWS or truth.all() or not truth.any():
@@ -163,14 +163,14 @@ def fit_temperature_multilabel(logits: ArrayLike, targets: ArrayLike) -> float:
     def slope(beta: float) -> float:
         return float((scores * (0.5 + 0.5 * np.tanh(beta * scores / 2) - truth)).mean())
 
-    return _settled(_coldest(slope), all_right=bool(((scores > 0) == truth).all()))
+    return _at_least_1(_best_temperature(slope), all_right=bool(((scores > 0) == truth).all()))
 
 
-def _coldest(slope: Callable[[float], float]) -> float:
-    """The T where the slope of the loss in 1/T, which rises (the loss is convex in 1/T), passes 0; by bisection."""
+def _best_temperature(slope: Callable[[float], float]) -> float:
+    """The T at which the slope of the loss in 1/T crosses 0; it rises, because the loss is convex in 1/T."""
     low, high = bracket(lambda log_beta: -slope(math.exp(log_beta)), math.log(1 / T_MAX), math.log(1 / T_MIN), 30)
     return float(np.clip(math.exp(-(low + high) / 2), T_MIN, T_MAX))
 
 
-def _settled(temperature: float, all_right: bool) -> float:
+def _at_least_1(temperature: float, all_right: bool) -> float:
     return max(1.0, temperature) if all_right else temperature

@@ -1,13 +1,13 @@
-"""Pairs of a true and a predicted label, counted: every figure that needs no probabilities, and its interval.
+"""Counts of (true label, predicted label), and the metrics that need only them, with bootstrap draws.
 
     labels = ["ham", "spam"]            dense [K, K]:           predicted
     label_ids     [N]  0 0 0 1 1                              ham  spam
     predicted_ids [N]  0 0 1 1 1              true   ham    [[  2    1 ]
                                                      spam    [  0    2 ]]
 
-Only the pairs that occur are kept, so 10,000 labels take no K². Hits, true and predicted counts of each label are
-enough for all figures. Conventions are scikit-learn's: 0/0 is 0, macro-F1 is over the labels that occur in truth or
-prediction, balanced accuracy over those that occur in truth.
+Only the pairs that occur are kept, so 10,000 labels do not need K² cells. The metrics follow from the hits, true and
+predicted counts of each label. Conventions are scikit-learn's: 0/0 is 0, macro-F1 is over the labels that occur in
+truth or prediction, balanced accuracy over those that occur in truth.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_DENSE_LABELS = 200  # up to here the whole matrix is kept and written
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """M different pairs of labels, ascending, and how often each occurred."""
+    """The M different pairs of labels, ascending, and the count of each."""
 
     k: int
     true: NDArray[np.int64]  # [M]
@@ -60,9 +60,9 @@ class Confusion:
         """The matrix [K, K], rows true, columns predicted; None above MAX_DENSE_LABELS labels."""
         if self.k > MAX_DENSE_LABELS:
             return None
-        found = np.zeros((self.k, self.k), dtype=np.int64)
-        found[self.true, self.predicted] = self.n
-        return found
+        matrix = np.zeros((self.k, self.k), dtype=np.int64)
+        matrix[self.true, self.predicted] = self.n
+        return matrix
 
     def confused(self) -> list[tuple[int, int, int]]:
         """(true label_id, predicted label_id, n) of every error, the most frequent first."""
@@ -70,28 +70,28 @@ class Confusion:
         wrong = wrong[np.argsort(-self.n[wrong], kind="stable")]
         return [(int(self.true[i]), int(self.predicted[i]), int(self.n[i])) for i in wrong]
 
-    def figures(self) -> Figures:
-        """The figures of these counts."""
-        return Figures(self.hits, self.n_predicted, self.n_true, self._occurs)
+    def scores(self) -> CountScores:
+        """The metrics of these counts."""
+        return CountScores(self.hits, self.n_predicted, self.n_true, self._occurs)
 
     @property
     def _occurs(self) -> NDArray[np.bool_]:
         return (self.n_true + self.n_predicted) > 0
 
-    def drawn(self, seed: int) -> Figures:
-        """The figures of bootstrap draws of the rows, [draws, …]: see `_draw`."""
+    def drawn(self, seed: int) -> CountScores:
+        """The metrics of bootstrap draws of the rows, [draws, …]; see `_draw`."""
         draws = n_draws(len(self.n) + 2 * self.k)
         hits, predicted = self._draw(draws, np.random.default_rng(seed))
-        return Figures(hits, predicted, self.n_true, self._occurs)
+        return CountScores(hits, predicted, self.n_true, self._occurs)
 
     def _draw(self, draws: int, random: np.random.Generator) -> tuple[Counts, Counts]:
         """Hits and predicted counts [draws, K] of a Bayesian bootstrap within each true label.
 
-        A cell's share of its row is a gamma of its count (the sum of that many exponential weights), with the few
-        rows of small labels made to vary as they should (`shrink`). One row is added to each true label, or all right
-        would leave no doubt: of two labels half a hit and half an error, as Jeffreys' prior does; of many, nearly as
-        much of each as there is in all rows, or the mean of many labels would be biased. An added error falls on
-        the other labels as often as they are predicted.
+        The weight of a cell is gamma-distributed with its count (the sum of that many exponential weights), corrected
+        for small labels (`shrink`). One row is added to each true label, so that intervals have a width even if every
+        row is correct: of two labels half a hit and half an error, as in Jeffreys' prior; of many labels nearly in the
+        proportion of all rows, so that the mean over labels is not biased. An added error goes to the other labels
+        in proportion to how often they are predicted.
         """
         added_hit, added_error = self._added()
         weight = shrink(self.n_true)
@@ -108,7 +108,7 @@ class Confusion:
         return hits, hits + elsewhere + _sums(errors * scale[:, true], to, self.k)
 
     def _added(self) -> tuple[Counts, Counts]:
-        """The part of a row that is added to each true label as a hit, and as an error, both [K]."""
+        """The fraction of a row that is added to each true label as a hit and as an error, both [K]."""
         occurs = self.n_true > 0
         share = 1 / max(2, int(occurs.sum()))
         accuracy = (self.hits.sum() + 0.5) / (self.n.sum() + 1)
@@ -117,8 +117,8 @@ class Confusion:
 
 
 @dataclass(frozen=True, eq=False)
-class Figures:
-    """The figures of counts [K], or of draws of them [draws, K]; `occurs` [K]: labels of the macro-F1."""
+class CountScores:
+    """The metrics of counts [K], or of draws of them [draws, K]; `occurs` [K]: the labels of the macro-F1."""
 
     hits: Counts
     n_predicted: Counts
@@ -152,7 +152,7 @@ class Figures:
 
     @property
     def mcc(self) -> Counts:
-        """[…]: Matthews' correlation for K labels; 0 where one label is all truth or all prediction.
+        """[…]: Matthews' correlation for K labels; 0 where truth or prediction has one label only.
 
         Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient", Computational
         Biology and Chemistry 28 (2004) 367-374.
@@ -174,10 +174,10 @@ def _counts(ids: NDArray[np.int64], n: NDArray[np.int64], k: int) -> Counts:
 
 
 def _sums(values: Counts, to: NDArray[np.int64], k: int) -> Counts:
-    """Columns of values [draws, M] added up by label: [draws, K]."""
-    found = np.zeros((len(values), k))
+    """The columns of values [draws, M] summed by label: [draws, K]."""
+    sums = np.zeros((len(values), k))
     if len(to):
         order = np.argsort(to, kind="stable")
         ids, starts = np.unique(to[order], return_index=True)
-        found[:, ids] = np.add.reduceat(values[:, order], starts, axis=1)
-    return found
+        sums[:, ids] = np.add.reduceat(values[:, order], starts, axis=1)
+    return sums

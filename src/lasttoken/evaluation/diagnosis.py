@@ -1,4 +1,4 @@
-"""What is wrong with a training, in words, with the likely cause. Silence means that nothing known was seen."""
+"""Warnings about a finished training, each with its likely cause and what to try."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from lasttoken.evaluation.intervals import Interval
 from lasttoken.evaluation.task import SplitMetrics, Task
 
 STILL_FALLING = 0.05  # relative fall of the validation loss in the last epoch above which more epochs may help
-SMALL = 30  # rows, below which an accuracy says next to nothing
-
-UNEVEN = 3  # times as many rows of one label as of another, from which a threshold may be what is needed
+FEW_ROWS = 30  # below, intervals are too wide for conclusions
+UNEVEN = 3  # ratio of the largest to the smallest label from which a threshold may help
 
 Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Remedies:
-    """What may help a classifier that gives one label only.
+    """What may help a classifier that predicts one label for every text.
 
     Attributes:
         learning_rate, epochs: those of the training.
-        rare: the rarest label, when a threshold for it changes answers; None otherwise.
-        n_rare, n_rows: its rows in train, and all rows.
-        threshold: a probability from which to give it.
+        rare: the rarest label, when a threshold for it changes predictions; None otherwise.
+        n_rare, n_rows: its train rows, and all train rows.
+        threshold: the probability from which to predict it.
     """
 
     learning_rate: float
@@ -39,18 +38,18 @@ class Remedies:
     threshold: float = 0.0
 
     def sentence(self) -> str:
-        """What to do, with flags whose values differ from those of the training."""
+        """Advice, with flags whose values differ from those of the training."""
         rate, epochs = f"{self.learning_rate / 3:.1g}", 2 * self.epochs
         again = f"a smaller --learning-rate, such as {rate}, or more --epochs, such as {epochs}"
         if self.rare is None:
             return (
-                f"Its training has collapsed, most often by too high a learning rate, or has hardly begun: try {again}."
+                f"The training collapsed, usually because of a high learning rate, or has barely started: try {again}."
             )
         flag = f"--threshold {shlex.quote(f'{self.rare}={self.threshold:g}')}"
         return (
-            f"Only {self.n_rare:,} of {self.n_rows:,} train rows are {self.rare!r}, so that it is seldom the most "
-            f"probable label. {flag} gives it from that probability on; it works with evaluate and predict, without "
-            f"another training. Where that makes too many errors, train with {again}."
+            f"Only {self.n_rare:,} of {self.n_rows:,} train rows are {self.rare!r}, so it is rarely the most "
+            f"probable label. {flag} predicts it from that probability on; evaluate and predict accept the flag, so no "
+            f"new training is needed. If that causes too many errors, train with {again}."
         )
 
 
@@ -63,45 +62,46 @@ def diagnose(
     majority: SplitMetrics | None = None,
     remedies: Remedies | None = None,
 ) -> list[str]:
-    """Sentences about a finished training.
+    """Warnings about a finished training; an empty list means that nothing known was found.
 
     Args:
         splits: the metrics of train, validation and perhaps test.
-        headline: the split that the figures are told of.
-        n_predicted_labels: how many labels the classifier gives there.
+        headline: the split whose metrics are reported.
+        n_predicted_labels: the number of different labels that the classifier predicts there.
         history: the lines of history.jsonl.
         majority: the metrics of the majority baseline on the headline split.
-        remedies: what to advise when it gives one label only.
+        remedies: the advice if it predicts one label only.
     """
-    told = splits[headline]
-    found = [
-        _collapse(told, headline, n_predicted_labels, remedies),
-        _one_label(told, headline) or _no_better(task, told, headline, majority),
-        _small(told, headline),
+    reported = splits[headline]
+    warnings = [
+        _collapse(reported, headline, n_predicted_labels, remedies),
+        _one_label(reported, headline) or _no_better(task, reported, headline, majority),
+        _few_rows(reported, headline),
     ]
     if "validation" in splits and "test" in splits:
-        found.append(_too_good(task, splits["validation"], splits["test"]))
+        warnings.append(_too_good(task, splits["validation"], splits["test"]))
     if "train" in splits and "validation" in splits:
-        found.append(_overfitted(task, splits["train"], splits["validation"]))
-    found.append(_unfinished(history))
-    return [sentence for sentence in found if sentence]
+        warnings.append(_overfitted(task, splits["train"], splits["validation"]))
+    warnings.append(_unfinished(history))
+    return [warning for warning in warnings if warning]
 
 
 def _collapse(metrics: SplitMetrics, split: str, n_predicted_labels: int, remedies: Remedies | None) -> str | None:
-    if sum(one.n > 0 for one in metrics.per_label) < 2 or n_predicted_labels > 1:
+    if sum(label.n > 0 for label in metrics.per_label) < 2 or n_predicted_labels > 1:
         return None
     return " ".join(
-        [f"The classifier gives one label to every {split} text."] + ([remedies.sentence()] if remedies else [])
+        [f"The classifier predicts the same label for every {split} text."]
+        + ([remedies.sentence()] if remedies else [])
     )
 
 
 def _one_label(metrics: SplitMetrics, split: str) -> str | None:
-    found = [one.label for one in metrics.per_label if one.n]
-    if len(found) != 1 or len(metrics.labels) == 1:
+    present = [label.label for label in metrics.per_label if label.n]
+    if len(present) != 1 or len(metrics.labels) == 1:
         return None
     return (
-        f"All rows of {split} have the label {found[0]!r}: no figure here tells whether the labels are told apart. "
-        f"Give a {split} split with rows of every label."
+        f"All rows of {split} have the label {present[0]!r}, so its metrics do not show whether the "
+        f"classifier tells labels apart. Give a {split} split with rows of every label."
     )
 
 
@@ -116,14 +116,14 @@ def _no_better(task: Task, metrics: SplitMetrics, split: str, majority: SplitMet
         return None
     return (
         f"On {split} the classifier is not clearly better than {task.majority_in_words(majority)}: "
-        "there may be too few rows to learn from, labels that the text does not tell, or the wrong text column."
+        "there may be too few train rows, the labels may not depend on the text, or the text column may be wrong."
     )
 
 
-def _small(metrics: SplitMetrics, split: str) -> str | None:
-    if metrics.n >= SMALL:
+def _few_rows(metrics: SplitMetrics, split: str) -> str | None:
+    if metrics.n >= FEW_ROWS:
         return None
-    return f"{split} has {metrics.n} rows: hardly any figure can be told from so few. Label more, or use --folds 5."
+    return f"{split} has {metrics.n} rows, which are too few for reliable metrics. Label more rows, or use --folds 5."
 
 
 def _too_good(task: Task, validation: SplitMetrics, test: SplitMetrics) -> str | None:
@@ -131,8 +131,9 @@ def _too_good(task: Task, validation: SplitMetrics, test: SplitMetrics) -> str |
     if low <= high:
         return None
     return (
-        f"Validation ({ours:.1%}) is much better than test ({theirs:.1%}): test texts are of "
-        "another kind or time than those trained on, or validation texts have copies in train (lasttoken audit)."
+        f"Validation ({ours:.1%}) is much better than test ({theirs:.1%}): the test texts "
+        "may come from another source or time than the train texts, or validation texts may have copies in train "
+        "(check with lasttoken audit)."
     )
 
 
@@ -141,8 +142,8 @@ def _overfitted(task: Task, train: SplitMetrics, validation: SplitMetrics) -> st
     if low <= high or seen - unseen < 0.05:
         return None
     return (
-        f"Train ({seen:.1%}) is far better than validation ({unseen:.1%}): it has learned rows "
-        "by heart. More labelled rows help most; fewer --train-blocks or fewer --epochs may."
+        f"Train ({seen:.1%}) is much better than validation ({unseen:.1%}): the "
+        "classifier has memorized train rows. More labelled rows help most; fewer --train-blocks or --epochs may help."
     )
 
 

@@ -1,11 +1,11 @@
-"""How far a figure may be off: 95 % intervals of proportions, of figures of rows, of the difference of two classifiers.
+"""95 % intervals of proportions, of other metrics, and of the difference of two classifiers.
 
     a proportion (accuracy, recall)         ──► wilson_interval       Wilson 1927
-    any other figure, from bootstrap draws  ──► percentile_interval   rows drawn within their true label
-    who is right where, for two classifiers ──► paired_difference     Tango 1998; McNemar 1947, exact
+    any other metric, from bootstrap draws  ──► percentile_interval   rows drawn within their true label
+    correct rows of two classifiers         ──► paired_difference     Tango 1998; McNemar 1947, exact
 
 The bootstrap is the Bayesian one (Rubin, "The Bayesian bootstrap", Annals of Statistics 9 (1981) 130-134): a draw
-gives each row an exponential weight in place of a count. No row ever drops out, so no draw lacks a label.
+gives each row an exponential weight instead of a count. No row drops out, so every draw has every label.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Interval = tuple[float, float]
 Z_95 = 1.959964  # two-sided 95 % point of the normal distribution
 MOST_DRAWS, FEWEST_DRAWS = 1000, 200
 FEWEST_IN_STRATUM = 5
-MAX_ROWS = 20_000  # above, the mean of so many rows is as good as normal
-MAX_WEIGHTS = 20_000_000  # weights × figures that all draws of one interval may take
+MAX_ROWS = 20_000  # above, the mean is treated as normally distributed
+MAX_WEIGHTS = 20_000_000  # weights that all draws of one interval may take
 
 
 def wilson_interval(n_correct: float, n: float, z: float = Z_95) -> Interval:
-    """The score interval of a proportion; it stays inside [0, 1] and is honest at 0 and n correct.
+    """The score interval of a proportion; it stays inside [0, 1] and has a width at 0 and n correct.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927) 209-212:
-    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), with p = n_correct / n. Of nothing, nothing is known: (0, 1).
+    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), with p = n_correct / n. Without rows: (0, 1).
 
     >>> [round(bound, 3) for bound in wilson_interval(287, 300)]
     [0.927, 0.975]
@@ -55,7 +55,7 @@ def wilson_interval(n_correct: float, n: float, z: float = Z_95) -> Interval:
 
 
 def share_right(correct: NDArray[np.bool_]) -> dict[str, Any]:
-    """The accuracy of N rows, right or wrong, as JSON has it: n, accuracy (None of no rows), and its interval.
+    """The accuracy of N rows as JSON: n, accuracy (None without rows), and its interval.
 
     >>> share_right(np.array([True, False]))["accuracy"]
     0.5
@@ -69,23 +69,23 @@ def share_right(correct: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def n_draws(n_weights: int) -> int:
-    """How many bootstrap draws of `n_weights` weights each are affordable: 1,000, and 200 where there are very many."""
+    """The number of bootstrap draws of `n_weights` weights each: 1,000, and down to 200 for many weights."""
     return int(np.clip(MAX_WEIGHTS // max(1, n_weights), FEWEST_DRAWS, MOST_DRAWS))
 
 
 def shrink(n_rows: NDArray[Any]) -> NDArray[np.float64]:
-    """What an exponential weight's shape has to be for strata of so many rows: (n - 2) / n.
+    """The shape parameter of gamma weights for strata of n rows: (n - 2) / n.
 
     Shares drawn from a Dirichlet distribution of n rows vary as p(1 - p) / (n + 1). An unbiased estimate divides by
-    n - 1, which makes a difference where a label has five rows.
+    n - 1, which matters for labels of few rows.
     """
     return np.asarray(np.maximum(n_rows - 2, 0.5) / np.maximum(n_rows, 1))
 
 
 def draw_weights(strata: NDArray[np.int64], draws: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """Bootstrap weights [N, draws] of rows; those of a stratum (here: a true label) sum to its number of rows.
+    """Bootstrap weights [N, draws] of rows; the weights of a stratum (a true label) sum to its number of rows.
 
-    Strata of fewer than 5 rows are drawn together: a row by itself would always weigh 1.
+    Strata of fewer than 5 rows are merged: a row by itself would always weigh 1.
     """
     ids = _pooled(strata)
     order = np.argsort(ids, kind="stable")
@@ -94,24 +94,24 @@ def draw_weights(strata: NDArray[np.int64], draws: int, random: np.random.Genera
     weights = random.standard_gamma(shapes[:, None], (len(ids), draws), dtype=np.float32)
     sums = np.add.reduceat(weights, starts, axis=0)
     weights *= np.repeat((sizes[:, None] / np.maximum(sums, 1e-30)).astype(np.float32), sizes, axis=0)
-    found = np.empty_like(weights)
-    found[order] = weights
-    return found
+    unsorted = np.empty_like(weights)
+    unsorted[order] = weights
+    return unsorted
 
 
 def _pooled(strata: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Strata as numbers from 0, those of few rows made one."""
+    """Strata as numbers from 0, with strata of few rows merged into one."""
     ids, sizes = np.unique(strata, return_inverse=True, return_counts=True)[1:]
     return np.where(sizes[ids] < FEWEST_IN_STRATUM, len(sizes), ids)
 
 
 def percentile_interval(drawn: NDArray[Any], value: float) -> Interval:
-    """The middle 95 % of the draws [draws] of a figure, widened to hold its `value` where it lies outside."""
+    """The middle 95 % of the draws [draws] of a metric, widened where needed to contain its `value`."""
     return percentile_intervals(np.asarray(drawn)[:, None], np.array([value]))[0]
 
 
 def percentile_intervals(drawn: NDArray[Any], values: NDArray[np.float64]) -> list[Interval]:
-    """The same of K figures: draws [draws, K], values [K]."""
+    """The intervals of K metrics from draws [draws, K] and values [K]."""
     low, high = np.quantile(np.asarray(drawn, dtype=np.float64), (0.025, 0.975), axis=0)
     return list(zip(np.minimum(low, values).tolist(), np.maximum(high, values).tolist(), strict=True))
 
@@ -121,8 +121,8 @@ def mean_interval(
 ) -> Interval:
     """The interval of the mean of N values; rows of a stratum (a true label) are drawn among themselves.
 
-    `unseen` is what a row costs that is wrong. Half such a row is added in the draws (in the mean: its weight varies),
-    or rows that are all right would leave no doubt.
+    `unseen` is the value of a wrong row. Half such a row is added to the draws (on average: its weight varies), so that
+    the interval has a width even if every row is correct.
     """
     value = float(values.mean())
     if len(values) > MAX_ROWS:
@@ -135,7 +135,7 @@ def mean_interval(
 
 
 def logit_interval(value: float, influence: NDArray[np.float64], strata: NDArray[np.int64]) -> Interval:
-    """The interval of a figure between 0 and 1 from the influence of each row on it, normal on the logit scale."""
+    """The interval of a metric between 0 and 1 from the influence of each row, normal on the logit scale."""
     if not 0 < value < 1:
         return value, value
     centre = math.log(value / (1 - value))
@@ -144,7 +144,7 @@ def logit_interval(value: float, influence: NDArray[np.float64], strata: NDArray
 
 
 def variance_of_sum(values: NDArray[np.float64], strata: NDArray[np.int64]) -> float:
-    """The variance of the sum of N independent values, each spread about the mean of its stratum."""
+    """The variance of the sum of N independent values, each with the variance of its stratum."""
     ids = _pooled(strata)
     sizes = np.bincount(ids)
     apart = values - (np.bincount(ids, weights=values) / np.maximum(sizes, 1))[ids]
@@ -181,21 +181,23 @@ def paired_difference(correct_a: ArrayLike, correct_b: ArrayLike, *, groups: Arr
 
     The interval is the score interval of paired proportions: Tango, "Equivalence test and confidence interval for the
     difference in proportions for the paired-sample design", Statistics in Medicine 17 (1998) 891-908. Rows of one
-    group (copies of a text) are no independent evidence. With `groups` the rows count for as many as their variance
-    between groups says (Rao and Scott, "A simple method for the analysis of clustered binary data", Biometrics 48
+    group (copies of a text) are not independent. With `groups` the effective number of rows follows from the variance
+    between groups (Rao and Scott, "A simple method for the analysis of clustered binary data", Biometrics 48
     (1992) 577-585), and the exact test counts groups: for A, for B, or a draw.
 
     Args:
-        correct_a, correct_b: [N] bool: was A right, was B?
-        groups: [N] int or str, which rows belong together; None: every row stands alone.
+        correct_a, correct_b: [N] bool, which rows A and B predict correctly.
+        groups: [N] int or str, rows of one group have the same value; None: all rows are independent.
 
     Raises:
-        ValueError: no rows, or lengths that do not fit each other.
+        ValueError: no rows, or different lengths.
     """
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     ids = np.arange(len(a)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if not len(a) or not a.shape == b.shape == ids.shape:
-        raise ValueError(f"two classifiers and their groups have {len(a)}, {len(b)} and {len(ids)} rows; give as many")
+        raise ValueError(
+            f"two classifiers and their groups have {len(a)}, {len(b)} and {len(ids)} rows; their lengths must be equal"
+        )
     ahead = a.astype(np.int64) - b
     n, n_only_a, n_only_b = len(a), int((ahead > 0).sum()), int((ahead < 0).sum())
     effect = _design_effect(ahead, ids)
@@ -224,7 +226,7 @@ def mcnemar_p(n_only_a: int, n_only_b: int) -> float:
 
 
 def _design_effect(ahead: NDArray[np.int64], ids: NDArray[np.int64]) -> float:
-    """How many rows count for one: the variance of the mean with groups, over the one without; at least 1."""
+    """The design effect: the variance of the mean with groups over that without; at least 1."""
     sizes = np.bincount(ids)
     apart = ahead - ahead.mean()
     alone = float((apart**2).sum())
@@ -234,7 +236,7 @@ def _design_effect(ahead: NDArray[np.int64], ids: NDArray[np.int64]) -> float:
 
 
 def _tango(b: float, c: float, n: float) -> Interval:
-    """Where the score of the difference (b - c) / n is ±1.96, by bisection."""
+    """The differences at which the score is ±1.96."""
     value = (b - c) / n
     low = _root(lambda delta: _score(b, c, n, delta) - Z_95, -1.0, value)
     high = _root(lambda delta: _score(b, c, n, delta) + Z_95, value, 1.0)

@@ -1,7 +1,7 @@
-"""Which labels look wrong: confident learning on probabilities that no row had a part in.
+"""Likely label errors, by confident learning on out-of-fold probabilities.
 
     t_j   = mean p(j) over the rows labelled j                              the threshold of label j
-    C_ij  = rows labelled i with p(j) >= t_j, counted at the likeliest such j        the confident joint
+    C_ij  = rows labelled i with p(j) >= t_j, counted at the most probable such j        the confident joint
     Q_ij  = C_ij · n_i / Σ_j C_ij            the same, each label's rows adding up to its count n_i
 
 The rows counted off the diagonal of Q are the estimated errors; the rows are ranked by their margin, p(given) less
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Suspects:
-    """All rows ranked by how wrong their labels look, and how many are estimated wrong."""
+    """All rows ranked by how likely their label is wrong, and the estimated number of wrong labels."""
 
     order: NDArray[np.int64]  # [N], row numbers, the most suspect first
     margins: NDArray[np.float64]  # [N], by row number: p(given) - max other p, from -1 to 1
-    suggested: NDArray[np.int64]  # [N], by row number: the likeliest label_id but the given one
+    suggested: NDArray[np.int64]  # [N], by row number: the most probable label_id other than the given one
     joint: NDArray[np.float64]  # [K, K], rows estimated to be given label i and truly j; adds up to N
 
     @property
@@ -47,7 +47,7 @@ def rank_suspects(log_probs: NDArray[np.float32], label_ids: NDArray[np.int64]) 
 def confident_joint(probs: NDArray[np.float64], label_ids: NDArray[np.int64]) -> NDArray[np.float64]:
     """Estimated rows of each pair (given label, true label), [K, K]; each given label's add up to its count.
 
-    A label whose rows are all below every threshold counts as right.
+    A label whose rows are all below every threshold counts as correct.
     """
     n_labels = probs.shape[1]
     counts = np.bincount(label_ids, minlength=n_labels)

@@ -1,11 +1,11 @@
-"""How good a set of predictions is: every figure of a split, each with its 95 % interval.
+"""Single-label metrics of a set of predictions, each with its 95 % interval.
 
     pairs (true, predicted) ──► accuracy, balanced accuracy, macro-F1, MCC; precision, recall, F1 of each label
     probabilities [N, K]    ──► loss, Brier, ECE; average precision of each label, PR-AUC
 
-The training loop, `evaluate`, the baselines and the report share this file, so a figure means the same wherever it
-stands. Conventions are scikit-learn's. Intervals: Wilson's for proportions (accuracy, recall, precision), the
-bootstrap of rows within their true label for all else; `benchmarks/coverage.py` says how often each holds the truth.
+The training loop, `evaluate`, the baselines and the report use this file, so a metric means the same everywhere.
+Conventions are scikit-learn's. Intervals: Wilson's for proportions (accuracy, recall, precision), the bootstrap of rows
+within their true label for the others; `benchmarks/coverage.py` measures how often they contain the true value.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ MAX_CONFUSED = 100  # pairs in to_json
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """One label against all others; `n` is how many examples truly have it.
+    """Metrics of one label against all others; `n` is the number of examples that truly have it.
 
-    What is None was not asked for, or needs probabilities, or (average precision) the label does not occur.
+    A value is None if it was not requested, needs probabilities, or (average precision) the label does not occur.
     """
 
     label: str
@@ -54,13 +54,13 @@ class LabelMetrics:
     f1_ci95: Interval | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The figures that are there, without the label, which is their key."""
+        """The values that are not None, without the label, which is their key."""
         return {name: plain(value) for name, value in vars(self).items() if name != "label" and value is not None}
 
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """The figures of one split of N examples.
+    """The metrics of one split of N examples.
 
     Attributes:
         loss: mean cross-entropy in nats.
@@ -71,10 +71,10 @@ class Metrics:
         balanced_accuracy: mean recall of the labels that occur.
         confusion: [K, K], rows true, columns predicted; None above 200 labels.
         confused: (true label_id, predicted label_id, n) of all errors, the most frequent first.
-        correct: [N] bool, which rows are right; for `paired_difference`. Not in the JSON.
+        correct: [N] bool, which rows are predicted correctly; not in the JSON.
 
-    loss, brier, ece and pr_auc are None without probabilities; all but the first, and all intervals but the
-    accuracy's, also where `intervals` was not asked for.
+    Without probabilities loss, brier, ece and pr_auc are None. Without `intervals` brier, ece, pr_auc and all intervals
+    but the accuracy's are None.
     """
 
     n: int
@@ -107,13 +107,13 @@ class Metrics:
         return value
 
     def to_json(self) -> dict[str, Any]:
-        """As `metrics.json` holds it: numbers, lists and dicts only; `<name>_ci95` beside each figure, or null."""
-        figures = ("accuracy", "loss", "macro_f1", "balanced_accuracy", "mcc", "pr_auc", "brier", "ece")
-        found: dict[str, Any] = {"n": self.n}
-        for name in figures:
-            found |= {name: getattr(self, name), f"{name}_ci95": plain(getattr(self, f"{name}_ci95"))}
-        return found | {
-            "per_label": {one.label: one.to_json() for one in self.per_label},
+        """The metrics as `metrics.json` holds them: JSON types only, with `<name>_ci95` beside each, or null."""
+        names = ("accuracy", "loss", "macro_f1", "balanced_accuracy", "mcc", "pr_auc", "brier", "ece")
+        values: dict[str, Any] = {"n": self.n}
+        for name in names:
+            values |= {name: getattr(self, name), f"{name}_ci95": plain(getattr(self, f"{name}_ci95"))}
+        return values | {
+            "per_label": {label.label: label.to_json() for label in self.per_label},
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "confused": [list(pair) for pair in self.confused[:MAX_CONFUSED]],
             "labels": list(self.labels),
@@ -122,7 +122,7 @@ class Metrics:
 
 
 def plain(value: Any) -> Any:
-    """An interval as JSON has it, and anything else as it is."""
+    """An interval as a list, other values unchanged."""
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -143,14 +143,14 @@ def compute_metrics(
         log_probs: [N, K] natural logarithms of the probabilities. They give the loss, and the predictions when
             `predicted_ids` is None (the largest; the first of equals). Clipped at log of the smallest normal float32.
         predicted_ids: [N] int, the predictions, where they are not the largest probability or there is none.
-        intervals: whether to compute all figures and all intervals. Without, only what a training asks for again and
-            again: what is counted, and the loss.
+        intervals: whether to compute all metrics and all intervals. Without, only what a training needs at every
+            evaluation: counts and the loss.
         seed: of the bootstrap.
 
     Raises:
         DataError: no examples.
         DivergedError: a log-probability that is not a number.
-        ValueError: shapes or ids that do not fit each other.
+        ValueError: shapes that do not match, or ids out of range.
     """
     truth = np.asarray(label_ids, dtype=np.int64)
     if truth.size == 0:
@@ -199,9 +199,9 @@ def _check_ids(truth: NDArray[np.int64], predicted: NDArray[np.int64], k: int) -
 
 
 def _counted(confusion: Confusion, correct: NDArray[np.bool_], labels: Sequence[str]) -> Metrics:
-    """Every figure that the pairs of labels give, without intervals but the accuracy's."""
-    figures = confusion.figures()
-    columns = (confusion.n_true.astype(int), figures.precision, figures.recall, figures.f1)
+    """The metrics that need only counts, with the accuracy's interval."""
+    scores = confusion.scores()
+    columns = (confusion.n_true.astype(int), scores.precision, scores.recall, scores.f1)
     rows = zip(labels, *(column.tolist() for column in columns), strict=True)
     n, n_correct = len(correct), int(correct.sum())
     return Metrics(
@@ -209,9 +209,9 @@ def _counted(confusion: Confusion, correct: NDArray[np.bool_], labels: Sequence[
         accuracy=n_correct / n,
         accuracy_ci95=wilson_interval(n_correct, n),
         loss=None,
-        macro_f1=float(figures.macro_f1),
-        balanced_accuracy=float(figures.balanced_accuracy),
-        mcc=float(figures.mcc),
+        macro_f1=float(scores.macro_f1),
+        balanced_accuracy=float(scores.balanced_accuracy),
+        mcc=float(scores.mcc),
         per_label=[LabelMetrics(*row) for row in rows],
         confusion=confusion.dense(),
         confused=confusion.confused(),
@@ -222,7 +222,7 @@ def _counted(confusion: Confusion, correct: NDArray[np.bool_], labels: Sequence[
 
 def _with_counted_intervals(metrics: Metrics, confusion: Confusion, seed: int) -> Metrics:
     drawn = confusion.drawn(seed)
-    f1 = percentile_intervals(drawn.f1, confusion.figures().f1)
+    f1 = percentile_intervals(drawn.f1, confusion.scores().f1)
     counts = zip(confusion.hits.astype(int).tolist(), confusion.n_predicted.astype(int).tolist(), strict=True)
     return replace(
         metrics,
@@ -231,12 +231,12 @@ def _with_counted_intervals(metrics: Metrics, confusion: Confusion, seed: int) -
         mcc_ci95=percentile_interval(drawn.mcc, metrics.mcc),
         per_label=[
             replace(
-                one,
+                label,
                 precision_ci95=wilson_interval(hits, n_predicted),
-                recall_ci95=wilson_interval(hits, one.n),
+                recall_ci95=wilson_interval(hits, label.n),
                 f1_ci95=interval,
             )
-            for one, (hits, n_predicted), interval in zip(metrics.per_label, counts, f1, strict=True)
+            for label, (hits, n_predicted), interval in zip(metrics.per_label, counts, f1, strict=True)
         ],
     )
 
@@ -244,7 +244,7 @@ def _with_counted_intervals(metrics: Metrics, confusion: Confusion, seed: int) -
 def _with_probabilities(
     metrics: Metrics, truth: NDArray[np.int64], predicted: NDArray[np.int64], scores: Scores, seed: int
 ) -> Metrics:
-    """What needs probabilities: loss, Brier, ECE and PR-AUC, with their intervals."""
+    """Add the metrics that need probabilities, with their intervals."""
     losses, briers, other = _losses(scores, truth), _briers(scores, truth), _runner_up(scores)
     confidence = np.exp(scores[np.arange(len(truth)), predicted].astype(np.float64))
     rankings = {i: Ranking.of(truth == i, scores[:, i]) for i in np.unique(truth).tolist()}
@@ -259,12 +259,12 @@ def _with_probabilities(
         ece_ci95=ece_interval(confidence, metrics.correct, truth, seed),
         pr_auc=pr_auc,
         pr_auc_ci95=area_interval(list(rankings.values()), truth, pr_auc, seed),
-        per_label=[replace(one, average_precision=areas.get(i)) for i, one in enumerate(metrics.per_label)],
+        per_label=[replace(label, average_precision=areas.get(i)) for i, label in enumerate(metrics.per_label)],
     )
 
 
 def _runner_up(scores: Scores) -> NDArray[np.int64]:
-    """The second most likely label [N], which the truth is where a row is wrong; the only one where there is one."""
+    """The second most probable label [N], the likely truth of a wrong row; the only label where there is one."""
     k = scores.shape[1]
     return np.concatenate(
         [np.argpartition(p, max(0, k - 2), axis=1)[:, max(0, k - 2)] for p, _ in _probs(scores, np.arange(len(scores)))]
@@ -278,14 +278,14 @@ def _losses(scores: Scores, truth: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def _briers(scores: Scores, truth: NDArray[np.int64]) -> NDArray[np.float64]:
     """Σ (p - y)² = Σ p² - 2 p of the truth + 1, of each row."""
-    found = [
+    briers = [
         np.square(probs).sum(axis=1) - 2 * probs[np.arange(len(ids)), ids] + 1 for probs, ids in _probs(scores, truth)
     ]
-    return np.concatenate(found)
+    return np.concatenate(briers)
 
 
 def _probs(scores: Scores, truth: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-    """Probabilities and truth some rows at a time, so that 10,000 labels do not take the memory twice."""
+    """Probabilities and truth in batches of rows, so that 10,000 labels do not double the memory."""
     size = max(1, 1_000_000 // scores.shape[1])
     for start in range(0, len(truth), size):
         yield np.exp(scores[start : start + size].astype(np.float64)), truth[start : start + size]

@@ -1,12 +1,12 @@
-"""How good predictions are where a text has any number of labels: every figure of a split, with its 95 % interval.
+"""Multi-label metrics of a set of predictions, each with its 95 % interval.
 
     targets   [N, K]  1 0 1      micro-F1       over all N·K decisions
     predicted [N, K]  1 0 0      macro-F1       the mean of the labels' F1
-                                 accuracy       rows that are right in every label
+                                 accuracy       rows with exactly the true labels
                                  mAP            the mean average precision of the labels that occur
 
 Conventions are scikit-learn's: 0/0 is 0, and the macro average is over all K labels. Intervals: Wilson's for
-proportions of rows, the bootstrap of rows for all else.
+proportions of rows, the bootstrap of rows for the others.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class MultiLabelMetrics:
-    """The figures of one split of N examples and K labels.
+    """The metrics of one split of N examples and K labels.
 
     Attributes:
-        accuracy: subset accuracy, the share of rows that are right in every label.
-        hamming: the share of the N·K decisions that are wrong.
+        accuracy: subset accuracy, the fraction of rows with exactly the true labels.
+        hamming: the fraction of the N·K decisions that are wrong.
         loss: mean binary cross-entropy of a decision, in nats.
         mean_average_precision: of the labels that occur; `mAP` in the JSON. None when none does.
-        correct: [N] bool, the rows that are right in every label; for `paired_difference`. Not in the JSON.
+        correct: [N] bool, the rows with exactly the true labels; not in the JSON.
 
-    loss and mean_average_precision are None without probabilities; the latter, and all intervals but the accuracy's,
-    also where `intervals` was not asked for.
+    Without probabilities loss and mean_average_precision are None. Without `intervals` mean_average_precision and all
+    intervals but the accuracy's are None.
     """
 
     n: int
@@ -77,16 +77,16 @@ class MultiLabelMetrics:
         return value
 
     def to_json(self) -> dict[str, Any]:
-        """Numbers, lists and dicts only; `<name>_ci95` beside each figure, or null."""
-        found: dict[str, Any] = {"n": self.n}
+        """The metrics as `metrics.json` holds them: JSON types only, with `<name>_ci95` beside each, or null."""
+        values: dict[str, Any] = {"n": self.n}
         for name in ("accuracy", "loss", "micro_f1", "macro_f1", "hamming"):
-            found |= {name: getattr(self, name), f"{name}_ci95": plain(getattr(self, f"{name}_ci95"))}
-        return found | {
+            values |= {name: getattr(self, name), f"{name}_ci95": plain(getattr(self, f"{name}_ci95"))}
+        return values | {
             "subset_accuracy": self.accuracy,
             "subset_accuracy_ci95": plain(self.accuracy_ci95),
             "mAP": self.mean_average_precision,
             "mAP_ci95": plain(self.mean_average_precision_ci95),
-            "per_label": {one.label: one.to_json() for one in self.per_label},
+            "per_label": {label.label: label.to_json() for label in self.per_label},
             "labels": list(self.labels),
             **self.added,
         }
@@ -110,7 +110,7 @@ def compute_multilabel_metrics(
         probs: [N, K] probabilities.
         predicted: [N, K] bool; None: where a probability reaches its threshold.
         thresholds: [K], or one number for all labels.
-        intervals: whether to compute all figures and all intervals; without, mAP and intervals are left out.
+        intervals: whether to compute mAP and all intervals.
         seed: of the bootstrap.
 
     Raises:
@@ -126,15 +126,19 @@ def compute_multilabel_metrics(
         raise DivergedError("a probability is not a number; the weights have diverged: use a smaller learning rate")
     if predicted is None and scores is None:
         raise ValueError("compute_multilabel_metrics needs probs or predicted")
-    found = np.asarray(scores >= np.asarray(thresholds) if predicted is None else predicted, dtype=bool)
-    for name, given in (("targets", truth), ("predicted", found), ("probs", found if scores is None else scores)):
+    predictions = np.asarray(scores >= np.asarray(thresholds) if predicted is None else predicted, dtype=bool)
+    for name, given in (
+        ("targets", truth),
+        ("predicted", predictions),
+        ("probs", predictions if scores is None else scores),
+    ):
         if given.shape != (len(truth), len(labels)):
             raise ValueError(f"{name} has shape {given.shape}; it must be [N, K] = {(len(truth), len(labels))}")
-    metrics = _counted(truth, found, labels)
+    metrics = _counted(truth, predictions, labels)
     if scores is not None:
         metrics = replace(metrics, loss=float(_losses(truth, scores).mean()))
     if intervals:
-        metrics = _with_counted_intervals(metrics, truth, found, seed)
+        metrics = _with_counted_intervals(metrics, truth, predictions, seed)
     if intervals and scores is not None:
         metrics = _with_probabilities(metrics, truth, scores, seed)
     return metrics
@@ -143,14 +147,14 @@ def compute_multilabel_metrics(
 def micro_f1_difference(
     targets: ArrayLike, a: ArrayLike, b: ArrayLike, *, groups: ArrayLike | None = None, seed: int = 0
 ) -> Difference:
-    """How much higher the micro-F1 of answers `a` is than that of `b` on the same rows, with its 95 % interval.
+    """By how much the micro-F1 of predictions `a` is higher than that of `b` on the same rows, with its interval.
 
-    By the paired bootstrap: each draw weighs the rows once for both. Rows of one group (copies of a text) are drawn
-    together.
+    Computed by the paired bootstrap: each draw has the same row weights for both. Rows of one group (copies of a
+    text) are drawn together.
 
     Args:
         targets, a, b: [N, K] bool.
-        groups: [N], which rows belong together; None: every row stands alone.
+        groups: [N], rows of one group have the same value; None: all rows are independent.
         seed: of the draws.
     """
     truth = np.asarray(targets, dtype=bool)
@@ -168,65 +172,70 @@ def micro_f1_difference(
     return Difference(difference, percentile_interval(drawn[0] - drawn[1], difference))
 
 
-def _counted(truth: Bools, found: Bools, labels: Sequence[str]) -> MultiLabelMetrics:
-    hits, n_true, n_predicted = ((a & b).sum(axis=0) for a, b in ((truth, found), (truth, truth), (found, found)))
+def _counted(truth: Bools, predictions: Bools, labels: Sequence[str]) -> MultiLabelMetrics:
+    hits, n_true, n_predicted = (
+        (a & b).sum(axis=0) for a, b in ((truth, predictions), (truth, truth), (predictions, predictions))
+    )
     columns = (n_true, ratio(hits, n_predicted), ratio(hits, n_true), ratio(2 * hits, n_true + n_predicted))
-    correct = (truth == found).all(axis=1)
+    correct = (truth == predictions).all(axis=1)
     return MultiLabelMetrics(
         n=len(truth),
         accuracy=float(correct.mean()),
         accuracy_ci95=wilson_interval(int(correct.sum()), len(truth)),
         micro_f1=float(ratio(2 * hits.sum(), (n_true + n_predicted).sum())),
         macro_f1=float(columns[-1].mean()),
-        hamming=float((truth != found).mean()),
+        hamming=float((truth != predictions).mean()),
         per_label=[LabelMetrics(*row) for row in zip(labels, *(column.tolist() for column in columns), strict=True)],
         correct=correct,
         labels=list(labels),
     )
 
 
-def _with_counted_intervals(metrics: MultiLabelMetrics, truth: Bools, found: Bools, seed: int) -> MultiLabelMetrics:
-    hits, n_true, n_predicted = _drawn_counts(truth, found, seed)
+def _with_counted_intervals(
+    metrics: MultiLabelMetrics, truth: Bools, predictions: Bools, seed: int
+) -> MultiLabelMetrics:
+    hits, n_true, n_predicted = _drawn_counts(truth, predictions, seed)
     f1 = ratio(2 * hits, n_true + n_predicted)
     micro = ratio(2 * hits.sum(axis=1), (n_true + n_predicted).sum(axis=1))
-    by_label = percentile_intervals(f1, np.array([one.f1 for one in metrics.per_label]))
-    counts = zip((truth & found).sum(axis=0).tolist(), found.sum(axis=0).tolist(), strict=True)
+    by_label = percentile_intervals(f1, np.array([label.f1 for label in metrics.per_label]))
+    counts = zip((truth & predictions).sum(axis=0).tolist(), predictions.sum(axis=0).tolist(), strict=True)
     return replace(
         metrics,
         micro_f1_ci95=percentile_interval(micro, metrics.micro_f1),
         macro_f1_ci95=percentile_interval(f1.mean(axis=1), metrics.macro_f1),
         hamming_ci95=mean_interval(
-            (truth != found).mean(axis=1), np.zeros(len(truth), dtype=np.int64), seed, 1 / truth.shape[1]
+            (truth != predictions).mean(axis=1), np.zeros(len(truth), dtype=np.int64), seed, 1 / truth.shape[1]
         ),
         per_label=[
             replace(
-                one,
-                precision_ci95=wilson_interval(n_hits, n_found),
-                recall_ci95=wilson_interval(n_hits, one.n),
+                label,
+                precision_ci95=wilson_interval(n_hits, n_predicted),
+                recall_ci95=wilson_interval(n_hits, label.n),
                 f1_ci95=interval,
             )
-            for one, (n_hits, n_found), interval in zip(metrics.per_label, counts, by_label, strict=True)
+            for label, (n_hits, n_predicted), interval in zip(metrics.per_label, counts, by_label, strict=True)
         ],
     )
 
 
-def _drawn_counts(truth: Bools, found: Bools, seed: int) -> tuple[Floats, Floats, Floats]:
+def _drawn_counts(truth: Bools, predictions: Bools, seed: int) -> tuple[Floats, Floats, Floats]:
     """Hits, true and predicted counts [draws, K] of bootstrap draws of the rows.
 
-    1 / K of a row that is missed is added to each label (in the mean), or all right would leave no doubt.
+    On average 1 / K of a missed row is added to each label, so that intervals have a width if every row is correct.
     """
     n, k = truth.shape
     random = np.random.default_rng(seed)
     weights = draw_weights(np.zeros(n, dtype=np.int64), n_draws(n), random).T
     missed = random.standard_gamma(1 / max(2, k), (len(weights), k))
     hits, n_true, n_predicted = (
-        np.asarray(weights @ counted.astype(np.float32), dtype=np.float64) for counted in (truth & found, truth, found)
+        np.asarray(weights @ counted.astype(np.float32), dtype=np.float64)
+        for counted in (truth & predictions, truth, predictions)
     )
     return hits, n_true + missed * truth.any(axis=0), n_predicted
 
 
 def _with_probabilities(metrics: MultiLabelMetrics, truth: Bools, scores: Floats, seed: int) -> MultiLabelMetrics:
-    """Loss and average precisions, with their intervals."""
+    """Add loss and average precisions, with their intervals."""
     alike = np.zeros(len(truth), dtype=np.int64)
     metrics = replace(metrics, loss_ci95=mean_interval(_losses(truth, scores), alike, seed))
     occurring = np.flatnonzero(truth.any(axis=0)).tolist()
@@ -239,7 +248,7 @@ def _with_probabilities(metrics: MultiLabelMetrics, truth: Bools, scores: Floats
         metrics,
         mean_average_precision=value,
         mean_average_precision_ci95=area_interval(list(rankings.values()), alike, value, seed),
-        per_label=[replace(one, average_precision=areas.get(i)) for i, one in enumerate(metrics.per_label)],
+        per_label=[replace(label, average_precision=areas.get(i)) for i, label in enumerate(metrics.per_label)],
     )
 
 

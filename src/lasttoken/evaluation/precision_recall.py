@@ -1,11 +1,11 @@
-"""Precision against recall as the threshold falls: the curve, the area under it, and how far that area may be off.
+"""Precision against recall: the curve, the area under it (average precision), and the interval of that area.
 
     rows by falling score    1  1  0  1  0      (1: has the label)
     precision so far         1  1  ⅔  ¾  ⅗
     recall so far            ⅓  ⅔  ⅔  1  1      area = ⅓·1 + ⅓·1 + ⅓·¾ = average precision
 
 Average precision is scikit-learn's: the mean of the precision over the rows that have the label, equal scores taken
-together, nothing interpolated.
+together, without interpolation.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class Ranking:
     @classmethod
     def of(cls, has: ArrayLike, scores: ArrayLike) -> Ranking:
         """Rank rows [N] that have a label or not by their scores [N]."""
-        found = np.asarray(scores)
-        order = np.argsort(-found, kind="stable")
-        falls = np.flatnonzero(np.diff(found[order]))
-        return cls(order, np.asarray(has, dtype=bool)[order], np.append(falls, len(found) - 1))
+        values = np.asarray(scores)
+        order = np.argsort(-values, kind="stable")
+        falls = np.flatnonzero(np.diff(values[order]))
+        return cls(order, np.asarray(has, dtype=bool)[order], np.append(falls, len(values) - 1))
 
     def counts(self) -> tuple[Floats, Floats]:
-        """At the end of each group: rows that have the label so far, and all rows so far, both [G]."""
+        """Up to the end of each group of equal scores: rows that have the label, and all rows, both [G]."""
         return np.cumsum(self.has, dtype=np.float64)[self.ends], self.ends.astype(np.float64) + 1
 
     def average_precision(self) -> float:
@@ -53,8 +53,8 @@ class Ranking:
     def drawn(self, weights: NDArray[np.float32], unseen: NDArray[np.float32]) -> NDArray[np.float32]:
         """The area for draws of row weights [N, draws].
 
-        `unseen` [draws] is the weight of a row that has the label and is ranked last: with none, a perfect ranking
-        would leave no doubt.
+        `unseen` [draws] is the weight of a row that has the label and is ranked last: without
+        one the interval of a perfect ranking would have no width.
         """
         sorted_weights = weights[self.order]
         rows = np.cumsum(sorted_weights, axis=0)[self.ends]
@@ -64,10 +64,10 @@ class Ranking:
         return np.asarray(area / (hits[-1] + unseen))
 
     def influence(self) -> Floats:
-        """What more weight on each row [N], in the rows' own order, does to the area: its derivative.
+        """The derivative of the area by the weight of each row [N], in the original order.
 
         The sum of its squares estimates the variance (the infinitesimal jackknife: Jaeckel 1972, Bell Laboratories
-        memorandum 72-1215-11), which is all there is time for when rows × labels are very many.
+        memorandum 72-1215-11). It replaces the bootstrap where rows × labels are too many.
         """
         hits, rows = self.counts()
         gained, precision = np.diff(hits, prepend=0), hits / rows
@@ -75,9 +75,9 @@ class Ranking:
         pull = np.where(self.has, precision[group] - self.average_precision(), 0.0)
         pull += np.where(self.has, _from_here_on(gained / rows)[group], 0.0)
         pull -= _from_here_on(gained * hits / rows**2)[group]
-        found = np.empty_like(pull)
-        found[self.order] = pull / hits[-1]
-        return found
+        influence = np.empty_like(pull)
+        influence[self.order] = pull / hits[-1]
+        return influence
 
 
 def _from_here_on(values: Floats) -> Floats:
@@ -87,7 +87,8 @@ def _from_here_on(values: Floats) -> Floats:
 def area_interval(rankings: Sequence[Ranking], strata: NDArray[np.int64], value: float, seed: int) -> Interval:
     """The interval of the mean area of some labels; rows of a stratum are drawn among themselves.
 
-    By bootstrap; where rows × labels are too many, by the variance of the rows' influence, normal on the logit scale.
+    Computed by bootstrap. Where rows × labels are too many, it comes from the variance of the rows' influence, normal
+    on the logit scale.
     """
     n_weights = len(strata) * len(rankings)
     if n_weights > MAX_BOOTSTRAP:
@@ -96,20 +97,20 @@ def area_interval(rankings: Sequence[Ranking], strata: NDArray[np.int64], value:
     random = np.random.default_rng(seed)
     weights = draw_weights(strata, n_draws(n_weights), random)
     unseen = random.standard_gamma(1 / max(2, len(rankings)), (len(rankings), weights.shape[1]), dtype=np.float32)
-    drawn = np.mean([ranking.drawn(weights, one) for ranking, one in zip(rankings, unseen, strict=True)], axis=0)
+    drawn = np.mean([ranking.drawn(weights, extra) for ranking, extra in zip(rankings, unseen, strict=True)], axis=0)
     return percentile_interval(drawn, value)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Points of a curve, recall rising."""
+    """The points of a curve, by increasing recall."""
 
     recall: list[float]
     precision: list[float]
     threshold: list[float]
 
     def to_json(self) -> dict[str, Any]:
-        """Lists only."""
+        """JSON types only."""
         return {"recall": self.recall, "precision": self.precision, "threshold": self.threshold}
 
 
@@ -121,14 +122,14 @@ def precision_recall_curve(has: ArrayLike, scores: ArrayLike, max_points: int = 
         scores: [N], its probability.
 
     Returns:
-        Of each threshold kept: recall, precision, and the threshold (a row at it counts as predicted). Without a row
-        that has the label, empty.
+        Recall, precision and threshold of each point (a row at the threshold counts as predicted); no points if no row
+        has the label.
     """
     ranking = Ranking.of(has, scores)
     hits, rows = ranking.counts()
     if not hits[-1]:
         return Curve([], [], [])
-    last = int(np.searchsorted(hits, hits[-1]))  # beyond, nothing more is found
+    last = int(np.searchsorted(hits, hits[-1]))  # beyond, recall stays 1
     wanted = np.linspace(hits[0], hits[last], max_points)
     kept = (
         np.unique(np.minimum(np.searchsorted(hits[: last + 1], wanted), last))

@@ -1,9 +1,9 @@
-"""Accuracy on parts of a split, worst first: where is the classifier weak?
+"""Accuracy on slices of a split, worst first: where is the classifier weak?
 
 by           value
 label        each label
 length       quarters of the rows by characters
-near train   whether a text like it is in train
+near train   whether a near-duplicate of the text is in train
 a column     each value of it
 """
 
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from lasttoken.evaluation.intervals import wilson_interval
 
-SMALLEST = 5  # rows; of fewer, an accuracy says nothing
-MOST_VALUES = 50  # of one column; the commonest
+MIN_ROWS = 5  # of a slice
+MAX_VALUES = 50  # of one column, the most frequent
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One part of a split."""
+    """The rows of a split with one value."""
 
     by: str
     value: str
@@ -38,26 +38,26 @@ class Slice:
 
 
 def slice_accuracy(correct: NDArray[np.bool_], keys: Mapping[str, Sequence[str]]) -> list[Slice]:
-    """The slices of N rows, the least accurate first; of equally accurate ones the larger.
+    """The slices of N rows, the least accurate first, and the larger first where the accuracy is the same.
 
-    `keys`: what it is sliced by → the value of each row [N].
+    `keys`: name → the value of each row [N].
 
-    >>> [(one.value, one.accuracy) for one in slice_accuracy(np.arange(20) < 15, {"half": ["a"] * 10 + ["b"] * 10})]
+    >>> [(part.value, part.accuracy) for part in slice_accuracy(np.arange(20) < 15, {"half": ["a"] * 10 + ["b"] * 10})]
     [('b', 0.5), ('a', 1.0)]
     """
-    found = []
+    slices = []
     for by, values in keys.items():
-        names, at = np.unique(np.array(values, dtype=object).astype(str), return_inverse=True)
-        n_rows, n_correct = np.bincount(at), np.bincount(at, correct).astype(int)
-        for place in np.argsort(-n_rows, kind="stable")[:MOST_VALUES].tolist():
-            n, right = int(n_rows[place]), int(n_correct[place])
-            if n >= SMALLEST:
-                found.append(Slice(by, str(names[place]), n, right / n, wilson_interval(right, n)))
-    return sorted(found, key=lambda one: (one.accuracy, -one.n))
+        names, value_ids = np.unique(np.array(values, dtype=object).astype(str), return_inverse=True)
+        n_rows, n_correct = np.bincount(value_ids), np.bincount(value_ids, correct).astype(int)
+        for value_id in np.argsort(-n_rows, kind="stable")[:MAX_VALUES].tolist():
+            n, right = int(n_rows[value_id]), int(n_correct[value_id])
+            if n >= MIN_ROWS:
+                slices.append(Slice(by, str(names[value_id]), n, right / n, wilson_interval(right, n)))
+    return sorted(slices, key=lambda part: (part.accuracy, -part.n))
 
 
 def length_quarters(texts: Sequence[str]) -> list[str]:
-    """For each text, the quarter of the texts that it is in by its length.
+    """The length range of each text, by quarters of all texts.
 
     >>> length_quarters(["a", "bb", "ccc", "dddd"])
     ['1 character', '2 characters', '3 characters', '4 characters']
@@ -66,8 +66,8 @@ def length_quarters(texts: Sequence[str]) -> list[str]:
     edges = np.quantile(lengths, (0.25, 0.5, 0.75), method="inverted_cdf")
     quarter = np.searchsorted(edges, lengths)
     names = {}
-    for place in np.unique(quarter).tolist():
-        low, high = int(lengths[quarter == place].min()), int(lengths[quarter == place].max())
+    for index in np.unique(quarter).tolist():
+        low, high = int(lengths[quarter == index].min()), int(lengths[quarter == index].max())
         span = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        names[place] = f"{span} {'character' if high == 1 else 'characters'}"
-    return [names[place] for place in quarter.tolist()]
+        names[index] = f"{span} {'character' if high == 1 else 'characters'}"
+    return [names[index] for index in quarter.tolist()]

@@ -3,8 +3,8 @@
     --threshold spam@precision=0.99    the threshold with the highest recall of those that reach the precision
     --threshold spam@recall=0.9        the threshold with the highest precision of those that reach the recall
 
-The threshold is chosen by what it reaches on validation, so validation's figure is too good on average. Test had no
-part in the choice: its figure, with its interval, is the one to trust.
+The threshold is chosen on validation, so the value on validation is optimistic. Test is not used for the choice: trust
+its value and interval.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ TOLERANCE = 1e-12
 
 @dataclass(frozen=True)
 class Reached:
-    """What a threshold reaches on a split: the figure, its interval, and the rows that it is a share of."""
+    """The value of the target's metric on a split, its interval, and the number of rows in its denominator."""
 
     value: float
     ci95: Interval | None
     n: int
 
     def in_words(self, metric: str) -> str:
-        """The figure with its interval.
+        """The value with its interval.
 
         >>> Reached(0.95, (0.9, 0.98), 120).in_words("precision")
-        '95.0% (90.0 to 98.0, of 120 rows that are given the label)'
+        '95.0% (90.0 to 98.0, of 120 rows predicted as the label)'
         """
-        rows = "that are given the label" if metric == "precision" else "that have the label"
+        rows = "predicted as the label" if metric == "precision" else "that have the label"
         bounds = f"{self.ci95[0]:.1%} to {self.ci95[1]:.1%}".replace("%", "") + ", " if self.ci95 else ""
         return f"{self.value:.1%} ({bounds}of {self.n:,} rows {rows})"
 
 
 @dataclass(frozen=True)
 class TargetResult:
-    """A target, the threshold that was chosen for it, and what it reaches.
+    """A target, the threshold that was chosen for it, and the values on each split.
 
     The threshold is None where validation has no row of the label.
     """
@@ -55,8 +55,8 @@ class TargetResult:
     @property
     def is_reached(self) -> bool:
         """Whether validation reaches the target."""
-        found = self.splits.get("validation")
-        return self.threshold is not None and found is not None and found.value >= self.target.least - TOLERANCE
+        reached = self.splits.get("validation")
+        return self.threshold is not None and reached is not None and reached.value >= self.target.least - TOLERANCE
 
     def sentence(self) -> str:
         """The result for the user."""
@@ -64,22 +64,26 @@ class TargetResult:
         asked = f"{self.label} at {metric} {self.target.least:g}"
         if self.threshold is None:
             return f"{asked}: no threshold could be chosen, because validation has no row of this label"
-        shown = {name: found.in_words(metric) for name, found in self.splits.items()}
-        how = "reaches" if self.is_reached else "comes nearest, as no threshold reaches it on validation: it has"
-        text = f"{asked}: the threshold {self.threshold:.4g} {how} {shown['validation']} on validation"
-        if "test" in shown:
-            return f"{text}, where it was chosen, and {shown['test']} on test, which is the figure to trust"
-        return f"{text}, where it was chosen, so that this is optimistic; give a test split for a figure to trust"
+        values = {name: reached.in_words(metric) for name, reached in self.splits.items()}
+        how = (
+            "reaches"
+            if self.is_reached
+            else "is the nearest, because no threshold reaches the target on validation: it has"
+        )
+        text = f"{asked}: the threshold {self.threshold:.4g} {how} {values['validation']} on validation"
+        if "test" in values:
+            return f"{text}, on which it was chosen, and {values['test']} on test, which is the value to trust"
+        return f"{text}, on which it was chosen, so the value is optimistic; give a test split for a value to trust"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """JSON types only."""
         splits = {
             name: {
-                "value": found.value,
-                "ci95": None if found.ci95 is None else list(found.ci95),
-                "n": found.n,
+                "value": reached.value,
+                "ci95": None if reached.ci95 is None else list(reached.ci95),
+                "n": reached.n,
             }
-            for name, found in self.splits.items()
+            for name, reached in self.splits.items()
         }
         asked = {"label": self.label, "metric": self.target.metric, "target": self.target.least}
         return {**asked, "threshold": self.threshold, "reached": self.is_reached, "splits": splits}
@@ -89,7 +93,7 @@ def threshold_for(target: Target, has: ArrayLike, probs: ArrayLike) -> float | N
     """The threshold that reaches a target on these rows, or comes nearest; None when no row has the label.
 
     Args:
-        target: the metric, and the least that it should be.
+        target: the metric and its minimum.
         has: [N] bool, which rows have the label.
         probs: [N], the label's probabilities.
     """

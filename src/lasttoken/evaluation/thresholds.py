@@ -20,7 +20,7 @@ FEWEST_POSITIVES = 5  # rows that a label needs for a threshold of its own
 def best_threshold(log_probs: ArrayLike, label_ids: NDArray[np.int64]) -> Decision:
     """The threshold for the rarer of two labels that maximises the mean of both labels' F1 on these rows.
 
-    Of equal ones the nearest to 0.5; only probabilities half-way between two rows' are tried.
+    Only midpoints between the probabilities of two rows are tried; of equally good ones the nearest to 0.5 is taken.
     """
     rare = int(np.bincount(label_ids, minlength=2).argmin())
     p = np.exp(np.asarray(log_probs, dtype=np.float64))[:, rare]
@@ -42,16 +42,16 @@ def best_threshold(log_probs: ArrayLike, label_ids: NDArray[np.int64]) -> Decisi
 
 
 def best_thresholds(targets: ArrayLike, probs: ArrayLike) -> Floats:
-    """The threshold [K] of each label: one for all that is best for micro-F1, or one of its own that is better.
+    """The threshold [K] of each label: the common one with the best micro-F1, or its own where that is better.
 
-    A label's own threshold is the one that gives it the highest F1 on these rows. It is taken where that costs the
-    micro-F1 of all labels nothing, and where 5 rows or more have the label: fewer choose by chance. Without the first
-    condition a label that the classifier cannot tell at all would be given to every text, for that is what its F1
-    rewards (Yang, "A study of thresholding strategies for text categorization", SIGIR 2001, on its SCut). A threshold
-    lies midway between two neighbouring probabilities; of equally good ones it is the highest.
+    A label's own threshold is the one with its highest F1 on these rows. It is used if it does not lower the micro-F1
+    over all labels and if at least 5 rows have the label. Without the first condition a label that the classifier
+    cannot predict would be given to every text, because that maximizes its F1 (Yang, "A study of thresholding
+    strategies for text categorization", SIGIR 2001, on SCut). A threshold is the midpoint of two neighboring
+    probabilities; of equally good ones the highest is taken.
 
     Args:
-        targets: [N, K] bool, of rows that are neither trained on nor reported on.
+        targets: [N, K] bool, of rows that are used neither for training nor for the reported metrics.
         probs: [N, K].
     """
     truth, scores = np.asarray(targets, dtype=bool), np.asarray(probs, dtype=np.float64)
@@ -61,24 +61,24 @@ def best_thresholds(targets: ArrayLike, probs: ArrayLike) -> Floats:
     for label_id in np.flatnonzero(truth.sum(axis=0) >= FEWEST_POSITIVES).tolist():
         has, column = truth[:, label_id], scores[:, label_id]
         own = _best_threshold(has, column)
-        found = column >= own
+        predicted = column >= own
         its_hits, its_both = hits.copy(), both.copy()
-        its_hits[label_id], its_both[label_id] = (has & found).sum(), has.sum() + found.sum()
+        its_hits[label_id], its_both[label_id] = (has & predicted).sum(), has.sum() + predicted.sum()
         if ratio(its_hits.sum(), its_both.sum()) >= ratio(hits.sum(), both.sum()):
             chosen[label_id], hits, both = own, its_hits, its_both
     return chosen
 
 
 def likely_threshold(has: Bools, scores: Floats) -> float:
-    """A threshold for a rare label: where its F1 on these rows is highest, but below the highest probability.
+    """A threshold for a rare label: the one with its highest F1 on these rows, but at most the highest probability.
 
-    Rounded down to two digits, so that it can be written on a command line. Where no row has the label: half of the
-    highest probability.
+    It is rounded down to two digits for use on a command line. If no row has the label, it is half of the highest
+    probability.
     """
     highest = float(scores.max(initial=0.0))
-    found = min(_best_threshold(has, scores), highest) if has.any() else highest / 2
-    digits = 1 - math.floor(math.log10(max(found, 1e-12)))
-    return math.floor(found * 10.0**digits) / 10.0**digits
+    threshold = min(_best_threshold(has, scores), highest) if has.any() else highest / 2
+    digits = 1 - math.floor(math.log10(max(threshold, 1e-12)))
+    return math.floor(threshold * 10.0**digits) / 10.0**digits
 
 
 def _best_threshold(has: Bools, scores: Floats) -> float:

@@ -1,8 +1,7 @@
-"""Is the GPT worth it? The difference to the best baseline on the same rows, with its interval, in a plain sentence.
+"""The verdict: is the GPT better than the best baseline on the same rows, and by how much?
 
-The best baseline is the one with the highest accuracy on the very rows it is compared on: chosen with hindsight, so
-the comparison leans towards the cheap model, never towards ours. Where a text has any number of labels, micro-F1
-stands in place of accuracy: hardly any text is right in every label.
+The best baseline is chosen on the rows on which it is compared, so the comparison favors the baseline, never the GPT.
+The metric is the task's headline metric: accuracy of a single-label task, micro-F1 of a multi-label task.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from lasttoken.evaluation.task import Task, Truth
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a reader may conclude. `sentences`: the verdict first, then what stands behind it."""
+    """The comparison with the best baseline. `sentences`: the conclusion, then the evidence."""
 
     baseline: str
-    difference: float  # ours less the baseline's, of accuracies or of what `measure` says
+    difference: float  # the GPT's headline metric minus the baseline's
     difference_ci95: tuple[float, float]
     p_value: float | None  # exact McNemar test; None of micro-F1
-    times_faster: float | None  # how many of our answers the baseline gives in the time of one of ours
+    times_faster: float | None  # the GPT's time per text divided by the baseline's
     sentences: tuple[str, ...]
     measure: str = "accuracy"  # or micro_f1
 
     def to_json(self) -> dict[str, Any]:
-        """As metrics.json and the report hold it."""
+        """The verdict in metrics.json and the report."""
         return {**vars(self), "difference_ci95": list(self.difference_ci95), "sentences": list(self.sentences)}
 
 
@@ -44,14 +43,14 @@ def judge(
     seconds_per_row: Mapping[str, float] | None = None,
     groups: NDArray[np.intp] | None = None,
 ) -> Verdict | None:
-    """Compare answers with those of the baselines on the same rows; None when there is no baseline.
+    """Compare predictions with those of the baselines on the same rows; None when there is no baseline.
 
     Args:
-        truth: label_ids [N], or [N, K] where a text has any number of labels.
-        ours: our answers, of the same shape.
-        baselines: name → theirs.
+        truth: label ids [N], or bool [N, K] of a multi-label task.
+        ours: the GPT's predictions, in the same shape.
+        baselines: name → predictions of the baseline.
         seconds_per_row: of "ours" and of each baseline, where it was measured.
-        groups: [N], rows that are copies of each other have the same number; they count together.
+        groups: [N]; copies of a text have the same number and count as one observation.
     """
     if not baselines:
         return None
@@ -86,7 +85,7 @@ def _sentence(verdict: Verdict, points: str) -> str:
 
 
 def _points(value: float, low: float, high: float, points: str = "points") -> str:
-    """A difference of accuracies in points.
+    """A difference with its interval, in points.
 
     >>> _points(0.019, 0.003, 0.036)
     '1.9 points (0.3 to 3.6)'
@@ -95,7 +94,7 @@ def _points(value: float, low: float, high: float, points: str = "points") -> st
 
 
 def signed_points(value: float) -> str:
-    """A difference of accuracies in points, with its sign.
+    """A difference in points, with its sign.
 
     >>> signed_points(-0.0172), signed_points(0.004)
     ('−1.7', '+0.4')
@@ -104,7 +103,7 @@ def signed_points(value: float) -> str:
 
 
 def _round(value: float) -> str:
-    """Two significant digits: more would claim more than a measurement of seconds knows.
+    """A ratio of times with two significant digits: timings are not more precise.
 
     >>> _round(3.14), _round(418.2)
     ('3.1', '420')

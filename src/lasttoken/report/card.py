@@ -1,7 +1,7 @@
 """The model card of a run: README.md with Hugging Face metadata, from the same facts as the page.
 
-Whatever users wrote (labels, file names, notes) is escaped for Markdown and quoted for YAML, which is written as JSON
-values: every JSON string, number and list is YAML too.
+Text from users (labels, file names, notes) is escaped for Markdown and quoted for YAML. YAML values are written as
+JSON, because every JSON string, number and list is also YAML.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ print(classifier.predict("a text")[0].label)
 
 
 def render_card(facts: Mapping[str, Any]) -> str:
-    """README.md as one string; `facts` as `render_report` takes them. What is absent leaves its part out.
+    """README.md as one string, from the facts of `render_report`. A section without facts is left out.
 
     Raises:
         KeyError: title or headline is absent.
     """
     parts = [_metadata(facts), f"# {escape(facts['title'])}", _use(facts), _limits(facts), _data(facts)]
-    parts += [_figures(facts), _calibration(facts), _decision(facts), _again(facts)]
+    parts += [_metrics(facts), _calibration(facts), _decision(facts), _again(facts)]
     text = "\n\n".join(part for part in parts if part) + "\n"
-    return text.encode("utf-8", "replace").decode("utf-8")  # half an emoji cannot be written
+    return text.encode("utf-8", "replace").decode("utf-8")  # JSON can hold a lone surrogate, UTF-8 cannot
 
 
 def escape(text: object) -> str:
-    """A text on one line that Markdown and HTML show as it is.
+    """A text on one line, escaped for Markdown and HTML.
 
     >>> print(escape("a_b <script>"))
     a\\_b &lt;script&gt;
@@ -62,7 +62,7 @@ def _metadata(facts: Mapping[str, Any]) -> str:
 
 
 def _yaml(value: Any) -> str:
-    """JSON with every sign above ASCII and DEL escaped, which YAML 1.1 reads as the same value."""
+    """JSON in ASCII with DEL escaped, which YAML 1.1 reads as the same value."""
     text = json.dumps(value).replace("\x7f", "\\u007f")
     return re.sub(r"\\ud[89ab]..\\ud[c-f]..", lambda pair: _wide(pair[0]), text)
 
@@ -92,19 +92,20 @@ def _use(facts: Mapping[str, Any]) -> str:
     labels = facts["headline"]["metrics"].get("labels") or list(facts["headline"]["metrics"]["per_label"])
     shown = ", ".join(escape(label) for label in labels[:MAX_LABELS])
     more = f" and {len(labels) - MAX_LABELS:,} more" if len(labels) > MAX_LABELS else ""
-    of = f" It was trained on {escape(run['data'])}" if run.get("data") else ""
-    of += f" from the backbone {escape(run['backbone'])}" if of and run.get("backbone") else ""
+    origin = f" It was trained on {escape(run['data'])}" if run.get("data") else ""
+    origin += f" from the backbone {escape(run['backbone'])}" if origin and run.get("backbone") else ""
     several = "any number" if facts.get("multi_label") else "one"
     what = f"A text classifier that gives each text {several} of {len(labels):,} labels: {shown}{more}."
-    return f"{what}{of + '.' if of else ''}\n\n{USE}"
+    return f"{what}{origin + '.' if origin else ''}\n\n{USE}"
 
 
 def _limits(facts: Mapping[str, Any]) -> str:
     split = facts["headline"]["split"]
     lines = [
         "## Intended use and limits",
-        f"For texts like those it was trained on. The figures below are of the {escape(split)} split and say "
-        "nothing of texts of another source, time or language. Do not let it decide alone about people.",
+        f"Use it for texts like its training texts. The metrics below are measured on the {escape(split)} split; they "
+        "do not apply to texts from another source, time or language. Do not let it decide about people without "
+        "review.",
     ]
     return "\n\n".join([*lines, *_items(facts.get("warnings"))])
 
@@ -118,7 +119,7 @@ def _data(facts: Mapping[str, Any]) -> str:
     return "\n\n".join(["## Data", *_items(lines)]) if lines else ""
 
 
-def _figures(facts: Mapping[str, Any]) -> str:
+def _metrics(facts: Mapping[str, Any]) -> str:
     split, metrics = facts["headline"]["split"], facts["headline"]["metrics"]
     columns = {"this classifier": metrics}
     columns |= {name: by[split] for name, by in (facts.get("baselines") or {}).items() if split in by}
@@ -129,18 +130,18 @@ def _figures(facts: Mapping[str, Any]) -> str:
         for metric in metrics_at("card")
         if metrics.get(metric.name) is not None
     ]
-    head = "| Figure | " + " | ".join(escape(name) for name in columns) + " |"
+    head = "| Metric | " + " | ".join(escape(name) for name in columns) + " |"
     table = "\n".join([head, "|---" * (1 + len(columns)) + "|", *rows])
     verdict = [escape(sentence) for sentence in (facts.get("verdict") or {}).get("sentences") or []]
-    about = f"Of {metrics['n']:,} examples of {escape(split)}; 95 % intervals in parentheses."
-    return "\n\n".join(["## Figures", *([" ".join(verdict)] if verdict else []), about, table])
+    about = f"Measured on {metrics['n']:,} {escape(split)} examples; 95 % intervals in parentheses."
+    return "\n\n".join(["## Metrics", *([" ".join(verdict)] if verdict else []), about, table])
 
 
 def _calibration(facts: Mapping[str, Any]) -> str:
     found = facts.get("calibration") or {}
     if not found:
         return ""
-    lines = [f"Logits are divided by a temperature of {found['temperature']:.3g} before they are given."]
+    lines = [f"Logits are divided by a temperature of {found['temperature']:.3g} before probabilities are computed."]
     if found.get("before") and found.get("after"):
         before, after = (METRICS["ece"].formatted(found[when]) for when in ("before", "after"))
         lines.append(f"Expected calibration error on {escape(found['split'])}: {before} before, {after} after.")
@@ -157,7 +158,7 @@ def _again(facts: Mapping[str, Any]) -> str:
     if not command:
         return ""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
-    return f"## To train it again\n\n{fence}console\n{command}\n{fence}"
+    return f"## Reproduce the training\n\n{fence}console\n{command}\n{fence}"
 
 
 def _items(sentences: Sequence[str] | None) -> Iterator[str]:

@@ -1,13 +1,12 @@
-"""The course of a training as two figures: loss and accuracy against epochs, and against examples seen.
+"""Loss and accuracy during a training as two plots, against epochs and examples seen.
 
     history.jsonl   {"step": 50, "epoch": 0.38, "examples_seen": 400, "train_loss": 0.61, "validation_loss": 0.64, …}
-        │  a point at its true place on the axis for every figure a line has
+        │  one point for each value in a line
         ▼
     curves/loss.pdf  loss.svg  accuracy.pdf  accuracy.svg
 
-The same lines give the same bytes: no dates, and the ids inside an SVG come from a fixed salt. Only
-matplotlib's objects are used, never pyplot, so no display and no state of the caller's is touched. The figures
-keep their own look whatever the user's matplotlibrc says.
+The same lines give the same bytes: there are no dates, and the ids in an SVG come from a fixed salt. pyplot is not
+used, so no display and no global state is touched. The style does not depend on the user's matplotlibrc.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lasttoken.core.storage import new_file, write_text
 
-INK, PAPER = "#16191d", "#fefefe"  # told apart from all other colours, so that a page can put its own in their place
+INK, PAPER = "#16191d", "#fefefe"  # unlike all other colors, so that a page can replace them
 LOOK = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 10.0,
@@ -62,7 +61,7 @@ MAX_MARKED = 40  # points of one line above which only the line is drawn
 
 @dataclass(frozen=True)
 class _Chart:
-    """One figure: the suffix of the keys it draws, and what its axis says."""
+    """One plot: the suffix of the keys that it draws, and the title of its axis."""
 
     key: str
     axis: str
@@ -76,14 +75,14 @@ def draw_curves(history: Sequence[Mapping[str, Any]], folder: Path, n_train: int
 
     Args:
         history: the lines of `history.jsonl`, with `step`, `epoch` (passes over train so far), `examples_seen` and
-            any of `train_loss`, `validation_loss`, `train_accuracy`, `validation_accuracy`. A figure that is absent,
+            any of `train_loss`, `validation_loss`, `train_accuracy`, `validation_accuracy`. A value that is absent,
             None or not finite is left out. The last line with `best: true` is marked as the kept weights.
         folder: created when it does not exist.
-        n_train: examples in the train split, for the second axis where no line tells examples seen.
+        n_train: examples in the train split, for the second axis if no line has `examples_seen`.
 
     Returns:
-        {"loss": …, "accuracy": …}: SVG elements to put into a page. Their ink is `currentColor`, they have no
-        background and no ids that could meet another figure's.
+        {"loss": …, "accuracy": …}: SVG elements to put into a page. They are drawn in `currentColor`, without a
+        background and without ids that could clash.
 
     Raises:
         StorageError: no permission to write, or a full disk.
@@ -144,7 +143,7 @@ def _draw(chart: _Chart, history: Sequence[Mapping[str, Any]], per_epoch: float 
 
 
 def _draw_split(axes: Axes, history: Sequence[Mapping[str, Any]], split: str, key: str) -> list[float]:
-    """Draw one split's line, and give its values."""
+    """Draw one split's line; its values."""
     key = f"{split}_{key}"
     points = [(float(line["epoch"]), float(line[key])) for line in history if line.get(key) is not None]
     points = [(epoch, value) for epoch, value in points if math.isfinite(value)]
@@ -157,7 +156,7 @@ def _draw_split(axes: Axes, history: Sequence[Mapping[str, Any]], split: str, ke
 
 
 def _scale(axes: Axes, key: str, values: list[float]) -> None:
-    """Loss from 0; accuracy up to 100 %, from a little below the lowest."""
+    """Scale the axis: loss from 0; accuracy up to 100 %, from slightly below the lowest."""
     if key == "loss":
         axes.set_ylim(0, 1.05 * max(values, default=1.0) or 1.0)
         return
@@ -188,7 +187,7 @@ def _last_epoch(history: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _examples_per_epoch(history: Sequence[Mapping[str, Any]], n_train: int | None) -> float | None:
-    """From the history's own counts, because an epoch may leave out its last, incomplete batch."""
+    """From the counts in the history, because an epoch may drop its last, incomplete batch."""
     known = [line for line in history if line["epoch"] > 0 and line.get("examples_seen")]
     if known:
         return float(known[-1]["examples_seen"] / known[-1]["epoch"])
@@ -196,7 +195,7 @@ def _examples_per_epoch(history: Sequence[Mapping[str, Any]], n_train: int | Non
 
 
 def _inline(svg: str) -> str:
-    """The <svg> element alone, drawn in the colour of the text around it."""
+    """The <svg> element alone, drawn in the color of the surrounding text."""
     element = svg[svg.index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>\s*", "", element, flags=re.DOTALL)
     element = re.sub(r"<style.*?</style>", "", element, flags=re.DOTALL)  # of `*`: it would reach the page around it

@@ -1,9 +1,9 @@
-"""The page a run leaves for people: one HTML file that needs nothing outside itself.
+"""The report of a run: one self-contained HTML file.
 
-    facts (plain dict) ──► view: what is said and in which order ──► report.html.jinja ──► report.html
+    facts (plain dict) ──► view: the content and its order ──► report.html.jinja ──► report.html
 
-Every text in it is escaped, whatever a label or a path is called; no script runs, nothing is fetched. The figures
-come from `Metrics.to_json`, the curves from `draw_curves`. What is not in the facts leaves its section out.
+All text is escaped, labels and paths too; the page has no script and fetches nothing. Metrics come from
+`Metrics.to_json`, curves from `draw_curves`. A section without facts is left out.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from markupsafe import Markup
 from lasttoken.core.metric_registry import METRICS, headline_of
 from lasttoken.report.sections import capped, complete, example, headline_columns, pr_caption, shorten, worst_labels
 
-MAX_MATRIX_LABELS = 20  # above, the confusion matrix gives way to its most confused pairs
+MAX_MATRIX_LABELS = 20  # above, the most confused pairs replace the confusion matrix
 MAX_PAIRS = 20
 MAX_EXAMPLES = 50  # errors, and unsure examples, that are shown
 N_SHADES = 5
 OPTIONAL = ("warnings", "audit", "calibration", "decision", "learning_curve", "repeats", "command", "multi_label")
 BYLINE = {"backbone": "backbone ", "data": "data ", "created": "", "lasttoken": "lasttoken "}
-UNRIVALLED = "No baseline was measured on these examples, so there is nothing here to hold the accuracy against."
+NO_BASELINE = "No baseline was measured on these examples, so there is nothing to compare the classifier with."
 STOPPED = {
-    "interrupted": "The training was interrupted. The figures are those of the weights that were kept until then.",
-    "early": "The training stopped early: validation had not improved for as long as the settings allow.",
+    "interrupted": "The training was interrupted. The metrics are those of the best weights until then.",
+    "early": "The training stopped early: validation did not improve for as many evaluations as --patience allows.",
 }
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A row of the headline: a classifier's headline figure, with its interval, on the headline split."""
+    """A row of the first table: a classifier's headline metric with its interval, on the headline split."""
 
     name: str
-    value: float  # accuracy; micro-F1 where a text has any number of labels
+    value: float  # of the headline metric
     low: float
     high: float
-    more: Mapping[str, Any]  # all of its metrics, for the columns beside accuracy
+    more: Mapping[str, Any]  # all its metrics, for the other columns
 
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """How often one label was taken for another; `share` is of all examples that truly have it."""
+    """How often one label was predicted for another; `share` is the fraction of the examples of the true label."""
 
     true: str
     predicted: str
@@ -80,11 +80,11 @@ def render_report(facts: Mapping[str, Any]) -> str:
     }
     source = files("lasttoken.report").joinpath("report.html.jinja").read_text("utf-8")
     page = environment.from_string(source).render(_view(facts))
-    return page.encode("utf-8", "replace").decode("utf-8")  # half an emoji, which JSON can carry, cannot be written
+    return page.encode("utf-8", "replace").decode("utf-8")  # JSON can hold a lone surrogate, UTF-8 cannot
 
 
 def percent(part: float) -> str:
-    """A share with one decimal, that says 100 only when it is all.
+    """A fraction in percent with one decimal; 100 % only if it is exactly 1.
 
     >>> percent(0.98333), percent(0.9999), percent(1.0)
     ('98.3\\xa0%', '99.9\\xa0%', '100\\xa0%')
@@ -93,7 +93,7 @@ def percent(part: float) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A count with separators, another number with `digits` decimals, a dash for none.
+    """A count with thousands separators, another number with `digits` decimals, a dash for None.
 
     >>> number(5574), number(0.08219), number(None)
     ('5,574', '0.082', '–')
@@ -104,7 +104,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration as people say it.
+    """A duration in seconds, or in minutes and seconds.
 
     >>> seconds(0.0312), seconds(42.13), seconds(754)
     ('0.03 s', '42.1 s', '12 min 34 s')
@@ -115,7 +115,7 @@ def seconds(value: float) -> str:
 
 
 def setting(value: Any) -> str:
-    """A value of a setting, as a TOML file would hold it where it can.
+    """The value of a setting, in TOML's form where it has one.
 
     >>> setting(5e-5), setting(True), setting(["Subject", "Body"]), setting(None)
     ('5e-05', 'true', 'Subject, Body', 'not set')
@@ -148,7 +148,7 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "ours": ours,
         "rivals": [ours, *sorted(rivals, key=lambda one: -one.value)],
-        "verdict": (facts.get("verdict") or {}).get("sentences") or ([] if rivals else [UNRIVALLED]),
+        "verdict": (facts.get("verdict") or {}).get("sentences") or ([] if rivals else [NO_BASELINE]),
         "best": _best(rivals, (facts.get("verdict") or {}).get("baseline")),
         "pr_caption": pr_caption(facts.get("pr_curve") or {}),
         "headline_name": METRICS[key].full_title,
@@ -181,19 +181,19 @@ def _rival(name: str, metrics: Mapping[str, Any], key: str) -> Rival:
 
 
 def _best(rivals: Sequence[Rival], name: str | None) -> Rival | None:
-    """The baseline that the verdict speaks of, else the most accurate one."""
+    """The baseline of the verdict, otherwise the one with the highest headline metric."""
     named = [one for one in rivals if one.name == name]
     return max(named or rivals, key=lambda one: one.value, default=None)
 
 
 def _unleaked(facts: Mapping[str, Any], split: str) -> Mapping[str, Any] | None:
-    """The figures without the examples that have a copy in train, when there are such examples."""
+    """The metrics without the examples that have a near-duplicate in train, if there are such examples."""
     found: Mapping[str, Any] | None = (facts.get("unleaked") or {}).get(split)
     return found if found and found["n"] != facts["headline"]["metrics"]["n"] else None
 
 
 def _counts(counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Rows of labels, columns of splits, in the order in which they first come."""
+    """A table of counts: labels by splits, in order of first occurrence."""
     labels = list(dict.fromkeys(label for by_label in counts.values() for label in by_label))
     totals = {split: sum(by_label.values()) for split, by_label in counts.items()}
     rows = {label: [by_label.get(label, 0) for by_label in counts.values()] for label in labels}
@@ -205,21 +205,23 @@ def _data_sentences(data: Mapping[str, Any]) -> list[str]:
     for split, n in (data.get("shared_with_train") or {}).items():
         total = (data.get("rows") or {}).get(split) or sum((data.get("counts") or {}).get(split, {}).values())
         of = f" of {total:,}" if total else ""
-        found.append(f"Texts of {split} that are also in train: {n:,}{of}{'; they flatter its figures' if n else ''}.")
+        found.append(
+            f"Texts of {split} that are also in train: {n:,}{of}{', which makes its metrics optimistic' if n else ''}."
+        )
     tokens = data.get("tokens") or {}
     if tokens.get("longest_train") is not None:
         found.append(f"The longest train text has {tokens['longest_train']:,} tokens.")
     if tokens.get("cut_texts"):
         found.append(
-            f"Texts that were too long: {tokens['cut_texts']:,}; {tokens['cut_tokens']:,} tokens were not read."
+            f"{tokens['cut_texts']:,} texts were too long and were truncated by {tokens['cut_tokens']:,} tokens in all."
         )
     elif "cut_texts" in tokens:
-        found.append("No text was cut.")
+        found.append("No text was truncated.")
     return found
 
 
 def _matrix(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each true label: its cells, each with its count and a shade 0 to N_SHADES of its share of the row."""
+    """A row for each true label; each cell has its count and a shade from 0 to N_SHADES by its fraction of the row."""
     return [
         {
             "label": label,
@@ -233,7 +235,7 @@ def _matrix(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def most_confused(metrics: Mapping[str, Any], limit: int = MAX_PAIRS) -> list[ConfusedPair]:
-    """The pairs of labels with the most errors, most first; of equals, the one that is more of its label first."""
+    """The pairs of labels with the most errors, by count and then by the fraction of the true label."""
     labels, confusion = metrics["labels"], metrics.get("confusion")
     cells = metrics.get("confused") or [
         (i, j, n) for i, counts in enumerate(confusion or []) for j, n in enumerate(counts) if i != j and n

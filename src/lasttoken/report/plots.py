@@ -1,4 +1,4 @@
-"""What test shows as figures: reliability, precision against recall, accuracy against train examples."""
+"""Plots of the test metrics: reliability, precision against recall, accuracy against the number of train examples."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw_plots(facts: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Write a PDF and an SVG into `folder` for each of `calibration`, `pr_curve` and `learning_curve` in the facts.
 
     Returns:
-        {"reliability", "precision-recall", "learning-curve"}: SVG elements for a page's `curves`; absent facts, no key.
+        {"reliability", "precision-recall", "learning-curve"}: SVG elements for a page's `curves`; without facts no key.
 
     Raises:
         StorageError: no permission to write, or a full disk.
@@ -55,7 +55,7 @@ def _figure(x: str, y: str) -> tuple[Figure, Axes]:
 
 
 def _reliability(calibration: Mapping[str, Any]) -> Figure:
-    """Accuracy of each bin against its mean confidence, before and after the temperature, on the diagonal's frame."""
+    """Accuracy of each bin against its mean confidence, before and after the temperature, with the diagonal."""
     figure, axes = _figure("Confidence", "Accuracy")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="calibrated")
     _points(axes, calibration.get("bins_before"), ("confidence", "accuracy", "accuracy_ci95"), "before", ORANGE, "s")
@@ -101,7 +101,7 @@ def _points(
     marker: str,
     line: str = "",
 ) -> None:
-    """Points (x, y, interval of y) with their intervals as bars; a point without a figure is left out."""
+    """Points (x, y, interval of y) with their intervals as bars; a point without a value is left out."""
     x, y, interval = keys
     known = [point for point in points or [] if point.get(y) is not None]
     if not known:
@@ -114,7 +114,7 @@ def _points(
 
 
 def _name(label: str) -> str:
-    """A label as matplotlib may show it: short, no mathematics between dollars, no leading underscore that hides it."""
+    """A label as matplotlib can show it: short, without math mode, and without a leading underscore, which hides it."""
     text = label if len(label) <= MAX_NAME else label[:MAX_NAME] + "…"
     return "\N{WORD JOINER}" + "".join(sign if sign.isprintable() else " " for sign in text).replace("$", "\\$")
 

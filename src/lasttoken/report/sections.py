@@ -1,4 +1,4 @@
-"""The parts of the page that a run may lack: facts in, what the template prints out."""
+"""Optional sections of the report: from facts to what the template prints."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from lasttoken.core.metric_registry import Metric, metrics_at
 
 MAX_LABEL_ROWS = 50
-MAX_LINES = 8  # labels in the figure of precision and recall
+MAX_LINES = 8  # labels in the precision-recall plot
 MAX_TEXT = 600  # characters of one example
-UNEVEN = 1.5  # largest label over smallest, above which accuracy alone misleads
-WEAK = 0.1  # share of an example's strongest word below which a word is not marked
-STRONG = 0.5  # share of an example's strongest word from which a word counts as strong
+UNEVEN = 1.5  # ratio of the largest to the smallest label, above which accuracy alone is misleading
+WEAK = 0.1  # fraction of the strongest word's value below which a word is not marked
+STRONG = 0.5  # fraction of the strongest word's value from which a word is bold
 
 
 @dataclass(frozen=True)
 class Capped:
-    """The first of many rows, and how many more there are."""
+    """The first rows of a list, and the number of rows left out."""
 
     rows: list[Any]
     more: int
@@ -26,7 +26,7 @@ class Capped:
 
 @dataclass(frozen=True)
 class Word:
-    """A piece of a text and whether it spoke "for" or "against" the predicted label, or neither; `strong` is 0 or 1."""
+    """A piece of a text, its side ("for" or "against" the predicted label, or ""), and whether its effect is strong."""
 
     text: str
     side: str
@@ -34,7 +34,7 @@ class Word:
 
 
 def complete(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics with what every table needs: of several labels an example, accuracy is that of the whole set."""
+    """Metrics with the entries that every table needs; the accuracy of a multi-label task is its subset accuracy."""
     accuracy = metrics.get("accuracy")
     accuracy = metrics["subset_accuracy"] if accuracy is None else accuracy
     bounds = metrics.get("accuracy_ci95") or metrics.get("subset_accuracy_ci95") or [accuracy, accuracy]
@@ -44,14 +44,14 @@ def complete(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def drawn_labels(curves: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The labels whose curves are drawn: of too many those with the lowest average precision, the rarest first."""
+    """The labels whose curves are drawn: all, or those with the lowest average precision, the rarest first."""
     if len(curves) <= MAX_LINES:
         return list(curves)
     return sorted(curves, key=lambda label: (curves[label]["average_precision"] or 0.0, curves[label]["n"]))[:MAX_LINES]
 
 
 def pr_caption(curves: Mapping[str, Mapping[str, Any]]) -> str:
-    """Which labels the figure shows, and their average precision."""
+    """The caption of the precision-recall plot: its labels and their average precision."""
     drawn = drawn_labels(curves)
     of = f"The {len(drawn)} of {len(curves):,} labels with the lowest a" if len(drawn) < len(curves) else "A"
     return f"{of}verage precision: " + ", ".join(
@@ -68,7 +68,7 @@ def headline_columns(metrics: Mapping[str, Any], multi_label: bool) -> list[Metr
 
 
 def worst_labels(metrics: Mapping[str, Any]) -> Capped:
-    """Labels with their figures, all in their own order, or of too many those with the lowest F1."""
+    """Labels with their metrics: all in their own order, or of too many those with the lowest F1."""
     rows = list(metrics["per_label"].items())
     if len(rows) > MAX_LABEL_ROWS:
         rows.sort(key=lambda row: (row[1]["f1"] if row[1]["n"] else 2.0, row[0]))
@@ -93,22 +93,22 @@ def shorten(text: str, limit: int = MAX_TEXT) -> str:
     return text if len(text) <= limit else text[:limit].rstrip() + "…"
 
 
-def example(found: Mapping[str, Any]) -> dict[str, Any]:
-    """An error or an unsure example, shortened, with its words as spans where they were measured."""
-    words = found.get("words")
-    text = shorten(found["text"])
-    return {**found, "text": text, "words": _words(words) if words else [Word(text, "", False)]}
+def example(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """An error or an uncertain example, shortened, with its words where they were measured."""
+    words = facts.get("words")
+    text = shorten(facts["text"])
+    return {**facts, "text": text, "words": _words(words) if words else [Word(text, "", False)]}
 
 
 def _words(words: Sequence[tuple[str, float]]) -> list[Word]:
-    """The words that fit into MAX_TEXT characters; the last of them may be cut."""
+    """The words that fit into MAX_TEXT characters; the last one may be cut."""
     strongest = max((abs(value) for _, value in words), default=0.0)
-    found, room = [], MAX_TEXT
+    spans, room = [], MAX_TEXT
     for text, value in words:
         share = value / strongest if strongest else 0.0
         side = "" if abs(share) < WEAK else "for" if share > 0 else "against"
-        found.append(Word(text[:room], side, abs(share) >= STRONG))
+        spans.append(Word(text[:room], side, abs(share) >= STRONG))
         if len(text) > room:
-            return [*found, Word("…", "", False)]
+            return [*spans, Word("…", "", False)]
         room -= len(text)
-    return found
+    return spans

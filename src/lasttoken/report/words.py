@@ -1,4 +1,4 @@
-"""An explanation as HTML: the text, each word on a ground as strong as its value, for the label or against it."""
+"""An explanation as HTML: the text, each word with a background as strong as its effect, for or against the label."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from markupsafe import Markup, escape
 
 from lasttoken.classifier.explain import Explanation, Word
 
-FOR, AGAINST = "43, 108, 210", "214, 110, 20"  # blue and orange: told apart by nearly all eyes
+FOR, AGAINST = "43, 108, 210", "214, 110, 20"  # blue and orange, which color-blind readers can distinguish
 STRONGEST = 0.55  # opacity; the text stays readable on white and on black
-FAINT = 0.02  # of the strongest word; below it no ground
+FAINT = 0.02  # fraction of the strongest word; below it no background
 
 PAGE = Markup(
     '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="color-scheme" content="light dark">\n'
@@ -19,7 +19,7 @@ PAGE = Markup(
 
 
 def as_html(explanation: Explanation) -> str:
-    """A fragment: what is explained, and the text with its words marked. Whatever the text holds stays text."""
+    """A fragment: the label and method, and the text with its words marked. All text is escaped."""
     strongest = max((abs(word.value) for word in explanation.words), default=0.0)
     marked = Markup("").join(_mark(word, strongest) for word in explanation.words)
     head = Markup("<p>{}, probability {:.3f}; {}, gap {:.2g} of {:+.2f} nats</p>").format(
@@ -33,7 +33,7 @@ def as_html(explanation: Explanation) -> str:
 
 
 def as_page(explanation: Explanation) -> str:
-    """`as_html` as a file of its own."""
+    """`as_html` as a complete file."""
     return str(PAGE.format(Markup(as_html(explanation))))
 
 

@@ -1,4 +1,4 @@
-"""A finished training, judged: calibrated, scored on every split, held against the baselines, and looked through.
+"""The evaluation of a finished training: calibration, metrics on every split, baselines, slices and warnings.
 
 features ─► logits ─► temperature, fitted on validation ─► probabilities ─► answers ─► metrics with intervals
                                                                             └► verdict, warnings, slices, errors
@@ -35,7 +35,7 @@ from lasttoken.runs.zero_shot import ask, parse_answers
 from lasttoken.training.loop import Split, TrainingOutcome, tail_logits
 from lasttoken.training.prepare import Prepared
 
-TIMED_TEXTS = 64  # of the headline split, classified one batch after another as `predict` does
+TIMED_TEXTS = 64  # of the headline split, classified as `predict` classifies them
 
 Logits = dict[str, NDArray[np.float32]]  # [N, K] by split
 
@@ -47,17 +47,17 @@ class Scored:
     task: Task
     truth: Truth
     log_probs: NDArray[np.float32]  # [N, K], calibrated
-    predicted: Truth  # by the classifier's decision rule
-    answered: NDArray[np.bool_]  # [N], whether it is sure enough to answer
+    predicted: Truth  # by the decision rule
+    answered: NDArray[np.bool_]  # [N], False where the classifier abstains
     metrics: SplitMetrics
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Which rows [N] are right."""
+        """Which rows [N] are predicted correctly."""
         return self.metrics.correct
 
     def answer_probs(self) -> NDArray[np.float64]:
-        """The probability [N] of each answer; where a text has any number of labels, that of its likeliest."""
+        """The probability [N] of each prediction, or of the most probable label of a multi-label task."""
         label_ids = self.explained_label_ids()
         return np.asarray(np.exp(self.log_probs[np.arange(len(label_ids)), label_ids]), dtype=np.float64)
 
@@ -68,27 +68,27 @@ class Scored:
 
 @dataclass(frozen=True)
 class Judged:
-    """What was found out about a finished training."""
+    """The results of evaluating a finished training."""
 
-    headline: str  # the split that the figures are told of: test, or validation where there is no test
+    headline: str  # the split whose metrics are reported: test, or validation if there is no test
     scored: dict[str, Scored]
     baselines: dict[str, Baseline]
     verdict: Verdict | None
     calibration: dict[str, Any] | None
-    unleaked: dict[str, dict[str, Any]]  # accuracy on the rows that have no text like them in train
+    unleaked: dict[str, dict[str, Any]]  # accuracy on the rows without a near-duplicate in train
     slices: list[Slice]
     warnings: list[str]
     audit: Audit
     targets: list[TargetResult]
 
     @property
-    def told(self) -> Scored:
+    def on_headline(self) -> Scored:
         """The classifier on the headline split."""
         return self.scored[self.headline]
 
 
 def calibrate(prepared: Prepared, features: Mapping[str, Split], settings: Settings) -> Logits:
-    """Fit the temperature and the decision rule on validation, for the classifier to keep; the logits of all splits."""
+    """Fit temperature and decision rule on validation and store them in the classifier; the logits by split."""
     classifier = prepared.classifier
     logits = {
         name: tail_logits(classifier, split.source, prepared.predictor.device) for name, split in features.items()
@@ -105,7 +105,7 @@ def calibrate(prepared: Prepared, features: Mapping[str, Split], settings: Setti
 
 
 def _fit_targets(task: Task, targets: Sequence[Target], truth: Truth, log_probs: NDArray[np.float32]) -> Decision:
-    """The thresholds that reach the targets on these rows, or come nearest."""
+    """The thresholds that reach the targets on these rows, or come nearest to them."""
     probs = np.exp(log_probs.astype(np.float64))
     fitted = {
         target.label_id: threshold_for(target, task.has_label(truth, target.label_id), probs[:, target.label_id])
@@ -123,7 +123,7 @@ def _target_results(prepared: Prepared, scored: Mapping[str, Scored], threshold:
             prepared.labels[target.label_id],
             target,
             thresholds.get(target.label_id),
-            {name: _reached(target, one) for name, one in scored.items() if name != "train"},
+            {name: _reached(target, split) for name, split in scored.items() if name != "train"},
         )
         for target in parse_targets(threshold, prepared.labels)[1]
     ]
@@ -144,39 +144,41 @@ def judge_training(
     logits: Logits,
     outcome: TrainingOutcome,
     baselines: Mapping[str, Baseline],
-    looked: Audit,
+    audited: Audit,
     settings: Settings,
 ) -> Judged:
-    """Everything that is told of a training; `looked` is the audit of its splits."""
-    leaked = looked.leaked_rows()
+    """Everything that is scored_headline of a training; `looked` is the audit of its splits."""
+    leaked = audited.leaked_rows()
     scored = {name: _score(prepared, split.truth, logits[name], name) for name, split in features.items()}
     headline = "test" if "test" in scored else "validation"
-    told = scored[headline]
+    scored_headline = scored[headline]
     majority = baselines["majority"].metrics.get(headline) if "majority" in baselines else None
     return Judged(
         headline,
         scored,
         dict(baselines),
-        _verdict(prepared, told, baselines, headline, looked.split_rows()[headline]),
-        _calibration(prepared, told, logits[headline], headline),
+        _verdict(prepared, scored_headline, baselines, headline, audited.split_rows()[headline]),
+        _calibration(prepared, scored_headline, logits[headline], headline),
         {name: share_right(scored[name].correct[~rows]) for name, rows in leaked.items()},
-        slice_accuracy(told.correct, _keys(prepared, told, headline, leaked.get(headline), settings.slice_by)),
+        slice_accuracy(
+            scored_headline.correct, _keys(prepared, scored_headline, headline, leaked.get(headline), settings.slice_by)
+        ),
         diagnose(
-            told.task,
-            {name: one.metrics for name, one in scored.items()},
+            scored_headline.task,
+            {name: split.metrics for name, split in scored.items()},
             headline,
-            told.task.n_given(told.predicted),
+            scored_headline.task.n_given(scored_headline.predicted),
             outcome.history,
             majority,
             _remedies(prepared, scored["validation"], settings),
         ),
-        looked,
+        audited,
         _target_results(prepared, scored, settings.threshold),
     )
 
 
 def _remedies(prepared: Prepared, held_out: Scored, settings: Settings) -> Remedies:
-    """What could be done if the classifier gave one label to every text: flags with values that change something."""
+    """The advice for a classifier that predicts one label for every text: flags with values that have an effect."""
     rate, epochs = settings.learning_rate or 0.0, settings.epochs
     counts = label_counts(prepared.splits.train)
     if held_out.task.multi_label or settings.threshold or settings.cost or len(counts) < 2:
@@ -199,17 +201,17 @@ def _score(prepared: Prepared, truth: Truth, logits: NDArray[np.float32], split:
 
 
 def check_judging(settings: Settings, labels: Sequence[str]) -> None:
-    """Refuse, before anything is trained, rules and answers that do not fit the labels.
+    """Reject, before training, decision rules and answers that do not match the labels.
 
     Raises:
-        SettingsError: see `parse_decision` and `parse_answers`; or answers of other labels.
+        SettingsError: see `Task.parse_decision` and `parse_answers`; or answers for other labels.
     """
     rest, targets = parse_targets(settings.threshold, labels)
     task_of(labels, settings.separator).parse_decision(rest, settings.cost)
     if targets and (settings.cost or rest == AUTO):
         raise SettingsError(
-            f"--threshold {settings.threshold} and {'--cost' if settings.cost else AUTO} both say which label is given;"
-            " use one of them"
+            f"--threshold {settings.threshold} and {'--cost' if settings.cost else AUTO} both decide which label is "
+            "predicted; use one of them"
         )
     if settings.answers is not None and set(parse_answers(settings.answers)) != set(labels):
         raise SettingsError(
@@ -230,18 +232,31 @@ def ask_baseline(prepared: Prepared, settings: Settings, offline: bool) -> dict[
     seconds = time.perf_counter() - started
     ids = {label: label_id for label_id, label in enumerate(prepared.labels)}
     predicted = np.array([ids[label] for label in found.predicted], dtype=np.int64)
-    note = "ask: the bare backbone's answer of the larger probability to chapter 6's question, without any training"
+    note = "ask: the untrained backbone's more probable answer to the question of chapter 6"
     return {"ask": Baseline({split: found.scored}, {split: predicted}, seconds, note)}
 
 
 def _verdict(
-    prepared: Prepared, told: Scored, baselines: Mapping[str, Baseline], headline: str, groups: NDArray[np.intp]
+    prepared: Prepared,
+    scored_headline: Scored,
+    baselines: Mapping[str, Baseline],
+    headline: str,
+    groups: NDArray[np.intp],
 ) -> Verdict | None:
-    there = {name: one for name, one in baselines.items() if headline in one.predicted}
-    seconds = {name: one.predict_s / sum(map(len, one.predicted.values())) for name, one in there.items()}
+    measured = {name: baseline for name, baseline in baselines.items() if headline in baseline.predicted}
+    seconds = {
+        name: baseline.predict_s / sum(map(len, baseline.predicted.values())) for name, baseline in measured.items()
+    }
     seconds["ours"] = _seconds_per_text(prepared, headline)
-    predicted = {name: one.predicted[headline] for name, one in there.items()}
-    return judge(told.task, told.truth, told.predicted, predicted, seconds_per_row=seconds, groups=groups)
+    predicted = {name: baseline.predicted[headline] for name, baseline in measured.items()}
+    return judge(
+        scored_headline.task,
+        scored_headline.truth,
+        scored_headline.predicted,
+        predicted,
+        seconds_per_row=seconds,
+        groups=groups,
+    )
 
 
 def _seconds_per_text(prepared: Prepared, split: str) -> float:
@@ -251,18 +266,23 @@ def _seconds_per_text(prepared: Prepared, split: str) -> float:
     return (time.perf_counter() - started) / len(texts)
 
 
-def _calibration(prepared: Prepared, told: Scored, logits: NDArray[np.float32], split: str) -> dict[str, Any] | None:
-    """What the temperature did on rows that it was not fitted on (on validation it was, where there is no test)."""
+def _calibration(
+    prepared: Prepared, scored_headline: Scored, logits: NDArray[np.float32], split: str
+) -> dict[str, Any] | None:
+    """The effect of the temperature on the headline split (on which it was fitted if that is validation)."""
     config = prepared.classifier.config
-    raw = told.task.log_probs(logits)
-    before = told.task.metrics(told.truth, log_probs=raw, intervals=True)
-    pairs = {"before": (raw, before), "after": (told.log_probs, told.metrics)}
-    binary = {name: told.task.reliability_rows(log_probs, told.truth) for name, (log_probs, _) in pairs.items()}
+    raw = scored_headline.task.log_probs(logits)
+    before = scored_headline.task.metrics(scored_headline.truth, log_probs=raw, intervals=True)
+    pairs = {"before": (raw, before), "after": (scored_headline.log_probs, scored_headline.metrics)}
+    decisions = {
+        name: scored_headline.task.reliability_rows(log_probs, scored_headline.truth)
+        for name, (log_probs, _) in pairs.items()
+    }
     return {
         "temperature": config.temperature,
         "split": split,
-        **{name: _calibration_metrics(metrics, *binary[name]) for name, (_, metrics) in pairs.items()},
-        **{f"bins_{name}": [one.to_json() for one in reliability_bins(*found)] for name, found in binary.items()},
+        **{name: _calibration_metrics(metrics, *decisions[name]) for name, (_, metrics) in pairs.items()},
+        **{f"bins_{name}": [each.to_json() for each in reliability_bins(*rows)] for name, rows in decisions.items()},
     }
 
 
@@ -275,15 +295,15 @@ def _calibration_metrics(
 
 
 def _keys(
-    prepared: Prepared, told: Scored, split: str, leaked: NDArray[np.bool_] | None, slice_by: str | None
+    prepared: Prepared, scored_headline: Scored, split: str, leaked: NDArray[np.bool_] | None, slice_by: str | None
 ) -> dict[str, Sequence[str]]:
     examples = prepared.splits.named()[split]
     keys: dict[str, Sequence[str]] = {
-        **told.task.slice_keys(told.truth),
+        **scored_headline.task.slice_keys(scored_headline.truth),
         "length": length_quarters(examples.texts),
     }
     if leaked is not None and leaked.any():
-        keys["near train"] = ["a text like it is in train" if one else "no text like it is in train" for one in leaked]
+        keys["near train"] = ["near-duplicate in train" if row else "no near-duplicate in train" for row in leaked]
     if examples.slices is not None:
         keys[slice_by or "slice"] = examples.slices
     return keys

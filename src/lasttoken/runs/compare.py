@@ -1,10 +1,10 @@
-"""Runs side by side: their figures, and what the difference of two of them is worth on the same rows.
+"""Finished runs side by side: their metrics, and the paired difference of two of them on the same rows.
 
     runs/a  predictions/test.csv ┐  the same rows?   ──► a table
     runs/b  predictions/test.csv ┘                   ──► paired differences, with interval and exact test
 
-Nothing is computed again and no weights are read: each run has its answers beside its splits. Copies of a text count
-together, as in the verdict of a run. Where a text has any number of labels, micro-F1 stands in place of accuracy.
+No weights are read and nothing is predicted: each run has its predictions beside its splits. Copies of a text count as
+one observation, as in the verdict of a run. Runs are compared by their task's headline metric.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ ANSWER_COLUMNS = ColumnSpec(("predicted",), ("label",))  # of predictions/*.csv
 
 
 @dataclass(frozen=True)
-class RunAnswers:
-    """What a run answered on a split: its rows with their true labels, and the label given to each row."""
+class RunPredictions:
+    """The predictions of a run on a split: the rows with their true labels, and the label predicted for each row."""
 
     name: str
     rows: Examples
-    given: list[str]
+    predicted: list[str]
     metrics: dict[str, Any]  # the split's part of metrics.json
     backbone: str
     seconds: float  # of the whole training
@@ -55,7 +55,7 @@ class RunAnswers:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs on the same rows; `difference` is the first's figure less the second's, in `measure`."""
+    """Two runs on the same rows; `difference` is the first one's value of `measure` minus the second one's."""
 
     first: str
     second: str
@@ -67,7 +67,7 @@ class Pair:
 
     @property
     def sentence(self) -> str:
-        """What may be concluded."""
+        """The conclusion."""
         low, high = self.ci95
         if low > 0 or high < 0:
             better, worse = (self.first, self.second) if low > 0 else (self.second, self.first)
@@ -78,7 +78,7 @@ class Pair:
         return f"No evidence that {self.first} and {self.second} differ: {value}."
 
     def to_json(self) -> dict[str, Any]:
-        """Numbers, strings and lists only."""
+        """JSON types only."""
         return {
             **{name: value for name, value in vars(self).items() if name != "points"},
             "ci95": list(self.ci95),
@@ -92,11 +92,11 @@ class Comparison:
 
     split: str
     n: int
-    runs: list[RunAnswers]
+    runs: list[RunPredictions]
     pairs: list[Pair]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """JSON types only."""
         runs, pairs = [run.to_json() for run in self.runs], [pair.to_json() for pair in self.pairs]
         return {"split": self.split, "n": self.n, "runs": runs, "pairs": pairs}
 
@@ -105,25 +105,25 @@ def compare_runs(folders: Sequence[Path], split: str = "test", all_pairs: bool =
     """Compare finished runs on the rows of a split: the best with every other, or each pair.
 
     Raises:
-        SettingsError: fewer than two runs, one twice, or an unknown split.
-        RunError: a run that is not finished or has no answers on file, or runs that were measured on other rows.
+        SettingsError: fewer than two runs, a run named twice, or an unknown split.
+        RunError: a run that is not finished or has no predictions on file, or runs measured on different rows.
     """
     if split not in COMPARABLE:
         raise SettingsError(f"--split is {split!r}; use one of {one_of(COMPARABLE)}")
     if len(folders) < 2:
         raise SettingsError("compare needs two runs or more; name another run directory")
-    found = [read_answers(folder, name, split) for folder, name in zip(folders, _names(folders), strict=True)]
-    for other in found[1:]:
-        _check_same_rows(found[0], other, split)
-    task = _task(found)
-    ranked = sorted(found, key=lambda run: -float(run.metrics[task.headline]))
+    runs = [read_predictions(folder, name, split) for folder, name in zip(folders, _names(folders), strict=True)]
+    for other in runs[1:]:
+        _check_same_rows(runs[0], other, split)
+    task = _task(runs)
+    ranked = sorted(runs, key=lambda run: -float(run.metrics[task.headline]))
     groups = find_duplicates(ranked[0].rows.texts).near
     pairs = list(combinations(ranked, 2)) if all_pairs else [(ranked[0], other) for other in ranked[1:]]
-    return Comparison(split, len(found[0].given), ranked, [_pair(task, a, b, groups) for a, b in pairs])
+    return Comparison(split, len(runs[0].predicted), ranked, [_pair(task, a, b, groups) for a, b in pairs])
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """What each run is called: its folder's name, or the path as given where two have the same name."""
+    """The name of each run: that of its folder, or the path as the user wrote it where two have the same name."""
     resolved = [folder.resolve() for folder in folders]
     for at, folder in enumerate(resolved):
         if folder in resolved[:at]:
@@ -132,8 +132,8 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, folders, strict=True)]
 
 
-def read_answers(folder: Path, name: str, split: str) -> RunAnswers:
-    """The answers of a finished run, as its folder holds them.
+def read_predictions(folder: Path, name: str, split: str) -> RunPredictions:
+    """Read the predictions of a finished run from its folder.
 
     Raises:
         RunError: see `compare_runs`.
@@ -143,8 +143,8 @@ def read_answers(folder: Path, name: str, split: str) -> RunAnswers:
     rows_file, answers_file = run_dir.splits / f"{split}.csv", run_dir.predictions / f"{split}.csv"
     if split not in metrics.get("splits", {}) or not answers_file.is_file() or not rows_file.is_file():
         raise RunError(
-            f"{folder} has no answers of a {split} split ({answers_file.name} in predictions/); train it again with "
-            "this version, with such a split"
+            f"{folder} has no predictions for a {split} split ({answers_file.name} in predictions/); train it again "
+            "with this version, with such a split"
         )
     settings = run_dir.read_toml().get("settings", {})
     separator = settings.get("label_separator", "|") if metrics.get("multi_label") else None
@@ -157,10 +157,10 @@ def read_answers(folder: Path, name: str, split: str) -> RunAnswers:
         raise RunError(f"{folder / 'metrics.json'}: splits.{split}.{measure} is missing; was it changed?")
     seconds = float(sum(metrics.get("timing_s", {}).values()))
     backbone = str(settings.get("backbone", ""))
-    return RunAnswers(name, rows, answers.texts, metrics["splits"][split], backbone, seconds)
+    return RunPredictions(name, rows, answers.texts, metrics["splits"][split], backbone, seconds)
 
 
-def _check_same_rows(first: RunAnswers, other: RunAnswers, split: str) -> None:
+def _check_same_rows(first: RunPredictions, other: RunPredictions, split: str) -> None:
     a, b = ([*zip(run.rows.texts, run.rows.labels or [], strict=True)] for run in (first, other))
     if a == b:
         return
@@ -169,20 +169,20 @@ def _check_same_rows(first: RunAnswers, other: RunAnswers, split: str) -> None:
         raise RunError(f"{first.name} was measured on {len(a):,} {split} rows and {other.name} on {len(b):,}; {advice}")
     differ = [row for row, (one, two) in enumerate(zip(a, b, strict=True), 1) if one != two]
     raise RunError(
-        f"{first.name} and {other.name} were measured on other {split} rows: {len(differ):,} of {len(a):,} differ, the "
-        f"first is row {differ[0]}; {advice}"
+        f"{first.name} and {other.name} were measured on different {split} rows: {len(differ):,} of {len(a):,} differ, "
+        f"the first is row {differ[0]}; {advice}"
     )
 
 
-def _task(runs: Sequence[RunAnswers]) -> Task:
+def _task(runs: Sequence[RunPredictions]) -> Task:
     """The task of runs on the same rows, over every label that is true or given in any of them."""
     separator = runs[0].rows.separator
-    cells = [label for run in runs for labels in (run.rows.labels or [], run.given) for label in labels]
+    cells = [label for run in runs for labels in (run.rows.labels or [], run.predicted) for label in labels]
     return task_of(list(label_counts(Examples(cells, cells, separator=separator))), separator)
 
 
-def _pair(task: Task, a: RunAnswers, b: RunAnswers, groups: NDArray[np.intp]) -> Pair:
-    given = [Examples(run.given, run.given, separator=task.separator) for run in (a, b)]
-    truth, predicted_a, predicted_b = (truth_of(examples, task.labels) for examples in (a.rows, *given))
+def _pair(task: Task, a: RunPredictions, b: RunPredictions, groups: NDArray[np.intp]) -> Pair:
+    predicted = [Examples(run.predicted, run.predicted, separator=task.separator) for run in (a, b)]
+    truth, predicted_a, predicted_b = (truth_of(examples, task.labels) for examples in (a.rows, *predicted))
     difference = task.difference(truth, predicted_a, predicted_b, groups)
     return Pair(a.name, b.name, task.headline, difference.value, difference.ci95, difference.p_value, task.points)

@@ -1,4 +1,4 @@
-"""What a run found, put together: the content of metrics.json, and the facts of its report."""
+"""The results of a run, put together: the content of metrics.json, and the facts of its report."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ MAX_CURVES = 20  # labels with a curve of precision and recall
 
 
 def versions() -> dict[str, str]:
-    """The versions that a result may depend on."""
+    """The versions that a result depends on."""
     return {"python": python_version()} | {name: version(name) for name in VERSIONS_OF}
 
 
 def metrics_json(
     prepared: Prepared, outcome: TrainingOutcome, judged: Judged, timing_s: Mapping[str, float], more: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The content of metrics.json, which other programs rely on. `more`: repeats and learning curve, if any."""
+    """The content of metrics.json, which other programs read. `more`: repeats and learning curve, if any."""
     calibration = judged.calibration or {}
     return {
         "splits": {name: scored.metrics.to_json() for name, scored in judged.scored.items()},
@@ -54,7 +54,7 @@ def metrics_json(
         "calibration": {name: value for name, value in calibration.items() if not name.startswith("bins")},
         "decision": _rule_in_words(prepared),
         "targets": [result.to_json() for result in judged.targets],
-        "answered": _answered(judged.told),
+        "answered": _answered(judged.on_headline),
         "slices": [one.to_json() for one in judged.slices],
         "data": {"notes": list(prepared.splits.notes), **prepared.splits.facts},
         "audit": {"findings": list(judged.audit.findings()), "notes": list(judged.audit.notes())},
@@ -69,10 +69,10 @@ def metrics_json(
     }
 
 
-def _answered(told: Scored) -> dict[str, Any]:
-    """The rows of the headline split that the classifier is sure enough of to answer."""
-    found = share_right(told.correct[told.answered])
-    return {**found, "share": found["n"] / len(told.answered)}
+def _answered(scored: Scored) -> dict[str, Any]:
+    """Accuracy on the rows of the headline split that the classifier answers, and their fraction."""
+    answered = share_right(scored.correct[scored.answered])
+    return {**answered, "share": answered["n"] / len(scored.answered)}
 
 
 def report_facts(
@@ -111,7 +111,7 @@ def report_facts(
         "baseline_notes": [baseline.note for baseline in judged.baselines.values() if baseline.note],
         "audit": _audit_facts(judged),
         "calibration": judged.calibration,
-        "pr_curve": _pr_curves(prepared, judged.told),
+        "pr_curve": _pr_curves(prepared, judged.on_headline),
         "slices": metrics["slices"],
         "multi_label": prepared.classifier.config.task.multi_label,
         **_example_facts(prepared, judged),
@@ -149,11 +149,11 @@ def _decision_in_words(prepared: Prepared, metrics: Mapping[str, Any], judged: J
         return sentence
     if not answered["n"]:
         return f"{sentence}: no text is answered"
-    return f"{sentence}: {answered['share']:.1%} are answered, {answered['accuracy']:.1%} of them right"
+    return f"{sentence}: {answered['share']:.1%} are answered, and {answered['accuracy']:.1%} of these are correct"
 
 
 def hash_of(examples: Examples) -> str:
-    """sha256 of the rows' texts and labels, in their order: two runs with the same were measured on the same rows."""
+    """sha256 of the texts and labels in order: runs with the same hash were measured on the same rows."""
     digest = hashlib.sha256()
     for text, label in zip(examples.texts, labels_of(examples), strict=True):
         for part in (text, label):
@@ -177,16 +177,16 @@ def _audit_facts(judged: Judged) -> dict[str, Any]:
     return {"sentences": list(judged.audit.sentences()), "lists": lists}
 
 
-def _pr_curves(prepared: Prepared, told: Scored) -> dict[str, Any]:
-    """Of each label that occurs; of the rarest ones where there are many."""
-    has = told.task.has_labels(told.truth)
+def _pr_curves(prepared: Prepared, scored: Scored) -> dict[str, Any]:
+    """The curve of each label that occurs, or of the rarest ones where there are many."""
+    has = scored.task.has_labels(scored.truth)
     n_rows = has.sum(axis=0)
     occurring = [label_id for label_id in np.argsort(n_rows, kind="stable").tolist() if n_rows[label_id]]
-    per_label = {one.label: one for one in told.metrics.per_label}
+    per_label = {one.label: one for one in scored.metrics.per_label}
     found = {}
     for label_id in sorted(occurring[:MAX_CURVES]):
         label = prepared.labels[label_id]
-        curve = precision_recall_curve(has[:, label_id], told.log_probs[:, label_id])
+        curve = precision_recall_curve(has[:, label_id], scored.log_probs[:, label_id])
         found[label] = {
             **curve.to_json(),
             "average_precision": per_label[label].average_precision,
@@ -196,13 +196,13 @@ def _pr_curves(prepared: Prepared, told: Scored) -> dict[str, Any]:
 
 
 def _example_facts(prepared: Prepared, judged: Judged) -> dict[str, Any]:
-    """The surest errors and the least sure answers of the headline split, the first of them with their words."""
-    told, labels = judged.told, prepared.labels
+    """The most confident errors and the least certain predictions of the headline split, the first ones with words."""
+    scored, labels = judged.on_headline, prepared.labels
     texts = prepared.splits.named()[judged.headline].texts
-    score, explained_ids = told.answer_probs(), told.explained_label_ids()
-    truth, predicted = told.task.joined(told.truth), told.task.joined(told.predicted)
-    wrong = np.flatnonzero(told.task.is_confident_error(told.log_probs, told.truth, told.correct))
-    margin = told.task.margins(told.log_probs)
+    score, explained_ids = scored.answer_probs(), scored.explained_label_ids()
+    truth, predicted = scored.task.joined(scored.truth), scored.task.joined(scored.predicted)
+    wrong = np.flatnonzero(scored.task.is_confident_error(scored.log_probs, scored.truth, scored.correct))
+    margin = scored.task.margins(scored.log_probs)
 
     def facts(row: int, explained: bool) -> dict[str, Any]:
         return {
@@ -229,7 +229,7 @@ def _words(prepared: Prepared, text: str, label: str) -> list[list[Any]] | None:
 
 
 def _command(settings: Settings, source: str, n_embd: int) -> str:
-    """The command that trains this again: what differs from the recipe, as flags."""
+    """The command that repeats the training, with the differences from the recipe as flags."""
     usual = {item.name: item.default for item in fields(Settings)} | RECIPES[settings.recipe]
     if usual["learning_rate"] is None:
         usual["learning_rate"] = replace(settings, learning_rate=None).with_rate_for(n_embd).learning_rate

@@ -38,7 +38,7 @@ def run_further_trainings(repeater: Repeater, session: Session, judged: Judged, 
 
         try:
             if settings.seeds > 1:
-                first = judged.told.metrics
+                first = judged.on_headline.metrics
                 repeats["seeds"] = run_seeds(repeater, settings, headline, first, done, should_stop)
             if settings.folds:
                 repeats["folds"] = run_folds(repeater, settings, done, should_stop)
@@ -57,7 +57,7 @@ def _whole_train(judged: Judged) -> tuple[str, tuple[NDArray[np.bool_], NDArray[
 
     A prediction is the most probable label, as for all points of the curve, whatever the decision rule.
     """
-    headline = judged.told
+    headline = judged.on_headline
     name = judged.verdict.baseline if judged.verdict else FALLBACK_BASELINE
     name = name if name in baseline_names() else FALLBACK_BASELINE
     theirs = judged.baselines[name].predicted.get(judged.headline)

@@ -1,4 +1,4 @@
-"""How much a figure varies, and whether more labels would help: the same training by other seeds, folds and sizes.
+"""Repeated trainings: how much metrics vary over seeds and folds, and whether more train rows would help.
 
 seeds            the same rows, other heads and orders        one trunk + k tails
 folds            every row is tested once                     one trunk + k tails
@@ -26,7 +26,7 @@ SIZES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of train; the run itself is the last po
 NOT_TESTED = -1  # in place of a label_id
 FOLD_BASELINES = ("tfidf-logreg", "char-ngrams")
 
-Done = Callable[[int], None]  # told of trainings done
+Done = Callable[[int], None]  # receives the number of finished trainings
 Stop = Callable[[], bool]
 
 
@@ -46,7 +46,7 @@ def run_seeds(
 
 
 def run_folds(repeater: Repeater, settings: Settings, done: Done, stop: Stop) -> dict[str, Any]:
-    """`settings.folds` trainings, in which each row is tested once; and the cheap models on the same folds."""
+    """`settings.folds` trainings in which each row is tested once, and the baselines on the same folds."""
     runs, predicted = [], np.full(len(repeater.truth), NOT_TESTED, dtype=np.int64)
     cheap = {name: predicted.copy() for name in FOLD_BASELINES}
     task = repeater.classifier.config.task
@@ -74,9 +74,9 @@ def _labelled(repeater: Repeater, rows: Rows) -> LabelledTexts:
 def _all_rows(
     truth: Rows, predicted: Rows, cheap: Mapping[str, Rows], runs: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Each row's answer by the classifier that had not seen it: accuracy, and the difference to the cheap models.
+    """Accuracy of out-of-fold predictions, and their difference to those of the baselines.
 
-    Rows of labels with too few rows for every fold are in no fold's test, and left out here.
+    Rows of labels with too few rows for all folds are never tested, and are left out.
     """
     tested = predicted != NOT_TESTED
     correct = predicted[tested] == truth[tested]
@@ -107,7 +107,7 @@ def _spread(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def nested_parts(label_ids: NDArray[np.int64], sizes: Sequence[float], seed: int) -> list[Rows]:
-    """Growing parts of N rows, each inside the next, with every label's share in each; one row of a label at least.
+    """Nested subsets of N rows of increasing size, stratified by label, with at least one row of each label.
 
     >>> [len(part) for part in nested_parts(np.repeat([0, 1], 8), (0.25, 0.5, 1.0), 1)]
     [4, 8, 16]
@@ -131,11 +131,12 @@ def run_learning_curve(
 ) -> dict[str, Any]:
     """Accuracy of the classifier and of a baseline on the headline split, trained on parts of train and on all of it.
 
-    `whole`: which rows [N] of that split the run's own classifier and the baseline got right; None: it was not fitted.
+    `whole`: which rows [N] of that split the run's own classifier and the baseline predict correctly; None: the
+    baseline was not fitted.
     """
     rows, train_ids = repeater.rows, repeater.truth[repeater.rows["train"]]
     task, truth = repeater.classifier.config.task, repeater.truth[rows[headline]]
-    right = []  # of each size: which rows the classifier got right, and which the baseline
+    right = []  # by size: which rows the classifier and the baseline predict correctly
 
     parts = [rows["train"][at] for at in nested_parts(train_ids, SIZES, settings.seed)]
     with repeater.borrowed():
@@ -167,5 +168,5 @@ def _would_help(sizes: Sequence[int], found: Difference) -> str:
     low, high = map(signed_points, found.ci95)
     gain = f"From {sizes[0]:,} to {sizes[1]:,} train rows accuracy changed by {signed_points(found.value)} points"
     if found.ci95[0] > 0:
-        return f"{gain} ({low} to {high}): more labels would probably help."
-    return f"{gain} ({low} to {high}): no evidence that twice as many labels would help much."
+        return f"{gain} ({low} to {high}): more labelled rows would probably help."
+    return f"{gain} ({low} to {high}): no evidence that twice as many labelled rows would help much."
