@@ -154,11 +154,14 @@ def drop_tensor(name: str) -> Callable[[Path], None]:
         pytest.param(
             lambda folder: change_config(folder, labels=["a", "b", "c"]),
             BackboneError,
-            r"no tensor score\.weight of shape \(3, 32\); it was changed",
+            r"no tensor score\.weight of shape \(3, 32\)",
             id="more labels",
         ),
         pytest.param(
-            lambda folder: change_config(folder, format=2), RunError, r"of format 2, this version reads 1", id="future"
+            lambda folder: change_config(folder, format=2),
+            RunError,
+            r"config\.json.*format 2.*format 1",
+            id="future",
         ),
         pytest.param(
             lambda folder: change_config(folder, labels=None),
@@ -181,7 +184,7 @@ def test_a_damaged_folder_is_refused_in_one_sentence(
 
 
 def test_a_plain_backbone_is_no_classifier(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"of format None.*was it written by `lasttoken train`"):
+    with pytest.raises(RunError, match=r"config\.json.*format None.*lasttoken train"):
         load_classifier(write_backbone(tmp_path))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from miniature import classifier_of, random_gpt, run_cli, small_tokenizer, write_backbone
 
 from lasttoken import TextClassifier
-from lasttoken.classifier.explain import METHODS, WORD, Explanation, Word, _owners, _Path, explain
+from lasttoken.classifier.explain import METHODS, WORD, Explanation, Word, _Path, _word_ids, explain
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.errors import SettingsError
 from lasttoken.report.words import as_html
@@ -76,10 +76,10 @@ def test_pieces_are_the_text_and_every_token_has_one(text: str) -> None:
     pieces = [found.span() for found in WORD.finditer(text)]
     assert "".join(text[start:end] for start, end in pieces) == text
     predictor = predictor_of(max_length=1000)
-    owners = _owners(predictor, text, pieces)
-    assert len(owners) == len(predictor.tokenizer.encode(text))
-    assert (np.diff(owners) >= 0).all()
-    assert set(owners.tolist()) == set(range(len(pieces)))
+    word_ids = _word_ids(predictor, text, pieces)
+    assert len(word_ids) == len(predictor.tokenizer.encode(text))
+    assert (np.diff(word_ids) >= 0).all()
+    assert set(word_ids.tolist()) == set(range(len(pieces)))
 
 
 @pytest.mark.parametrize("method", METHODS)

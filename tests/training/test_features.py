@@ -482,7 +482,7 @@ def test_without_a_cache_features_stay_in_memory_and_nothing_is_written(own_cach
 
 
 def test_features_too_large_for_memory_are_computed_live_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "MEMORY_PART", 1e-12)
+    monkeypatch.setattr(features, "MEMORY_FRACTION", 1e-12)
     said: list[str] = []
     assert isinstance(trunk_pass(None, said).source(TEXTS, "train"), LiveFeatures)
     assert "do not fit in memory" in said[0]

@@ -60,8 +60,8 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
     """Load what `save_classifier` wrote, on the CPU in float32.
 
     Raises:
-        RunError: another kind of folder, or one of a later format.
-        BackboneError: corrupt weights, or those of another network.
+        RunError: the folder is not a finished run, or its format is newer.
+        BackboneError: the weights are corrupt, or belong to another network.
     """
     if not folder.is_dir():
         raise RunError(f"there is no run directory {folder}; give the folder that `lasttoken train --out` wrote")
@@ -69,27 +69,27 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
         if not (folder / name).is_file():
             raise RunError(f"{folder} holds no {name}; it is not the folder of a finished run")
     decoder_config, content = read_config(folder / "config.json")
-    ours = content.get("lasttoken")
-    if not isinstance(ours, dict) or ours.get("format") != FORMAT:
-        found = ours.get("format") if isinstance(ours, dict) else None
+    recorded = content.get("lasttoken")
+    if not isinstance(recorded, dict) or recorded.get("format") != FORMAT:
+        version = recorded.get("format") if isinstance(recorded, dict) else None
         raise RunError(
-            f"{folder / 'config.json'} is of format {short_repr(found)}, this version reads {FORMAT}; was it written "
-            "by `lasttoken train`?"
+            f"{folder / 'config.json'} has format {short_repr(version)}, but this version reads format {FORMAT}; "
+            "was it written by `lasttoken train`?"
         )
     where = f"{folder / 'config.json'}: lasttoken"
-    config = checked(ClassifierConfig, {name: value for name, value in ours.items() if name != "format"}, where)
+    config = checked(ClassifierConfig, {name: value for name, value in recorded.items() if name != "format"}, where)
     family = family_of(decoder_config)
     tensors = read_tensor_files(folder, family.not_weights)
     score = {name: tensors.pop(f"score.{name}", None) for name in ("weight", "bias")}
     decoder = build_decoder(decoder_config, family.from_published(tensors), folder)
     _check_fits(config, decoder_config, where)
     classifier = Classifier(decoder, config)
-    wanted = {"weight": (len(config.labels), decoder_config.n_embd), "bias": (len(config.labels),)}
-    for name, shape in wanted.items():
+    shapes = {"weight": (len(config.labels), decoder_config.n_embd), "bias": (len(config.labels),)}
+    for name, shape in shapes.items():
         tensor = score[name]
         if tensor is None or tuple(tensor.shape) != shape:
             raise BackboneError(
-                f"{folder / 'model.safetensors'} has no tensor score.{name} of shape {shape}; it was changed"
+                f"{folder / 'model.safetensors'} has no tensor score.{name} of shape {shape}; the file was changed"
             )
     classifier.head.load_state_dict({name: tensor for name, tensor in score.items() if tensor is not None}, assign=True)
     tokenizer = Tokenizer.load(folder, family.end_of_text)
@@ -98,17 +98,17 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
 
 
 def _check_fits(config: ClassifierConfig, shape: DecoderConfig, where: str) -> None:
-    """Reject values that are valid by themselves and contradict each other.
+    """Reject values that are valid alone but contradict each other.
 
     Raises:
-        RunError: names the field and what it may be.
+        RunError: it names the field and its valid values.
     """
     labels, blocks = config.labels, config.train_blocks
-    twice = next((label for label, n in Counter(labels).items() if n > 1), None)
-    trains_some = re.fullmatch(r"[1-9][0-9]{0,5}", blocks) and int(blocks) <= shape.n_layer
-    beyond = sorted(label_id for label_id in config.decision.label_ids() if label_id >= len(labels))
+    duplicate = next((label for label, n in Counter(labels).items() if n > 1), None)
+    is_valid_number = re.fullmatch(r"[1-9][0-9]{0,5}", blocks) and int(blocks) <= shape.n_layer
+    unknown_ids = sorted(label_id for label_id in config.decision.label_ids() if label_id >= len(labels))
     faults = {
-        f"labels names {short_repr(twice)} twice": twice is not None,
+        f"labels names {short_repr(duplicate)} twice": duplicate is not None,
         f"max_length is {config.max_length:,}, and the backbone has {shape.n_positions:,} positions": (
             config.max_length > shape.n_positions
         ),
@@ -116,20 +116,21 @@ def _check_fits(config: ClassifierConfig, shape: DecoderConfig, where: str) -> N
             config.end_of_text_id >= shape.vocab_size
         ),
         f"train_blocks is {blocks[:20]!r}; it must be 'head', 'all' or a number from 1 to {shape.n_layer}": (
-            blocks not in ("head", "all") and not trains_some
+            blocks not in ("head", "all") and not is_valid_number
         ),
-        f"decision names label {beyond[:1]}, and there are {len(labels)} labels, from 0": bool(beyond),
+        f"decision names label {unknown_ids[:1]}, and there are {len(labels)} labels, from 0": bool(unknown_ids),
         "int8_trunk is true, and train_blocks 'all' leaves no trunk": config.int8_trunk and blocks == "all",
     }
-    for fault, is_so in faults.items():
-        if is_so:
+    for fault, applies in faults.items():
+        if applies:
             raise RunError(f"{where}: {fault}; was it changed?")
 
 
 def trained_columns(folder: Path) -> ColumnSpec | None:
-    """The columns that a run was trained on, without loading its weights; None where they are not known.
+    """The columns that a run was trained on, without loading its weights; None if they are not known.
 
-    Runs of earlier versions have only what the user named, in run.toml. A folder that cannot be read gives None.
+    Runs of earlier versions record only the columns that the user named, in run.toml. The result is
+    None for a folder that cannot be read.
     """
     try:
         _, content = read_config(folder / "config.json")

@@ -1,7 +1,7 @@
-"""A classifier against labelled examples: the truth in its own labels, then the metrics.
+"""Evaluate a classifier on labelled examples: match their labels with the classifier's, then compute the metrics.
 
-A label is matched whatever its spelling, see spelling.py. A column made only of the classifier's label ids ("0", "1",
-as chapter 6 writes them) stands for its labels.
+Labels match in spite of small differences in spelling, see core/spelling.py. A column that holds only the classifier's
+label ids ("0", "1", as chapter 6 writes them) is read as its labels.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from lasttoken.data.label_tables import label_sets
 from lasttoken.data.labels import natural_order, near_miss
 from lasttoken.evaluation.task import SplitMetrics
 
-MOST_NAMED = 8  # spellings in a sentence
+MOST_NAMED = 8  # spellings that a message lists
 Say = Callable[[str], None]
 
 
 def evaluate(
     predictor: Predictor, examples: Examples, say: Say | None = None, progress: Callable[[int], None] | None = None
 ) -> SplitMetrics:
-    """The metrics of a classifier on labelled examples, which must have its separator where it has one.
+    """The metrics of a classifier on labelled examples, which must have its label separator if it has one.
 
     Raises:
-        DataError: no labels, or one that the classifier does not know (the row is named).
+        DataError: there are no labels, or the classifier does not know one (the row is named).
     """
     config = predictor.classifier.config
     match = match_sets if config.task.multi_label else match_labels
@@ -45,14 +45,14 @@ def match_sets(examples: Examples, labels: Sequence[str], say: Say | None = None
     Raises:
         DataError: see `evaluate`.
     """
-    found = label_sets(examples)
-    ids = _ids_of({label for of_row in found for label in of_row}, labels, examples, say)
-    matched = np.zeros((len(found), len(labels)), dtype=np.bool_)
-    for at, of_row in enumerate(found):
-        if unknown := next((label for label in of_row if label not in ids), None):
-            raise DataError(_unknown(examples.number_of(at), unknown, examples, labels))
-        matched[at, [ids[label] for label in of_row]] = True
-    return matched
+    rows = label_sets(examples)
+    ids = _ids_of({label for row_labels in rows for label in row_labels}, labels, examples, say)
+    has_label = np.zeros((len(rows), len(labels)), dtype=np.bool_)
+    for row, row_labels in enumerate(rows):
+        if unknown := next((label for label in row_labels if label not in ids), None):
+            raise DataError(_unknown(examples.number_of(row), unknown, examples, labels))
+        has_label[row, [ids[label] for label in row_labels]] = True
+    return has_label
 
 
 def match_labels(examples: Examples, labels: Sequence[str], say: Say | None = None) -> NDArray[np.int64]:
@@ -65,28 +65,29 @@ def match_labels(examples: Examples, labels: Sequence[str], say: Say | None = No
         raise DataError(
             f"{examples.source or 'the examples'} has no labels to evaluate against; name the column with --label"
         )
-    found = set(examples.labels)
-    ids = _ids_of(found, labels, examples, say)
-    by_id = {label: int(key) for label in found if (key := label_key(label)) in map(str, range(len(labels)))}
-    if not ids and len(by_id) == len(found):
+    spellings = set(examples.labels)
+    ids = _ids_of(spellings, labels, examples, say)
+    by_id = {label: int(key) for label in spellings if (key := label_key(label)) in map(str, range(len(labels)))}
+    if not ids and len(by_id) == len(spellings):
         pairs = ", ".join(f"{label_id} = {label}" for label_id, label in enumerate(labels))
         (say or _silence)(f"the labels of {examples.source or 'the examples'} are the classifier's label ids: {pairs}")
         ids = by_id
-    for at, label in enumerate(examples.labels):
+    for row, label in enumerate(examples.labels):
         if label not in ids:
-            raise DataError(_unknown(examples.number_of(at), label, examples, labels))
+            raise DataError(_unknown(examples.number_of(row), label, examples, labels))
     return np.array([ids[label] for label in examples.labels], dtype=np.int64)
 
 
-def _ids_of(found: Collection[str], labels: Sequence[str], examples: Examples, say: Say | None) -> dict[str, int]:
-    """The label_id of each spelling that is one of the labels; those that are spelled otherwise are said."""
+def _ids_of(spellings: Collection[str], labels: Sequence[str], examples: Examples, say: Say | None) -> dict[str, int]:
+    """The label_id of each spelling that matches a label; `say` gets those that differ from the label's own."""
     ids = {label: label_id for label_id, label in enumerate(labels)}
-    matched = {label: match for label in natural_order(found) if (match := match_label(label, labels)) is not None}
-    other = [f"{visible(label)} as {visible(match)}" for label, match in matched.items() if label != match]
-    if other:
-        more = f" and {len(other) - MOST_NAMED:,} more" if len(other) > MOST_NAMED else ""
+    matched = {label: match for label in natural_order(spellings) if (match := match_label(label, labels)) is not None}
+    differing = [f"{visible(label)} as {visible(match)}" for label, match in matched.items() if label != match]
+    if differing:
+        others = f" and {len(differing) - MOST_NAMED:,} more" if len(differing) > MOST_NAMED else ""
         source = examples.source or "the examples"
-        (say or _silence)(f"labels of {source} are spelled otherwise and taken: {', '.join(other[:MOST_NAMED])}{more}")
+        pairs = ", ".join(differing[:MOST_NAMED]) + others
+        (say or _silence)(f"some labels of {source} are spelled differently and are read as the classifier's: {pairs}")
     return {label: ids[match] for label, match in matched.items()}
 
 

@@ -1,4 +1,4 @@
-"""Which words moved a decision: a value for each word, and how far the values are from adding up.
+"""Which words moved a decision: a value for each word, and how far the sum of the values is from the total.
 
     f(text) = log p(label) - log(1 - p(label))        the log-odds of one label, in nats (against all others together)
 
@@ -8,8 +8,8 @@
 
     gap = |Σ values - (f(text) - base)|               base: f of b, or of the empty text
 
-Integrated gradients add up exactly but for the error of the integral, so their gap says whether there were enough
-steps. Occlusion need not add up: its gap says how much the words do only together.
+Integrated gradients add up to the total, apart from the error of the numerical integral: a large gap means too few
+steps. The values of occlusion need not add up: their gap measures how much the words act together.
 Sources: Sundararajan, Taly, Yan 2017, *Axiomatic Attribution for Deep Networks*; Zeiler, Fergus 2014, *Visualizing
 and Understanding Convolutional Networks*, section 4.2 (occlusion).
 """
@@ -35,7 +35,7 @@ GRADIENTS, OCCLUSION = "integrated-gradients", "occlusion"
 METHODS = (GRADIENTS, OCCLUSION)
 FIRST_STEPS, MOST_STEPS = 16, 256  # points of the integral: doubled until the gap is small
 SMALL_GAP = 0.05  # of f(text) - base, or of half a nat where that is less
-MOST_VARIANTS = 256  # texts that occlusion classifies; in a longer text neighbours are left out together
+MOST_VARIANTS = 256  # texts that occlusion classifies; in a longer text, groups of neighbouring words are left out
 UNSPACED = "\u2e80-\u9fff\uf900-\ufaff"  # scripts written without spaces: each character counts as a word
 WORD = re.compile(rf"[{UNSPACED}]\s*|[^\s{UNSPACED}]+\s*|\s+")
 
@@ -44,18 +44,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Word:
-    """A piece of the text with the white space behind it; all pieces joined are the text."""
+    """A word with the white space that follows it; the words of a text, joined, are the text."""
 
     text: str
     start: int  # character offsets in the text
     end: int
     value: float  # nats for the label; negative: against it
-    read: bool  # False: lost to the cut, its value is 0
+    read: bool  # False: it was truncated, and its value is 0
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the words of one text did for one label."""
+    """The effect of each word of a text on the log-odds of a label."""
 
     text: str
     label: str
@@ -78,36 +78,39 @@ def explain(
     say: Say = lambda sentence: None,
     between: Callable[[], None] = lambda: None,
 ) -> Explanation:
-    """Explain the label that is predicted, or `label`, by `method` (None: integrated gradients where they can be had).
+    """Explain the label that is predicted, or `label`, by `method`.
 
-    `steps` is the most points that the integral may take. `between` is called between two passes through the network;
+    `method` None means integrated gradients, or occlusion if the trunk computes in 8 bits.
+
+    `steps` is the maximum number of points of the integral. `between` is called between two passes through the network;
     an exception that it raises ends the explanation.
 
     Raises:
-        SettingsError: an unknown label or method, or gradients of a trunk that computes in 8 bits.
+        SettingsError: the label or method is unknown, or gradients are asked of a trunk that computes in 8 bits.
     """
     labels = predictor.labels
-    label, asked = None if label is None else match_label(label, labels), label
-    if label is None and asked is not None:
-        raise SettingsError(f"--label is {asked!r}, which the classifier does not know; use one of {one_of(labels)}")
-    method = _choose(method, predictor, say)
+    known = None if label is None else match_label(label, labels)
+    if known is None and label is not None:
+        raise SettingsError(f"--label is {label!r}, which the classifier does not know; use one of {one_of(labels)}")
+    method = _choose_method(method, predictor, say)
     log_probs = predictor.log_probs(predictor.encode([text]))[0]
-    label_id = int(log_probs.argmax()) if label is None else labels.index(label)
-    pieces = [found.span() for found in WORD.finditer(text)]
-    owners = _owners(predictor, text, pieces)
+    label_id = int(log_probs.argmax()) if known is None else labels.index(known)
+    spans = [match.span() for match in WORD.finditer(text)]
+    word_ids = _word_ids(predictor, text, spans)
     if method == GRADIENTS:
-        values, total, base, n = _by_gradients(predictor, text, label_id, len(pieces), owners, steps, between)
+        values, total, base, n = _by_gradients(predictor, text, label_id, len(spans), word_ids, steps, between)
     else:
-        values, total, base, n = _by_occlusion(predictor, text, label_id, pieces, owners, between)
-    read = set(owners.tolist())
+        values, total, base, n = _by_occlusion(predictor, text, label_id, spans, word_ids, between)
+    read = set(word_ids.tolist())
     words = tuple(
-        Word(text[start:end], start, end, float(values[at]), at in read) for at, (start, end) in enumerate(pieces)
+        Word(text[start:end], start, end, float(values[word_id]), word_id in read)
+        for word_id, (start, end) in enumerate(spans)
     )
     gap = abs(float(values.sum()) - (total - base))
     return Explanation(text, labels[label_id], float(np.exp(log_probs[label_id])), method, words, total, base, gap, n)
 
 
-def _choose(method: str | None, predictor: Predictor, say: Say) -> str:
+def _choose_method(method: str | None, predictor: Predictor, say: Say) -> str:
     in_8_bits = any(getattr(module, "int8", None) is not None for module in predictor.classifier.modules())
     if method not in (None, *METHODS):
         raise SettingsError(f"--method is {method!r}; use {' or '.join(METHODS)}")
@@ -117,37 +120,37 @@ def _choose(method: str | None, predictor: Predictor, say: Say) -> str:
             f"use --method {OCCLUSION} or --precision float32"
         )
     if method is None and in_8_bits:
-        say(f"the trunk computes in 8 bits, which has no gradient: explained by {OCCLUSION}")
+        say(f"the trunk computes in 8 bits and has no gradients; the explanation uses {OCCLUSION}")
     return method or (OCCLUSION if in_8_bits else GRADIENTS)
 
 
-def _owners(predictor: Predictor, text: str, pieces: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
-    """The word of each token that is read: the one that the token's last character lies in."""
+def _word_ids(predictor: Predictor, text: str, spans: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """The index of the word of each token that is not truncated: the word that holds the token's last character."""
     config = predictor.classifier.config
     last = [max(end - 1, start) for start, end in predictor.tokenizer.spans(text)]
     extra = max(len(last) - config.max_length, 0)
     last = last[: config.max_length] if config.truncate == "tail" else last[extra:]
-    return np.searchsorted([start for start, _ in pieces], last, side="right") - 1
+    return np.searchsorted([start for start, _ in spans], last, side="right") - 1
 
 
 def _by_gradients(
     predictor: Predictor,
     text: str,
     label_id: int,
-    n_pieces: int,
-    owners: NDArray[np.int64],
+    n_words: int,
+    word_ids: NDArray[np.int64],
     steps: int,
     between: Callable[[], None],
 ) -> tuple[NDArray[np.float64], float, float, int]:
     token_ids = torch.from_numpy(predictor.encode([text]).token_ids).to(predictor.device.torch_device)
-    path = _Path(predictor, token_ids, len(owners), label_id, between)
+    path = _Path(predictor, token_ids, len(word_ids), label_id, between)
     total, base = path.ends()
     n = min(FIRST_STEPS, steps)
     while True:
-        of_tokens = path.integrate(n)
-        gap = abs(float(of_tokens.sum()) - (total - base))
+        token_values = path.integrate(n)
+        gap = abs(float(token_values.sum()) - (total - base))
         if gap <= SMALL_GAP * max(abs(total - base), 0.5) or n >= steps:
-            return np.bincount(owners, of_tokens, n_pieces).astype(np.float64), total, base, n
+            return np.bincount(word_ids, token_values, n_words).astype(np.float64), total, base, n
         n = min(2 * n, steps)
 
 
@@ -162,7 +165,7 @@ class _Path:
         label_id: int,
         between: Callable[[], None] = lambda: None,
     ) -> None:
-        """`n_own`: tokens that are the text's; those behind them are padding, which the line leaves alone."""
+        """`n_own`: the number of the text's own tokens; padding follows them and is the same at every point."""
         self.predictor, self.label_id, self.n_own, self.between = predictor, label_id, n_own, between
         decoder, config = predictor.classifier.decoder, predictor.classifier.config
         with torch.no_grad():
@@ -185,22 +188,22 @@ class _Path:
         return self.predictor.classifier.config.task.log_odds(logits, self.label_id)
 
     def integrate(self, n: int) -> NDArray[np.float64]:
-        """The integral by n points of Gauss and Legendre: a value for each token of the text, [n_own]."""
+        """The integral by Gauss-Legendre quadrature with n points: a value for each token of the text, [n_own]."""
         points, weights = np.polynomial.legendre.leggauss(n)
         difference = self.text - self.baseline
         total = np.zeros(self.n_own)
-        # At least two batches, so that each is computed by one thread: several would add up gradients in another order.
-        together = max(min(self.predictor.device.token_budget // len(difference), n // 2), 1)
+        # At least two batches, so that one thread computes each: several threads would sum gradients in another order.
+        batch_size = max(min(self.predictor.device.token_budget // len(difference), n // 2), 1)
 
-        def along(part: slice) -> NDArray[np.float64]:
+        def gradients_at(part: slice) -> NDArray[np.float64]:
             self.between()
             alphas = torch.from_numpy((points[part] + 1) / 2).to(difference)
             x = (self.baseline + alphas[:, None, None] * difference).requires_grad_()
             (gradient,) = torch.autograd.grad(self._log_odds(x).sum(), x)
             return (gradient * difference).sum(-1)[:, : self.n_own].double().cpu().numpy()
 
-        parts = [slice(at, at + together) for at in range(0, n, together)]
-        for part, values in side_by_side(along, parts, self.text.device):
+        parts = [slice(start, start + batch_size) for start in range(0, n, batch_size)]
+        for part, values in side_by_side(gradients_at, parts, self.text.device):
             total += weights[part] / 2 @ values
         return total
 
@@ -209,18 +212,18 @@ def _by_occlusion(
     predictor: Predictor,
     text: str,
     label_id: int,
-    pieces: Sequence[tuple[int, int]],
-    owners: NDArray[np.int64],
+    spans: Sequence[tuple[int, int]],
+    word_ids: NDArray[np.int64],
     between: Callable[[], None],
 ) -> tuple[NDArray[np.float64], float, float, int]:
-    values = np.zeros(len(pieces))
-    read = np.unique(owners)
+    values = np.zeros(len(spans))
+    read = np.unique(word_ids)
     groups = np.array_split(read, min(len(read), MOST_VARIANTS)) if len(read) else []
-    first, last = (pieces[read[0]][0], pieces[read[-1]][1]) if len(read) else (0, 0)
-    variants = [text[first : pieces[group[0]][0]] + text[pieces[group[-1]][1] : last] for group in groups]
+    first, last = (spans[read[0]][0], spans[read[-1]][1]) if len(read) else (0, 0)
+    variants = [text[first : spans[group[0]][0]] + text[spans[group[-1]][1] : last] for group in groups]
     logits = predictor.logits(predictor.encode([text, "", *variants]), lambda n_rows: between())
     task = predictor.classifier.config.task
     total, base, *without = task.log_odds(torch.from_numpy(logits).double(), label_id).tolist()
-    for group, found in zip(groups, without, strict=True):
-        values[group] = (total - found) / len(group)
+    for group, log_odds in zip(groups, without, strict=True):
+        values[group] = (total - log_odds) / len(group)
     return values, total, base, len(variants)

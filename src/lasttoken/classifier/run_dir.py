@@ -10,14 +10,13 @@ import os
 import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tomli_w
-from annotated_types import Len
 
-from lasttoken.core.columns import UNNAMED, ColumnSpec
+from lasttoken.classifier.run_documents import MetricsFile, RunFile
 from lasttoken.core.documents import checked, load_json, to_json
 from lasttoken.core.errors import RunError
 from lasttoken.core.storage import dangling_link, is_leftover, make_dir, storage_errors, sweep_temporaries, write_text
@@ -36,72 +35,9 @@ FOLDERS = ("splits", "curves", "predictions")
 FINAL = "metrics.json"
 
 
-Bounds = Annotated[list[float], Len(2, 2)]
-
-
-@dataclass(frozen=True)
-class SplitFigures:
-    """The types of those metrics of a split in metrics.json that are read again."""
-
-    n: int | None = None
-    accuracy: float | None = None
-    accuracy_ci95: Bounds | None = None
-    balanced_accuracy: float | None = None
-    balanced_accuracy_ci95: Bounds | None = None
-    micro_f1: float | None = None
-    micro_f1_ci95: Bounds | None = None
-    macro_f1: float | None = None
-    macro_f1_ci95: Bounds | None = None
-    mAP: float | None = None  # noqa: N815
-    mAP_ci95: Bounds | None = None  # noqa: N815
-    ece: float | None = None
-    ece_ci95: Bounds | None = None
-    loss: float | None = None
-    loss_ci95: Bounds | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The types of those parts of the verdict in metrics.json that are read again."""
-
-    sentences: list[str] | None = None
-
-
-@dataclass(frozen=True)
-class MetricsFile:
-    """The types of those parts of metrics.json that are read again."""
-
-    splits: dict[str, SplitFigures] = field(default_factory=dict)
-    verdict: Verdict | None = None
-    warnings: list[str] = field(default_factory=list)
-    timing_s: dict[str, float] = field(default_factory=dict)
-    multi_label: bool = False
-
-
-@dataclass(frozen=True)
-class RecordedSettings:
-    """The types of those settings in run.toml that are read one by one."""
-
-    backbone: str = ""
-    label_separator: str = "|"
-
-
-@dataclass(frozen=True)
-class RunFile:
-    """The types of those parts of run.toml that are read again."""
-
-    fingerprint: str = ""
-    settings: RecordedSettings = RecordedSettings()
-    trunk: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    label_counts: dict[str, int] = field(default_factory=dict)
-    columns: ColumnSpec = UNNAMED
-    data_facts: dict[str, Any] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class RunDir:
-    """The paths of a run, and the order in which its files are written and removed."""
+    """The paths of a run's files, and the order in which they are written and removed."""
 
     path: Path
 
@@ -140,9 +76,9 @@ class RunDir:
         if not self.path.is_dir():
             return
         ours = {*FILES, *FOLDERS, FINAL}
-        foreign = sorted(p.name for p in self.path.iterdir() if p.name not in ours and not is_leftover(p.name))
-        if foreign and not (self.path / "run.toml").is_file():
-            raise RunError(f"{self.path} holds {foreign[0]!r} and no run; give another --out")
+        unknown = sorted(p.name for p in self.path.iterdir() if p.name not in ours and not is_leftover(p.name))
+        if unknown and not (self.path / "run.toml").is_file():
+            raise RunError(f"{self.path} holds {unknown[0]!r} and is not a run directory; give another --out")
         if self.resume_file.is_file() and not self.is_finished and not replace_unfinished:
             hint = f"finish it with `lasttoken train --resume --out {self.path}`"
             raise RunError(f"{self.path} holds an unfinished training; {hint}, or give another folder")
@@ -229,7 +165,9 @@ class RunDir:
         with storage_errors(self.path):
             for folder in (self.path, *(self.path / name for name in FOLDERS)):
                 if folder == self.path or not folder.is_symlink():
-                    sweep_temporaries(folder, older_than_s=0.0)  # from before it was killed and resumed
+                    sweep_temporaries(
+                        folder, older_than_s=0.0
+                    )  # left by a process that was killed before the run was resumed
         write_text(self.path / FINAL, to_json(metrics, indent=1) + "\n")
         self.resume_file.unlink(missing_ok=True)
 
@@ -247,10 +185,10 @@ class RunDir:
 
 
 def read_settings(run_dir: RunDir) -> dict[str, Any]:
-    """The settings that a run was started with."""
-    found = dict(run_dir.read_toml().get("settings", {}))
-    found.pop("data", None)
-    return found
+    """The settings that a run was started with, without the path of its data."""
+    settings = dict(run_dir.read_toml().get("settings", {}))
+    settings.pop("data", None)
+    return settings
 
 
 def _json_line(line: Mapping[str, Any]) -> str:

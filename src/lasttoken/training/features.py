@@ -4,8 +4,8 @@
                   │ no
                   └─► trunk, by length, to a token budget ─► cache, or memory
 
-Features that fit neither the cache's limit nor the disk are not kept: the trunk then runs for every batch, with the
-same result to rounding.
+Features that exceed the cache's limit or the disk are not kept: the trunk then runs for every batch, and the result is
+the same up to rounding.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lasttoken.core.device import CPU, Device, memory_bytes
 from lasttoken.core.errors import StorageError
 from lasttoken.training.feature_cache import FeatureCache, FeatureFile, entry_key
 
-MEMORY_PART = 0.5  # of the machine's memory, for features that are kept in memory
+MEMORY_FRACTION = 0.5  # of the machine's memory that the features of a split may take
 
 Progress = Callable[[int], None]  # called with the number of tokens done
 
@@ -41,7 +41,7 @@ class FeatureSource(Protocol):
         """The split's token ids."""
 
     def batch(self, rows: Sequence[int]) -> tuple[Tensor, Packing]:
-        """The features of some rows, packed in the order of `rows`, and their packing."""
+        """The features of these rows, packed in the order of `rows`: [n_tokens, C], or [B, C] if the trunk pools."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class StoredFeatures:
         return torch.from_numpy(block).to(self.device), packing
 
     def _spans(self, rows: Sequence[int]) -> list[tuple[int, int]]:
-        """The first row and the end of the features of each text."""
+        """The range of feature rows (first, end) of each text."""
         if not self.keeps_tokens:
             return [(row, row + 1) for row in rows]
         offsets = self.encoded.offsets
@@ -97,14 +97,14 @@ def trunk_hash(classifier: Classifier) -> str:
     """
     config = classifier.config
     digest = hashlib.sha256()
-    reading = config.read if not classifier.keeps_tokens else ""
-    facts = [classifier.n_frozen, config.causal_mask, reading, classifier.decoder.fingerprint()]
+    pooling = config.read if not classifier.keeps_tokens else ""
+    facts = [classifier.n_frozen, config.causal_mask, pooling, classifier.decoder.fingerprint()]
     if config.int8_trunk:
         facts.append("int8")
     digest.update(json.dumps(facts).encode())
     for name, tensor in sorted(classifier.trunk_tensors().items()):
-        as_it_lies = tensor.detach().cpu() if tensor.is_contiguous() else tensor.detach().cpu().t()
-        array = as_it_lies.contiguous().numpy()
+        stored = tensor.detach().cpu() if tensor.is_contiguous() else tensor.detach().cpu().t()
+        array = stored.contiguous().numpy()
         digest.update(f"{name}{array.dtype}{array.shape}{tensor.is_contiguous()}".encode())
         digest.update(array.data)
     return digest.hexdigest()
@@ -117,7 +117,7 @@ def compute_features(
     put: Callable[[int, Tensor], None],
     progress: Progress | None = None,
 ) -> None:
-    """Run the trunk over a split; `put(first_row, block)` gets the features of each text."""
+    """Run the trunk over a split, and call `put(first_row, block)` with the features of each text."""
     live, offsets = LiveFeatures(encoded, classifier, device), encoded.offsets
     if device == CPU:
         classifier.pack_trunk()
@@ -131,12 +131,12 @@ def compute_features(
 
 
 class TrunkPass:
-    """The trunk of a run, which makes the feature sources of its splits."""
+    """The trunk of a run. It creates the feature source of each split."""
 
     def __init__(
         self, classifier: Classifier, device: Device, *, cache: FeatureCache | None, say: Callable[[str], None]
     ) -> None:
-        """`cache` None: features stay in memory for this run. `say` gets sentences about features that are not kept."""
+        """`cache` None: features stay in memory for this run. `say` gets a message for features that are not kept."""
         self.classifier, self.device, self.cache, self.say = classifier, device, cache, say
         self.hash = trunk_hash(classifier) if classifier.n_frozen is not None else None
 
@@ -162,7 +162,7 @@ class TrunkPass:
         self, encoded: Encoded, shape: tuple[int, int], split: str, progress: Progress | None
     ) -> NDArray[np.float32] | None:
         n_bytes = shape[0] * shape[1] * 4
-        if n_bytes > memory_bytes() * MEMORY_PART:
+        if n_bytes > memory_bytes() * MEMORY_FRACTION:
             self.say(
                 f"the features of {split} ({n_bytes:,} bytes) do not fit in memory: the trunk runs for every "
                 "batch, which is slower"

@@ -1,4 +1,4 @@
-"""The training loop over the tail. It is the same for the head, the last blocks and all blocks.
+"""The training loop. It is the same whether the head, the last blocks or all blocks are trained.
 
     order ──► rows of a batch ──► features ──► tail ──► cross-entropy ──► AdamW          a step
                                                         every n steps, each epoch:      an evaluation, a line of history
@@ -44,11 +44,11 @@ Line = dict[str, Any]  # a line of history.jsonl
 
 @dataclass(frozen=True)
 class Split:
-    """A split as the loop reads it: features, and the truth, label ids [N] or whether a row has each label [N, K]."""
+    """The features of a split and its truth: label ids [N], or whether each row has each label [N, K]."""
 
     source: FeatureSource
     truth: Truth
-    weights: NDArray[np.float32] | None = None  # of the rows in the loss, [N]; None: equal
+    weights: NDArray[np.float32] | None = None  # of each row in the loss, [N]; None: all rows count alike
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -56,7 +56,7 @@ class Split:
 
 @dataclass
 class State:
-    """The progress of a training. It is saved whole, so that a resumed training continues as an uninterrupted one."""
+    """The progress of a training. All of it is saved, so that a resumed training equals an uninterrupted one."""
 
     step: int = 0
     epoch: int = 0  # complete passes over train
@@ -143,10 +143,10 @@ class Trainer:
     # ------------------------------------------------------------------ the loop
 
     def run(self) -> TrainingOutcome:
-        """Train from `state` on. Afterwards the classifier has the weights that are kept.
+        """Train from the current state to the end. Afterwards the classifier has the weights that are kept.
 
         Raises:
-            DivergedError: a loss that is not finite.
+            DivergedError: a loss is not finite.
         """
         stopped = self._steps()
         if stopped == "interrupted" and (not self.state.history or self.state.history[-1]["step"] != self.state.step):
@@ -155,14 +155,14 @@ class Trainer:
             with torch.no_grad():
                 for name, parameter in self.parameters.items():
                     parameter.copy_(self.best[name])
-        self._take_in_shift()
-        kept = self.state.best_step if self.settings.keep == "best" else self.state.step
+        self._add_shift_to_bias()
+        kept_step = self.state.best_step if self.settings.keep == "best" else self.state.step
         for line in self.state.history:
-            line["best"] = line["step"] == kept
-        return TrainingOutcome(self.state.history, kept, stopped)
+            line["best"] = line["step"] == kept_step
+        return TrainingOutcome(self.state.history, kept_step, stopped)
 
-    def _take_in_shift(self) -> None:
-        """Add the correction of the probabilities to the head's bias, see balance.py."""
+    def _add_shift_to_bias(self) -> None:
+        """Add the prior shift to the head's bias, see balance.py."""
         if self.shift is not None:
             bias = self.classifier.head.bias
             with torch.no_grad():
@@ -178,22 +178,22 @@ class Trainer:
         while state.epoch < settings.epochs:
             if not state.permutation:
                 state.permutation = self.rows[self.order.shuffled(len(self.rows))].tolist()
-            todo = batches(state.permutation, settings.batch_size, settings.drop_last)
-            while state.done_batches < len(todo):
-                self._step(todo[state.done_batches])
+            epoch_batches = batches(state.permutation, settings.batch_size, settings.drop_last)
+            while state.done_batches < len(epoch_batches):
+                self._step(epoch_batches[state.done_batches])
                 if settings.eval_every and (state.step - 1) % settings.eval_every == 0:
                     self._evaluate("step")
                 self.hooks.on_step(state)
                 if self.hooks.should_stop():
                     return "interrupted"
-                if self._gave_up():
+                if self._is_out_of_patience():
                     return "early"
                 if self.hooks.save and time.monotonic() - last_saved >= self.checkpoint_every_s:
                     self.hooks.save(self)
                     last_saved = time.monotonic()
             state.epoch, state.done_batches, state.permutation = state.epoch + 1, 0, []
             self._evaluate("epoch")
-            if self._gave_up():
+            if self._is_out_of_patience():
                 return "early"
         return None
 
@@ -222,7 +222,7 @@ class Trainer:
         state.loss_sum += value * len(rows)
         state.loss_examples += len(rows)
 
-    def _gave_up(self) -> bool:
+    def _is_out_of_patience(self) -> bool:
         return 0 < self.settings.patience <= self.state.since_best
 
     # ------------------------------------------------------------------ evaluations
@@ -244,7 +244,7 @@ class Trainer:
         self.hooks.on_line(line)
 
     def _evaluate_batches(self, kind: str) -> Line:
-        """As chapter 6: losses on m batches of each split, accuracies on m batches at the end of an epoch."""
+        """Evaluate as chapter 6: losses on m batches of each split, accuracies on m batches at the end of an epoch."""
         m = self.settings.eval_batches
         names = list(self.splits) if kind == "start" else ["train", "validation"]
         line: Line = {}
@@ -260,23 +260,23 @@ class Trainer:
         return line
 
     def _evaluate_whole(self) -> Line:
-        """On all validation rows and on as many train rows."""
+        """Evaluate on all validation rows and on as many train rows, which are the same every time."""
         n_train, n_validation = len(self.splits["train"]), len(self.splits["validation"])
-        some = np.random.default_rng(self.settings.seed).permutation(n_train)[: min(n_train, n_validation)]
-        train = self._metrics("train", sorted(some.tolist()))
+        train_rows = np.random.default_rng(self.settings.seed).permutation(n_train)[: min(n_train, n_validation)]
+        train = self._metrics("train", sorted(train_rows.tolist()))
         validation = self._metrics("validation", list(range(n_validation)))
         line: Line = {f"train_{metric.name}": train[metric.name] for metric in metrics_at("train history")}
         return line | {f"validation_{name}": value for name, value in validation.items()}
 
     def _first_rows(self, name: str, n_batches: int) -> list[int]:
-        """The rows of the first batches of a pass over a split, as a DataLoader of the chapter gives them."""
+        """The rows of the first batches of a pass over a split, as the chapter's DataLoader yields them."""
         n, size = len(self.splits[name]), self.settings.batch_size
         rows = self.order.shuffled(n) if name == "train" else self.order.in_order(n)
         drop_last = self.settings.drop_last and name == "train"
         return [row for batch in batches(rows, size, drop_last)[:n_batches] for row in batch]
 
     def _metrics(self, name: str, rows: list[int]) -> Line:
-        """The metrics that a training follows, of some rows of a split."""
+        """The metrics of history.jsonl on these rows of a split."""
         split = self.splits[name]
         logits = self.logits(split.source, rows)
         if not np.isfinite(logits).all():
@@ -287,7 +287,7 @@ class Trainer:
         return {metric.name: metrics.value(metric.name) for metric in metrics_at("history", self.task.kind)}
 
     def logits(self, source: FeatureSource, rows: list[int] | None = None) -> NDArray[np.float32]:
-        """Logits [N, K] of some rows of a split, or of all, in their order."""
+        """Logits [N, K] of these rows of a split (None: all), in their order, with the prior shift."""
         logits = tail_logits(self.classifier, source, self.device, rows)
         return logits if self.shift is None else np.asarray(logits + self.shift, dtype=np.float32)
 
@@ -304,21 +304,21 @@ class Trainer:
             self.state.since_best += 1
 
 
-def _diverged(what: str, rate: float) -> DivergedError:
-    return DivergedError(f"{what} at learning rate {rate:g}; try --learning-rate {rate / 10:g}, or --clip-norm 1")
+def _diverged(fault: str, rate: float) -> DivergedError:
+    return DivergedError(f"{fault} at learning rate {rate:g}; try --learning-rate {rate / 10:g}, or --clip-norm 1")
 
 
 def tail_logits(
     classifier: Classifier, source: FeatureSource, device: Device, rows: list[int] | None = None
 ) -> NDArray[np.float32]:
-    """Logits [N, K] of some rows of a split, or of all, in their order; computed by length."""
-    chosen = np.arange(len(source.encoded)) if rows is None else np.asarray(rows, dtype=np.int64)
+    """Logits [N, K] of these rows of a split (None: all), in their order; batches have texts of similar length."""
+    selected = np.arange(len(source.encoded)) if rows is None else np.asarray(rows, dtype=np.int64)
 
     def compute(places: NDArray[np.int64]) -> NDArray[np.float32]:
-        return classifier.tail(*source.batch(chosen[places].tolist())).float().cpu().numpy()
+        return classifier.tail(*source.batch(selected[places].tolist())).float().cpu().numpy()
 
-    logits = np.empty((len(chosen), len(classifier.config.labels)), dtype=np.float32)
-    lengths, budget = source.encoded.lengths[chosen], TAIL_BUDGETS * device.token_budget
+    logits = np.empty((len(selected), len(classifier.config.labels)), dtype=np.float32)
+    lengths, budget = source.encoded.lengths[selected], TAIL_BUDGETS * device.token_budget
     for places, batch in run_by_length(compute, lengths, device, token_budget=budget):
         logits[places] = batch
     return logits

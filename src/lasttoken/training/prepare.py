@@ -1,6 +1,6 @@
-"""From splits and a backbone to a classifier with a new head, and the token ids and the truth of each split.
+"""Put a new head on a backbone, and turn the texts and labels of each split into token ids and label ids.
 
-The last errors that a user can cause are raised here.
+This is the last step that can reject a user's input.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Prepared:
     splits: Splits
     predictor: Predictor
     encoded: dict[str, Encoded]
-    truth: dict[str, Truth]  # label_ids [N], or [N, K] where a text has any number of labels
+    truth: dict[str, Truth]  # label_ids [N], or whether each row has each label [N, K]
     notes: tuple[str, ...]  # sentences about truncation, padding and the language of the texts
 
     @property
@@ -61,8 +61,8 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, device: Devi
     """Put a head on the backbone and encode the texts; `say` gets the notes.
 
     Raises:
-        SettingsError: settings that this backbone, or this many rows, do not allow.
-        DeviceError: the device computes other logits than the CPU.
+        SettingsError: the settings do not fit this backbone or this number of rows.
+        DeviceError: the device's logits differ from the CPU's.
     """
     notes: list[str] = []
     if settings.drop_last and len(splits.train) < settings.batch_size:
@@ -74,13 +74,13 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, device: Devi
     config = _classifier_config(splits, labels, backbone, settings, device, notes)
     predictor = Predictor(Classifier(backbone.decoder, config, settings.seed), backbone.tokenizer, device)
     encoded = {name: predictor.encode(examples.texts) for name, examples in splits.named().items()}
-    notes += _cuts(encoded, config)
+    notes += _truncation_notes(encoded, config)
     if settings.handling.lists_batches:
-        notes.append(_batches_in_words(splits, settings, config))
+        notes.append(_batch_note(splits, settings, config))
     ratio = tokens_per_character(encoded["train"], splits.train.texts)
     if ratio > FOREIGN_TOKENS_PER_CHARACTER and not config.pads:
         notes.append(
-            f"the train texts take {ratio:.2f} tokens a character (English: about 0.25); "
+            f"the train texts take {ratio:.2f} tokens per character (English: about 0.25); "
             f"{config.backbone} was trained on English"
         )
     for note in notes:
@@ -94,14 +94,14 @@ def _classifier_config(
 ) -> ClassifierConfig:
     max_length = settings.max_length or backbone.max_length
     if settings.read == "padded-last" and settings.max_length is None:
-        whole = encode_texts(
+        untruncated = encode_texts(
             backbone.tokenizer,
             splits.train.texts,
             max_length=backbone.config.n_positions,
             truncate=settings.truncate,
             end_of_text_id=backbone.end_of_text_id,
         )
-        max_length = whole.longest
+        max_length = untruncated.longest
         notes.append(
             f"every text is padded to {max_length} tokens, the longest of train, with token {backbone.end_of_text_id}"
         )
@@ -125,17 +125,17 @@ def _classifier_config(
     )
 
 
-def _batches_in_words(splits: Splits, settings: Settings, config: ClassifierConfig) -> str:
+def _batch_note(splits: Splits, settings: Settings, config: ClassifierConfig) -> str:
     """The number of batches of each split and their shape, which chapter 6 prints for its loaders."""
     counts = {name: -(-len(examples) // settings.batch_size) for name, examples in splits.named().items()}
     if settings.drop_last:
         counts["train"] = len(splits.train) // settings.batch_size
     length = f"{config.max_length}" if config.pads else "as many as the text has"
-    shown = ", ".join(f"{name} {n:,}" for name, n in counts.items())
-    return f"batches: {shown}; the shape of a batch is {settings.batch_size} texts × {length} token ids"
+    counts_in_words = ", ".join(f"{name} {n:,}" for name, n in counts.items())
+    return f"batches: {counts_in_words}; the shape of a batch is {settings.batch_size} texts × {length} token ids"
 
 
-def _cuts(encoded: dict[str, Encoded], config: ClassifierConfig) -> list[str]:
+def _truncation_notes(encoded: dict[str, Encoded], config: ClassifierConfig) -> list[str]:
     return [
         f"{n:,} of {len(split):,} {name} texts were cut to {config.max_length} tokens "
         f"({split.n_cut_tokens:,} tokens lost)"
@@ -145,7 +145,7 @@ def _cuts(encoded: dict[str, Encoded], config: ClassifierConfig) -> list[str]:
 
 
 def features_of(prepared: Prepared, trunk: TrunkPass, reporter: Reporter) -> dict[str, Split]:
-    """The features of every split, computed or from the cache, with their truth."""
+    """The features of every split, computed or read from the cache, with the truth."""
     n_tokens = sum(encoded.n_tokens for encoded in prepared.encoded.values())
     with reporter.bar("trunk", n_tokens) as advance:
         return {

@@ -1,10 +1,10 @@
-"""Further trainings of one classifier on the same features, by other seeds and on other rows, without the trunk.
+"""Repeated trainings of one classifier on the same features, with other seeds or rows; the trunk runs only once.
 
     features of train, validation, test ──► Pool: all rows as one source ──► fit(rows, settings)  ─► probabilities
                                                                                seeds, folds, sizes of train
 
-Each training starts from the backbone's own tail and a new head. The classifier is borrowed for it and gets its weights
-back afterwards.
+Each training starts from the backbone's own tail and a new head. Afterwards the classifier gets its weights
+back.
 """
 
 from __future__ import annotations
@@ -35,51 +35,51 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pool:
-    """Rows of several feature sources as one: row r is row `at[r]` of source `of[r]`."""
+    """Rows of several feature sources as one source: row r is row `source_rows[r]` of source `source_ids[r]`."""
 
     sources: tuple[FeatureSource, ...]
-    of: Rows  # [N]
-    at: Rows  # [N]
+    source_ids: Rows  # [N]
+    source_rows: Rows  # [N]
 
     @classmethod
     def whole(cls, sources: Sequence[FeatureSource]) -> Pool:
         """All rows of the sources, one source after the other."""
         sizes = [len(source.encoded) for source in sources]
-        of = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
-        return cls(tuple(sources), of, np.concatenate([np.arange(size, dtype=np.int64) for size in sizes]))
+        source_ids = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+        return cls(tuple(sources), source_ids, np.concatenate([np.arange(size, dtype=np.int64) for size in sizes]))
 
     def take(self, rows: Rows) -> Pool:
-        """Some rows, in that order."""
-        return Pool(self.sources, self.of[rows], self.at[rows])
+        """The pool of these rows, in their order."""
+        return Pool(self.sources, self.source_ids[rows], self.source_rows[rows])
 
     @cached_property
     def encoded(self) -> Encoded:
         """The token ids of the rows."""
-        places = list(zip(self.of.tolist(), self.at.tolist(), strict=True))
-        parts = [source.encoded for source in self.sources]
-        lengths = np.array([parts[of].lengths[at] for of, at in places], dtype=np.int64)
-        cut = np.array([parts[of].cut[at] for of, at in places], dtype=np.bool_)
-        return Encoded(np.concatenate([parts[of].ids_of([at]) for of, at in places]), lengths, cut, 0)
+        places = list(zip(self.source_ids.tolist(), self.source_rows.tolist(), strict=True))
+        encoded = [source.encoded for source in self.sources]
+        lengths = np.array([encoded[source].lengths[row] for source, row in places], dtype=np.int64)
+        cut = np.array([encoded[source].cut[row] for source, row in places], dtype=np.bool_)
+        return Encoded(np.concatenate([encoded[source].ids_of([row]) for source, row in places]), lengths, cut, 0)
 
     def batch(self, rows: Sequence[int]) -> tuple[Tensor, Packing]:
         """See FeatureSource."""
-        of, at = self.of[list(rows)], self.at[list(rows)]
-        if (of == of[0]).all():
-            return self.sources[int(of[0])].batch(at.tolist())
-        pieces: list[Tensor] = [torch.empty(0)] * len(of)
-        sizes = [0] * len(of)
-        for source in np.unique(of).tolist():
-            places = np.flatnonzero(of == source).tolist()
-            block, packing = self.sources[source].batch(at[places].tolist())
-            one_a_text = block.shape[0] == packing.n_texts
-            split = torch.split(block, 1 if one_a_text else packing.sizes)
+        source_ids, source_rows = self.source_ids[list(rows)], self.source_rows[list(rows)]
+        if (source_ids == source_ids[0]).all():
+            return self.sources[int(source_ids[0])].batch(source_rows.tolist())
+        pieces: list[Tensor] = [torch.empty(0)] * len(source_ids)
+        sizes = [0] * len(source_ids)
+        for source in np.unique(source_ids).tolist():
+            places = np.flatnonzero(source_ids == source).tolist()
+            block, packing = self.sources[source].batch(source_rows[places].tolist())
+            has_one_vector_per_text = block.shape[0] == packing.n_texts
+            split = torch.split(block, 1 if has_one_vector_per_text else packing.sizes)
             for place, piece, size in zip(places, split, packing.sizes, strict=True):
                 pieces[place], sizes[place] = piece, size
         return torch.cat(pieces), Packing(sizes, pieces[0].device)
 
 
 class Repeater:
-    """Trains a run's classifier repeatedly. It must be made before the classifier is trained for the first time."""
+    """Trains a run's classifier repeatedly. Create it before the first training: it copies the tail's first weights."""
 
     def __init__(self, prepared: Prepared, features: Mapping[str, Split]) -> None:
         """`features`: the splits of the run; the pool has their rows in this order."""
@@ -90,7 +90,7 @@ class Repeater:
         self.pool = Pool.whole([split.source for split in features.values()])
         ends = np.cumsum([len(split) for split in features.values()])
         parts = np.split(np.arange(len(self.truth), dtype=np.int64), ends[:-1])
-        self.rows: dict[str, Rows] = dict(zip(features, parts, strict=True))  # of each split, in the pool
+        self.rows: dict[str, Rows] = dict(zip(features, parts, strict=True))  # rows of each split in the pool
         self.label_counts = prepared.label_counts
         self._parameters = self.classifier.trained()
         self._start = self._weights()
@@ -106,20 +106,20 @@ class Repeater:
     @contextmanager
     def borrowed(self) -> Iterator[None]:
         """Train the classifier inside the block; its weights are restored afterwards."""
-        before = {name: parameter.requires_grad for name, parameter in self._parameters.items()}
-        kept = self._weights()
+        required_grad = {name: parameter.requires_grad for name, parameter in self._parameters.items()}
+        weights = self._weights()
         for parameter in self._parameters.values():
             parameter.requires_grad_(True)
         try:
             yield
         finally:
-            self._set(kept)
+            self._set(weights)
             for name, parameter in self._parameters.items():
-                parameter.requires_grad_(before[name])
+                parameter.requires_grad_(required_grad[name])
                 parameter.grad = None
 
     def _start_again(self, seed: int) -> None:
-        """Restore the backbone's own tail, and draw a head by the seed."""
+        """Restore the backbone's own tail, and draw a new head from the seed."""
         self._set(self._start)
         head = self.classifier.head
         drawn = drawn_head(head.in_features, head.out_features, seed)
@@ -134,15 +134,16 @@ class Repeater:
         score: Sequence[str] = ("test",),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, NDArray[np.float32]]:
-        """Train on the pool's rows of "train", choose by those of "validation"; log-probabilities [N, K] of `score`.
+        """Train on the rows of "train" and choose the best weights on those of "validation".
 
-        Only inside `borrowed`. `settings.seed` draws the head and the order.
+        Call it inside `borrowed`. `rows` are row numbers of the pool; `settings.seed` draws the head and the order.
+        Returns the log-probabilities [N, K] of the splits in `score`.
 
         Raises:
-            DivergedError: a loss that is not finite.
+            DivergedError: a loss is not finite.
         """
         self._start_again(settings.seed)
-        splits = {name: Split(self.pool.take(at), self.truth[at]) for name, at in rows.items()}
+        splits = {name: Split(self.pool.take(part), self.truth[part]) for name, part in rows.items()}
         trainer = Trainer(
             self.classifier,
             {name: splits[name] for name in ("train", "validation")},
@@ -161,29 +162,29 @@ class Repeater:
         return tail_logits(self.classifier, split.source, self.device)
 
     def folds(self, n_folds: int, validation_fraction: float, seed: int) -> list[dict[str, Rows]]:
-        """The pool's rows in `n_folds` ways: each row is in test once; no text is on two sides.
+        """The pool's rows split in `n_folds` ways: each row is in test once, and no text is in two splits of a fold.
 
-        Rows of a label with too few rows for every fold are in every train and in no test.
+        Rows of a label with too few rows for every fold are in train every time and never in test.
 
         Raises:
             DataError: see `cut_folds`.
         """
         folds, names = [], ("train", "validation")
         for test in cut_folds(self.examples, n_folds, seed).sides:
-            rest = np.setdiff1d(np.arange(len(self.examples)), test)
+            others = np.setdiff1d(np.arange(len(self.examples)), test)
             share = validation_fraction / (1 - 1 / n_folds)
-            train, validation = cut_rows(self.examples.take(rest.tolist()), (1 - share, share), names, seed).sides
-            folds.append({"train": rest[train], "validation": rest[validation], "test": test})
+            train, validation = cut_rows(self.examples.take(others.tolist()), (1 - share, share), names, seed).sides
+            folds.append({"train": others[train], "validation": others[validation], "test": test})
         return folds
 
 
 def pooled(parts: Sequence[Examples]) -> Examples:
-    """Labelled examples, one part after the other, with the groups that all of them have."""
+    """Concatenate labelled examples; groups are kept only if all parts have them."""
     groups = [part.groups for part in parts]
     return Examples(
         [text for part in parts for text in part.texts],
         [label for part in parts for label in labels_of(part)],
-        groups=None if None in groups else [group for some in groups for group in some or []],
+        groups=None if None in groups else [group for part_groups in groups for group in part_groups or []],
         source=parts[0].source,
         separator=parts[0].separator,
     )
@@ -195,9 +196,9 @@ def out_of_fold(
     n_folds: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> NDArray[np.float32]:
-    """Log-probabilities [N, K] of all rows of the pool, each by a classifier that was trained without it.
+    """Log-probabilities [N, K] of all rows of the pool, each from a classifier that was trained without the row.
 
-    NaN where there is none: rows of a label with too few rows for every fold.
+    Rows of a label with too few rows for every fold have none: they are NaN.
 
     Raises:
         DataError: see `cut_folds`.
