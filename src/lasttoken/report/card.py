@@ -95,7 +95,7 @@ def _use(facts: Mapping[str, Any]) -> str:
     origin = f" It was trained on {escape(run['data'])}" if run.get("data") else ""
     origin += f" from the backbone {escape(run['backbone'])}" if origin and run.get("backbone") else ""
     several = "any number" if facts.get("multi_label") else "one"
-    what = f"A text classifier that gives each text {several} of {len(labels):,} labels: {shown}{more}."
+    what = f"A text classifier that predicts {several} of {len(labels):,} labels for each text: {shown}{more}."
     return f"{what}{origin + '.' if origin else ''}\n\n{USE}"
 
 

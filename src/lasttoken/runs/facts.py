@@ -86,19 +86,10 @@ def report_facts(
 ) -> dict[str, Any]:
     """The facts of report.html, see `render_report`. `source` names the data."""
     headline = judged.headline
-    best = f"{'lowest' if METRICS[settings.metric].direction == 'min' else 'highest'} validation {settings.metric}"
-    named = prepared.splits.named()
     rule = prepared.classifier.config.decision
     return {
         "title": f"{source} with {settings.backbone}",
-        "run": {
-            "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "lasttoken": version("lasttoken"),
-            "backbone": settings.backbone,
-            "data": source,
-            "stopped": outcome.stopped,
-            "kept": f"the weights of step {outcome.kept_step:,} ({best if settings.keep == 'best' else 'the last'})",
-        },
+        "run": _run_facts(settings, outcome, source),
         "headline": {"split": headline, "metrics": metrics["splits"][headline]},
         "verdict": metrics["verdict"],
         "warnings": judged.warnings,
@@ -115,18 +106,7 @@ def report_facts(
         "slices": metrics["slices"],
         "multi_label": prepared.classifier.config.task.multi_label,
         **_example_facts(prepared, judged),
-        "data": {
-            "rows": {name: len(examples) for name, examples in named.items()},
-            "counts": {name: label_counts(examples) for name, examples in named.items()},
-            "notes": [*prepared.splits.notes, *prepared.notes],
-            "shared_with_train": metrics["shared_with_train"],
-            "hashes": {name: hash_of(examples) for name, examples in named.items()},
-            "tokens": {
-                "longest_train": prepared.encoded["train"].longest,
-                "cut_texts": int(sum(encoded.cut.sum() for encoded in prepared.encoded.values())),
-                "cut_tokens": sum(encoded.n_cut_tokens for encoded in prepared.encoded.values()),
-            },
-        },
+        "data": _data_facts(prepared, metrics["shared_with_train"]),
         "repeats": metrics.get("folds") or metrics.get("seeds"),
         "learning_curve": metrics.get("learning_curve"),
         "command": _command(settings, source, prepared.classifier.decoder.config.n_embd),
@@ -134,6 +114,34 @@ def report_facts(
         "versions": versions(),
         "timing_s": {**metrics["timing_s"], "total": metrics["durations_s"]["total"]},
         "curves": dict(curves),
+    }
+
+
+def _run_facts(settings: Settings, outcome: TrainingOutcome, source: str) -> dict[str, Any]:
+    best = f"{'lowest' if METRICS[settings.metric].direction == 'min' else 'highest'} validation {settings.metric}"
+    return {
+        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "lasttoken": version("lasttoken"),
+        "backbone": settings.backbone,
+        "data": source,
+        "stopped": outcome.stopped,
+        "kept": f"the weights of step {outcome.kept_step:,} ({best if settings.keep == 'best' else 'the last'})",
+    }
+
+
+def _data_facts(prepared: Prepared, shared_with_train: Mapping[str, int]) -> dict[str, Any]:
+    named = prepared.splits.named()
+    return {
+        "rows": {name: len(examples) for name, examples in named.items()},
+        "counts": {name: label_counts(examples) for name, examples in named.items()},
+        "notes": [*prepared.splits.notes, *prepared.notes],
+        "shared_with_train": shared_with_train,
+        "hashes": {name: hash_of(examples) for name, examples in named.items()},
+        "tokens": {
+            "longest_train": prepared.encoded["train"].longest,
+            "cut_texts": int(sum(encoded.cut.sum() for encoded in prepared.encoded.values())),
+            "cut_tokens": sum(encoded.n_cut_tokens for encoded in prepared.encoded.values()),
+        },
     }
 
 
