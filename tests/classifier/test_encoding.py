@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from miniature import random_encoded
 
 from lasttoken.classifier.encoding import batches_by_length
 
@@ -25,3 +26,12 @@ def test_no_batch_is_small_where_texts_are_short(n_rows: int) -> None:
     sizes = [int(lengths[batch].sum()) for batch in batches_by_length(lengths, 512)]
     assert min(sizes) > 450
     assert len(sizes) <= 1.03 * lengths.sum() / 512 + 1
+
+
+def test_offsets_are_computed_once_and_select_the_tokens_of_rows() -> None:
+    encoded = random_encoded(20)
+    assert encoded.offsets is encoded.offsets
+    by_hand = [
+        token for row in (3, 0, 7) for token in encoded.token_ids[encoded.offsets[row] : encoded.offsets[row + 1]]
+    ]
+    assert encoded.ids_of([3, 0, 7]).tolist() == by_hand

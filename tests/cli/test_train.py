@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from miniature import Answer, messages, run_cli, write_messages
+from miniature import messages, run_cli, write_messages
+from run_folders import RUN_FILES, files_below, read_metrics, rows_of, settings_of, train, unfinished
 
 from lasttoken.cli.main import app
-from lasttoken.core.errors import StorageError
 
 # What other people's scripts rely on, by name.
 TRAIN_FLAGS = """
@@ -35,100 +33,9 @@ FLAGS = {
     "fetch": [],
     "info": [],
 }
-RUN_FILES = {
-    "run.toml",
-    "model.safetensors",
-    "config.json",
-    "tokenizer.json",
-    "metrics.json",
-    "history.jsonl",
-    "curves/loss.pdf",
-    "curves/loss.svg",
-    "curves/accuracy.pdf",
-    "curves/accuracy.svg",
-    "splits/train.csv",
-    "splits/validation.csv",
-    "splits/test.csv",
-    "report.html",
-    "README.md",
-    "predictions/validation.csv",
-    "predictions/test.csv",
-    *(f"curves/{name}.{suffix}" for name in ("reliability", "precision-recall") for suffix in ("pdf", "svg")),
-}
-
-
-def train(data: Path | None, backbone: Path, out: Path, *flags: object) -> Answer:
-    """Train one epoch of the miniature, and expect it to work."""
-    given = [] if data is None else [data]
-    answer = run_cli("train", *given, "--backbone", backbone, "--out", out, "--epochs", 1, *flags)
-    assert answer.code == 0, answer.err
-    return answer
-
-
-def read_metrics(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "metrics.json").read_text("utf-8"))
-    return content
-
-
-def settings_of(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = tomllib.loads((run / "run.toml").read_text("utf-8"))["settings"]
-    return content
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def files_below(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 # What a run leaves ------------------------------------------------------------------------------------------------
-
-
-def test_a_run_leaves_the_files_that_the_design_lists(run_dir: Path) -> None:
-    assert files_below(run_dir) == RUN_FILES
-
-
-def test_metrics_have_the_shape_that_programs_rely_on(run_dir: Path) -> None:
-    metrics = read_metrics(run_dir)
-    assert list(metrics["splits"]) == ["train", "validation", "test"]
-    for name, found in metrics["splits"].items():
-        assert found["n"] == metrics["examples"][name] == len(rows_of(run_dir / f"splits/{name}.csv"))
-        low, high = found["accuracy_ci95"]
-        assert 0 <= low <= found["accuracy"] <= high <= 1
-        assert found["loss"] > 0
-        assert 0 <= found["macro_f1"] <= 1
-        assert sum(map(sum, found["confusion"])) == found["n"]
-    assert {"majority", "tfidf-logreg"} <= metrics["baselines"].keys()
-    assert all(0 <= found["test"]["accuracy"] <= 1 for found in metrics["baselines"].values())
-    assert {"load", "trunk", "tail", "evaluate"} <= metrics["timing_s"].keys()
-    assert metrics["labels"] == ["ham", "spam"]
-    assert metrics["stopped"] is None
-
-
-def test_history_has_a_line_for_each_evaluation_and_marks_what_was_kept(run_dir: Path) -> None:
-    lines = [json.loads(line) for line in (run_dir / "history.jsonl").read_text("utf-8").splitlines()]
-    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
-    assert lines[0]["step"] == 0
-    assert lines[-1]["epoch"] == 3
-    assert [line["step"] for line in lines if line["best"]] == [read_metrics(run_dir)["kept_step"]]
-
-
-def test_nothing_temporary_and_no_pickle_is_left(run_dir: Path) -> None:
-    names = files_below(run_dir)
-    assert not [name for name in names if ".tmp-" in name or name.endswith((".bin", ".pt", ".pkl"))]
-
-
-def test_run_toml_alone_trains_the_same_weights_again(run_dir: Path, tmp_path: Path) -> None:
-    answer = run_cli("train", "--config", run_dir / "run.toml", "--out", tmp_path / "again", "--offline")
-    assert answer.code == 0, answer.err
-    assert (tmp_path / "again/model.safetensors").read_bytes() == (run_dir / "model.safetensors").read_bytes()
-    assert read_metrics(tmp_path / "again")["splits"] == read_metrics(run_dir)["splits"]
-    recorded = [tomllib.loads((folder / "run.toml").read_text("utf-8")) for folder in (run_dir, tmp_path / "again")]
-    for name in ("settings", "machine", "trunk", "versions"):
-        assert recorded[0][name] == recorded[1][name]
 
 
 def test_json_is_the_metrics_and_where_the_run_is(data: Path, backbone: Path, tmp_path: Path) -> None:
@@ -187,20 +94,6 @@ def test_the_run_directory_is_named_after_the_data(
     assert answer.code == 0
     assert answer.err.splitlines()[-1] == f"run: {Path('runs/messages')}"
     assert files_below(tmp_path / "runs/messages") == RUN_FILES
-
-
-def test_reading_the_first_token_warns(data: Path, backbone: Path, tmp_path: Path) -> None:
-    assert "--no-causal-mask" in train(data, backbone, tmp_path / "a", "--read", "first").err
-    without_mask = train(data, backbone, tmp_path / "b", "--read", "first", "--no-causal-mask")
-    assert "--no-causal-mask" not in without_mask.err
-    assert settings_of(tmp_path / "b")["causal_mask"] is False
-
-
-def test_cut_texts_are_counted_and_said(data: Path, backbone: Path, tmp_path: Path) -> None:
-    said = train(data, backbone, tmp_path / "run", "--max-length", 8).err
-    n = len(rows_of(tmp_path / "run/splits/train.csv"))
-    assert f"{n} of {n} train texts" in said
-    assert "8 tokens" in said
 
 
 # The cache --------------------------------------------------------------------------------------------------------
@@ -366,14 +259,6 @@ def test_a_finished_run_is_replaced_only_with_overwrite(
     assert settings_of(out)["seed"] == 7
 
 
-def test_overwriting_leaves_other_files_alone(run_dir: Path, data: Path, backbone: Path, tmp_path: Path) -> None:
-    out = tmp_path / "spam"
-    shutil.copytree(run_dir, out)
-    (out / "notes.txt").write_text("mine", "utf-8")
-    train(data, backbone, out, "--overwrite")
-    assert files_below(out) == {*RUN_FILES, "notes.txt"}
-
-
 def test_a_folder_of_other_files_is_refused_even_with_overwrite(data: Path, backbone: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/cat.jpg").write_bytes(b"meow")
@@ -381,75 +266,6 @@ def test_a_folder_of_other_files_is_refused_even_with_overwrite(data: Path, back
     assert answer.code == 2
     assert "'cat.jpg'" in answer.err
     assert files_below(tmp_path / "photos") == {"cat.jpg"}
-
-
-def test_resume_without_a_saved_state_starts_over_and_says_so_but_only_with_the_same_settings(
-    run_dir: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "killed"
-    shutil.copytree(run_dir, out)
-    for name in ("metrics.json", "model.safetensors"):
-        (out / name).unlink()
-    other = run_cli("train", "--resume", "--out", out, "--train-blocks", "head")
-    assert other.code == 2
-    assert "settings" in other.err
-    assert not (out / "model.safetensors").exists()
-    again = run_cli("train", "--resume", "--out", out)
-    assert again.code == 0, again.err
-    assert "--checkpoint-every" in again.err
-    assert (out / "model.safetensors").read_bytes() == (run_dir / "model.safetensors").read_bytes()
-
-
-def test_seeds_folds_and_the_learning_curve_stand_beside_the_run(data: Path, backbone: Path, tmp_path: Path) -> None:
-    train(data, backbone, tmp_path / "plain")
-    answer = train(data, backbone, tmp_path / "run", "--seeds", 2, "--folds", 2, "--learning-curve")
-    assert "over 2 seeds: accuracy" in answer.out
-    assert "over 2 folds: accuracy" in answer.out
-    metrics = read_metrics(tmp_path / "run")
-    assert metrics["splits"] == read_metrics(tmp_path / "plain")["splits"]  # the run itself is the same
-    first, second = metrics["seeds"]["runs"]
-    assert first["accuracy"] == metrics["splits"]["test"]["accuracy"]
-    assert second["name"] == "seed 124"
-    assert metrics["seeds"]["mean"]["loss"] == pytest.approx((first["loss"] + second["loss"]) / 2)
-    assert metrics["folds"]["all_rows"]["n"] == sum(metrics["examples"].values())
-    points = metrics["learning_curve"]["points"]
-    assert [point["n_train"] for point in points] == sorted(point["n_train"] for point in points)
-    assert points[-1]["n_train"] == metrics["examples"]["train"]
-    assert points[-1]["accuracy"] == metrics["splits"]["test"]["accuracy"]
-    assert (tmp_path / "run/curves/learning-curve.svg").is_file()
-
-
-def test_predictions_are_those_of_the_figures_row_by_row(run_dir: Path) -> None:
-    metrics = read_metrics(run_dir)
-    for split in ("validation", "test"):
-        rows, given = rows_of(run_dir / f"predictions/{split}.csv"), rows_of(run_dir / f"splits/{split}.csv")
-        assert [row["label"] for row in rows] == [row["label"] for row in given]
-        right = sum(row["label"] == row["predicted"] for row in rows)
-        assert right / len(rows) == metrics["splits"][split]["accuracy"]
-        cheap = sum(row["label"] == row["baseline tfidf-logreg"] for row in rows)
-        assert cheap / len(rows) == metrics["baselines"]["tfidf-logreg"][split]["accuracy"]
-        assert [row["text"] for row in rows] == [row["text"] for row in given]
-        assert [int(row["row"]) for row in rows] == list(range(1, len(rows) + 1))
-        assert all(row["probability"] == row[f"probability of {row['predicted']}"] for row in rows)
-        assert "id" not in rows[0]
-
-
-def test_predictions_have_the_ids_of_the_data(tmp_path: Path, backbone: Path) -> None:
-    texts, labels = messages(60)
-    lines = [f'key-{row},"{text}",{label}\n' for row, (text, label) in enumerate(zip(texts, labels, strict=True))]
-    (tmp_path / "a.csv").write_text("key,text,label\n" + "".join(lines), "utf-8")
-    ids = {text: f"key-{row}" for row, text in enumerate(texts)}
-    flags = ("--id", "key", "--backbone", backbone, "--epochs", 1, "--no-cache", "--out", tmp_path / "run")
-    assert run_cli("train", tmp_path / "a.csv", *flags).code == 0
-    rows = rows_of(tmp_path / "run/predictions/test.csv")
-    assert next(iter(rows[0])) == "id"
-    assert [row["id"] for row in rows] == [ids[row["text"]] for row in rows]
-
-
-def test_a_thinned_train_split_remembers_the_real_frequencies(data: Path, backbone: Path, tmp_path: Path) -> None:
-    train(data, backbone, tmp_path / "run", "--balance", "undersample")
-    recorded = tomllib.loads((tmp_path / "run/run.toml").read_text("utf-8"))
-    assert sum(recorded["label_counts"].values()) >= read_metrics(tmp_path / "run")["examples"]["train"]
 
 
 @pytest.mark.parametrize(
@@ -467,21 +283,6 @@ def test_settings_of_the_evaluation_are_checked_before_anything_is_written(
     assert answer.code == 2
     assert named in answer.err
     assert not (tmp_path / "run").exists()
-
-
-def unfinished(data: Path, backbone: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that was killed in its training."""
-
-    def killed(*_: object) -> None:
-        raise StorageError("killed")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("lasttoken.runs.write.save_classifier", killed)
-        answer = run_cli(
-            "train", data, "--backbone", backbone, "--out", out, "--epochs", 1, "--checkpoint-every", 0, "--offline"
-        )
-    assert answer.code == 1
-    assert (out / "resume.safetensors").is_file()
 
 
 def test_resume_refuses_another_file_by_name_and_says_that_a_changed_one_is_not_read(
@@ -516,22 +317,6 @@ def test_resume_without_data_says_when_the_file_has_changed_and_nothing_when_it_
         answer = run_cli("train", "--resume", "--out", tmp_path / name, "--offline")
         assert answer.code == 0, answer.err
         assert ("not read" in answer.err) == changes
-
-
-def test_a_finished_run_outlives_a_training_that_cannot_begin(
-    run_dir: Path, data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "run"
-    shutil.copytree(run_dir, out)
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-
-    def failing(*_: object, **__: object) -> None:
-        raise StorageError("no room for features")
-
-    monkeypatch.setattr("lasttoken.runs.session.features_of", failing)
-    answer = run_cli("train", data, "--backbone", backbone, "--out", out, "--overwrite", "--offline")
-    assert answer.code == 1
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("name", ["splits", "predictions"])

@@ -15,7 +15,6 @@ from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU
 from lasttoken.data.cutting import split_examples
 from lasttoken.data.frames import from_lists
-from lasttoken.runs.repeats import nested_parts
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Split, Trainer, tail_logits
 from lasttoken.training.prepare import Prepared, prepare
@@ -82,10 +81,3 @@ def test_every_row_is_tested_once_by_a_classifier_that_had_not_seen_it(tmp_path:
     found = out_of_fold(repeater, SETTINGS, 3)
     assert found.shape == (60, 2)
     assert np.exp(found).sum(1) == pytest.approx(1, abs=1e-5)
-
-
-def test_the_parts_of_train_are_nested_and_keep_the_labels_shares() -> None:
-    label_ids = np.repeat([0, 1], [80, 20])
-    parts = nested_parts(label_ids, (0.1, 0.5, 1.0), 3)
-    assert [np.bincount(label_ids[part]).tolist() for part in parts] == [[8, 2], [40, 10], [80, 20]]
-    assert set(parts[0].tolist()) < set(parts[1].tolist()) < set(parts[2].tolist())

@@ -1,0 +1,66 @@
+"""Texts and labels become numbers, with notes about truncation; a training's fingerprint covers them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from miniature import messages, plain_settings
+from run_folders import rows_of, settings_of, train
+
+from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.core.device import CPU
+from lasttoken.core.errors import SettingsError
+from lasttoken.data.files import Examples
+from lasttoken.data.splits import Splits
+from lasttoken.training.prepare import Prepared, fingerprint, prepare
+
+
+def test_reading_the_first_token_warns(data: Path, backbone: Path, tmp_path: Path) -> None:
+    assert "--no-causal-mask" in train(data, backbone, tmp_path / "a", "--read", "first").err
+    without_mask = train(data, backbone, tmp_path / "b", "--read", "first", "--no-causal-mask")
+    assert "--no-causal-mask" not in without_mask.err
+    assert settings_of(tmp_path / "b")["causal_mask"] is False
+
+
+def test_cut_texts_are_counted_and_said(data: Path, backbone: Path, tmp_path: Path) -> None:
+    said = train(data, backbone, tmp_path / "run", "--max-length", 8).err
+    n = len(rows_of(tmp_path / "run/splits/train.csv"))
+    assert f"{n} of {n} train texts" in said
+    assert "8 tokens" in said
+
+
+def prepared(backbone: Path, **changes: Any) -> Prepared:
+    """Six rows of train and six of validation, encoded for the miniature."""
+    texts, labels = messages(12)
+    splits = Splits(Examples(texts[:6], labels[:6]), Examples(texts[6:], labels[6:]), None)
+    return prepare(splits, load_backbone(str(backbone)), plain_settings(**changes), CPU, lambda note: None)
+
+
+def test_label_ids_follow_the_order_of_the_labels(backbone: Path) -> None:
+    run = prepared(backbone)
+    assert run.labels == ("ham", "spam")
+    assert run.truth["train"].tolist() == [1, 0, 1, 0, 1, 0]
+    assert {name: len(encoded) for name, encoded in run.encoded.items()} == {"train": 6, "validation": 6}
+    assert run.label_counts is None
+
+
+def test_an_incomplete_only_batch_that_would_be_dropped_is_an_error(backbone: Path) -> None:
+    prepared(backbone, batch_size=6, drop_last=True)
+    with pytest.raises(SettingsError, match=r"--batch-size is 7.* 6 rows"):
+        prepared(backbone, batch_size=7, drop_last=True)
+
+
+def test_the_fingerprint_covers_token_ids_truth_and_trunk(backbone: Path) -> None:
+    settings, run = plain_settings(), prepared(backbone)
+    truth = {**run.truth, "train": 1 - run.truth["train"]}
+    fingerprints = [
+        fingerprint(run, settings, "trunk"),
+        fingerprint(run, settings, "another trunk"),
+        fingerprint(replace(run, truth=truth), settings, "trunk"),
+        fingerprint(prepared(backbone, max_length=4), settings, "trunk"),
+    ]
+    assert len(set(fingerprints)) == 4
+    assert fingerprint(prepared(backbone), settings, "trunk") == fingerprints[0]
