@@ -45,7 +45,7 @@ def test_the_metadata_is_what_the_hub_reads() -> None:
     assert {(one.dataset_name, one.dataset_split) for one in data.eval_results or []} == {("m.csv", "test")}
 
 
-@pytest.mark.parametrize("backbone", ["./gpt2-here/x", "/models/gpt2", "C:\\gpt2", ""])
+@pytest.mark.parametrize("backbone", ["./gpt2-here/x", "/models/gpt2", "C:\\gpt2", "pocket", ""])
 def test_a_backbone_that_is_no_hub_id_is_no_base_model(backbone: str) -> None:
     assert read(render_card(facts(run={"backbone": backbone, "data": "m.csv"}))).base_model is None
 

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.core.metric_registry import METRICS, metrics_at
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*|(?:distil)?gpt2(?:-medium|-large|-xl)?")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MARKDOWN = re.compile(r"([\\`*_\[\]|~$]|^[#+=-])")
 MAX_LABELS = 50
 USE = """```console
@@ -54,7 +55,8 @@ def _metadata(facts: Mapping[str, Any]) -> str:
     run = facts.get("run") or {}
     backbone = str(run.get("backbone") or "")
     fields: dict[str, Any] = {"library_name": "lasttoken", "pipeline_tag": "text-classification"}
-    if HUB_ID.fullmatch(backbone):
+    entry = BACKBONES.get(backbone)
+    if HUB_ID.fullmatch(backbone) or (entry and entry.hub_id):
         fields["base_model"] = backbone
     fields["tags"] = ["text-classification", "lasttoken"]
     fields["model-index"] = [{"name": facts["title"], "results": [_result(facts)]}]
