@@ -15,15 +15,15 @@ from lasttoken.runs.facts import VERSIONS_OF, hash_of, versions
 def test_metrics_have_the_shape_that_programs_rely_on(run_dir: Path) -> None:
     metrics = read_metrics(run_dir)
     assert list(metrics["splits"]) == ["train", "validation", "test"]
-    for name, found in metrics["splits"].items():
-        assert found["n"] == metrics["examples"][name] == len(rows_of(run_dir / f"splits/{name}.csv"))
-        low, high = found["accuracy_ci95"]
-        assert 0 <= low <= found["accuracy"] <= high <= 1
-        assert found["loss"] > 0
-        assert 0 <= found["macro_f1"] <= 1
-        assert sum(map(sum, found["confusion"])) == found["n"]
+    for name, split in metrics["splits"].items():
+        assert split["n"] == metrics["examples"][name] == len(rows_of(run_dir / f"splits/{name}.csv"))
+        low, high = split["accuracy_ci95"]
+        assert 0 <= low <= split["accuracy"] <= high <= 1
+        assert split["loss"] > 0
+        assert 0 <= split["macro_f1"] <= 1
+        assert sum(map(sum, split["confusion"])) == split["n"]
     assert {"majority", "tfidf-logreg"} <= metrics["baselines"].keys()
-    assert all(0 <= found["test"]["accuracy"] <= 1 for found in metrics["baselines"].values())
+    assert all(0 <= split["test"]["accuracy"] <= 1 for split in metrics["baselines"].values())
     assert {"load", "trunk", "tail", "evaluate"} <= metrics["timing_s"].keys()
     assert metrics["labels"] == ["ham", "spam"]
     assert metrics["stopped"] is None

@@ -8,16 +8,16 @@ from miniature import messages, run_cli
 from run_folders import read_metrics, rows_of
 
 
-def test_predictions_are_those_of_the_figures_row_by_row(run_dir: Path) -> None:
+def test_predictions_match_the_metrics_row_by_row(run_dir: Path) -> None:
     metrics = read_metrics(run_dir)
     for split in ("validation", "test"):
-        rows, given = rows_of(run_dir / f"predictions/{split}.csv"), rows_of(run_dir / f"splits/{split}.csv")
-        assert [row["label"] for row in rows] == [row["label"] for row in given]
-        right = sum(row["label"] == row["predicted"] for row in rows)
-        assert right / len(rows) == metrics["splits"][split]["accuracy"]
-        cheap = sum(row["label"] == row["baseline tfidf-logreg"] for row in rows)
-        assert cheap / len(rows) == metrics["baselines"]["tfidf-logreg"][split]["accuracy"]
-        assert [row["text"] for row in rows] == [row["text"] for row in given]
+        rows, examples = rows_of(run_dir / f"predictions/{split}.csv"), rows_of(run_dir / f"splits/{split}.csv")
+        assert [row["label"] for row in rows] == [row["label"] for row in examples]
+        n_correct = sum(row["label"] == row["predicted"] for row in rows)
+        assert n_correct / len(rows) == metrics["splits"][split]["accuracy"]
+        n_baseline_correct = sum(row["label"] == row["baseline tfidf-logreg"] for row in rows)
+        assert n_baseline_correct / len(rows) == metrics["baselines"]["tfidf-logreg"][split]["accuracy"]
+        assert [row["text"] for row in rows] == [row["text"] for row in examples]
         assert [int(row["row"]) for row in rows] == list(range(1, len(rows) + 1))
         assert all(row["probability"] == row[f"probability of {row['predicted']}"] for row in rows)
         assert "id" not in rows[0]

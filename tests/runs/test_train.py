@@ -15,7 +15,7 @@ from lasttoken.data.files import Examples
 from lasttoken.runs.train import TrainingRequest, train_run
 
 
-def test_history_has_a_line_for_each_evaluation_and_marks_what_was_kept(run_dir: Path) -> None:
+def test_history_has_a_line_for_each_evaluation_and_marks_the_kept_step(run_dir: Path) -> None:
     lines = [json.loads(line) for line in (run_dir / "history.jsonl").read_text("utf-8").splitlines()]
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
     assert lines[0]["step"] == 0
@@ -23,7 +23,7 @@ def test_history_has_a_line_for_each_evaluation_and_marks_what_was_kept(run_dir:
     assert [line["step"] for line in lines if line["best"]] == [read_metrics(run_dir)["kept_step"]]
 
 
-def test_a_finished_run_outlives_a_training_that_cannot_begin(
+def test_a_finished_run_survives_a_training_that_cannot_begin(
     run_dir: Path, data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
@@ -39,9 +39,7 @@ def test_a_finished_run_outlives_a_training_that_cannot_begin(
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
-def test_resume_without_a_saved_state_starts_over_and_says_so_but_only_with_the_same_settings(
-    run_dir: Path, tmp_path: Path
-) -> None:
+def test_resume_without_a_saved_state_starts_over_if_the_settings_are_the_same(run_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     shutil.copytree(run_dir, out)
     for name in ("metrics.json", "model.safetensors"):

@@ -10,11 +10,11 @@ from miniature import messages, run_cli, write_messages
 from run_folders import RUN_FILES, files_below, read_metrics, train
 
 
-def test_a_run_leaves_the_files_that_the_design_lists(run_dir: Path) -> None:
+def test_a_run_leaves_exactly_the_documented_files(run_dir: Path) -> None:
     assert files_below(run_dir) == RUN_FILES
 
 
-def test_nothing_temporary_and_no_pickle_is_left(run_dir: Path) -> None:
+def test_a_run_leaves_no_temporary_file_and_no_pickle(run_dir: Path) -> None:
     names = files_below(run_dir)
     assert not [name for name in names if ".tmp-" in name or name.endswith((".bin", ".pt", ".pkl"))]
 

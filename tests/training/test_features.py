@@ -32,15 +32,15 @@ def content(source: FeatureSource) -> Tensor:
 
 
 @pytest.mark.parametrize("blocks", ["head", "1"])
-def test_rows_come_packed_in_the_order_asked(blocks: str) -> None:
+def test_rows_are_packed_in_the_order_of_the_request(blocks: str) -> None:
     source = trunk_pass(FeatureCache(LIMIT), train_blocks=blocks).source(TEXTS, "train")
     live = LiveFeatures(TEXTS, trunk_pass(None, train_blocks=blocks).classifier, CPU)
     rows = [7, 3, 3, 19, 0]
-    for features_of in (source, live):
-        found, packing = features_of.batch(rows)
+    for source_of_features in (source, live):
+        block, packing = source_of_features.batch(rows)
         assert packing.sizes == [int(TEXTS.lengths[row]) for row in rows]
-        one_by_one = torch.cat([features_of.batch([row])[0] for row in rows])
-        torch.testing.assert_close(found, one_by_one, rtol=0, atol=1e-5)
+        one_by_one = torch.cat([source_of_features.batch([row])[0] for row in rows])
+        torch.testing.assert_close(block, one_by_one, rtol=0, atol=1e-5)
     torch.testing.assert_close(source.batch(rows)[0], live.batch(rows)[0], rtol=0, atol=1e-5)
 
 
@@ -54,14 +54,15 @@ def test_without_a_cache_features_stay_in_memory_and_nothing_is_written(own_cach
     assert list(own_cache.iterdir()) == []
 
 
-def test_features_too_large_for_memory_are_computed_live_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_that_exceed_memory_are_computed_for_every_batch_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "MEMORY_FRACTION", 1e-12)
     said: list[str] = []
     assert isinstance(trunk_pass(None, said).source(TEXTS, "train"), LiveFeatures)
-    assert "do not fit in memory" in said[0]
+    assert "train" in said[0]
+    assert "memory" in said[0]
 
 
-def test_nothing_is_kept_where_everything_trains(own_cache: Path) -> None:
+def test_nothing_is_stored_if_every_block_is_trained(own_cache: Path) -> None:
     source = trunk_pass(FeatureCache(LIMIT), train_blocks="all").source(TEXTS, "train")
     assert content(source).tolist() == TEXTS.token_ids.tolist()
     assert list(own_cache.iterdir()) == []

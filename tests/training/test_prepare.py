@@ -25,7 +25,7 @@ def test_reading_the_first_token_warns(data: Path, backbone: Path, tmp_path: Pat
     assert settings_of(tmp_path / "b")["causal_mask"] is False
 
 
-def test_cut_texts_are_counted_and_said(data: Path, backbone: Path, tmp_path: Path) -> None:
+def test_truncated_texts_are_counted_and_reported(data: Path, backbone: Path, tmp_path: Path) -> None:
     said = train(data, backbone, tmp_path / "run", "--max-length", 8).err
     n = len(rows_of(tmp_path / "run/splits/train.csv"))
     assert f"{n} of {n} train texts" in said

@@ -1,4 +1,4 @@
-"""More trainings on the same features: the same as a training alone, every row once, the classifier given back."""
+"""Repeated trainings equal a training alone, test every row once, and leave the classifier as it was."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_head_takes_in_the_real_frequencies_and_evaluations_had_them_before(
     )
 
 
-def test_the_classifier_is_given_back_as_it_was(tmp_path: Path) -> None:
+def test_the_classifier_gets_its_weights_back(tmp_path: Path) -> None:
     prepared, features = prepared_run(tmp_path, SETTINGS)
     repeater = Repeater(prepared, features)
     before = tail_logits(prepared.classifier, features["test"].source, CPU)
@@ -71,13 +71,13 @@ def test_the_classifier_is_given_back_as_it_was(tmp_path: Path) -> None:
     assert (tail_logits(prepared.classifier, features["test"].source, CPU) == before).all()
 
 
-def test_every_row_is_tested_once_by_a_classifier_that_had_not_seen_it(tmp_path: Path) -> None:
+def test_every_row_is_tested_once_by_a_classifier_that_was_not_trained_on_it(tmp_path: Path) -> None:
     prepared, features = prepared_run(tmp_path, SETTINGS)
     repeater = Repeater(prepared, features)
     folds = repeater.folds(3, 0.1, seed=2)
     assert sorted(np.concatenate([fold["test"] for fold in folds]).tolist()) == list(range(60))
     for fold in folds:
         assert sorted(np.concatenate(list(fold.values())).tolist()) == list(range(60))
-    found = out_of_fold(repeater, SETTINGS, 3)
-    assert found.shape == (60, 2)
-    assert np.exp(found).sum(1) == pytest.approx(1, abs=1e-5)
+    log_probs = out_of_fold(repeater, SETTINGS, 3)
+    assert log_probs.shape == (60, 2)
+    assert np.exp(log_probs).sum(1) == pytest.approx(1, abs=1e-5)

@@ -1,1 +1,1 @@
-"""A backbone with a head: loaded, saved, answering, explained."""
+"""A classifier is a backbone with a head: loading, saving, predicting, evaluating, explaining."""

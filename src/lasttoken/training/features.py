@@ -1,4 +1,4 @@
-"""The features of texts: what the frozen trunk computes for them, once.
+"""The features of texts: the trunk's output, which is computed once per text.
 
     split ──► in the cache?  ── yes ─► read batch by batch
                   │ no

@@ -171,10 +171,10 @@ class Repeater:
         """
         folds, names = [], ("train", "validation")
         for test in cut_folds(self.examples, n_folds, seed).sides:
-            others = np.setdiff1d(np.arange(len(self.examples)), test)
+            not_test = np.setdiff1d(np.arange(len(self.examples)), test)
             share = validation_fraction / (1 - 1 / n_folds)
-            train, validation = cut_rows(self.examples.take(others.tolist()), (1 - share, share), names, seed).sides
-            folds.append({"train": others[train], "validation": others[validation], "test": test})
+            train, validation = cut_rows(self.examples.take(not_test.tolist()), (1 - share, share), names, seed).sides
+            folds.append({"train": not_test[train], "validation": not_test[validation], "test": test})
         return folds
 
 

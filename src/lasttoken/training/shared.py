@@ -1,4 +1,4 @@
-"""Features that are kept in memory for the next training in this process, so that the trunk runs once for a text.
+"""Features in memory, kept for later trainings in this process, so that the trunk runs once per text.
 
     fit on rows 1-80   ──► new texts: all              ──► trunk ──► kept by their token ids
     fit on rows 21-100 ──► new texts: rows 81-100 only ──► trunk      each split is a Pool of kept features
