@@ -169,7 +169,7 @@ def test_following_the_advice_about_one_answer_changes_the_answers(
     flags = ("--backbone", backbone, "--out", out, "--balance", balance, "--epochs", 4, "--learning-rate", 1e-3)
     answer = run_cli("train", data, *flags)
     assert answer.code == 0, answer.err
-    (advice,) = (line for line in answer.err.splitlines() if "gives one label to every test text" in line)
+    (advice,) = (line for line in answer.err.splitlines() if "--threshold rare=" in line)
     assert "--balance" not in advice
     flag, value = re.search(r"(--threshold) (rare=\S+)", advice).groups()  # type: ignore[union-attr]
     found = json.loads(run_cli("evaluate", out, out / "splits/test.csv", flag, value, "--json").out)
