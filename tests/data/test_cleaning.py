@@ -92,42 +92,6 @@ def test_the_audit_tells_of_spellings_and_of_case() -> None:
     assert any("'US' (4 rows) and 'us' (3 rows)" in finding for finding in found.findings())
 
 
-# Blank rows -------------------------------------------------------------------------------------------------------
-
-
-def test_blank_rows_are_left_out_and_counted_and_the_others_keep_their_numbers(tmp_path: Path) -> None:
-    rows = [("one", "a"), (" ", "a"), ("\u200b", "b"), ("four", ""), ("five", "b"), ("", "")]
-    found = read_examples(write(tmp_path / "a.csv", rows))
-    assert found.texts == ["one", "five"]
-    assert [found.number_of(at) for at in range(2)] == [1, 5]
-    assert found.left_out is not None
-    assert found.left_out.to_json() == {"source": "a.csv", "rows": 6, "no_text": 3, "no_label": 1}
-    assert "row 2 (line 3) of a.csv" in found.left_out.first_no_text
-    assert any("row 4 (line 5) of a.csv" in note for note in found.notes)
-    with pytest.raises(DataError, match=r"row 2 \(line 3\) of a.csv has no text"):
-        read_examples(tmp_path / "a.csv", options=STRICT)
-
-
-def test_when_all_are_blank_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a.csv.*of 3 rows.*row 1 \(line 2\)"):
-        read_examples(write(tmp_path / "a.csv", [(" ", "a"), ("\u200b", "b"), ("three", "")]))
-
-
-def test_a_row_after_a_blank_one_is_named_by_its_own_number(tmp_path: Path) -> None:
-    write(tmp_path / "train.csv", [(f"text {at}", "ab"[at % 2]) for at in range(20)])
-    write(tmp_path / "test.csv", [(" ", "a"), ("x", "a"), ("y", "eggs")])
-    with pytest.raises(DataError, match=r"row 3 of test.csv has label 'eggs'"):
-        gather_splits(tmp_path, resolve(), lambda sentence: None)
-
-
-@pytest.mark.parametrize("recipe", ["default", "book"])
-def test_facts_of_a_training(tmp_path: Path, recipe: str) -> None:
-    rows = [(f"the text number {at}" if at % 10 else "", "ab"[at % 2]) for at in range(60)]
-    splits = gather_splits(write(tmp_path / "a.csv", rows), resolve(recipe), lambda sentence: None)
-    assert splits.facts == {"left_out": [{"source": "a.csv", "rows": 60, "no_text": 6, "no_label": 0}]}
-    assert any("row 1 (line 2) of a.csv" in note for note in splits.notes)
-
-
 # Rare labels ------------------------------------------------------------------------------------------------------
 
 

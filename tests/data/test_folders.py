@@ -65,18 +65,6 @@ def test_data_files_that_are_not_used_are_named(tmp_path: Path) -> None:
     assert not [note for note in found.notes if "README" in note or "run.py" in note]
 
 
-def test_a_split_that_a_flag_replaces_is_said(tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    other = tmp_path / "other" / "other.csv"
-    other.write_text("text,label\nz,a\n", "utf-8")
-    said: list[str] = []
-    folder = folder_of(tmp_path, train_csv=TRAIN, test_csv="text,label\nc,a\n")
-    found = gather_splits(folder, Settings(test=str(other)), said.append)
-    assert found.test is not None
-    assert found.test.texts == ["z"]
-    assert [sentence for sentence in said if "--test" in sentence and str(other) in sentence]
-
-
 # Columns ----------------------------------------------------------------------------------------------------------
 
 
@@ -119,20 +107,6 @@ def test_a_test_file_without_labels_is_left_out_and_said(tmp_path: Path, train: 
 def test_a_validation_file_without_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnlabelledError, match=r"dev.csv has no column 'label'"):
         read_splits(folder_of(tmp_path, train_csv=TRAIN, dev_csv="id,text\n1,x\n"))
-
-
-@pytest.mark.parametrize("flag", ["test", "validation"])
-def test_files_of_flags_are_read_from_the_columns_of_train(tmp_path: Path, flag: str) -> None:
-    (tmp_path / "train.csv").write_text(
-        "title,abstract,field\n" + "".join(f"t,{row * 7919} text,{'ab'[row % 2]}\n" for row in range(20)), "utf-8"
-    )
-    (tmp_path / "other.csv").write_text("text,abstract,label,field\nno,yes,b,a\n", "utf-8")
-    settings = resolve("default", {"text": "abstract", "label": "field", flag: str(tmp_path / "other.csv")})
-    found = getattr(gather_splits(tmp_path / "train.csv", settings, lambda sentence: None), flag)
-    assert (found.texts, found.labels) == (["yes"], ["a"])
-    (tmp_path / "other.csv").write_text("id,abstract\n1,yes\n", "utf-8")
-    with pytest.raises(UnlabelledError, match=r"other.csv has no column 'field'"):
-        gather_splits(tmp_path / "train.csv", settings, lambda sentence: None)
 
 
 def test_an_id_column_is_never_guessed_to_be_the_label(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import pytest
 
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.errors import DataError
-from lasttoken.data.files import Examples
 from lasttoken.data.frames import from_frame, from_lists, is_table
 
 TEXTS, LABELS = ["one", "two", "three"], ["a", "b", "a"]
@@ -140,34 +139,6 @@ def test_values_are_the_same_labels_in_lists_and_in_frames() -> None:
     for labels in ([1.0, 0.5], [1, 0], [True, False], np.array([1.0, 2.0]), np.array([1, 2], dtype="int8")):
         frame = pd.DataFrame({"text": ["x", "y"], "label": labels})
         assert from_lists(["x", "y"], labels).labels == from_frame(frame).labels
-
-
-# A column for each label ------------------------------------------------------------------------------------------
-
-
-def hot(**columns: list[Any]) -> Examples:
-    frame = pd.DataFrame({"comment_text": ["x", "y", "z"], **columns})
-    return from_frame(frame, ColumnSpec(("comment_text",), tuple(columns)), separator="|")
-
-
-@pytest.mark.parametrize(
-    ("yes", "no"), [(1, 0), (1.0, 0.0), (True, False), ("1", "0"), ("yes", "no"), ("TRUE", "false"), ("Y", "n")]
-)
-def test_multi_hot_columns_are_the_labels(yes: Any, no: Any) -> None:
-    assert hot(toxic=[yes, no, no], threat=[yes, yes, no]).labels == ["threat|toxic", "threat", ""]
-
-
-@pytest.mark.parametrize("cell", [-1, 2, "maybe", None, float("nan")])
-def test_a_cell_that_is_neither_yes_nor_no_is_named(cell: Any) -> None:
-    with pytest.raises(DataError, match=r"row 2 .*column 'threat'"):
-        hot(toxic=[1, 0, 0], threat=[1, cell, 0])
-
-
-def test_several_label_columns_need_several_labels() -> None:
-    with pytest.raises(DataError, match=r"--label.*'toxic', 'threat'.*--multi-label"):
-        from_frame({"text": ["x"], "toxic": [1], "threat": [0]}, ColumnSpec(label=("toxic", "threat")))
-    with pytest.raises(DataError, match=r"a\|b"):
-        from_frame({"text": ["x"], "a|b": [1], "c": [0]}, ColumnSpec(label=("a|b", "c")), separator="|")
 
 
 def test_frame() -> None:

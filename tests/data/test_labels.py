@@ -97,20 +97,6 @@ def test_rows_of_a_label_that_is_too_rare_to_be_everywhere_stay_in_train() -> No
     assert splits.facts == {"labels_in_train_only": {"fear": 2}}
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet", "frame"])
-def test_lists_of_zeros_and_ones_are_refused(tmp_path: Path, name: str) -> None:
-    lists = [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
-    table = pd.DataFrame({"text": ["one", "two", "three"], "tags": lists})
-    if name == "a.jsonl":
-        table.to_json(tmp_path / name, orient="records", lines=True)
-    elif name == "a.csv":
-        table.to_csv(tmp_path / name, index=False)
-    elif name == "a.parquet":
-        pq.write_table(pa.table({"text": ["one", "two", "three"], "tags": lists}), tmp_path / name)
-    with pytest.raises(DataError, match="'tags'"):
-        _ = from_frame(table, separator="|") if name == "frame" else read_examples(tmp_path / name, separator="|")
-
-
 def test_lists_of_label_ids_are_labels() -> None:
     table = pd.DataFrame({"text": ["one", "two"], "tags": [[0, 1], [1]]})
     assert from_frame(table, separator="|").labels == ["0|1", "1"]

@@ -23,10 +23,16 @@ def schema_of_values(rows: Iterable[Values], names: Sequence[str]) -> Any:
     import pyarrow
 
     types: dict[str, Any] = dict.fromkeys(names, pyarrow.null())
+    large: set[str] = set()  # columns with an integer that no float holds
     stream = iter(rows)
     while chunk := list(islice(stream, ROWS_TYPED)):
         for name in names:
-            types[name] = _common_type(types[name], [row.get(name) for row in chunk])
+            values = [row.get(name) for row in chunk]
+            kind = _common_type(types[name], values)
+            is_floating = pyarrow.types.is_floating(kind)
+            if (is_floating or pyarrow.types.is_integer(kind)) and _has_large_integer(values):
+                large.add(name)
+            types[name] = pyarrow.string() if is_floating and name in large else kind
     return pyarrow.schema([(name, pyarrow.string() if _is_unwritable(kind) else kind) for name, kind in types.items()])
 
 
@@ -53,7 +59,12 @@ def _is_unwritable(kind: Any) -> bool:
     return (pyarrow.types.is_struct(kind) and not inner) or any(map(_is_unwritable, inner))
 
 
+def _has_large_integer(values: Sequence[object]) -> bool:
+    return any(isinstance(value, int) and abs(value) > MOST_EXACT for value in values)
+
+
 def _common_type(known: Any, values: Sequence[object]) -> Any:
+    """A type for values of the known type and for these values; text where no other type holds both."""
     import pyarrow
 
     try:
@@ -61,6 +72,4 @@ def _common_type(known: Any, values: Sequence[object]) -> Any:
         merged = pyarrow.unify_schemas([pyarrow.schema([("x", known)]), chunk], promote_options="permissive")
     except (pyarrow.ArrowException, OverflowError, UnicodeError, TypeError):
         return pyarrow.string()
-    mixed = pyarrow.types.is_floating(merged.field("x").type)
-    too_large = mixed and any(isinstance(value, int) and abs(value) > MOST_EXACT for value in values)
-    return pyarrow.string() if too_large else merged.field("x").type
+    return merged.field("x").type
