@@ -62,12 +62,13 @@ def test_parquet_values_are_natural_strings(tmp_path: Path) -> None:
 
 def test_rows_of_several_batches_become_one_table_with_their_types() -> None:
     kind = pa.list_(pa.int16())
-    batches = [pa.record_batch({"n": pa.array([[number], None], kind), "text": ["a", "b"]}) for number in (1, 2)]
-    first, second = rows_of(batches[0]), rows_of(batches[1], 2)
-    assert [row.number for row in (*first, *second)] == [1, 2, 3, 4]
-    table = as_table([first[0].values, first[1].values, second[1].values], ["n"])
+    columns = ({"n": pa.array([[row], None, [row + 2]], kind), "text": ["a", "b", "c"]} for row in (1, 4))
+    batches = [pa.record_batch(values) for values in columns]
+    first, second = rows_of(batches[0]), rows_of(batches[1], 3)
+    assert [row.number for row in (*first, *second)] == [1, 2, 3, 4, 5, 6]
+    table = as_table([row.values for row in (first[0], first[2], second[0], second[1])], ["n"])
     assert table.schema == pa.schema([("n", kind)])
-    assert table.column("n").to_pylist() == [[1], None, None]
+    assert table.column("n").to_pylist() == [[1], [3], [4], None]
     assert as_table([first[0].values, {"n": [1]}], ["n"]) is None
     assert as_table([], ["n"]) is None
 

@@ -47,12 +47,12 @@ class Source:
     path: Path
     columns: ColumnSpec = UNNAMED
     options: ReadOptions = DEFAULT
-    trained: ColumnSpec | None = None  # the columns of the training, which are read where `columns` names no text
-    spreadsheet_safe: bool = False  # no cell of the output is a formula to a spreadsheet
+    trained: ColumnSpec | None = None  # the training's columns; they are read if `columns` names no text column
+    spreadsheet_safe: bool = False  # cells that a spreadsheet would run as formulas are escaped
 
     @property
     def names(self) -> list[str]:
-        """All columns that are named, or were in the training."""
+        """The columns that the user named, and those of the training."""
         return [*self.columns.names, *(self.trained or UNNAMED).names]
 
 
@@ -147,11 +147,11 @@ def _score_held(
             reporter.say(f"continuing after {n_done:,} rows that an earlier job has classified")
         try:
             input = Input(table, columns, source.options.encoding, bad, strict)
-            coming = read_windows(input, predictor, skip=len(done))
-            written = _score(predictor, coming, parts, done, top_k, _estimate_rows(source.path), reporter)
+            remaining = read_windows(input, predictor, skip=len(done))
+            written = _score(predictor, remaining, parts, done, top_k, _estimate_rows(source.path), reporter)
             rejects = parts.finish(written, output)
         except DataError:
-            parts.remove()  # the input must be changed, and then the parts are useless
+            parts.remove()  # the user has to change the input, which invalidates the parts
             raise
     longest = predictor.classifier.config.max_length
     return JobResult(sum((part.counts for part in written), Counts()), longest, n_done, rejects)
@@ -159,7 +159,7 @@ def _score_held(
 
 def _score(
     predictor: Predictor,
-    coming: Iterator[Window],
+    remaining: Iterator[Window],
     parts: Parts,
     done: list[Part],
     top_k: int | None,
@@ -169,8 +169,8 @@ def _score(
     """Classify the windows and write their parts; return all parts, with those finished before."""
     written = list(done)
     with reporter.bar("classifying", n_expected or 1) as advance:
-        count = _Pace(advance, sum(part.counts.n_rows for part in done))
-        for number, window in enumerate(coming, len(done)):
+        count = _RowCounter(advance, sum(part.counts.n_rows for part in done))
+        for number, window in enumerate(remaining, len(done)):
             answers = classify(predictor, window, top_k)
             rows = [row.values for row in window.rows]
             written.append(parts.write(number, rows, values_of(answers), window.bad, window.counts))
@@ -194,7 +194,7 @@ def score_to_stream(
         predictor = load()
         file.write(writer.head())
         with reporter.bar("classifying", _estimate_rows(source.path) or 1) as advance:
-            count = _Pace(advance, 0)
+            count = _RowCounter(advance, 0)
             input = Input(table, columns, source.options.encoding, [], strict=True)
             for window in read_windows(input, predictor):
                 answers = classify(predictor, window, top_k)
@@ -229,26 +229,26 @@ def _writer(output: Path, table: Table, source: Source) -> TableWriter:
     if source.spreadsheet_safe and not written.for_spreadsheets:
         names = " and ".join(known.name.upper() for known in FORMATS if known.for_spreadsheets)
         raise SettingsError(f"--spreadsheet-safe is for {names}, and the output is .{written.name}; leave it out")
-    kept = [source.columns.id] if source.columns.id else [name for name in table.header if name]
+    copied = [source.columns.id] if source.columns.id else [name for name in table.header if name]
     layout = OutputLayout(
-        tuple(kept),
-        tuple(AddedColumn(name, kind) for name, kind in zip(added_names(kept), KINDS, strict=True)),
+        tuple(copied),
+        tuple(AddedColumn(name, kind) for name, kind in zip(added_names(copied), KINDS, strict=True)),
         compressed,
         source.spreadsheet_safe,
         every_key=source.columns.id is None,
-        schema=_schema(table, source, kept) if written.has_types else None,
+        schema=_schema(table, source, copied) if written.has_types else None,
     )
     return written.writer(layout)
 
 
-def _schema(table: Table, source: Source, kept: Sequence[str]) -> Any:
-    """The Arrow types of the input: those that it declares, else of JSON those of its values; None if not known."""
+def _schema(table: Table, source: Source, names: Sequence[str]) -> Any:
+    """The Arrow types of the input: those that it declares, or for JSON those that hold its values; None for others."""
     if not source.path.is_file():
         return None
     read = format_by_magic(first_bytes(source.path))
     if read and read.read_schema:
         return read.read_schema(source.path)
-    return schema_of_values(_values_of(source), kept) if table.separator is None else None
+    return schema_of_values(_values_of(source), names) if table.separator is None else None
 
 
 def _values_of(source: Source) -> Iterator[Mapping[str, object]]:
@@ -265,7 +265,7 @@ def n_undecodable(rejects: Path, encoding: str) -> int:
         return sum(line.rstrip().endswith(f"that is not {encoding}") for line in lines)
 
 
-class _Pace:
+class _RowCounter:
     """Advances a progress bar, with the rows per second of this process."""
 
     def __init__(self, advance: Callable[[int, str], None], n_before: int) -> None:
@@ -280,7 +280,7 @@ class _Pace:
 
 
 def _estimate_rows(path: Path) -> int | None:
-    """How many rows a file has: as it declares, else estimated from the lines at its start; None for a pipe."""
+    """How many rows a file has: the number that it declares, or an estimate from its first lines; None for a pipe."""
     if not path.is_file():
         return None
     read = format_by_magic(first_bytes(path))

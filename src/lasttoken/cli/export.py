@@ -50,7 +50,7 @@ def export(
         reporter.say(f"the exported logits differ from the original's by at most {exported.largest_difference:.1e}")
     if int8:
         reporter.say(
-            f"int8: {int8.flips} of {int8.n} probe texts got another label; probabilities differ by at most "
-            f"{int8.largest:.3f}"
+            f"int8: {int8.flips} of {int8.n} probe texts get another label than in float32; probabilities differ by at "
+            f"most {int8.largest:.3f}"
         )
     print_line(str(out))

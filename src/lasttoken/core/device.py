@@ -30,12 +30,7 @@ from lasttoken.core.config import DEVICES, PRECISIONS
 from lasttoken.core.errors import DeviceError, SettingsError, one_of
 
 TOKENS_AT_A_TIME = {"cpu": 512, "cuda": 16_384, "mps": 4_096}  # CPU: larger blocks fall out of its caches
-TOLERANCE = {
-    "float32": 1e-2,
-    "bfloat16": 0.25,
-    "int8": 0.25,
-}  # of logits against the CPU's, relative to their spread; TF32 passes
-
+TOLERANCE = {"float32": 1e-2, "bfloat16": 0.25, "int8": 0.25}  # of logits, relative to their spread; TF32 passes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,15 +41,15 @@ class Device:
     """A device and the number format to compute in on it."""
 
     torch_device: torch.device
-    precision: str  # float32, bfloat16, or int8: float32 but for the trunk's linear layers
+    precision: str  # float32, bfloat16, or int8, in which only the trunk's linear layers compute in 8 bits
 
     @property
     def token_budget(self) -> int:
-        """Tokens computed at a time where nothing else decides it."""
+        """Tokens to compute at a time by default."""
         return TOKENS_AT_A_TIME[self.torch_device.type]
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context to compute in."""
+        """The context manager in which torch computes in the number format."""
         if self.precision != "bfloat16":
             return contextlib.nullcontext()
         return torch.autocast(self.torch_device.type, torch.bfloat16)
@@ -83,24 +78,25 @@ CPU = Device(torch.device("cpu"), "float32")
 
 
 def pick_device(device: str = "auto", precision: str = "auto") -> Device:
-    """The device asked for, or the best there is; bfloat16 by itself only on CUDA, int8 only on the CPU.
+    """A device and its number format; auto: CUDA, else MPS, else the CPU, and bfloat16 on CUDA, else float32.
 
     Raises:
-        SettingsError: a device that this machine, or this build of torch, does not have, no device at all, or one
-            that does not go with the precision.
+        SettingsError: an unknown device or precision, a device that this machine or this build of torch does not
+            have, or int8 on another device than the CPU.
     """
     for flag, value, known in (("--device", device, DEVICES), ("--precision", precision, PRECISIONS)):
         if value not in known:
             raise SettingsError(f"{flag} is {value!r}; use one of {one_of(known)}")
     if precision == "int8" and device not in ("auto", "cpu"):
         raise SettingsError(f"--precision int8 is for the CPU; use --device cpu, or another precision on {device}")
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    is_available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        device = "cpu" if precision == "int8" else "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
-    if not there[device]:
-        found = ", ".join(name for name, present in there.items() if present)
+        device = "cpu" if precision == "int8" else next(name for name in is_available if is_available[name])
+    if not is_available[device]:
+        available = ", ".join(name for name in DEVICES if is_available.get(name))
         raise SettingsError(
-            f"--device {device}: torch {torch.__version__} finds none here; it finds {found}, so use --device auto"
+            f"--device {device}: torch {torch.__version__} has no such device on this machine, only {available}; use "
+            "--device auto"
         )
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
@@ -112,9 +108,9 @@ def side_by_side(
 ) -> Iterator[tuple[Item, Result]]:
     """(item, compute(item)) for each item, in order; on CPUs as many at a time as torch has threads.
 
-    A few results are held at most. Items are taken from their iterable in the calling thread, as they are needed.
-    `compute` runs in other threads, so contexts such as torch.no_grad have to be entered inside it. On other devices,
-    with one torch thread and with one item, everything happens in the calling thread.
+    A few results per thread are held. Items are taken from their iterable in the calling thread, as they are needed.
+    `compute` runs in other threads, so it has to enter contexts such as torch.no_grad itself. On other devices, with
+    one torch thread, or with one item, everything happens in the calling thread.
 
     Raises:
         Whatever `compute` or the iterable raises; items that have not been started are dropped.
@@ -139,35 +135,33 @@ def side_by_side(
             yield item, future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(n_threads)  # MKL's number is the process's, and the threads above have set it to one
+        torch.set_num_threads(n_threads)  # MKL has one number for the whole process; the pool's threads set it to 1
 
 
 def memory_bytes() -> float:
-    """The machine's memory; infinite where the system does not tell."""
+    """The machine's memory; infinite if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return float("inf")
 
 
-def compare_logits(expected: Tensor, found: Tensor, device: Device) -> None:
-    """Refuse a device whose logits [B, K] are not the CPU's.
+def compare_logits(expected: Tensor, logits: Tensor, device: Device) -> None:
+    """Reject a device whose logits [B, K] differ from the CPU's, which are `expected` [B, K].
 
     Raises:
-        DeviceError: not finite, or further from the CPU's than rounding explains.
+        DeviceError: the logits are not finite, or differ by more than rounding explains.
     """
-    found = found.float().cpu()
     spread = max(float(expected.abs().max()), 1.0)
-    difference = float((expected - found).abs().max()) / spread
+    difference = float((expected - logits.float().cpu()).abs().max()) / spread
     if not difference <= TOLERANCE[device.precision]:  # also when it is NaN
         if device.precision == "int8":
             raise DeviceError(
-                f"this backbone loses too much in 8 bits (relative difference of its logits {difference:.2g}, "
+                f"this backbone loses too much precision in 8 bits (relative difference of logits {difference:.2g}, "
                 f"allowed {TOLERANCE['int8']:g}); use --precision float32"
             )
         raise DeviceError(
-            f"{device.torch_device.type} computes other logits than the CPU on the same texts (relative "
-            f"difference {difference:.2g}, "
-            f"allowed {TOLERANCE[device.precision]:g}); use --device cpu, or try another torch than "
-            f"{torch.__version__}"
+            f"the logits of {device.torch_device.type} differ from the CPU's on the same texts (relative difference "
+            f"{difference:.2g}, allowed {TOLERANCE[device.precision]:g}); use --device cpu, or another version of "
+            f"torch than {torch.__version__}"
         )

@@ -25,7 +25,7 @@ Values = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Tool:
-    """How the rows of a tool become examples. `convert` returns a row's values, or why the row is left out."""
+    """How the rows of a tool become examples; `convert` returns a row's values, or the reason to leave the row out."""
 
     name: str
     columns: tuple[str, ...]  # added to the header
@@ -74,14 +74,15 @@ def converted(table: Table, ahead: Sequence[Row], asked: Iterable[str], labelled
 
 
 def _tool_of(values: Values, labelled: bool, ahead: Sequence[Row]) -> Tool | None:
-    annotated = "annotations" in values or "completions" in values
-    own_text = {name.strip().casefold() for name in values} & TEXT_NAMES
-    if isinstance(values.get("data"), dict) and (annotated or not (labelled or own_text)):
+    """The tool that wrote the rows, by the keys of the first one; None for no known tool."""
+    is_annotated = "annotations" in values or "completions" in values
+    has_text = {name.strip().casefold() for name in values} & TEXT_NAMES
+    if isinstance(values.get("data"), dict) and (is_annotated or not (labelled or has_text)):
         names = list(dict.fromkeys(key for row in ahead for key in _object(row.values.get("data"))))
         controls = sorted({name for row in ahead for name in _choices(row.values)}) if labelled else []
         labels = ["label"] if len(controls) < 2 else controls
-        taken = (*names, *(labels if labelled else ()))
-        return Tool("Label Studio", taken, lambda row: _label_studio(row, controls, labelled))
+        columns = (*names, *(labels if labelled else ()))
+        return Tool("Label Studio", columns, lambda row: _label_studio(row, controls, labelled))
     if not labelled:
         return None
     if "answer" in values and ("_input_hash" in values or values.get("answer") in ("accept", "reject", "ignore")):
@@ -96,13 +97,18 @@ def _object(value: object) -> dict[str, Any]:
 
 
 def _refuse_spans(source: str, ahead: Sequence[Row]) -> None:
+    """Reject rows whose labels are spans of a text.
+
+    Raises:
+        DataError: names the row and the column.
+    """
     for row in ahead:
         for name in ("label", "labels", "entities", "spans"):
             value = row.values.get(name)
             first = value[0] if isinstance(value, list) and value else None
-            of_numbers = isinstance(first, list) and len(first) == 3 and all(isinstance(n, int) for n in first[:2])
-            of_names = isinstance(first, dict) and {"start_offset", "end_offset"} <= first.keys()
-            if (of_numbers or of_names) and (name in ("label", "labels") or "label" not in row.values):
+            is_triple = isinstance(first, list) and len(first) == 3 and all(isinstance(n, int) for n in first[:2])
+            has_offsets = isinstance(first, dict) and {"start_offset", "end_offset"} <= first.keys()
+            if (is_triple or has_offsets) and (name in ("label", "labels") or "label" not in row.values):
                 raise DataError(
                     f"row {row.number} of {source} has spans in {name!r} (start, end, label), as for named entities; "
                     "a classifier needs labels of whole texts, so export the project as text classification"
@@ -117,20 +123,22 @@ def _choices(values: Values) -> dict[str, list[str]]:
 
     A control on which annotators disagree has no choice.
     """
-    annotations = values.get("annotations", values.get("completions"))
-    kept = [item for item in annotations if isinstance(item, dict)] if isinstance(annotations, list) else []
-    kept = [annotation for annotation in kept if not annotation.get("was_cancelled")]
-    kept = [annotation for annotation in kept if annotation.get("ground_truth")] or kept
-    all_choices = [_choices_of(annotation) for annotation in kept]
+    content = values.get("annotations", values.get("completions"))
+    annotations = [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []
+    finished = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
+    ground_truth = [annotation for annotation in finished if annotation.get("ground_truth")]
+    all_choices = [_choices_of(annotation) for annotation in ground_truth or finished]
     names = {name for choices in all_choices for name in choices}
     return {name: next(c[name] for c in all_choices if name in c) for name in names if _agree(all_choices, name)}
 
 
 def _agree(all_choices: Sequence[dict[str, list[str]]], name: str) -> bool:
+    """Whether all annotations with a choice of this control have the same choice."""
     return len({tuple(sorted(choices[name])) for choices in all_choices if name in choices}) == 1
 
 
 def _choices_of(annotation: dict[str, Any]) -> dict[str, list[str]]:
+    """The choices of one annotation by control."""
     by_control: dict[str, list[str]] = {}
     for result in annotation.get("result") or []:
         value = _object(_object(result).get("value"))
@@ -141,15 +149,15 @@ def _choices_of(annotation: dict[str, Any]) -> dict[str, list[str]]:
 
 def _label_studio(values: Values, controls: Sequence[str], labelled: bool) -> Values | str:
     data = _object(values.get("data"))
-    rest = {name: value for name, value in values.items() if name not in data}
+    task = {name: value for name, value in values.items() if name not in data}
     if not labelled:
-        return {**data, **rest}
+        return {**data, **task}
     choices = _choices(values)
     if not choices:
         return "they have no choice, were skipped, or annotators disagree about them"
     if len(controls) < 2:
-        return {**data, "label": next(iter(choices.values())), **rest}
-    return {**data, **{name: choices.get(name) for name in controls}, **rest}
+        return {**data, "label": next(iter(choices.values())), **task}
+    return {**data, **{name: choices.get(name) for name in controls}, **task}
 
 
 # Prodigy and spaCy ------------------------------------------------------------------------------------------------

@@ -77,19 +77,18 @@ def leave_out_rare(splits: Splits, min_rows: int) -> Splits:
             f"every label of {train.source or 'the data'} has fewer than {min_rows} rows, so --min-rows {min_rows} "
             "leaves no rows; give a smaller number, or name another column with --label"
         )
-    kept = {name: _without(examples, rare) for name, examples in splits.named().items()}
-    n_left_out = sum(map(len, splits.named().values())) - sum(map(len, kept.values()))
+    without_rare = {name: _without(examples, rare) for name, examples in splits.named().items()}
+    n_left_out = sum(map(len, splits.named().values())) - sum(map(len, without_rare.values()))
     named = with_row_counts(dict(list(rare.items())[:MOST_NAMED]))
-    more = f" and {len(rare) - MOST_NAMED:,} more" if len(rare) > MOST_NAMED else ""
-    note = (
-        f"labels with fewer than {min_rows} rows are left out (--min-rows): {named}{more}; {n_left_out:,} rows in all"
-    )
+    unnamed = f" and {len(rare) - MOST_NAMED:,} more" if len(rare) > MOST_NAMED else ""
+    note = f"labels with fewer than {min_rows} rows are left out (--min-rows): {named}{unnamed}; {n_left_out:,} rows"
     facts = {**splits.facts, "labels_left_out": rare}
-    return replace(splits.with_examples(kept), notes=(*splits.notes, note), facts=facts)
+    return replace(splits.with_examples(without_rare), notes=(*splits.notes, note), facts=facts)
 
 
 def _without(examples: Examples, labels: Mapping[str, int]) -> Examples:
-    kept = [row for row, of_row in enumerate(label_sets(examples)) if not any(label in labels for label in of_row)]
-    if len(kept) == len(examples):
+    """The examples that have none of the labels; they keep their row numbers."""
+    rows = [row for row, of_row in enumerate(label_sets(examples)) if not any(label in labels for label in of_row)]
+    if len(rows) == len(examples):
         return examples
-    return replace(examples, numbers=[examples.number_of(row) for row in range(len(examples))]).take(kept)
+    return replace(examples, numbers=[examples.number_of(row) for row in range(len(examples))]).take(rows)

@@ -44,11 +44,11 @@ KEPT_TOGETHER = {
 
 @dataclass(frozen=True)
 class Cut:
-    """The rows of each side, in order; `apart`: rows on no side; `rare`: labels on one side only, with their rows."""
+    """Rows cut into sides (splits or folds)."""
 
-    sides: list[Indices]
-    apart: Indices
-    rare: dict[str, int]
+    sides: list[Indices]  # the rows of each side, in the file's order
+    apart: Indices  # rows on no side
+    rare: dict[str, int]  # labels with too few rows for every side, and how many rows they have
     notes: tuple[str, ...]
 
 
@@ -85,20 +85,21 @@ def cut_validation(train: Examples, fraction: float, seed: int, rare: str = "fir
     if not 0 < fraction < 1:
         raise SettingsError(f"--validation-fraction is {fraction}; it must be above 0 and below 1")
     cut = cut_rows(train, (1 - fraction, fraction), SPLIT_NAMES[:2], seed, rare)
-    kept, validation = (train.take(rows.tolist()) for rows in cut.sides)
-    return _with_train_only(Splits(kept, validation, None, cut.notes))
+    smaller_train, validation = (train.take(rows.tolist()) for rows in cut.sides)
+    return _with_train_only(Splits(smaller_train, validation, None, cut.notes))
 
 
 def _with_train_only(splits: Splits) -> Splits:
     """The splits, with a note about the labels that are in train only."""
     train, *others = (label_counts(examples) for examples in splits.named().values())
-    alone = {label: n for label, n in train.items() if not any(label in other for other in others)}
+    alone = {label: n for label, n in train.items() if not any(label in counts for counts in others)}
     if not alone:
         return splits
-    named, more = dict(list(alone.items())[:MOST_NAMED]), len(alone) - MOST_NAMED
+    named, n_unnamed = dict(list(alone.items())[:MOST_NAMED]), len(alone) - MOST_NAMED
+    unnamed = f" and {n_unnamed:,} more" if n_unnamed > 0 else ""
     singular = len(alone) == 1
     note = (
-        f"{'label' if singular else 'labels'} {with_row_counts(named)}{f' and {more:,} more' if more > 0 else ''} "
+        f"{'label' if singular else 'labels'} {with_row_counts(named)}{unnamed} "
         f"{'has' if singular else 'have'} too few rows for every split and {'is' if singular else 'are'} in train "
         f"only: no metric measures {'it' if singular else 'them'}; add rows, or leave "
         f"{'it' if singular else 'them'} out with --min-rows {max(alone.values()) + 1}"
@@ -209,8 +210,8 @@ def _unfairness(side: Indices, label_ids: Indices, fractions: Sequence[float]) -
     return float((abs(n_rows - quotas) - 1 - 0.1 * quotas.sum(axis=1, keepdims=True)).max())
 
 
-def _repeat_notes(duplicates: Duplicates, kept: str) -> tuple[str, ...]:
-    """How many rows repeat an earlier one, and which of them were kept in one split."""
+def _repeat_notes(duplicates: Duplicates, kind: str) -> tuple[str, ...]:
+    """How many rows repeat an earlier one, and which `kind` of duplicates was kept in one split."""
     rows = np.arange(len(duplicates.exact))
     n_exact, n_near = (int((ids != rows).sum()) for ids in (duplicates.exact, duplicates.near))
     if not n_near:
@@ -218,7 +219,7 @@ def _repeat_notes(duplicates: Duplicates, kept: str) -> tuple[str, ...]:
     repeats = f"{n_exact:,} {'row repeats' if n_exact == 1 else 'rows repeat'} the text of another"
     if n_near == n_exact:
         return (f"{repeats}; identical texts are kept in one split",)
-    return (f"{repeats} and {n_near - n_exact:,} more nearly do; {KEPT_TOGETHER[kept]}",)
+    return (f"{repeats} and {n_near - n_exact:,} more nearly do; {KEPT_TOGETHER[kind]}",)
 
 
 def _size_notes(side: Indices, names: Sequence[str], quotas: Indices) -> list[str]:

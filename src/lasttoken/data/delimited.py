@@ -65,15 +65,15 @@ def _delimited_table(request: ReadRequest, lines: Iterator[str], *, tabbed: bool
     ahead, whole = take_lines(lines, LINES_AHEAD, CHARACTERS_AHEAD)
     dialect = find_dialect(ahead, tabbed, options, asked, whole)
     if dialect.separator == "\t":
-        again = _lines(request, "\n" if tabbed else "") if request.can_reread else iter(ahead[: None if whole else -1])
-        if has_written_quotes(_skip(again, dialect.n_before), options.max_row_bytes):
+        reread = _lines(request, "\n" if tabbed else "") if request.can_reread else iter(ahead[: None if whole else -1])
+        if has_written_quotes(_skip(reread, dialect.n_before), options.max_row_bytes):
             note = "quotes around its fields are read as quotes, as spreadsheets write them"
             dialect = replace(dialect, quotes=True, notes=(*dialect.notes, note))
-    rest = _skip(chain(ahead, lines), dialect.n_before)
+    lines = _skip(chain(ahead, lines), dialect.n_before)
     if dialect.quotes:
-        records = _csv_records(rest, source, dialect, options, tolerant=request.on_bad is not None)
+        records = _csv_records(lines, source, dialect, options, tolerant=request.on_bad is not None)
     else:
-        records = _plain_records(rest, dialect, options)
+        records = _plain_records(lines, dialect, options)
     first = _take_records(records, len(ahead))
     fields = [record for _, record in first if isinstance(record, list)]
     if not fields:
@@ -117,6 +117,7 @@ def _refuse_lines_above(first: list[Record], source: str, asked: Collection[str]
 
 
 def _skip(lines: Iterator[str], n: int) -> Iterator[str]:
+    """The lines after the first n."""
     for _ in range(n):
         next(lines, None)
     return lines
@@ -144,19 +145,19 @@ class _Feed:
     def __next__(self) -> str:
         line = next(self._lines)
         self.n_lines += 1
-        begun = self.size > 0
+        is_inside = self.size > 0
         self.size += len(line)
         if isinstance(line, LongLine) or self.size > self._limit:
-            raise _LongRecordError(begun)
+            raise _LongRecordError(is_inside)
         return line
 
 
 class _LongRecordError(Exception):
-    """A record beyond the limit; `begun`: inside quotes, so that its end is not known."""
+    """A record beyond the limit; `is_inside`: a line inside quotes exceeds it, so the end of the record is unknown."""
 
-    def __init__(self, begun: bool) -> None:
+    def __init__(self, is_inside: bool) -> None:
         super().__init__()
-        self.begun = begun
+        self.is_inside = is_inside
 
 
 def _csv_records(
@@ -189,8 +190,8 @@ def _csv_records(
 def _csv_fault(error: Exception, options: ReadOptions) -> tuple[str, bool]:
     """What is wrong with a record, and whether the record after it can be found."""
     if isinstance(error, _LongRecordError):
-        unclosed = "; or it opens a quote that is never closed" if error.begun else ""
-        return long_fault(options) + unclosed, not error.begun
+        unclosed = "; or it opens a quote that is never closed" if error.is_inside else ""
+        return long_fault(options) + unclosed, not error.is_inside
     reason = str(error)
     if UNCLOSED in reason:
         return 'opens a quote that is never closed; close it, or escape literal quotes by doubling them ("")', False
@@ -200,6 +201,7 @@ def _csv_fault(error: Exception, options: ReadOptions) -> tuple[str, bool]:
 
 
 def _plain_records(lines: Iterator[str], dialect: Dialect, options: ReadOptions) -> Iterator[Record]:
+    """Lines split at the separator; quotes are text."""
     for number, line in enumerate(lines, dialect.n_before + 1):
         content = line.removesuffix("\n").removesuffix("\r")
         if isinstance(line, LongLine):
@@ -252,10 +254,10 @@ class CsvWriter(TextWriter):
 
     def body(self, rows: Sequence[Values], added: Added) -> str:
         """N rows as lines; `added` has N values for each added column."""
-        kept, is_safe = self.layout.kept, self.layout.spreadsheet_safe
+        copied, is_safe = self.layout.kept, self.layout.spreadsheet_safe
         lines = []
         for row, *values in zip(rows, *added, strict=True):
-            cells = [*(cell_of(row.get(name)) for name in kept), *map(added_cell, values)]
+            cells = [*(cell_of(row.get(name)) for name in copied), *map(added_cell, values)]
             lines.append(self.line(list(map(spreadsheet_safe, cells)) if is_safe else cells))
         return "".join(lines)
 

@@ -30,7 +30,7 @@ from lasttoken.data.writing import Added, TextWriter, Values
 KEYS_AHEAD = 100  # rows whose keys make the header, and which show the annotation tool that wrote them
 MAX_DOCUMENT_CHARACTERS = 256_000_000  # in an object that is loaded as a whole
 CHUNK = 1 << 16  # characters of an array that are read at a time
-NEAR_END = 16  # characters; an error this close to the end of what was read may only mean that more must be read
+NEAR_END = 16  # characters; an error this close to the end of the buffer may only mean that the buffer ends too early
 ARRAY = re.compile(r"\s*\[\s*(?=[\[{])")
 BETWEEN = re.compile(r"[\s,]*")
 OBJECT_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{\s*\"[^\"\n]*\"\s*:")  # perhaps in an array
@@ -40,16 +40,13 @@ Rows = Iterator[Row]
 
 @dataclass(frozen=True)
 class JsonFile:
-    """A JSON file: its text in pieces that end at line ends, once, and `again` from the start (None: a pipe).
-
-    `is_document`: the file may be one JSON document over several lines.
-    """
+    """A JSON file whose text is read in pieces, most of which are lines."""
 
     path: Path
     options: ReadOptions
-    pieces: Callable[[], Iterator[str]]
-    again: Callable[[], Iterator[str]] | None
-    is_document: bool
+    pieces: Callable[[], Iterator[str]]  # the text from the start; may be called once
+    reread: Callable[[], Iterator[str]] | None  # the text from the start again; None for a pipe
+    is_document: bool  # the file may be one JSON document over several lines
 
 
 # Reading ----------------------------------------------------------------------------------------------------------
@@ -74,7 +71,7 @@ def read_json_lines(request: ReadRequest) -> Table:
 
 
 def _read(request: ReadRequest, is_document: bool) -> Table:
-    escaped = request.on_bad is not None  # bytes that cannot be decoded then spoil only their row
+    escaped = request.on_bad is not None  # then only the rows with bytes that cannot be decoded are bad
 
     def pieces() -> Iterator[str]:
         return request.closing(read_pieces(request.path, request.options, escaped))
@@ -88,7 +85,7 @@ def _read(request: ReadRequest, is_document: bool) -> Table:
 
 
 def _json_table(file: JsonFile, request: ReadRequest) -> Table:
-    """The rows as they are. The header has the keys of the first rows, and of all rows where a key is missing there."""
+    """The rows unchanged; the header has the keys of the first rows, and of later rows if a wanted key is missing."""
     asked, labelled, every_key = request.asked, request.labelled, request.every_key
     source = file.path.name
     rows = _rows(file, file.pieces(), request.on_bad)
@@ -96,7 +93,7 @@ def _json_table(file: JsonFile, request: ReadRequest) -> Table:
     if not ahead:
         raise DataError(f"{source} is empty; it needs a JSON object for each example, one a line")
     header = list(dict.fromkeys(key for row in ahead for key in row.values))
-    if file.again is not None and len(ahead) == KEYS_AHEAD:
+    if file.reread is not None and len(ahead) == KEYS_AHEAD:
         wanted = _wanted(header, asked, labelled)
         if every_key or wanted:
             header = _all_keys(file, header, every_key, wanted)
@@ -105,6 +102,7 @@ def _json_table(file: JsonFile, request: ReadRequest) -> Table:
 
 
 def _writable(name: str) -> bool:
+    """Whether a key can be written as UTF-8; it may contain a lone surrogate."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -113,20 +111,20 @@ def _writable(name: str) -> bool:
 
 
 def _wanted(header: list[str], asked: Collection[str], labelled: bool) -> list[Collection[str]]:
-    """Sets of names; the header must get one of each: the columns that the user named, else a usual name."""
-    names = {name.strip().casefold() for name in header}
+    """Sets of names of which the header has none and needs one each: a column that the user named, or a usual name."""
     if asked:
         return [{name} for name in asked if name not in header]
-    usual = [TEXT_NAMES, LABEL_NAMES] if labelled else [TEXT_NAMES]
-    return [known for known in usual if not names & known]
+    names = {name.strip().casefold() for name in header}
+    usual_names = [TEXT_NAMES, LABEL_NAMES] if labelled else [TEXT_NAMES]
+    return [alternatives for alternatives in usual_names if not names & alternatives]
 
 
 def _all_keys(file: JsonFile, header: list[str], every_key: bool, wanted: list[Collection[str]]) -> list[str]:
-    """The header with the keys of later rows, up to the row that has the last one wanted."""
-    if file.again is None:
+    """The header with the keys of later rows; reading stops at the row that has the last wanted key."""
+    if file.reread is None:
         return header
     keys = dict.fromkeys(header)
-    for row in _rows(file, file.again(), lambda _: None):
+    for row in _rows(file, file.reread(), lambda _: None):
         for key in row.values:
             if key not in keys:
                 keys[key] = None
@@ -137,8 +135,9 @@ def _all_keys(file: JsonFile, header: list[str], every_key: bool, wanted: list[C
 
 
 def _rows(file: JsonFile, pieces: Iterator[str], on_bad: OnBad | None) -> Rows:
+    """The rows, by what the file starts with: an array, an object of rows or columns, or an object on each line."""
     source, options = file.path.name, file.options
-    ahead: list[str] = []
+    ahead: list[str] = []  # blank pieces, and the first that is not blank
     for piece in pieces:
         ahead.append(piece)
         if piece.strip():
@@ -150,43 +149,44 @@ def _rows(file: JsonFile, pieces: Iterator[str], on_bad: OnBad | None) -> Rows:
     lines = whole_lines(pieces, options.max_row_bytes)
     if not start.lstrip().startswith("{"):
         return _line_rows(lines, source, options, on_bad)
-    before = list(islice(lines, len(ahead)))  # blank ones, and the first with an object
-    first = before[-1]
+    lines_ahead = list(islice(lines, len(ahead)))  # blank lines, and the first with an object
+    first = lines_ahead[-1]
     content = None if isinstance(first, LongLine) else _parsed(first)
     if content is None and file.is_document:
-        again = chain(before[:-1], [start if isinstance(first, LongLine) else first], lines)
-        return _document_rows(again, file, on_bad)
+        lines = chain(lines_ahead[:-1], [start if isinstance(first, LongLine) else first], lines)
+        return _document_rows(lines, file, on_bad)
     second = next(lines, None)
-    lines = chain(before, [] if second is None else [second], lines)
+    lines = chain(lines_ahead, [] if second is None else [second], lines)
     if second is None:
-        inner = _single_list(content) or (_columns(content) if file.is_document else None)
-        if inner is None:
+        values = _single_list(content) or (_rows_of_columns(content) if file.is_document else None)
+        if values is None:
             _refuse_no_row(content, source)
         else:
-            return _numbered(inner, source, on_bad)
+            return _numbered(values, source, on_bad)
     return _line_rows(lines, source, options, on_bad)
 
 
 def whole_lines(pieces: Iterator[str], limit: int) -> Iterator[str]:
     """The lines that the pieces make up; a line of more than `limit` characters becomes a `LongLine`."""
-    kept: list[str] = []
+    parts: list[str] = []  # of the current line, up to the limit
     size = 0
     for piece in pieces:
         ended = piece.endswith("\n")
-        if ended and not kept and len(piece) <= limit:
+        if ended and not parts and len(piece) <= limit:
             yield piece
             continue
         size += len(piece)
-        if size <= limit or not kept:
-            kept.append(piece)
+        if size <= limit or not parts:
+            parts.append(piece)
         if ended:
-            yield "".join(kept) if size <= limit else LongLine(kept[0][:60])
-            kept, size = [], 0
-    if kept:
-        yield "".join(kept) if size <= limit else LongLine(kept[0][:60])
+            yield "".join(parts) if size <= limit else LongLine(parts[0][:60])
+            parts, size = [], 0
+    if parts:
+        yield "".join(parts) if size <= limit else LongLine(parts[0][:60])
 
 
 def _parsed(text: str) -> Any:
+    """The JSON value of a text; None if the text is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -194,8 +194,9 @@ def _parsed(text: str) -> Any:
 
 
 def _line_rows(lines: Iterator[str], source: str, options: ReadOptions, on_bad: OnBad | None) -> Rows:
-    written = ((line, content) for line, content in enumerate(lines, 1) if content.strip())
-    for number, (line, content) in enumerate(written, 1):
+    """The objects of JSON lines; blank lines are skipped."""
+    not_blank = ((line, content) for line, content in enumerate(lines, 1) if content.strip())
+    for number, (line, content) in enumerate(not_blank, 1):
         if isinstance(content, LongLine):
             report_bad(BadRow(number, line, long_fault(options)), source, on_bad)
             continue
@@ -257,8 +258,8 @@ def _values(pieces: Iterator[str], source: str, options: ReadOptions) -> Iterato
             if len(buffer) - start > options.max_row_bytes:
                 place = f"row {number + 1} (line {value_line}) of {source}"
                 raise DataError(f"{place} {long_fault(options)}") from error
-            more, ended = _chunk(pieces, max(CHUNK, len(buffer) - start))
-            buffer, position, line = buffer[start:] + more, 0, value_line
+            chunk, ended = _chunk(pieces, max(CHUNK, len(buffer) - start))
+            buffer, position, line = buffer[start:] + chunk, 0, value_line
             continue
         number += 1
         yield value_line, (value if end - start <= options.max_row_bytes else LongLine(buffer[start : start + 60]))
@@ -285,7 +286,7 @@ def _chunk(pieces: Iterator[str], size: int) -> tuple[str, bool]:
 
 
 def _document_rows(lines: Iterator[str], file: JsonFile, on_bad: OnBad | None) -> Rows:
-    """The rows of an object over several lines: its only list of objects, its columns, or several objects in a row."""
+    """The rows of an object over several lines: its only list of objects, its columns, or one object after another."""
     source, limit = file.path.name, MAX_DOCUMENT_CHARACTERS
     text = io.StringIO()
     for line in lines:
@@ -307,14 +308,14 @@ def _document_rows(lines: Iterator[str], file: JsonFile, on_bad: OnBad | None) -
         raise DataError(
             f"row 1 (line {getattr(error, 'lineno', 1)}) of {source} is not JSON ({_reason(error)}); fix the file"
         ) from error
-    inner = _single_list(content) or _columns(content)
-    if inner is None:
+    values = _single_list(content) or _rows_of_columns(content)
+    if values is None:
         _refuse_no_row(content, source)
-    return _numbered([content] if inner is None else inner, source, on_bad)
+    return _numbered([content] if values is None else values, source, on_bad)
 
 
 def _one_after_another(text: str) -> list[Any]:
-    """Objects one after another, as jq prints them; none where any of the text is not JSON."""
+    """Objects one after another, as jq prints them; an empty list if any part of the text is not JSON."""
     decoder, objects, position = json.JSONDecoder(), [], 0
     while position < len(text.rstrip()):
         start = re.compile(r"\s*").match(text, position)
@@ -331,8 +332,8 @@ def _single_list(content: Any) -> list[Any] | None:
     if not isinstance(content, dict) or {str(key).strip().casefold() for key in content} & TEXT_NAMES:
         return None
     lists = [value for value in content.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    own = {"annotations", "data"} <= set(content) and isinstance(content["data"], dict)  # a task of Label Studio
-    return lists[0] if len(lists) == 1 and not own else None
+    is_task = {"annotations", "data"} <= set(content) and isinstance(content["data"], dict)  # of Label Studio
+    return lists[0] if len(lists) == 1 and not is_task else None
 
 
 def _refuse_no_row(content: Any, source: str) -> None:
@@ -354,15 +355,15 @@ def _refuse_no_row(content: Any, source: str) -> None:
         )
 
 
-def _columns(content: Any) -> list[dict[str, Any]] | None:
-    """The rows of an object of columns: {"text": {"0": "hi", …}, …} as pandas writes a frame, or lists."""
+def _rows_of_columns(content: Any) -> list[dict[str, Any]] | None:
+    """The rows of an object of columns, {"text": {"0": "hi", …}, …} as pandas writes a frame, or of lists."""
     if not isinstance(content, dict) or not content:
         return None
     columns = list(content.values())
     if _are_rows(content):
         return columns
-    named = len(columns) > 1 or {str(name).strip().casefold() for name in content} & TEXT_NAMES
-    if named and all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns):
+    has_text = len(columns) > 1 or {str(name).strip().casefold() for name in content} & TEXT_NAMES
+    if has_text and all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns):
         return [{name: column[key] for name, column in content.items()} for key in columns[0]]
     if {"columns", "data"} <= content.keys() and isinstance(content["data"], list):
         return [dict(zip(content["columns"], row, strict=False)) for row in content["data"]]
@@ -380,6 +381,7 @@ def _are_rows(content: dict[str, Any]) -> bool:
 
 
 def _numbered(values: list[Any], source: str, on_bad: OnBad | None) -> Rows:
+    """Values as rows numbered from 1; their lines are not known."""
     for number, value in enumerate(values, 1):
         if isinstance(value, dict):
             yield Row(number, None, value)
@@ -400,8 +402,8 @@ class JsonLinesWriter(TextWriter):
         names = [column.name for column in self.layout.added]
         lines = []
         for row, *values in zip(rows, *added, strict=True):
-            kept = row if self.layout.every_key else {name: row.get(name) for name in self.layout.kept}
-            line = {**kept, **dict(zip(names, values, strict=True))}
+            copied = row if self.layout.every_key else {name: row.get(name) for name in self.layout.kept}
+            line = {**copied, **dict(zip(names, values, strict=True))}
             lines.append(to_json(line, default=json_value) + "\n")
         return "".join(lines)
 

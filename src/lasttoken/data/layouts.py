@@ -34,7 +34,7 @@ STATE = "state.json"  # lists the files that save_to_disk wrote to a folder, in 
 
 
 def read_layout(folder: Path, columns: Any, reading: dict[str, Any]) -> Splits | Examples | None:
-    """The splits of a folder with one of these layouts; examples where it has no splits; None for another layout.
+    """The splits of a folder with one of these layouts, or its examples if it has no splits; None for another layout.
 
     `reading` are the keyword arguments of `read_files`. The notes name data files that are not read.
 
@@ -45,11 +45,11 @@ def read_layout(folder: Path, columns: Any, reading: dict[str, Any]) -> Splits |
         return None
     if labels := _label_folders(folder):
         return _texts_of(folder, labels, reading)
-    inner = {name: (path, _label_folders(path)) for name, path in _split_folders(folder).items()}
-    inner = {name: (path, labels) for name, (path, labels) in inner.items() if labels}
-    if "train" in inner:
-        texts = {name: _texts_of(path, labels, reading) for name, (path, labels) in inner.items()}
-        return _splits(texts, _unread(folder, [path for path, _ in inner.values()]))
+    split_folders = {name: (path, _label_folders(path)) for name, path in _split_folders(folder).items()}
+    split_folders = {name: (path, labels) for name, (path, labels) in split_folders.items() if labels}
+    if "train" in split_folders:
+        texts = {name: _texts_of(path, labels, reading) for name, (path, labels) in split_folders.items()}
+        return _splits(texts, _unread(folder, [path for path, _ in split_folders.values()]))
     place, shards = _place_of_shards(folder)
     if "train" in shards:
         unread = _unread(place, [path for paths in shards.values() for path in paths])
@@ -75,6 +75,11 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
+    """The folder of each split, by the folders' names.
+
+    Raises:
+        DataError: two folders are named after one split.
+    """
     by_split: dict[str, Path] = {}
     for path in _folders(folder):
         if name := _split_of(path.name):
@@ -98,9 +103,9 @@ def _unread(folder: Path, used: Iterable[Path]) -> list[str]:
 
 
 def _may_be_data(path: Path, folder: Path) -> bool:
-    inner = path.relative_to(folder)
-    hidden = any(part.startswith((".", "_")) for part in inner.parts)
-    return not hidden and path.name not in OTHER_FILES and may_be_data(path)
+    """Whether a file below the folder may hold data: neither hidden, nor one that describes data."""
+    is_hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+    return not is_hidden and path.name not in OTHER_FILES and may_be_data(path)
 
 
 # One text per file ------------------------------------------------------------------------------------------------
@@ -125,20 +130,20 @@ def _text_files(folder: Path) -> list[Path]:
 
 def _texts_of(folder: Path, labels: dict[Path, list[Path]], reading: dict[str, Any]) -> Examples:
     options: ReadOptions = reading["options"]
-    texts, given, places = [], [], []
+    texts, text_labels, places = [], [], []
     for label, paths in labels.items():
         for path in paths:
             text = "".join(read_pieces(path, options)).strip()
             if len(text) > options.max_row_bytes:
                 raise DataError(f"{path} is longer than {options.max_row_bytes:,} bytes; raise --max-row-bytes")
             texts.append(text)
-            given.append(label.name)
+            text_labels.append(label.name)
             places.append(str(path))
     skipped = [path.name for path in _folders(folder) if path.name in WITHOUT_LABEL]
     notes = [f"{folder.name} is read as one text per file, with the folder's name as its label"]
     notes += [f"{folder.name}/{name} holds texts without labels and is not used" for name in skipped]
     used = [*(path for paths in labels.values() for path in paths), *(folder / name for name in skipped)]
-    examples = Examples(texts, given, source=folder.name, notes=(*notes, *_unread(folder, used)))
+    examples = Examples(texts, text_labels, source=folder.name, notes=(*notes, *_unread(folder, used)))
     return examples if reading.get("keep_blank") else without_blanks(examples, places.__getitem__, options.strict)
 
 
@@ -154,11 +159,11 @@ def _place_of_shards(folder: Path) -> tuple[Path, dict[str, list[Path]]]:
     for place in (folder, folder / "data"):
         if "train" in (shards := _shards(place)):
             return place, shards
-    found = {place: shards for place in _folders(folder) if "train" in (shards := _shards(place))}
-    if len(found) > 1:
-        names = one_of(place.name for place in found)
-        raise DataError(f"{folder} holds several data sets: {names}; name one of them, such as {next(iter(found))}")
-    return next(iter(found.items()), (folder, {}))
+    by_folder = {place: shards for place in _folders(folder) if "train" in (shards := _shards(place))}
+    if len(by_folder) > 1:
+        names = one_of(place.name for place in by_folder)
+        raise DataError(f"{folder} holds several data sets: {names}; name one of them, such as {next(iter(by_folder))}")
+    return next(iter(by_folder.items()), (folder, {}))
 
 
 def _shards(place: Path) -> dict[str, list[Path]]:
@@ -203,21 +208,29 @@ def _read_shards(shards: dict[str, list[Path]], columns: Any, reading: dict[str,
     named = read_files({name: paths[0] for name, paths in shards.items()}, columns, **reading)
     train = named["train"]
     for name in named:
-        rest = [read_like(train, path, columns, **reading) for path in shards[name][1:]]
-        named[name] = _joined([named[name], *rest])
+        later = [read_like(train, path, columns, **reading) for path in shards[name][1:]]
+        named[name] = _joined([named[name], *later])
     return named
 
 
 def _joined(parts: Sequence[Examples]) -> Examples:
-    def values(name: str) -> list[str] | None:
-        lists = [getattr(part, name) for part in parts]
-        return None if lists[0] is None else [value for part in lists for value in part or ()]
+    """The examples of all parts as one, numbered from the first part's first row on."""
 
-    kept = {name: values(name) for name in ("labels", "ids", "groups", "slices")}
+    def values(name: str) -> list[str] | None:
+        of_parts = [getattr(part, name) for part in parts]
+        return None if of_parts[0] is None else [value for part in of_parts for value in part or ()]
+
+    lists = {name: values(name) for name in ("labels", "ids", "groups", "slices")}
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
     texts = [text for part in parts for text in part.texts]
     numbers = [part.number_of(row) for part in parts for row in range(len(part))]
     left_out = LeftOut.joined(parts[0].source, [(len(part), part.left_out) for part in parts])
-    known = None if left_out is None else numbers
-    joined: Examples = replace(parts[0], texts=texts, notes=notes, numbers=known, left_out=left_out, **kept)  # type: ignore[arg-type]
+    joined: Examples = replace(
+        parts[0],
+        texts=texts,
+        notes=notes,
+        numbers=None if left_out is None else numbers,
+        left_out=left_out,
+        **lists,  # type: ignore[arg-type]
+    )
     return joined

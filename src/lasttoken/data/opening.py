@@ -1,4 +1,4 @@
-"""A file is opened as a table, in the format that its first bytes, the user or its suffix say.
+"""A file is opened as a table. Its first bytes, else the user, else its suffix decide its format.
 
     messages.csv  ──open_table──►  Table: header + Row, Row, …
       text,label                     streamed, values as they are in the file
@@ -65,20 +65,20 @@ def open_table(
         if (marked := marked_encoding(start)) and codec_name(options.encoding) == "utf-8":
             options = replace(options, encoding=marked)
             notes = (f"{path.name} is read as {marked}, as its byte order mark says",)
-        found = input_format(path, start, options.format)
-        if found.is_text:
+        file_format = input_format(path, start, options.format)
+        if file_format.is_text:
             refuse_other_kinds(path, start, options.encoding)
         on_bad = left_out.append if skips else on_bad
-        table = found.read(ReadRequest(path, options, stack, asked, on_bad, labelled, every_key))
-        table = replace(table, notes=(*notes, *_format_notes(path, found, options), *table.notes))
+        table = file_format.read(ReadRequest(path, options, stack, asked, on_bad, labelled, every_key))
+        table = replace(table, notes=(*notes, *_format_notes(path, file_format, options), *table.notes))
         yield _skipping(table, left_out, options) if skips else table
 
 
-def _format_notes(path: Path, found: Format, options: ReadOptions) -> tuple[str, ...]:
-    """Says so when the content of a file decided its format against its suffix."""
-    if found is format_by_suffix(path) or found.name == options.format:
+def _format_notes(path: Path, file_format: Format, options: ReadOptions) -> tuple[str, ...]:
+    """A note if a file is read in another format than its suffix or the user says, because its content shows it."""
+    if file_format is format_by_suffix(path) or file_format.name == options.format:
         return ()
-    return (f"{path.name} holds {found.title}, and is read as {found.title}",)
+    return (f"{path.name} holds {file_format.title}, and is read as {file_format.title}",)
 
 
 def _skipping(table: Table, left_out: list[BadRow], options: ReadOptions) -> Table:
@@ -92,9 +92,9 @@ def _skipping(table: Table, left_out: list[BadRow], options: ReadOptions) -> Tab
                 yield row
         if left_out:
             named = [f"{place_of(bad.number, bad.line, table.source)} {bad.reason}" for bad in left_out[:MOST_NAMED]]
-            more = f"; and {len(left_out) - MOST_NAMED:,} more" if len(left_out) > MOST_NAMED else ""
+            unnamed = f"; and {len(left_out) - MOST_NAMED:,} more" if len(left_out) > MOST_NAMED else ""
             n = len(left_out)
             counted = f"{n:,} {'row is' if n == 1 else 'rows are'} left out because reading failed"
-            table.late_notes.append(f"{table.source}: {counted}: {'; '.join(named)}{more}")
+            table.late_notes.append(f"{table.source}: {counted}: {'; '.join(named)}{unnamed}")
 
     return replace(table, read=read)
