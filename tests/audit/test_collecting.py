@@ -78,7 +78,7 @@ def test_duplicates_leaks_and_conflicts() -> None:
     assert found.leaked_rows("exact")["test"].tolist() == [0, 0, 1, 1, 0, 0, 0]
 
 
-def test_blank_rows_are_no_leaks() -> None:
+def test_blank_rows_are_not_leaks() -> None:
     blank = Examples(["", " "], ["a", "b"])
     found = audit_splits({"train": blank, "test": blank})
     assert found.leaks == ()

@@ -89,7 +89,7 @@ def test_a_tensor_of_another_model_is_named(change: dict[str, Tensor], named: st
     assert named in str(caught.value)
 
 
-def test_heads_are_asked_for_where_the_width_does_not_tell(tmp_path: Path) -> None:
+def test_the_number_of_heads_is_required_if_the_width_is_not_one_of_gpt2s(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"8 channels.*768.*--heads"):
         read_book_weights(saved(state_dict(), tmp_path))
     with pytest.raises(SettingsError, match=r"--heads is 3"):

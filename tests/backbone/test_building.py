@@ -23,7 +23,7 @@ def load(folder: Path) -> Decoder:
     return load_backbone(str(folder)).decoder
 
 
-def test_what_is_loaded_is_frozen_and_owns_no_second_copy() -> None:
+def test_loaded_weights_are_frozen_and_not_copied() -> None:
     given = random_gpt().state_dict()
     gpt = build_decoder(random_gpt().config, given, Path("x"))
     assert not gpt.training
@@ -100,13 +100,13 @@ def test_missing_tensors_beyond_a_dozen_are_counted(tmp_path: Path) -> None:
         load(write_backbone(tmp_path, config={"n_layer": 5}))
 
 
-def test_more_blocks_than_the_file_has_tensors_are_refused_before_they_are_laid_out(tmp_path: Path) -> None:
+def test_more_blocks_than_the_file_has_tensors_are_rejected_before_they_are_built(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match=r"holds 40 tensors, too few for the 2,000 blocks"):
         load(write_backbone(tmp_path, config={"n_layer": 2_000}))
 
 
 @pytest.mark.parametrize("n_embd", [2**31 - 4, 2**20])
-def test_sizes_that_no_network_can_have_are_one_sentence(n_embd: int) -> None:
+def test_impossible_sizes_are_one_sentence(n_embd: int) -> None:
     gpt = random_gpt()
     with pytest.raises(BackboneError, match=r"weights: .*(no network can have|has shape)"):
         build_decoder(replace(gpt.config, n_embd=n_embd), gpt.state_dict(), Path("weights"))

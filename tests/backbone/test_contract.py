@@ -128,7 +128,7 @@ def test_extending_a_text_equals_the_forward_pass(config: DecoderConfig, steps: 
     torch.testing.assert_close(torch.cat(hidden), decoder(text, Packing([24])), atol=1e-9, rtol=0)
 
 
-def test_a_fork_leaves_the_cache_as_it_was(config: DecoderConfig) -> None:
+def test_a_fork_does_not_change_the_cache(config: DecoderConfig) -> None:
     decoder, cache = random_decoder(config), KeyValues(config.n_layer)
     start, one, other = random_texts(config, [6, 4, 3])
     decoder.extend(start, cache)

@@ -123,7 +123,7 @@ def test_backbone_is_fetched_once_and_works_offline(hub_cache: Path, monkeypatch
     assert folder.is_relative_to(hub_cache)
 
 
-def test_only_the_api_and_the_files_are_asked_for(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_api_and_the_files_are_requested(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with hub_serving(hub(CLUTTER | SINGLE), monkeypatch) as server:
         fetch_quickly("gpt2")
     asked = {path.partition("?")[0] for _, path in server.asked}
@@ -232,7 +232,7 @@ def test_revision_not_found(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) ->
     ("status", "code", "reason"),
     [(403, "GatedRepo", "is gated; accept its terms at"), (401, "", r"may not be read \(status 401\)")],
 )
-def test_no_right_to_read(
+def test_no_permission_to_read(
     hub_cache: Path, monkeypatch: pytest.MonkeyPatch, status: int, code: str, reason: str
 ) -> None:
     answer = Answer(status=status, headers={"X-Error-Code": code})
@@ -264,12 +264,12 @@ def test_hub_unreachable(hub_cache: Path, monkeypatch: pytest.MonkeyPatch, capfd
     assert capfd.readouterr() == ("", "")
 
 
-def test_hub_that_says_nothing(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_does_not_answer(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with hub_serving(in_turn(Answer(delay_s=0.3)), monkeypatch), pytest.raises(NetworkError, match="no answer within"):
         fetch_quickly("gpt2", timeout_s=0.05)
 
 
-def test_hub_that_is_something_else(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_not_a_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for body in (b"<html>please log in</html>", b"[1]", b"{}"):
         with (
             hub_serving(in_turn(Answer(body)), monkeypatch),

@@ -74,11 +74,11 @@ def test_a_transposed_view_quantizes_to_the_same() -> None:
     assert torch.equal(one(rows(20)), quantized()(rows(20)))
 
 
-def test_what_is_trained_cannot_be_quantized() -> None:
+def test_trainable_weights_cannot_be_quantized() -> None:
     with pytest.raises(AssertionError):
         layer().quantize()
 
 
-def test_the_float32_weight_is_what_is_saved() -> None:
+def test_the_float32_weight_is_saved() -> None:
     assert quantized().state_dict().keys() == layer().state_dict().keys()
     assert torch.equal(quantized().state_dict()["weight"], layer().weight)

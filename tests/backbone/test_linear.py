@@ -80,7 +80,7 @@ def test_other_formats_and_other_builds_take_torchs_own(missing: bool, monkeypat
 
 
 @pytest.mark.skipif(not onednn.has_onednn(), reason="this torch has no oneDNN for x86")
-def test_onednn_is_what_computes_where_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onednn_computes_where_it_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> Tensor:
         raise AssertionError("torch.nn.functional.linear was called")
 

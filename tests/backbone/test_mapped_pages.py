@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from lasttoken.backbone.mapped_pages import drop_mapped_pages
 
 
-def test_pages_of_a_mapped_file_are_given_back_and_read_again(tmp_path: Path) -> None:
+def test_pages_of_a_mapped_file_are_released_and_read_again(tmp_path: Path) -> None:
     save_file({"weight": torch.arange(1 << 20, dtype=torch.float32)}, tmp_path / "weights.safetensors")
     with safe_open(tmp_path / "weights.safetensors", "pt") as file:
         weight = file.get_tensor("weight")

@@ -103,7 +103,7 @@ def test_other_processors_are_not_warned(monkeypatch: pytest.MonkeyPatch) -> Non
         assert (has_onednn(), has_packing(), int8_passes()) == (False, False, 0)
 
 
-def test_few_numbers_of_rows_are_ever_computed() -> None:
+def test_only_few_different_numbers_of_rows_are_computed() -> None:
     assert all(n <= round_up(n) <= min(1.125 * n + 16, 2 * n) for n in range(1, 5000))
     assert len({round_up(n) for n in range(257, 1025)}) == 16
     assert len({round_up(n) for n in range(1, 17)}) == 5

@@ -29,7 +29,7 @@ def test_padding_by_groups_and_back_changes_nothing(lengths: list[int]) -> None:
     assert torch.equal(packing.unpad_groups(padded), packed)
 
 
-def test_a_group_s_texts_begin_at_their_rows() -> None:
+def test_the_texts_of_a_group_begin_at_their_rows() -> None:
     packing = Packing([4, 9, 5, 8])
     first, second = packing.pad_groups(torch.arange(26.0))
     assert first[:, 0].tolist() == [4, 18]

@@ -68,7 +68,7 @@ def test_a_path_below_the_home_folder_is_found(tmp_path: Path, monkeypatch: pyte
         ("a/b/c", r"no backbone 'a/b/c'"),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_nearest_and_never_fetched(
+def test_an_unknown_name_is_an_error_with_the_nearest_and_is_not_fetched(
     name: str, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pretrained, "fetch_backbone", lambda name, **_: pytest.fail(f"{name} was fetched"))

@@ -51,7 +51,7 @@ def test_a_lone_surrogate_becomes_the_replacement_character(text: str, read_as: 
 
 
 @given(st.lists(st.text(max_size=20), max_size=6))
-def test_many_texts_are_encoded_as_one_by_one_and_come_back(texts: list[str]) -> None:
+def test_many_texts_are_encoded_as_single_texts_and_decode_to_themselves(texts: list[str]) -> None:
     found = SMALL.encode_many(texts)
     assert found == [SMALL.encode(text) for text in texts]
     assert [SMALL.decode(ids) for ids in found] == texts

@@ -261,7 +261,7 @@ def interrupted(predictor: Predictor, big: Path, output: Path, after: int = 3) -
             score_file(lambda: predictor, Source(big), output)
 
 
-def test_what_is_done_is_not_done_again(
+def test_finished_parts_are_not_computed_again(
     predictor: Predictor, big: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "scored.csv"
@@ -281,7 +281,7 @@ def test_what_is_done_is_not_done_again(
 
 
 @pytest.mark.parametrize("what", ["input", "classifier", "settings"])
-def test_another_job_s_parts_are_refused_until_restart(
+def test_parts_of_another_job_are_rejected_without_restart(
     what: str, predictor: Predictor, run_dir: Path, big: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "scored.csv"
@@ -299,7 +299,7 @@ def test_another_job_s_parts_are_refused_until_restart(
     assert found.counts.n_rows == N + (what == "input")
 
 
-def test_a_folder_that_is_no_job_is_left_alone(predictor: Predictor, big: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_job_is_not_removed(predictor: Predictor, big: Path, tmp_path: Path) -> None:
     precious = tmp_path / "scored.csv.parts"
     precious.mkdir()
     (precious / "thesis.txt").write_text("mine")
@@ -319,7 +319,7 @@ def test_a_folder_that_is_no_job_is_left_alone(predictor: Predictor, big: Path, 
         (["--output", "nowhere/a.csv"], "there is no folder"),
     ],
 )
-def test_what_cannot_be_written_is_said_first(
+def test_an_invalid_output_is_an_error_before_the_classifier_is_loaded(
     flags: list[str], message: str, run_dir: Path, big: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(big.parent)

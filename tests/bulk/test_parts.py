@@ -112,7 +112,7 @@ def empty(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [lose, cut, change, empty])
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_a_part_that_is_not_what_its_marker_says_is_computed_again(
+def test_a_part_that_does_not_match_its_marker_is_computed_again(
     suffix: str,
     damage: Callable[[Path], None],
     predictor: Predictor,
@@ -150,7 +150,7 @@ def test_a_part_that_vanishes_before_it_is_joined_is_an_error(
     assert output.read_bytes() == whole[".csv"]
 
 
-def test_markers_go_before_their_parts_whatever_the_order_of_the_folder(
+def test_markers_are_removed_before_their_parts_in_any_order_of_the_folder(
     predictor: Predictor, big: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = all_done(predictor, big, tmp_path / "scored.csv")
@@ -176,7 +176,7 @@ def test_rejects_of_a_window_that_is_full_are_written_once(predictor: Predictor,
     assert found.counts.n_rejected == len(rejected)
 
 
-def test_a_job_of_which_no_part_is_done_gives_way(predictor: Predictor, big: Path, tmp_path: Path) -> None:
+def test_a_job_without_finished_parts_is_replaced(predictor: Predictor, big: Path, tmp_path: Path) -> None:
     output = tmp_path / "scored.csv"
     folder = parts.Parts.beside(output, None).folder  # type: ignore[arg-type]
     folder.mkdir()
@@ -205,7 +205,7 @@ def test_parts_are_not_joined_with_those_of_another_way_of_reading(
         score_file(lambda: predictor, Source(big, options=options), output, strict=strict)
 
 
-def test_an_output_that_would_replace_the_input_is_refused(predictor: Predictor, big: Path, tmp_path: Path) -> None:
+def test_an_output_that_would_replace_the_input_is_rejected(predictor: Predictor, big: Path, tmp_path: Path) -> None:
     before = big.read_bytes()
     (tmp_path / "link.csv").symlink_to(big)
     big.rename(tmp_path / "in.rejects.csv")
@@ -216,7 +216,7 @@ def test_an_output_that_would_replace_the_input_is_refused(predictor: Predictor,
     assert (tmp_path / "in.rejects.csv").read_bytes() == before
 
 
-def test_a_folder_is_no_output(predictor: Predictor, big: Path, tmp_path: Path) -> None:
+def test_a_folder_as_output_is_rejected(predictor: Predictor, big: Path, tmp_path: Path) -> None:
     (tmp_path / "out.csv").mkdir()
     with pytest.raises(SettingsError, match=r"out\.csv"):
         score_file(lambda: pytest.fail("loaded"), Source(big), tmp_path / "out.csv")

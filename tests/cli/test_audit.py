@@ -61,7 +61,7 @@ def test_a_page_of_clean_data(tmp_path: Path) -> None:
     assert "Nothing was found that makes figures untrustworthy" in (tmp_path / "page.html").read_text("utf-8")
 
 
-def test_rows_without_text_or_label_are_reported_not_refused(tmp_path: Path) -> None:
+def test_rows_without_text_or_label_are_reported_and_left_out(tmp_path: Path) -> None:
     (tmp_path / "some.csv").write_text("text,label\nhello,a\n,b\nyou,\n")
     answer = run_cli("audit", tmp_path / "some.csv", "--quiet")
     assert answer.code == 0

@@ -228,7 +228,7 @@ def test_no_data_at_all(refuse: Refuse) -> None:
     refuse("train", names=["data", "lasttoken train messages.csv"])
 
 
-def test_resume_without_a_place(refuse: Refuse) -> None:
+def test_resume_without_a_directory(refuse: Refuse) -> None:
     refuse("train", "--resume", names=["--resume", "--out"])
 
 
@@ -263,12 +263,12 @@ def test_a_run_without_metrics(command: list[str], refuse: Refuse, run_dir: Path
 
 
 @pytest.mark.parametrize("command", [["predict", "runs/spam", "hello"], ["evaluate", "runs/spam", "a.csv"]])
-def test_a_run_that_is_not_there(command: list[str], refuse: Refuse, tmp_path: Path) -> None:
+def test_a_missing_run_is_named(command: list[str], refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(csv_text(), "utf-8")
     refuse(*command, names=["run directory runs/spam", "lasttoken train --out"])
 
 
-def test_info_about_what_is_neither(refuse: Refuse, tmp_path: Path) -> None:
+def test_info_rejects_a_path_that_is_neither_a_run_nor_a_backbone(refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     refuse("info", "spam", names=["run directory spam", "backbone 'spam'", "'gpt2'"])
     refuse("info", "empty", names=["empty", "run directory", "backbone"])
@@ -393,7 +393,7 @@ PREDICT: list[tuple[list[str], list[str]]] = [
 
 
 @pytest.mark.parametrize(("flags", "names"), PREDICT, ids=lambda value: "-".join(map(str, value)))
-def test_predict_refuses(
+def test_predict_rejects_invalid_flags(
     flags: list[str],
     names: list[str],
     refuse: Refuse,
@@ -413,7 +413,7 @@ def test_predict_leaves_no_output_when_a_row_is_bad(refuse: Refuse, run_dir: Pat
     )
 
 
-def test_predict_refuses_a_stdin_in_another_encoding(run_dir: Path) -> None:
+def test_predict_rejects_a_stdin_in_another_encoding(run_dir: Path) -> None:
     sentence = sentence_of(run_cli("predict", run_dir, "--input", "-", stdin=b"caf\xe9\n"), 2)
     assert "stdin" in sentence
     assert "utf-8" in sentence
@@ -436,7 +436,7 @@ def test_predict_refuses_a_stdin_in_another_encoding(run_dir: Path) -> None:
         (["ask", "B", "a.csv", "--answers", "eggs=yes,ham=no"], ["row 1 of a.csv", "'spam'", "'eggs', 'ham'"]),
     ],
 )
-def test_generate_and_ask_refuse(
+def test_generate_and_ask_reject_invalid_flags(
     arguments: list[str], names: list[str], refuse: Refuse, backbone: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "a.csv").write_text(csv_text(), "utf-8")

@@ -66,7 +66,7 @@ def test_the_variable_is_in_the_help() -> None:
 
 
 @pytest.mark.parametrize("place", ["no folder", "no permission", "a file"])
-def test_a_cache_that_cannot_be_written_is_said_to_be_so(
+def test_a_cache_that_cannot_be_written_is_reported(
     place: str, data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if place == "no folder":

@@ -12,7 +12,7 @@ from miniature import messages, run_cli, write_messages
 from torch.utils.data import DataLoader, TensorDataset
 
 
-def test_a_training_says_how_long_it_took(data: Path, backbone: Path, tmp_path: Path) -> None:
+def test_a_training_reports_its_duration(data: Path, backbone: Path, tmp_path: Path) -> None:
     answer = run_cli("train", data, "--backbone", backbone, "--epochs", 1, "--out", tmp_path / "run")
     said = re.search(r"([\d.]+) minutes.*reading [\d.]+, features [\d.]+, training [\d.]+, judging", answer.err)
     assert said, answer.err
@@ -25,7 +25,7 @@ def test_a_training_says_how_long_it_took(data: Path, backbone: Path, tmp_path: 
     assert "total" in (tmp_path / "run" / "report.html").read_text("utf-8").split("Timing")[-1]
 
 
-def test_the_book_recipe_says_the_batches_of_each_split_and_their_shape(backbone: Path, tmp_path: Path) -> None:
+def test_the_book_recipe_reports_the_batches_of_each_split_and_their_shape(backbone: Path, tmp_path: Path) -> None:
     data = write_messages(tmp_path / "data.csv", *messages(100))
     out = tmp_path / "run"
     answer = run_cli("train", data, "--recipe", "book", "--backbone", backbone, "--epochs", 1, "--out", out)
@@ -79,7 +79,7 @@ def test_more_batches_than_there_are_read_all(run_dir: Path, data: Path) -> None
         (["--batches", 1, "--batch-size", 100, "--shuffle-seed", 1], "100"),
     ],
 )
-def test_batches_that_cannot_be_read_are_refused(flags: list[object], named: str, run_dir: Path, data: Path) -> None:
+def test_invalid_batches_are_rejected(flags: list[object], named: str, run_dir: Path, data: Path) -> None:
     answer = run_cli("evaluate", run_dir, data, *flags)
     assert answer.code == 2
     assert named in answer.err

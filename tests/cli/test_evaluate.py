@@ -42,7 +42,7 @@ def test_evaluate_takes_label_ids_and_says_so(labels: list[str], run_dir: Path, 
     assert results[0] == results[1]
 
 
-def test_evaluate_refuses_label_ids_mixed_with_labels(run_dir: Path, tmp_path: Path) -> None:
+def test_evaluate_rejects_label_ids_mixed_with_labels(run_dir: Path, tmp_path: Path) -> None:
     data = write_messages(tmp_path / "a.csv", ["a", "b"], ["ham", "1"])
     answer = run_cli("evaluate", run_dir, data, "--quiet")
     assert answer.code == 2

@@ -53,7 +53,7 @@ def test_train_keeps_one_spelling_and_says_what_it_did(untidy_run: Path) -> None
     assert "row 21 (line 22) of untidy.csv" in report
 
 
-def test_resume_knows_what_was_left_out(tmp_path: Path, untidy: Path, backbone: Path) -> None:
+def test_resume_reports_the_rows_that_were_left_out(tmp_path: Path, untidy: Path, backbone: Path) -> None:
     out = tmp_path / "run"
     run_cli(*quick("train", untidy, "--backbone", backbone, "--out", out))
     before = json.loads((out / "metrics.json").read_text("utf-8"))["data"]
@@ -123,7 +123,7 @@ def test_multi_label_with_a_rare_label_and_spellings(tmp_path: Path, backbone: P
 # What to answer ---------------------------------------------------------------------------------------------------
 
 
-def test_a_target_is_fitted_said_and_written(tmp_path: Path, data: Path, backbone: Path) -> None:
+def test_a_target_is_fitted_reported_and_saved(tmp_path: Path, data: Path, backbone: Path) -> None:
     out = tmp_path / "run"
     flags = ("--threshold", "spam@precision=0.9,ham=0.2")
     answer = run_cli(*quick("train", data, "--backbone", backbone, "--out", out, *flags))

@@ -128,7 +128,7 @@ def test_the_empty_text_is_answered_with_a_warning(run_dir: Path) -> None:
     assert "empty" in answer.err
 
 
-def test_half_a_surrogate_in_jsonl_is_refused_with_its_row(run_dir: Path, tmp_path: Path) -> None:
+def test_half_a_surrogate_in_jsonl_is_rejected_with_its_row(run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "ok"}\n{"text": "\\ud83d"}\n', "utf-8")
     answer = run_cli("predict", run_dir, "--input", tmp_path / "a.jsonl", "--quiet")
     assert answer.code == 2
@@ -172,7 +172,7 @@ def test_flags_of_tables_are_not_ignored_on_stdin(run_dir: Path, flags: tuple[st
     assert "/dev/stdin" in answer.err
 
 
-def test_an_empty_stdin_is_no_text(run_dir: Path) -> None:
+def test_an_empty_stdin_gives_no_prediction(run_dir: Path) -> None:
     assert predict(run_dir, "--input", "-") == ""
 
 
@@ -198,7 +198,7 @@ def test_every_format_gives_the_same_predictions(name: str, run_dir: Path, tmp_p
         assert row["truncated"] == "false"
 
 
-def test_output_files_hold_what_stdout_would_and_stdout_stays_empty(run_dir: Path, tmp_path: Path) -> None:
+def test_an_output_file_has_the_rows_of_stdout_and_stdout_stays_empty(run_dir: Path, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "a.tsv", [{"text": text} for text in TEXTS])
     for suffix, flags in ((".csv", ()), (".jsonl", ("--json",))):
         output = tmp_path / f"scored{suffix}"

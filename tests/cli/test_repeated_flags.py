@@ -21,7 +21,7 @@ from miniature import run_cli
         (("generate", "pocket", "hi", "--seed", 1, "--seed", 2), "--seed"),
     ],
 )
-def test_a_flag_of_one_value_given_twice_is_refused(command: tuple[object, ...], flag: str) -> None:
+def test_a_repeated_flag_of_a_single_value_is_rejected(command: tuple[object, ...], flag: str) -> None:
     answer = run_cli(*command)
     assert answer.code == 2
     assert f"{flag} is given 2 times" in answer.err
@@ -32,7 +32,7 @@ def test_switches_may_be_repeated() -> None:
 
 
 @pytest.mark.parametrize("command", ["train", "split"])
-def test_several_labels_without_multi_label_are_refused(tmp_path: Path, command: str) -> None:
+def test_several_labels_without_multi_label_are_rejected(tmp_path: Path, command: str) -> None:
     (tmp_path / "a.csv").write_text("text,kitchen,garden\nx,1,0\n", "utf-8")
     answer = run_cli(command, tmp_path / "a.csv", "--label", "kitchen", "--label", "garden")
     assert answer.code == 2

@@ -114,7 +114,7 @@ def test_output_that_is_not_for_a_terminal_has_no_escape_codes(run_dir: Path, da
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-def test_no_color_is_obeyed_on_a_terminal(run_dir: Path) -> None:
+def test_no_color_is_respected_on_a_terminal(run_dir: Path) -> None:
     import pty
 
     leader, follower = pty.openpty()
@@ -129,7 +129,7 @@ def test_no_color_is_obeyed_on_a_terminal(run_dir: Path) -> None:
     assert b"\x1b[3" not in shown, "colours are SGR codes 30 to 37 and 38"
 
 
-def test_a_bad_character_for_the_terminal_is_no_failure(run_dir: Path) -> None:
+def test_a_character_that_the_terminal_cannot_show_is_replaced(run_dir: Path) -> None:
     done = python(MAIN, "predict", str(run_dir), "héllo 🎉", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert "héllo 🎉".encode() in done.stdout, "what is not for a terminal is UTF-8"

@@ -47,7 +47,7 @@ def test_every_row_is_ranked_once_and_the_file_is_not_overwritten(tmp_path: Path
     assert "--overwrite" in again.err
 
 
-def test_one_fold_is_no_cross_validation(tmp_path: Path) -> None:
+def test_one_fold_is_rejected(tmp_path: Path) -> None:
     answer = run_cli("suspects", rows_file(tmp_path), "--folds", 1, "--out", tmp_path / "suspects.csv")
     assert answer.code == 2
     assert "--folds is 1" in answer.err

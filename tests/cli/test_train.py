@@ -110,7 +110,7 @@ def test_features_are_cached_for_the_user_alone_and_used_again(
     assert {path: path.read_bytes() for path in own_cache.glob("features/*/features.bin")} == entries
 
 
-def test_neither_a_small_cache_nor_none_changes_the_result(
+def test_the_result_is_the_same_with_a_small_cache_and_without_a_cache(
     data: Path, backbone: Path, tmp_path: Path, own_cache: Path
 ) -> None:
     train(data, backbone, tmp_path / "none", "--no-cache")
@@ -143,13 +143,13 @@ def check_as_given(run: Path, files: dict[str, Path]) -> None:
         assert rows_of(run / f"splits/{name}.csv") == rows_of(path)
 
 
-def test_a_folder_of_splits_is_used_as_given(backbone: Path, tmp_path: Path) -> None:
+def test_a_folder_of_splits_is_used_unchanged(backbone: Path, tmp_path: Path) -> None:
     files = given_splits(tmp_path / "mine")
     train(tmp_path / "mine", backbone, tmp_path / "run")
     check_as_given(tmp_path / "run", files)
 
 
-def test_splits_by_flags_are_used_as_given(backbone: Path, tmp_path: Path) -> None:
+def test_splits_by_flags_are_used_unchanged(backbone: Path, tmp_path: Path) -> None:
     files = given_splits(tmp_path / "mine")
     flags = ("--validation", files["validation"], "--test", files["test"])
     train(files["train"], backbone, tmp_path / "run", *flags)
@@ -166,7 +166,7 @@ def test_a_missing_validation_is_cut_from_train(backbone: Path, tmp_path: Path) 
     assert sorted(map(str, parts[0] + parts[1])) == sorted(map(str, rows_of(files["train"])))
 
 
-def test_without_a_test_split_there_are_no_test_figures(backbone: Path, tmp_path: Path) -> None:
+def test_without_a_test_split_there_are_no_test_metrics(backbone: Path, tmp_path: Path) -> None:
     files = given_splits(tmp_path / "mine")
     answer = train(files["train"], backbone, tmp_path / "run", "--validation", files["validation"])
     assert list(read_metrics(tmp_path / "run")["splits"]) == ["train", "validation"]
@@ -174,7 +174,7 @@ def test_without_a_test_split_there_are_no_test_figures(backbone: Path, tmp_path
     assert "test" not in answer.out
 
 
-def test_shared_texts_of_given_splits_are_said(backbone: Path, tmp_path: Path) -> None:
+def test_texts_shared_between_splits_are_reported(backbone: Path, tmp_path: Path) -> None:
     files = given_splits(tmp_path / "mine")
     with files["test"].open("a", encoding="utf-8") as file:
         file.write(files["train"].read_text("utf-8").splitlines()[1] + "\n")
@@ -259,7 +259,7 @@ def test_a_finished_run_is_replaced_only_with_overwrite(
     assert settings_of(out)["seed"] == 7
 
 
-def test_a_folder_of_other_files_is_refused_even_with_overwrite(data: Path, backbone: Path, tmp_path: Path) -> None:
+def test_a_folder_of_other_files_is_rejected_even_with_overwrite(data: Path, backbone: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/cat.jpg").write_bytes(b"meow")
     answer = run_cli("train", data, "--backbone", backbone, "--out", tmp_path / "photos", "--overwrite")
@@ -285,7 +285,7 @@ def test_settings_of_the_evaluation_are_checked_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_resume_refuses_another_file_by_name_and_says_that_a_changed_one_is_not_read(
+def test_resume_rejects_another_file_by_name_and_reports_a_changed_one(
     backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts, labels = messages(40)

@@ -31,7 +31,7 @@ def test_label_studio(tmp_path: Path) -> None:
     assert any("2 rows are left out" in note for note in found.notes)
 
 
-def test_doccano_spans_are_refused_by_name(tmp_path: Path) -> None:
+def test_doccano_spans_are_rejected_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"row 1 of a.jsonl has spans in 'label'"):
         read(tmp_path / "a.jsonl", '{"text": "hi", "label": [[0, 2, "x"]]}\n')
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lasttoken.core.config import resolve
 from lasttoken.core.errors import DataError
+from lasttoken.core.resolve import resolve
 from lasttoken.data.blanks import BlankRows, LeftOut, NoLabelsError, missing_part
 from lasttoken.data.files import read_examples
 from lasttoken.data.gather import gather_splits

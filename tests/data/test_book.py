@@ -104,7 +104,7 @@ def test_book_recipe_with_more_labels(tmp_path: Path) -> None:
     assert sum((Counter(part.labels) for part in parts_of(splits)), Counter()) == counts.balanced
 
 
-def test_book_recipe_refuses(tmp_path: Path) -> None:
+def test_the_book_recipe_rejects_unsuitable_data(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label\na,x\nb,x\n")
     with pytest.raises(DataError, match=r"a.csv has only one label, 'x'"):

@@ -117,7 +117,7 @@ def test_rows_like_those_of_a_rare_label_go_with_them() -> None:
     assert not set(near[:n_train]) & set(near[n_train:])
 
 
-def test_splits_without_rare_labels_are_as_they_were() -> None:
+def test_splits_without_rare_labels_are_unchanged() -> None:
     rows = split_examples(many(["a", "b", "c"] * 20), 0.7, 0.1, seed=1).named()
     assert [int(text.split()[3]) for text in rows["validation"].texts] == [2, 5, 12, 42, 43, 49]
 
@@ -167,7 +167,7 @@ def test_min_rows_of_sets_leaves_out_rows_until_no_label_is_too_rare() -> None:
 # Conflicts --------------------------------------------------------------------------------------------------------
 
 
-def test_texts_that_differ_in_digits_are_no_conflict() -> None:
+def test_texts_that_differ_in_digits_are_not_a_conflict() -> None:
     hosts = [f"{name} answered the client with code" for name in ("the alpha host", "the beta host", "the gamma host")]
     texts = [f"{host} {code}" for host in hosts for code in (404, 500)]
     found = audit_splits({"train": many(["missing", "broken"] * 3, texts)})

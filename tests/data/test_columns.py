@@ -16,7 +16,7 @@ from lasttoken.data.opening import open_table
 Make = Callable[[str, str | bytes], Path]
 
 
-def test_guesses_are_said(make: Make) -> None:
+def test_a_note_names_each_guessed_column(make: Make) -> None:
     found = read_examples(make("a.csv", "Id,Message,Category\n1,hello,x\n"))
     assert (found.texts, found.labels, found.ids) == (["hello"], ["x"], None)
     assert found.notes == (
@@ -25,7 +25,7 @@ def test_guesses_are_said(make: Make) -> None:
     )
 
 
-def test_named_columns_are_no_guess(make: Make) -> None:
+def test_named_columns_are_not_reported_as_guesses(make: Make) -> None:
     path = make("a.csv", "v1,v2,key,user,,\nspam,win,k1,u1,,\nham,hi,k2,u2,,\n")
     found = read_examples(path, ColumnSpec(("v2",), ("v1",), "key", "user"))
     assert found == Examples(["win", "hi"], ["spam", "ham"], ["k1", "k2"], ["u1", "u2"], "a.csv", ())

@@ -134,7 +134,7 @@ def test_groups_that_are_unfair_anyway_do_not_part_nearly_equal_texts() -> None:
     assert splits.notes[0].endswith("texts that are nearly equal are kept in one split")
 
 
-def test_validation_is_cut_by_the_same_rules_and_train_says_so() -> None:
+def test_validation_is_cut_by_the_same_rules_and_notes_say_so() -> None:
     texts = [" ".join([name] * 8) for name in NAMES]
     cut = cut_validation(made("ab" * len(texts), [*texts, *map(str.upper, texts)]), 0.2, seed=1)
     train, validation = cut.train, cut.named()["validation"]
@@ -169,7 +169,7 @@ def test_cut_validation() -> None:
         (made("aabbabab", groups=[*"ABABCCDD"]), None),
     ],
 )
-def test_what_cannot_be_split(examples: Examples, message: str | None) -> None:
+def test_data_that_cannot_be_split(examples: Examples, message: str | None) -> None:
     if message is None:
         assert len(split_examples(examples, 0.6, 0.2, 1).train) > 0
         return

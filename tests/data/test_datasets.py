@@ -119,7 +119,7 @@ def test_put_there_by_hand_is_accepted(own_cache: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", CONTENT[:-1] + b"!", CONTENT + b"more"])
-def test_wrong_file_in_the_cache_is_refused_and_kept(own_cache: Path, content: bytes) -> None:
+def test_a_wrong_file_in_the_cache_is_rejected_and_not_removed(own_cache: Path, content: bytes) -> None:
     target = own_cache / "datasets" / "tiny" / "TinyCollection"
     target.parent.mkdir(parents=True)
     target.write_bytes(content)
@@ -242,14 +242,14 @@ def test_cut_without_a_length(own_cache: Path) -> None:
     assert "zip file" in sentence
 
 
-def test_wrong_content_says_found_and_expected(own_cache: Path) -> None:
+def test_wrong_content_is_named_with_both_checksums(own_cache: Path) -> None:
     other = CONTENT[:-1] + b"!"
     sentence, _ = refused(own_cache, Answer(make_zip(TinyCollection=other)))
     assert f"{len(other):,} bytes and sha256 {hashlib.sha256(other).hexdigest()}" in sentence
     assert f"{len(CONTENT):,} bytes and sha256 {TINY.sha256}" in sentence
 
 
-def test_short_content_says_found_and_expected(own_cache: Path) -> None:
+def test_short_content_is_named_with_both_sizes(own_cache: Path) -> None:
     sentence, _ = refused(own_cache, Answer(make_zip(TinyCollection=b"ham\thi\n")))
     assert "has 7 bytes and sha256" in sentence
 
@@ -305,7 +305,7 @@ def test_encrypted_member(own_cache: Path) -> None:
     cut=st.booleans(),
     stored=st.booleans(),
 )
-def test_any_damage_is_whole_or_refused(
+def test_a_damaged_archive_is_read_whole_or_rejected(
     own_cache: Path, edits: list[tuple[int, int]], end: int, cut: bool, stored: bool
 ) -> None:
     packed = bytearray(make_zip(zipfile.ZIP_STORED, TinyCollection=CONTENT) if stored else WHOLE)

@@ -27,7 +27,7 @@ def test_lines_above_the_header_are_named(tmp_path: Path, above: str) -> None:
         read_examples(tmp_path / "a.csv", ColumnSpec(("text",), ("label",)))
 
 
-def test_a_quote_that_never_closes_is_bounded(tmp_path: Path) -> None:
+def test_a_quote_that_is_never_closed_reads_a_bounded_number_of_bytes(tmp_path: Path) -> None:
     content = 'text,label\na,x\n"b,x\n' + "c,x\n" * 10_000
     with pytest.raises(DataError, match=r"row 2 \(line 3\) of a.csv is longer than .*never closed"):
         read(tmp_path / "a.csv", content, max_row_bytes=1000)
@@ -48,7 +48,7 @@ def test_long_texts(make: Make) -> None:
     assert read_examples(make("a.csv", f"text,label\n{text},x\n")).texts == [text]
 
 
-def test_blank_lines_are_no_rows(make: Make) -> None:
+def test_blank_lines_are_skipped(make: Make) -> None:
     with open_table(make("a.csv", '\ntext,label\n\n"a\nb",x\n\nc,y\n')) as table:
         assert [(row.number, row.line) for row in table.rows()] == [(1, 4), (2, 7)]
 
@@ -72,7 +72,7 @@ def test_rows_stream(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"])), st.just("x")), min_size=1, max_size=5))
-def test_what_csv_writes_is_read(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+def test_csv_that_python_writes_is_read(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
     path = tmp_path / "a.csv"
     with path.open("w", encoding="utf-8", newline="") as handle:
         csv.writer(handle).writerows([("text", "label"), *rows])

@@ -15,7 +15,7 @@ from lasttoken.data.opening import open_table
 
 @pytest.mark.parametrize("separator", [";", "|", "\t", ","])
 @pytest.mark.parametrize("name", ["a.csv", "a.txt", "a.csv.gz"])
-def test_the_separator_that_a_file_uses_is_found(tmp_path: Path, separator: str, name: str) -> None:
+def test_the_separator_of_a_file_is_detected(tmp_path: Path, separator: str, name: str) -> None:
     content = frame().to_csv(sep=separator, index=False).encode()
     found = read(tmp_path / name, gzip.compress(content) if name.endswith(".gz") else content)
     assert pairs(found) == ROWS
@@ -37,7 +37,7 @@ def test_a_column_that_is_named_with_the_sign_stays_one_column(tmp_path: Path, n
 
 
 @pytest.mark.parametrize(("given", "separator"), [(";", ";"), ("~", "~"), ("\t", "\t")])
-def test_the_separator_can_be_said(tmp_path: Path, given: str, separator: str) -> None:
+def test_the_separator_can_be_named(tmp_path: Path, given: str, separator: str) -> None:
     found = read(tmp_path / "a.dat.csv", frame().to_csv(sep=separator, index=False), separator=given)
     assert pairs(found) == ROWS
 

@@ -76,7 +76,7 @@ def test_advice_never_repeats_the_codec_that_failed(tmp_path: Path, content: byt
 Make = Callable[[str, str | bytes], Path]
 
 
-def test_bad_byte_is_found_far_into_the_file(make: Make) -> None:
+def test_an_invalid_byte_far_into_the_file_is_named(make: Make) -> None:
     start = "text,label\n" + "é,x\n" * 50_000
     path = make("a.csv", start.encode() + b"\xff,x\n")
     with pytest.raises(DataError, match=f"byte 0xff at byte offset {len(start.encode())} cannot"):

@@ -59,7 +59,7 @@ def test_take_keeps_everything_together() -> None:
     assert Examples(["a"]).take([0]).labels is None
 
 
-def test_sms_is_read_as_it_is(sms_file: Path) -> None:
+def test_the_sms_collection_is_read_unchanged(sms_file: Path) -> None:
     found = read_examples(sms_file)
     assert len(found) == 5574
     assert Counter(found.labels) == {"ham": 4827, "spam": 747}
@@ -140,7 +140,7 @@ def test_csv_and_jsonl_round_trip(tmp_path: Path, rows: list[tuple[str, str]]) -
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200), st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.parquet", "a.csv.gz"]))
-def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes, name: str) -> None:
+def test_any_bytes_are_read_or_rejected(tmp_path: Path, content: bytes, name: str) -> None:
     (tmp_path / name).write_bytes(content)
     with suppress(DataError):
         assert len(read_examples(tmp_path / name)) > 0

@@ -14,7 +14,6 @@ from lasttoken.audit.reading import read_for_audit
 from lasttoken.core.columns import SPLIT_COLUMNS, ColumnSpec
 from lasttoken.core.config import Settings
 from lasttoken.core.errors import DataError, StorageError
-from lasttoken.core.resolve import resolve
 from lasttoken.core.spelling import is_blank
 from lasttoken.data import folders
 from lasttoken.data.columns import UnlabelledError
@@ -49,7 +48,7 @@ def test_other_names_of_the_validation_split(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("names", [("dev.csv", "val.csv"), ("test.csv", "test.tsv"), ("train.tsv", "training.csv")])
-def test_two_files_for_one_split_are_refused_by_name(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_two_files_for_one_split_are_rejected_by_name(tmp_path: Path, names: tuple[str, str]) -> None:
     folder_of(tmp_path, train_csv=TRAIN)
     for name in names:
         (tmp_path / name).write_text("text,label\nc,a\n", "utf-8")
@@ -78,7 +77,7 @@ def test_every_file_is_read_from_the_columns_of_train(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("asked", [ColumnSpec(), ColumnSpec(label=("label",)), ColumnSpec(("text",), ("label",))])
-def test_another_label_column_than_that_of_train_is_refused(tmp_path: Path, asked: ColumnSpec) -> None:
+def test_another_label_column_than_that_of_train_is_rejected(tmp_path: Path, asked: ColumnSpec) -> None:
     folder = folder_of(tmp_path, train_csv=TRAIN, test_csv="text,second_choice\nx,a\n")
     with pytest.raises(DataError, match=r"test.csv has no column 'label'.*'second_choice'") as error:
         read_splits(folder, asked)
@@ -96,7 +95,7 @@ def test_another_label_column_than_that_of_train_is_refused(tmp_path: Path, aske
         (TRAIN, "text,label\nz,\nw,  \n"),
     ],
 )
-def test_a_test_file_without_labels_is_left_out_and_said(tmp_path: Path, train: str, test: str) -> None:
+def test_a_test_file_without_labels_is_left_out_and_reported(tmp_path: Path, train: str, test: str) -> None:
     folder = folder_of(tmp_path, train_csv=train, test_csv=test)
     found = read_splits(folder)
     assert found.test is None
@@ -104,7 +103,7 @@ def test_a_test_file_without_labels_is_left_out_and_said(tmp_path: Path, train: 
     assert "test" not in read_for_audit([folder]) or ",label\nz,\n" in test  # blank labels are audit's to show
 
 
-def test_a_validation_file_without_labels_is_refused(tmp_path: Path) -> None:
+def test_a_validation_file_without_labels_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UnlabelledError, match=r"dev.csv has no column 'label'"):
         read_splits(folder_of(tmp_path, train_csv=TRAIN, dev_csv="id,text\n1,x\n"))
 

@@ -106,7 +106,7 @@ def test_rows_may_lack_keys() -> None:
         ([*ROWS, "four"], "row 4"),
     ],
 )
-def test_what_looks_like_a_table_and_is_none(table: Any, named: str) -> None:
+def test_values_that_resemble_a_table_are_rejected(table: Any, named: str) -> None:
     with pytest.raises(DataError, match=named):
         from_frame(table)
 
@@ -124,13 +124,13 @@ LISTS: dict[str, Callable[[list[str]], Any]] = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_lists_of_every_make(name: str) -> None:
+def test_lists_of_every_library(name: str) -> None:
     assert from_lists(LISTS[name](TEXTS)).texts == TEXTS
 
 
 @pytest.mark.parametrize("values", [{"one", "two"}, frozenset(("one",)), pd.DataFrame(COLUMNS), np.array("x"), 3, b"x"])
 @pytest.mark.parametrize("name", ["texts", "labels"])
-def test_what_cannot_be_listed_says_what_it_is(values: Any, name: str) -> None:
+def test_values_that_are_not_lists_are_named(values: Any, name: str) -> None:
     with pytest.raises(DataError, match=f"^{name} is"):
         from_lists(**{"texts": ["one", "two"], "labels": ["a", "b"], name: values})
 

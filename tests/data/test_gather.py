@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lasttoken.core.config import Settings, resolve
+from lasttoken.core.config import Settings
+from lasttoken.core.resolve import resolve
 from lasttoken.data.columns import UnlabelledError
 from lasttoken.data.frames import from_lists
 from lasttoken.data.gather import counts_in_words, gather_splits, shared_with_train

@@ -28,7 +28,7 @@ def test_a_file_without_a_header_keeps_its_first_row(
     assert any("no header" in note for note in found.notes)
 
 
-def test_more_columns_without_a_header_are_refused(tmp_path: Path) -> None:
+def test_more_columns_without_a_header_are_rejected(tmp_path: Path) -> None:
     lines = [f"{i},{label},{text}" for i, (label, text) in enumerate(BODY)]
     with pytest.raises(DataError, match=r"a.csv.*'y'.*--no-header"):
         read(tmp_path / "a.csv", "\n".join(lines))
@@ -74,7 +74,7 @@ Make = Callable[[str, str | bytes], Path]
         ("good film\t1\nbad film\t0\ngood film\t1\n", False),
     ],
 )
-def test_first_line_of_data_is_told_from_a_header(make: Make, content: str, headerless: bool) -> None:
+def test_a_first_line_of_data_is_distinguished_from_a_header(make: Make, content: str, headerless: bool) -> None:
     path = make("messages", content)
     with open_table(path) as table:
         assert table.headerless == headerless

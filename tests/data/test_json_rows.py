@@ -54,7 +54,7 @@ def test_a_broken_array_names_its_row(tmp_path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
-def test_a_key_that_comes_late_is_found(tmp_path: Path, name: str) -> None:
+def test_a_key_that_first_occurs_late_is_in_the_header(tmp_path: Path, name: str) -> None:
     lines = [*['{"text": "no label yet"}'] * 105, '{"text": "hi", "grade": "x"}']
     (tmp_path / name).write_text("\n".join(lines))
     with open_table(tmp_path / name, asked=["grade"]) as table:
@@ -89,7 +89,7 @@ def test_json_rows_by_their_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [{"train": [["hi", "a"]], "test": [["ho", "b"]]}, {"nlu": {"examples": [{"a": 1}]}}]
 )
-def test_an_object_in_which_no_rows_are_found_is_refused(tmp_path: Path, content: dict[str, Any]) -> None:
+def test_an_object_without_rows_is_rejected(tmp_path: Path, content: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=rf"a\.json .*{next(iter(content))}"):
         read(tmp_path / "a.json", json.dumps(content))
 

@@ -61,7 +61,7 @@ def test_formats_agree(tmp_path: Path) -> None:
         ('"[[1]]"', "a list"),
     ],
 )
-def test_what_cannot_be_labels_names_its_row(tmp_path: Path, cell: str, message: str) -> None:
+def test_a_value_that_cannot_be_a_label_is_named_with_its_row(tmp_path: Path, cell: str, message: str) -> None:
     (tmp_path / "a.csv").write_text(f"text,label\none,joy\ntwo,{cell}\n")
     with pytest.raises(DataError, match=r"row 2 \(line 3\) of a\.csv has") as caught:
         read_examples(tmp_path / "a.csv", separator="|")

@@ -65,7 +65,7 @@ def test_normalising_ignores_case_digits_and_more_space(text: str) -> None:
         ("", ""),
     ],
 )
-def test_what_normalising_leaves(text: str, plain: str) -> None:
+def test_the_normalised_form_of_texts(text: str, plain: str) -> None:
     assert normalise(text) == plain
 
 
@@ -144,7 +144,7 @@ def test_ids_are_first_rows_and_meanings_widen() -> None:
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["a"], ["", ""], ["x" * 25], ["\ud800" * 30, "\ud800" * 30]])
-def test_hardly_any_texts(texts: list[str]) -> None:
+def test_zero_one_and_two_texts(texts: list[str]) -> None:
     assert find_duplicates(texts).near.tolist() == [texts.index(text) for text in texts]
 
 

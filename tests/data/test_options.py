@@ -8,7 +8,7 @@ from lasttoken.core.errors import SettingsError
 from lasttoken.data.options import ReadOptions
 
 
-def test_what_cannot_be_said_is_refused() -> None:
+def test_invalid_options_are_rejected() -> None:
     from lasttoken.core.resolve import resolve
 
     for name, value in [("field_separator", ";;"), ("field_separator", '"'), ("max_row_bytes", "much"),

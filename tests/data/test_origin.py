@@ -29,7 +29,7 @@ def test_the_same_content_is_the_same_file_wherever_it_lies(data: Path, tmp_path
         assert compare_origins(recorded, given, RUN) == []
 
 
-def test_another_file_is_refused_and_a_changed_one_is_said(data: Path, tmp_path: Path) -> None:
+def test_another_file_is_rejected_and_a_changed_one_reported(data: Path, tmp_path: Path) -> None:
     recorded = {"data": describe_origin(data)}
     other = tmp_path / "other.csv"
     other.write_text("text,label\nc,d\n")

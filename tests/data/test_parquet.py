@@ -37,7 +37,7 @@ def test_header_only_parquet(tmp_path: Path) -> None:
         read_examples(tmp_path / "a.parquet")
 
 
-def test_nested_parquet_and_torn_parquet(tmp_path: Path) -> None:
+def test_nested_labels_and_truncated_parquet(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["a", "b"], "label": [["x", "z"], ["y"]]}), path)
     with pytest.raises(DataError, match=r"row 1 of a.parquet has 2 labels \(\['x', 'z'\]\).* in column 'label'"):

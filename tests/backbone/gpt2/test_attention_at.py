@@ -64,7 +64,7 @@ def test_gradients_agree_with_finite_differences() -> None:
     assert torch.autograd.gradcheck(attend, leaves)
 
 
-def test_only_the_gradients_asked_for_are_made() -> None:
+def test_only_requested_gradients_are_computed() -> None:
     packing, x, weight, bias, out = problem([3, 1, 7], torch.float32)
     weight.requires_grad_()
     (attention_at(x, packing, packing.lengths - 1, weight, bias, HEADS, True) * out).sum().backward()  # type: ignore[no-untyped-call]

@@ -98,7 +98,7 @@ def test_openais_folder_gives_the_logits_and_tokens_of_the_hugging_face_form(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "gone", "index-cut", "index-gone", "index-random"])
-def test_a_torn_checkpoint_is_one_sentence(damage: str, tensorflow: ModuleType, tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_one_sentence(damage: str, tensorflow: ModuleType, tmp_path: Path) -> None:
     folder = write_openai(tensorflow, tmp_path / "124M", openai_arrays(random_gpt()))
     index = folder / "model.ckpt.index"
     path = index if damage.startswith("index") else folder / "model.ckpt.data-00000-of-00001"
@@ -116,7 +116,7 @@ def test_a_torn_checkpoint_is_one_sentence(damage: str, tensorflow: ModuleType, 
 
 
 @pytest.mark.slow
-def test_tensors_that_make_no_gpt2_are_named(tensorflow: ModuleType, tmp_path: Path) -> None:
+def test_tensors_that_are_not_gpt2s_are_named(tensorflow: ModuleType, tmp_path: Path) -> None:
     arrays = openai_arrays(random_gpt())
     extra = write_openai(tensorflow, tmp_path / "extra", {**arrays, "model/h0/ln_3/g": torch.ones(2)})
     with pytest.raises(BackboneError, match=r"'h\.0\.ln_3\.weight'"):
@@ -152,7 +152,7 @@ def test_hparams_that_give_no_shape_are_named(changes: dict[str, Any], sentence:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "7"])
-def test_hparams_that_are_no_json_object_are_named(content: str, tmp_path: Path) -> None:
+def test_hparams_that_are_not_a_json_object_are_named(content: str, tmp_path: Path) -> None:
     write_hparams(tmp_path / "124M")
     (tmp_path / "124M" / "hparams.json").write_text(content)
     with pytest.raises(BackboneError, match=r"hparams\.json"):
