@@ -280,7 +280,7 @@ def train_job(data: Path, backbone: Path, overwrite: bool = False) -> Job:
         run = RunDir(folder / "run")
         if not run.is_finished:
             split = run.splits / "train.csv"
-            is_earlier = split.is_file() and split.read_text("utf-8") == "old"  # resuming it is refused, and says so
+            is_earlier = split.is_file() and split.read_text("utf-8") == "old"  # resuming it is rejected, and says so
             train(folder, resume=not is_earlier)
         elif overwrite and (run.path / "old").is_file() and _is_old(run.path):
             train(folder, overwrite=True)

@@ -208,7 +208,7 @@ def test_what_is_saved_loads_equal_even_moved_and_without_the_backbone(tmp_path:
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "moved" / name).read_bytes()
 
 
-def test_save_refuses_a_folder_with_something_to_lose(trained: TextClassifier, tmp_path: Path) -> None:
+def test_save_rejects_a_folder_with_something_to_lose(trained: TextClassifier, tmp_path: Path) -> None:
     trained.save(tmp_path / "saved")
     with pytest.raises(RunError, match="holds a finished run"):
         trained.save(tmp_path / "saved")
@@ -219,7 +219,7 @@ def test_save_refuses_a_folder_with_something_to_lose(trained: TextClassifier, t
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
 
 
-def test_load_refuses_what_is_no_finished_run(trained: TextClassifier, tmp_path: Path) -> None:
+def test_load_rejects_what_is_no_finished_run(trained: TextClassifier, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="there is no run directory"):
         TextClassifier.load(tmp_path / "nowhere")
     with pytest.raises(RunError, match="is not a run directory"):
@@ -230,7 +230,7 @@ def test_load_refuses_what_is_no_finished_run(trained: TextClassifier, tmp_path:
         TextClassifier.load(tmp_path / "half")
 
 
-def test_load_refuses_torn_weights(trained: TextClassifier, tmp_path: Path) -> None:
+def test_load_rejects_torn_weights(trained: TextClassifier, tmp_path: Path) -> None:
     trained.save(tmp_path / "torn")
     weights = tmp_path / "torn/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
@@ -239,7 +239,7 @@ def test_load_refuses_torn_weights(trained: TextClassifier, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("choice", [{"device": "gpu"}, {"precision": "fp16"}])
-def test_load_refuses_a_machine_that_is_none(choice: dict[str, Any], trained: TextClassifier, tmp_path: Path) -> None:
+def test_load_rejects_a_machine_that_is_none(choice: dict[str, Any], trained: TextClassifier, tmp_path: Path) -> None:
     trained.save(tmp_path / "run")
     with pytest.raises(SettingsError, match="use one of 'auto'"):
         TextClassifier.load(tmp_path / "run", **choice)
@@ -276,7 +276,7 @@ FRAME = pandas.DataFrame({"text": TEXTS, "label": LABELS})
         (TEXTS, LABELS, {"backbone": "gpt-2"}, "no backbone 'gpt-2'"),
     ],
 )
-def test_train_refuses(
+def test_train_rejects(
     texts: Any, labels: Any, settings: dict[str, Any], match: str, backbone: str, tmp_path: Path
 ) -> None:
     with pytest.raises(LastTokenError, match=match) as caught:
@@ -286,12 +286,12 @@ def test_train_refuses(
 
 
 @pytest.mark.parametrize(("texts", "match"), [([1], r"texts\[0\] is 1"), (["a", None], r"texts\[1\] is None")])
-def test_predict_refuses_what_is_no_text(texts: Any, match: str, trained: TextClassifier) -> None:
+def test_predict_rejects_what_is_no_text(texts: Any, match: str, trained: TextClassifier) -> None:
     with pytest.raises(DataError, match=match):
         trained.predict(texts)
 
 
-def test_evaluate_refuses_missing_and_unknown_labels(trained: TextClassifier) -> None:
+def test_evaluate_rejects_missing_and_unknown_labels(trained: TextClassifier) -> None:
     with pytest.raises(DataError, match="texts but no labels"):
         trained.evaluate(TEXTS)
     with pytest.raises(DataError, match=r"row 2 of the lists given has label 'eggs'.* 'ham', 'spam'"):

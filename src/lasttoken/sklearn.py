@@ -317,7 +317,7 @@ def _weights(sample_weight: Any, n: int) -> NDArray[np.float32] | None:
 def _with_validation(examples: Examples, settings: Settings) -> tuple[Examples, Examples, Settings]:
     """Train, validation, and the settings for them."""
     try:
-        cut = cut_validation(examples, settings.validation_fraction, settings.seed, rare="refuse")
+        cut = cut_validation(examples, settings.validation_fraction, settings.seed, rare="reject")
     except DataError:  # too few rows of a label for two sides
         return examples, examples, replace(settings, keep="last", calibrate=False)
     return cut.train, cut.named()["validation"], settings

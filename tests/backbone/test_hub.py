@@ -1,4 +1,4 @@
-"""Backbones fetched from a hub on the loopback address: whole, cut, wrong, late, refused, and killed halfway."""
+"""Backbones fetched from a hub on the loopback address: whole, cut, wrong, late, rejected, killed halfway."""
 
 from __future__ import annotations
 

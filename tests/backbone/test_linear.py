@@ -81,10 +81,10 @@ def test_other_formats_and_other_builds_take_torchs_own(missing: bool, monkeypat
 
 @pytest.mark.skipif(not onednn.has_onednn(), reason="this torch has no oneDNN for x86")
 def test_onednn_computes_where_it_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> Tensor:
+    def reject(*_: object) -> Tensor:
         raise AssertionError("torch.nn.functional.linear was called")
 
-    monkeypatch.setattr(F, "linear", refuse)
+    monkeypatch.setattr(F, "linear", reject)
     assert layer()(rows(3)).shape == (3, 160)
 
 

@@ -453,9 +453,9 @@ def test_cells_that_a_spreadsheet_would_run(run_dir: Path, tmp_path: Path) -> No
     assert [(row["text"], row["note"]) for row in rows] == [("'=1+1", "-5"), ("'@x", "'-x"), ("'+a", "'\tb")]
     assert run_cli(*flags, "--output", tmp_path / "plain.csv").code == 0
     assert rows_of(tmp_path / "plain.csv")[0]["text"] == "=1+1"
-    refused = run_cli(*flags, "--output", tmp_path / "out.jsonl", "--spreadsheet-safe")
-    assert refused.code == 2
-    assert "--spreadsheet-safe" in refused.err
+    rejected = run_cli(*flags, "--output", tmp_path / "out.jsonl", "--spreadsheet-safe")
+    assert rejected.code == 2
+    assert "--spreadsheet-safe" in rejected.err
 
 
 def test_rows_of_another_encoding_are_hinted_at(run_dir: Path, tmp_path: Path) -> None:

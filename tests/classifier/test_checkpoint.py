@@ -172,7 +172,7 @@ def drop_tensor(name: str) -> Callable[[Path], None]:
         pytest.param(lambda folder: change_config(folder, wings=2), RunError, r"config\.json.*wings", id="unknown"),
     ],
 )
-def test_a_damaged_folder_is_refused_in_one_sentence(
+def test_a_damaged_folder_is_rejected_in_one_sentence(
     damage: Callable[[Path], None], error: type[LastTokenError], says: str, tmp_path: Path
 ) -> None:
     saved(tmp_path)
@@ -283,7 +283,7 @@ def test_a_wrong_value_of_ours_in_config_json_is_named(field: str, value: Any, t
 
 @pytest.mark.parametrize("name", ["vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner"])
 @pytest.mark.parametrize("value", [0, -1, 10**9, 10**18, "32", 32.0, True, [32]])
-def test_sizes_that_are_not_those_of_the_tensors_are_refused_at_once(name: str, value: Any, tmp_path: Path) -> None:
+def test_sizes_that_are_not_those_of_the_tensors_are_rejected_at_once(name: str, value: Any, tmp_path: Path) -> None:
     saved(tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), name: value}), "utf-8")

@@ -145,12 +145,12 @@ def test_under_the_mask_the_first_token_sees_itself_only_and_the_last_sees_all(r
     assert torch.equal(one, other) == (read == "first")
 
 
-def test_more_blocks_than_there_are_is_refused() -> None:
+def test_more_blocks_than_there_are_is_rejected() -> None:
     with pytest.raises(SettingsError, match=r"--train-blocks is 4, but the backbone has 3 blocks; use 3 or all"):
         classifier_of(random_gpt(n_layer=3), train_blocks="4")
 
 
-def test_longer_texts_than_positions_are_refused() -> None:
+def test_longer_texts_than_positions_are_rejected() -> None:
     config = classifier_of(random_gpt(n_positions=16)).config
     with pytest.raises(SettingsError, match="--max-length is 16, but the backbone has 8 positions; use that or less"):
         Classifier(random_gpt(n_positions=8), config, 1)

@@ -162,8 +162,8 @@ def test_the_command_prints_values_and_writes_html(run: Path, tmp_path: Path) ->
     found = json.loads(run_cli("explain", run, f"ab {PLANTED} cd", "--json", "--label", "no").out)
     assert found["label"] == "no"
     assert [word["text"] for word in found["words"]] == ["ab ", f"{PLANTED} ", "cd"]
-    refused = run_cli("explain", run, "ab", "--label", "maybe")
-    assert (refused.code, "'maybe'" in refused.err) == (2, True)
+    rejected = run_cli("explain", run, "ab", "--label", "maybe")
+    assert (rejected.code, "'maybe'" in rejected.err) == (2, True)
 
 
 def test_eight_bits_have_no_gradient() -> None:

@@ -96,16 +96,16 @@ def test_clearing_takes_a_runs_files_its_metrics_first_and_leaves_the_users(
 @pytest.mark.parametrize(
     ("code", "says"), [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "no permission to write")]
 )
-def test_a_refused_write_is_one_sentence_and_the_run_stays_unfinished(
+def test_a_rejected_write_is_one_sentence_and_the_run_stays_unfinished(
     code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_at(tmp_path / "run", finished=False)
 
-    def refused(*_: object) -> None:
+    def rejected(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", refused)
+        patched.setattr(os, "fsync", rejected)
         for write in (run.write_metrics, run.write_toml, run.append_history):
             with pytest.raises(StorageError, match=says):
                 write({"n": 1})
@@ -184,7 +184,7 @@ def test_what_is_not_a_runs_own_folder_is_neither_followed_nor_removed(name: str
     assert (elsewhere / "thesis.csv").read_text() == "mine"
 
 
-def test_a_folder_in_the_place_of_a_file_is_refused_before_anything_goes(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_a_file_is_rejected_before_anything_goes(tmp_path: Path) -> None:
     run = run_at(tmp_path / "run")
     (run.path / "report.html").unlink()
     (run.path / "report.html").mkdir()

@@ -18,11 +18,11 @@ from cli.sentences import sentence_of, snapshot
 from miniature import messages, published_tensors, random_gpt, run_cli, small_tokenizer, write_backbone
 from safetensors.torch import save_file
 
-Refuse = Callable[..., str]
+Reject = Callable[..., str]
 
 
 @pytest.fixture
-def refuse(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Refuse:
+def reject(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Reject:
     """Run a command in tmp_path; it must fail with one sentence that contains all of `names`, and write nothing."""
     monkeypatch.chdir(tmp_path)
 
@@ -115,31 +115,31 @@ UNUSABLE: dict[str, tuple[str, bytes, list[str], list[str]]] = {  # name: (file,
 
 @pytest.mark.parametrize("command", ["train", "split"])
 @pytest.mark.parametrize("name", UNUSABLE)
-def test_a_file_that_cannot_be_used(name: str, command: str, refuse: Refuse, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_used(name: str, command: str, reject: Reject, tmp_path: Path) -> None:
     file, content, flags, names = UNUSABLE[name]
     (tmp_path / file).write_bytes(content)
-    refuse(command, file, "--out", "out", *flags, names=names)
+    reject(command, file, "--out", "out", *flags, names=names)
 
 
 @pytest.mark.parametrize("command", ["train", "split"])
-def test_a_file_that_is_missing(command: str, refuse: Refuse, tmp_path: Path) -> None:
+def test_a_file_that_is_missing(command: str, reject: Reject, tmp_path: Path) -> None:
     (tmp_path / "messages.csv").write_text(csv_text(), "utf-8")
-    refuse(command, "mesages.csv", "--out", "out", names=["mesages.csv", "'messages.csv'"])
+    reject(command, "mesages.csv", "--out", "out", names=["mesages.csv", "'messages.csv'"])
 
 
 @pytest.mark.parametrize("name", ["validation", "test"])
-def test_splits_with_different_labels(name: str, refuse: Refuse, tmp_path: Path) -> None:
+def test_splits_with_different_labels(name: str, reject: Reject, tmp_path: Path) -> None:
     for split in ("train", "validation", "test"):
         (tmp_path / f"{split}.csv").write_text(csv_text(*["what,Spam"] * (split == name)), "utf-8")
     names = [f"row 31 of {name}.csv", "'Spam'", "'ham', 'spam'", "train.csv"]
-    refuse("train", ".", "--out", "out", names=names)
-    refuse("train", "train.csv", "--validation", "validation.csv", "--test", "test.csv", "--out", "out", names=names)
+    reject("train", ".", "--out", "out", names=names)
+    reject("train", "train.csv", "--validation", "validation.csv", "--test", "test.csv", "--out", "out", names=names)
 
 
-def test_a_folder_without_a_train_split(refuse: Refuse, tmp_path: Path) -> None:
+def test_a_folder_without_a_train_split(reject: Reject, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/test.csv").write_text(csv_text(), "utf-8")
-    refuse("train", "mine", "--out", "out", names=["mine", "train.csv", "'test.csv'"])
+    reject("train", "mine", "--out", "out", names=["mine", "train.csv", "'test.csv'"])
 
 
 def test_notes_may_come_before_the_sentence_which_is_last(data: Path, tmp_path: Path) -> None:
@@ -180,10 +180,10 @@ SETTINGS: list[tuple[list[object], list[str]]] = [
 
 @pytest.mark.parametrize(("flags", "names"), SETTINGS, ids=lambda value: "-".join(map(str, value)))
 def test_an_invalid_setting_is_rejected(
-    flags: list[object], names: list[str], refuse: Refuse, data: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch
+    flags: list[object], names: list[str], reject: Reject, data: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    refuse("train", data, "--backbone", backbone, "--out", "out", *flags, names=names)
+    reject("train", data, "--backbone", backbone, "--out", "out", *flags, names=names)
 
 
 USAGE: list[tuple[list[object], list[str]]] = [
@@ -218,69 +218,69 @@ CONFIGS: list[tuple[str, list[str]]] = [
 
 @pytest.mark.parametrize(("content", "names"), CONFIGS)
 def test_a_config_file_that_cannot_be_used(
-    content: str, names: list[str], refuse: Refuse, data: Path, tmp_path: Path
+    content: str, names: list[str], reject: Reject, data: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "my.toml").write_text(content, "utf-8")
-    refuse("train", data, "--config", "my.toml", "--out", "out", names=names)
+    reject("train", data, "--config", "my.toml", "--out", "out", names=names)
 
 
-def test_no_data_at_all(refuse: Refuse) -> None:
-    refuse("train", names=["data", "lasttoken train messages.csv"])
+def test_no_data_at_all(reject: Reject) -> None:
+    reject("train", names=["data", "lasttoken train messages.csv"])
 
 
-def test_resume_without_a_directory(refuse: Refuse) -> None:
-    refuse("train", "--resume", names=["--resume", "--out"])
+def test_resume_without_a_directory(reject: Reject) -> None:
+    reject("train", "--resume", names=["--resume", "--out"])
 
 
 # Places -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_directory_that_holds_a_finished_run(refuse: Refuse, run_dir: Path, data: Path, tmp_path: Path) -> None:
+def test_a_directory_that_holds_a_finished_run(reject: Reject, run_dir: Path, data: Path, tmp_path: Path) -> None:
     shutil.copytree(run_dir, tmp_path / "done")
-    refuse("train", data, "--out", "done", names=["done", "finished", "--overwrite"])
-    refuse("train", "--resume", "--out", "done", names=["done", "finished", "--overwrite"])
-    refuse("demo", "--out", "done", names=["done", "finished", "--overwrite"])
+    reject("train", data, "--out", "done", names=["done", "finished", "--overwrite"])
+    reject("train", "--resume", "--out", "done", names=["done", "finished", "--overwrite"])
+    reject("demo", "--out", "done", names=["done", "finished", "--overwrite"])
 
 
 @pytest.mark.parametrize("command", ["train", "split"])
-def test_a_file_where_a_folder_is_needed(command: str, refuse: Refuse, data: Path, tmp_path: Path) -> None:
+def test_a_file_where_a_folder_is_needed(command: str, reject: Reject, data: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine", "utf-8")
-    refuse(command, data, "--out", "taken", names=["--out taken", "a file"])
+    reject(command, data, "--out", "taken", names=["--out taken", "a file"])
 
 
-def test_a_folder_of_other_files(refuse: Refuse, data: Path, tmp_path: Path) -> None:
+def test_a_folder_of_other_files(reject: Reject, data: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/cat.jpg").write_bytes(b"meow")
-    refuse("train", data, "--out", "photos", names=["photos", "'cat.jpg'", "--out"])
+    reject("train", data, "--out", "photos", names=["photos", "'cat.jpg'", "--out"])
 
 
 @pytest.mark.parametrize("command", [["predict", "half", "hello"], ["evaluate", "half", "a.csv"], ["info", "half"]])
-def test_a_run_without_metrics(command: list[str], refuse: Refuse, run_dir: Path, tmp_path: Path) -> None:
+def test_a_run_without_metrics(command: list[str], reject: Reject, run_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(run_dir, tmp_path / "half")
     (tmp_path / "half/metrics.json").unlink()
     (tmp_path / "a.csv").write_text(csv_text(), "utf-8")
-    refuse(*command, names=["half", "metrics.json", "lasttoken train --resume --out half"])
+    reject(*command, names=["half", "metrics.json", "lasttoken train --resume --out half"])
 
 
 @pytest.mark.parametrize("command", [["predict", "runs/spam", "hello"], ["evaluate", "runs/spam", "a.csv"]])
-def test_a_missing_run_is_named(command: list[str], refuse: Refuse, tmp_path: Path) -> None:
+def test_a_missing_run_is_named(command: list[str], reject: Reject, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(csv_text(), "utf-8")
-    refuse(*command, names=["run directory runs/spam", "lasttoken train --out"])
+    reject(*command, names=["run directory runs/spam", "lasttoken train --out"])
 
 
-def test_info_rejects_a_path_that_is_neither_a_run_nor_a_backbone(refuse: Refuse, tmp_path: Path) -> None:
+def test_info_rejects_a_path_that_is_neither_a_run_nor_a_backbone(reject: Reject, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    refuse("info", "spam", names=["run directory spam", "backbone 'spam'", "'gpt2'"])
-    refuse("info", "empty", names=["empty", "run directory", "backbone"])
+    reject("info", "spam", names=["run directory spam", "backbone 'spam'", "'gpt2'"])
+    reject("info", "empty", names=["empty", "run directory", "backbone"])
 
 
 # Backbones and runs that are broken -------------------------------------------------------------------------------
 
 
-def test_an_unknown_backbone_names_the_nearest(refuse: Refuse, data: Path) -> None:
+def test_an_unknown_backbone_names_the_nearest(reject: Reject, data: Path) -> None:
     names = ["'gpt2-meduim'", "'gpt2-medium'", "'pocket'", "hub id", "folder"]
-    refuse("train", data, "--backbone", "gpt2-meduim", "--out", "out", names=names)
-    refuse("generate", "gpt2-meduim", "Every effort", names=names)
+    reject("train", data, "--backbone", "gpt2-meduim", "--out", "out", names=names)
+    reject("generate", "gpt2-meduim", "Every effort", names=names)
 
 
 def break_truncated(folder: Path) -> None:
@@ -346,34 +346,34 @@ BROKEN: list[tuple[Callable[[Path], None], list[str]]] = [
 
 @pytest.mark.parametrize(("spoil", "names"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_backbone_that_cannot_be_loaded(
-    spoil: Callable[[Path], None], names: list[str], refuse: Refuse, data: Path, backbone: Path, tmp_path: Path
+    spoil: Callable[[Path], None], names: list[str], reject: Reject, data: Path, backbone: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(backbone, tmp_path / "gpt")
     spoil(tmp_path / "gpt")
-    refuse("train", data, "--backbone", "./gpt", "--out", "out", names=names)
-    refuse("info", "./gpt", names=names)
+    reject("train", data, "--backbone", "./gpt", "--out", "out", names=names)
+    reject("info", "./gpt", names=names)
 
 
 @pytest.mark.parametrize("command", [["predict", "run", "hello"], ["info", "run"]])
-def test_a_run_with_truncated_weights(command: list[str], refuse: Refuse, run_dir: Path, tmp_path: Path) -> None:
+def test_a_run_with_truncated_weights(command: list[str], reject: Reject, run_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(run_dir, tmp_path / "run")
     break_truncated(tmp_path / "run")
-    refuse(*command, names=["run/model.safetensors"])
+    reject(*command, names=["run/model.safetensors"])
 
 
 # Using a run ------------------------------------------------------------------------------------------------------
 
 
-def test_evaluate_with_a_label_the_classifier_does_not_know(refuse: Refuse, run_dir: Path, tmp_path: Path) -> None:
+def test_evaluate_with_a_label_the_classifier_does_not_know(reject: Reject, run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(csv_text("what,eggs"), "utf-8")
     names = ["row 31 of a.csv", "'eggs'", "'ham', 'spam'", "--label"]
-    refuse("evaluate", run_dir, "a.csv", names=names)
+    reject("evaluate", run_dir, "a.csv", names=names)
 
 
-def test_a_sentence_shows_values_as_they_are(refuse: Refuse, run_dir: Path, tmp_path: Path) -> None:
+def test_a_sentence_shows_values_as_they_are(reject: Reject, run_dir: Path, tmp_path: Path) -> None:
     """No emoji for :smile:, no colour for [red], one line though the label has two."""
     (tmp_path / "a.csv").write_text('text,label\nhi,":smile: [red]\nx"\n', "utf-8")
-    refuse("evaluate", run_dir, "a.csv", names=[r"':smile: [red]\nx'"])
+    reject("evaluate", run_dir, "a.csv", names=[r"':smile: [red]\nx'"])
 
 
 PREDICT: list[tuple[list[str], list[str]]] = [
@@ -396,19 +396,19 @@ PREDICT: list[tuple[list[str], list[str]]] = [
 def test_predict_rejects_invalid_flags(
     flags: list[str],
     names: list[str],
-    refuse: Refuse,
+    reject: Reject,
     run_dir: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (tmp_path / "a.csv").write_text(csv_text(), "utf-8")
-    refuse("predict", run_dir, *flags, names=names)
+    reject("predict", run_dir, *flags, names=names)
 
 
-def test_predict_leaves_no_output_when_a_row_is_bad(refuse: Refuse, run_dir: Path, tmp_path: Path) -> None:
+def test_predict_leaves_no_output_when_a_row_is_bad(reject: Reject, run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(csv_text("a,b,c"), "utf-8")
-    refuse(
+    reject(
         "predict", run_dir, "--input", "a.csv", "--output", "b.csv", "--strict", names=["row 31 (line 32)", "3 fields"]
     )
 
@@ -437,11 +437,11 @@ def test_predict_rejects_a_stdin_in_another_encoding(run_dir: Path) -> None:
     ],
 )
 def test_generate_and_ask_reject_invalid_flags(
-    arguments: list[str], names: list[str], refuse: Refuse, backbone: Path, tmp_path: Path
+    arguments: list[str], names: list[str], reject: Reject, backbone: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "a.csv").write_text(csv_text(), "utf-8")
-    refuse(*[str(backbone) if argument == "B" else argument for argument in arguments], names=names)
+    reject(*[str(backbone) if argument == "B" else argument for argument in arguments], names=names)
 
 
-def test_fetch_of_an_unknown_name(refuse: Refuse) -> None:
-    refuse("fetch", "pocket", "sms-span", names=["'sms-span'", "'gpt2-xl'", "'sms-spam'"])
+def test_fetch_of_an_unknown_name(reject: Reject) -> None:
+    reject("fetch", "pocket", "sms-span", names=["'sms-span'", "'gpt2-xl'", "'sms-spam'"])

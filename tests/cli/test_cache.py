@@ -40,9 +40,9 @@ def test_an_absent_cache_is_empty_and_stays_absent(tmp_path: Path, monkeypatch: 
 
 
 def test_clearing_asks_first_and_removes_one_kind(filled: Path) -> None:
-    refused = run_cli("cache", "--clear", "features")
-    assert refused.code == 2
-    assert "--yes" in refused.err
+    rejected = run_cli("cache", "--clear", "features")
+    assert rejected.code == 2
+    assert "--yes" in rejected.err
     assert (filled / "features" / "ab").is_dir()
     assert run_cli("cache", "--clear", "features", "--yes").code == 0
     assert not (filled / "features" / "ab").exists()

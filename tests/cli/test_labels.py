@@ -136,9 +136,9 @@ def test_a_target_is_fitted_reported_and_saved(tmp_path: Path, data: Path, backb
     assert "spam at precision 0.9" in answer.err
     for name in ("report.html", "README.md"):
         assert "spam at precision 0.9" in (out / name).read_text("utf-8")
-    refused = run_cli("predict", out, "hello", "--threshold", "spam@precision=0.9")
-    assert refused.code == 2
-    assert "spam@precision=0.9" in refused.err
+    rejected = run_cli("predict", out, "hello", "--threshold", "spam@precision=0.9")
+    assert rejected.code == 2
+    assert "spam@precision=0.9" in rejected.err
 
 
 def test_targets_of_sets_of_labels(tmp_path: Path, data: Path, backbone: Path) -> None:

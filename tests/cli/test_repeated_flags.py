@@ -1,4 +1,4 @@
-"""A flag that takes one value is refused when it is given twice; several --label with --multi-label are multi-hot."""
+"""A flag that takes one value is rejected when it is given twice; several --label with --multi-label are multi-hot."""
 
 from __future__ import annotations
 

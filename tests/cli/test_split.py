@@ -19,9 +19,9 @@ def test_a_balance_flag_wins_over_the_book(tmp_path: Path) -> None:
 def test_splits_are_replaced_only_with_overwrite(data: Path, tmp_path: Path) -> None:
     assert run_cli("split", data, "--out", tmp_path / "s").code == 0
     before = (tmp_path / "s/train.csv").read_bytes()
-    refused = run_cli("split", data, "--out", tmp_path / "s", "--seed", 5)
-    assert refused.code == 2
-    assert "--overwrite" in refused.err
+    rejected = run_cli("split", data, "--out", tmp_path / "s", "--seed", 5)
+    assert rejected.code == 2
+    assert "--overwrite" in rejected.err
     assert (tmp_path / "s/train.csv").read_bytes() == before
     assert run_cli("split", data, "--out", tmp_path / "s", "--seed", 5, "--overwrite").code == 0
     assert (tmp_path / "s/train.csv").read_bytes() != before

@@ -250,9 +250,9 @@ def test_a_finished_run_is_replaced_only_with_overwrite(
     out = tmp_path / "spam"
     shutil.copytree(run_dir, out)
     before = {name: (out / name).read_bytes() for name in files_below(out)}
-    refused = run_cli("train", data, "--backbone", backbone, "--out", out)
-    assert refused.code == 2
-    assert "--overwrite" in refused.err
+    rejected = run_cli("train", data, "--backbone", backbone, "--out", out)
+    assert rejected.code == 2
+    assert "--overwrite" in rejected.err
     assert {name: (out / name).read_bytes() for name in files_below(out)} == before
     train(data, backbone, out, "--overwrite", "--seed", 7)
     assert files_below(out) == RUN_FILES
@@ -293,10 +293,10 @@ def test_resume_rejects_another_file_by_name_and_reports_a_changed_one(
     other = write_messages(tmp_path / "other.csv", texts[::-1], labels[::-1])
     out = tmp_path / "run"
     unfinished(data, backbone, out, monkeypatch)
-    refused = run_cli("train", other, "--resume", "--out", out, "--offline")
-    assert refused.code == 2
-    assert "other.csv" in refused.err
-    assert "data.csv" in refused.err
+    rejected = run_cli("train", other, "--resume", "--out", out, "--offline")
+    assert rejected.code == 2
+    assert "other.csv" in rejected.err
+    assert "data.csv" in rejected.err
     assert (out / "resume.safetensors").is_file()
     trained = (out / "splits" / "train.csv").read_bytes()
     write_messages(data, texts[:30], labels[:30])

@@ -195,7 +195,7 @@ def test_a_label_column_of_another_name_is_not_taken_because_it_is_left(run_dir:
     assert "--label" in answer.err
 
 
-def test_some_of_several_text_columns_are_refused(data: Path, tmp_path: Path, backbone: Path) -> None:
+def test_some_of_several_text_columns_are_rejected(data: Path, tmp_path: Path, backbone: Path) -> None:
     run = train_cli(data, tmp_path / "run", backbone, "--text", "title", "--text", "abstract", "--label", "field")
     joined = "\n\n".join((FRAME["title"][0], FRAME["abstract"][0]))
     out = tmp_path / "out.csv"

@@ -24,10 +24,10 @@ def nested(floats: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
 @settings(max_examples=50)
 @given(nested(st.floats(allow_subnormal=False)))
 def test_json_never_holds_nan_or_infinity(value: Any) -> None:
-    def refuse(name: str) -> None:
+    def reject(name: str) -> None:
         raise AssertionError(name)
 
-    json.loads(to_json(value), parse_constant=refuse)
+    json.loads(to_json(value), parse_constant=reject)
 
 
 @settings(max_examples=50)
@@ -94,7 +94,7 @@ def test_a_file_that_is_not_a_json_object_is_named(content: bytes, tmp_path: Pat
         load_json(path, max_bytes=300_000 if len(content) > 1000 else 256)
 
 
-def test_a_file_of_too_many_values_is_refused_before_they_are_made(tmp_path: Path) -> None:
+def test_a_file_of_too_many_values_is_rejected_before_they_are_made(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(b"[" + b"[]," * 3_000_000 + b"1]")
     with pytest.raises(RunError, match=r"config\.json is too large"):

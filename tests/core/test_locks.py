@@ -1,4 +1,4 @@
-"""One process for each output: a second one is refused, and what a killed one left disturbs nobody."""
+"""One process for each output: a second one is rejected, and what a killed one left disturbs nobody."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, data: Path, backbone: Path
 # The lock itself ----------------------------------------------------------------------------------------------------
 
 
-def test_a_second_process_is_refused_by_name_and_the_first_leaves_nothing(tmp_path: Path) -> None:
+def test_a_second_process_is_rejected_by_name_and_the_first_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "scored.csv"
     with held(path), pytest.raises(RunError, match=r"scored\.csv"), exclusive(path):
         pytest.fail("two processes hold one output")
@@ -81,7 +81,7 @@ def test_a_second_process_is_refused_by_name_and_the_first_leaves_nothing(tmp_pa
     assert names(tmp_path) == ["scored.csv"]
 
 
-def test_a_second_thread_or_call_is_refused(tmp_path: Path) -> None:
+def test_a_second_thread_or_call_is_rejected(tmp_path: Path) -> None:
     with exclusive(tmp_path / "a"), pytest.raises(RunError), exclusive(tmp_path / "a"):
         pytest.fail("held twice")
     with exclusive(tmp_path / "a"), exclusive(tmp_path / "b"):
@@ -139,10 +139,10 @@ def test_a_folder_in_a_parent_that_cannot_be_written_is_locked_inside(
 def test_a_file_system_without_kernel_locks_is_locked_by_the_file(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_: object) -> None:
+    def rejected(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("fcntl.flock", refused)
+    monkeypatch.setattr("fcntl.flock", rejected)
     with exclusive(tmp_path / "out"), pytest.raises(RunError), exclusive(tmp_path / "out"):
         pytest.fail("held twice")
     assert names(tmp_path) == []
@@ -150,10 +150,10 @@ def test_a_file_system_without_kernel_locks_is_locked_by_the_file(
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EIO])
 def test_a_lock_that_cannot_be_made_is_one_sentence(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object, **__: object) -> None:
+    def rejected(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
+    monkeypatch.setattr(filelock.FileLock, "acquire", rejected)
     with pytest.raises(StorageError, match="scored"), exclusive(tmp_path / "new" / "scored"):
         pytest.fail("not held")
     assert names(tmp_path) == []
@@ -162,7 +162,7 @@ def test_a_lock_that_cannot_be_made_is_one_sentence(code: int, tmp_path: Path, m
 # What holds it ------------------------------------------------------------------------------------------------------
 
 
-def test_every_command_that_writes_an_output_is_refused_while_another_works_on_it(
+def test_every_command_that_writes_an_output_is_rejected_while_another_works_on_it(
     run_dir: Path, data: Path, backbone: Path, tmp_path: Path
 ) -> None:
     training = ["--backbone", backbone, "--offline"]
@@ -185,7 +185,7 @@ def test_every_command_that_writes_an_output_is_refused_while_another_works_on_i
     assert names(tmp_path) == []
 
 
-def test_python_is_refused_too(run_dir: Path, data: Path, tmp_path: Path) -> None:
+def test_python_is_rejected_too(run_dir: Path, data: Path, tmp_path: Path) -> None:
     classifier = TextClassifier.load(run_dir)
     calls: list[Callable[[], object]] = [
         lambda: classifier.save(tmp_path / "out"),

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from lasttoken.core.retries import ATTEMPTS, RetryableError, causes, refusal, retried, why
+from lasttoken.core.retries import ATTEMPTS, RetryableError, causes, retried, status_error, why
 
 
 @pytest.fixture
@@ -59,16 +59,16 @@ def test_a_permanent_failure_or_a_long_wait_is_not_retried(wait_s: float | None,
     ("status", "is_temporary"), [(404, False), (403, False), (429, True), (500, True), (503, True)]
 )
 def test_only_429_and_server_errors_are_temporary(status: int, is_temporary: bool) -> None:
-    error = refusal(status, None)
+    error = status_error(status, None)
     assert str(status) in str(error)
     assert (error.wait_s is not None) == is_temporary
 
 
 def test_retry_after_is_seconds_or_a_date() -> None:
-    assert refusal(503, "7").wait_s == 7.0
+    assert status_error(503, "7").wait_s == 7.0
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    assert refusal(503, later).wait_s == pytest.approx(30, abs=3)
-    assert "100 s" in str(refusal(503, "100")), "a long wait is named"
+    assert status_error(503, later).wait_s == pytest.approx(30, abs=3)
+    assert "100 s" in str(status_error(503, "100")), "a long wait is named"
 
 
 def test_the_root_cause_is_reported() -> None:

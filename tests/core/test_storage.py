@@ -1,4 +1,4 @@
-"""Files are whole or absent, and the system's refusals become sentences."""
+"""Files are whole or absent, and the system's errors become sentences."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class DiedError(Exception):
 
 
 def failing(code: int) -> Callable[..., None]:
-    def refused(*_: object, **__: object) -> None:
+    def rejected(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    return refused
+    return rejected
 
 
 def die_while_writing(path: Path) -> None:

@@ -141,7 +141,7 @@ def test_folds_train_on_rare_labels_and_test_none() -> None:
     assert cut.apart.tolist() == [20, 21]
     assert sorted(np.concatenate(cut.sides).tolist()) == [*range(20), *range(22, 42)]
     with pytest.raises(DataError, match="'net'"):
-        cut_rows(examples, [0.5, 0.3, 0.2], ["x", "y", "z"], 1, "refuse")
+        cut_rows(examples, [0.5, 0.3, 0.2], ["x", "y", "z"], 1, "reject")
 
 
 def test_min_rows_leaves_labels_out_of_every_split() -> None:

@@ -1,4 +1,4 @@
-"""Data sets fetched from real servers on the loopback address: whole, cut, wrong, late, refused, and killed halfway."""
+"""Data sets fetched from real servers on the loopback address: whole, cut, wrong, late, rejected, killed halfway."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def fetch_tiny(url: str, **options: Any) -> Path:
     return fetch_dataset("tiny", **quick | options)
 
 
-def refused(cache: Path, answer: Answer, **options: Any) -> tuple[str, Server]:
+def rejected(cache: Path, answer: Answer, **options: Any) -> tuple[str, Server]:
     """The one sentence that fetching from such a server ends in, after a look at what it left behind."""
     with serving(lambda method, path: answer) as server, pytest.raises(NetworkError) as caught:
         fetch_tiny(server.address, **options)
@@ -171,14 +171,14 @@ def test_cut_then_whole() -> None:
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_status_that_may_pass_is_tried_four_times(own_cache: Path, status: int) -> None:
-    sentence, server = refused(own_cache, Answer(status=status))
+    sentence, server = rejected(own_cache, Answer(status=status))
     assert f"the server answered {status} " in sentence
     assert len(server.asked) == 4
 
 
 @pytest.mark.parametrize("status", [401, 404, 410])
 def test_status_that_stays_is_tried_once(own_cache: Path, status: int) -> None:
-    sentence, server = refused(own_cache, Answer(status=status))
+    sentence, server = rejected(own_cache, Answer(status=status))
     assert f"the server answered {status} " in sentence
     assert len(server.asked) == 1
 
@@ -202,24 +202,24 @@ def test_retry_after_is_respected() -> None:
 def test_retry_after_beyond_the_bound_is_not_waited_for(own_cache: Path, form: str) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=7200), usegmt=True)
     header = {"Retry-After": "7200" if form == "seconds" else date}
-    sentence, server = refused(own_cache, Answer(status=429, headers=header))
+    sentence, server = rejected(own_cache, Answer(status=429, headers=header))
     assert "429 Too Many Requests and asks to wait 7" in sentence
     assert len(server.asked) == 1
 
 
 def test_cut_always(own_cache: Path) -> None:
-    sentence, server = refused(own_cache, Answer(WHOLE[:-20], announced=len(WHOLE)))
+    sentence, server = rejected(own_cache, Answer(WHOLE[:-20], announced=len(WHOLE)))
     assert "truncated" in sentence
     assert len(server.asked) == 4
 
 
 def test_slow_server(own_cache: Path) -> None:
-    sentence, _ = refused(own_cache, Answer(WHOLE, delay_s=0.4), timeout_s=0.05)
+    sentence, _ = rejected(own_cache, Answer(WHOLE, delay_s=0.4), timeout_s=0.05)
     assert "no answer within 0.05 s" in sentence
 
 
 def test_silence_in_the_body(own_cache: Path) -> None:
-    sentence, server = refused(own_cache, Answer(WHOLE, chunk_bytes=len(WHOLE) // 2, pause_s=0.4), timeout_s=0.1)
+    sentence, server = rejected(own_cache, Answer(WHOLE, chunk_bytes=len(WHOLE) // 2, pause_s=0.4), timeout_s=0.1)
     assert "no answer within 0.1 s" in sentence
     assert len(server.asked) == 4
 
@@ -232,25 +232,25 @@ def test_slow_but_steady_is_not_late() -> None:
 
 
 def test_not_a_zip(own_cache: Path) -> None:
-    sentence, server = refused(own_cache, Answer(b"<html>please log in</html>"))
+    sentence, server = rejected(own_cache, Answer(b"<html>please log in</html>"))
     assert "zip file" in sentence
     assert len(server.asked) == 1
 
 
 def test_cut_without_a_length(own_cache: Path) -> None:
-    sentence, _ = refused(own_cache, Answer(WHOLE[: len(WHOLE) // 2]))
+    sentence, _ = rejected(own_cache, Answer(WHOLE[: len(WHOLE) // 2]))
     assert "zip file" in sentence
 
 
 def test_wrong_content_is_named_with_both_checksums(own_cache: Path) -> None:
     other = CONTENT[:-1] + b"!"
-    sentence, _ = refused(own_cache, Answer(make_zip(TinyCollection=other)))
+    sentence, _ = rejected(own_cache, Answer(make_zip(TinyCollection=other)))
     assert f"{len(other):,} bytes and sha256 {hashlib.sha256(other).hexdigest()}" in sentence
     assert f"{len(CONTENT):,} bytes and sha256 {TINY.sha256}" in sentence
 
 
 def test_short_content_is_named_with_both_sizes(own_cache: Path) -> None:
-    sentence, _ = refused(own_cache, Answer(make_zip(TinyCollection=b"ham\thi\n")))
+    sentence, _ = rejected(own_cache, Answer(make_zip(TinyCollection=b"ham\thi\n")))
     assert "has 7 bytes and sha256" in sentence
 
 
@@ -262,13 +262,13 @@ def test_member_larger_than_published_is_not_unpacked(own_cache: Path, monkeypat
         return ""
 
     monkeypatch.setattr(datasets, "_describe", describe)
-    sentence, _ = refused(own_cache, Answer(make_zip(TinyCollection=bytes(50_000_000))))
+    sentence, _ = rejected(own_cache, Answer(make_zip(TinyCollection=bytes(50_000_000))))
     assert f"has more than the published {len(CONTENT):,} bytes" in sentence
     assert written == [len(CONTENT) + 1]
 
 
 def test_member_missing(own_cache: Path) -> None:
-    sentence, _ = refused(own_cache, Answer(make_zip(readme=b"hello")))
+    sentence, _ = rejected(own_cache, Answer(make_zip(readme=b"hello")))
     assert "the zip has no file 'TinyCollection', only 'readme'" in sentence
 
 
@@ -279,12 +279,12 @@ def test_names_in_the_zip_are_not_paths(own_cache: Path) -> None:
 
 
 def test_only_an_evil_name(own_cache: Path) -> None:
-    sentence, _ = refused(own_cache, Answer(make_zip(evil=CONTENT)))
+    sentence, _ = rejected(own_cache, Answer(make_zip(evil=CONTENT)))
     assert "no file 'TinyCollection', only '../evil'" in sentence
 
 
 def test_more_than_any_published_zip_is_not_read_to_its_end(own_cache: Path) -> None:
-    sentence, _ = refused(own_cache, Answer(bytes(datasets.ARCHIVE_SLACK_BYTES + len(CONTENT) + 1)))
+    sentence, _ = rejected(own_cache, Answer(bytes(datasets.ARCHIVE_SLACK_BYTES + len(CONTENT) + 1)))
     assert "the server sends more than 1,0" in sentence
 
 
@@ -293,7 +293,7 @@ def test_encrypted_member(own_cache: Path) -> None:
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         for start in [i for i in range(len(packed)) if packed.startswith(signature, i)]:
             struct.pack_into("<H", packed, start + offset, 1)
-    sentence, _ = refused(own_cache, Answer(bytes(packed)))
+    sentence, _ = rejected(own_cache, Answer(bytes(packed)))
     assert "zip file" in sentence
     assert "encrypted" in sentence
 

@@ -72,10 +72,10 @@ def test_missing_file_and_folder(make: Make, tmp_path: Path) -> None:
 def test_no_permission(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make("a.csv", "text,label\nhi,x\n")
 
-    def refuse(*_: object, **__: object) -> object:
+    def reject(*_: object, **__: object) -> object:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "open", reject)
     with pytest.raises(DataError, match=r"no permission to read .*a.csv; change its mode"):
         read_examples(path)
 
@@ -83,10 +83,10 @@ def test_no_permission(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_read_errors_of_the_disk(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make("a.csv", "text,label\nhi,x\n")
 
-    def refuse(*_: object, **__: object) -> object:
+    def reject(*_: object, **__: object) -> object:
         raise OSError(5, os.strerror(5))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "open", reject)
     with pytest.raises(DataError, match=r"a.csv cannot be read: Input/output error"):
         read_examples(path)
 

@@ -143,7 +143,7 @@ def test_a_new_entry_is_fitted_and_measured(monkeypatch: pytest.MonkeyPatch) -> 
     assert run(both(HAM, SPAM))["half"].metrics["test"].accuracy == 0.5
 
 
-def test_no_train_rows_are_refused() -> None:
+def test_no_train_rows_are_rejected() -> None:
     with pytest.raises(DataError, match="no train rows"):
         run_baselines(SingleLabel(tuple(LABELS)), labelled(([], [])), {}, seed=1)
 

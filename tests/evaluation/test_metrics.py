@@ -82,7 +82,7 @@ def test_probabilities_that_are_not_numbers_are_named() -> None:
         compute_metrics([0, 1], ["ham", "spam"], log_probs=[[-1.0, -1.0], [math.nan, -1.0]])
 
 
-def test_no_examples_are_refused() -> None:
+def test_no_examples_are_rejected() -> None:
     with pytest.raises(DataError, match="no examples"):
         compute_metrics([], ["ham", "spam"], predicted_ids=[])
 
@@ -97,6 +97,6 @@ def test_no_examples_are_refused() -> None:
         ([0, 1], {}, "log_probs or predicted_ids"),
     ],
 )
-def test_what_does_not_fit_is_refused(truth: list[int], given_: dict[str, Any], message: str) -> None:
+def test_what_does_not_fit_is_rejected(truth: list[int], given_: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compute_metrics(truth, ["ham", "spam"], **given_)

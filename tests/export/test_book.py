@@ -197,7 +197,7 @@ def test_a_width_that_is_not_gpt2s_needs_heads(tokenizer: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("heads", [0, -4, 3, 64])
-def test_heads_that_do_not_divide_the_width_are_refused(heads: int, tokenizer: Path, tmp_path: Path) -> None:
+def test_heads_that_do_not_divide_the_width_are_rejected(heads: int, tokenizer: Path, tmp_path: Path) -> None:
     torch.save(book_state(), tmp_path / "a.pth")
     answer = bring_in(tmp_path / "a.pth", tmp_path / "run", tokenizer, "--heads", heads)
     assert answer.code == 2, answer.err

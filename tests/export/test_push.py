@@ -21,9 +21,9 @@ from lasttoken.classifier.predict import Predictor
 
 @dataclass
 class Hub:
-    """What the hub was asked, and what it holds. `refuse`: the status that it answers to everything."""
+    """What the hub was asked, and what it holds. `reject`: the status that it answers to everything."""
 
-    refuse: int | None = None
+    reject: int | None = None
     address: str = ""
     asked: list[str] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
@@ -55,8 +55,8 @@ def running(hub: Hub) -> Iterator[str]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             hub.asked.append(self.path)
             hub.tokens.add(self.headers.get("authorization"))
-            content = json.dumps({"error": "no"} if hub.refuse else hub.answer(self.path, body)).encode()
-            self.send_response(hub.refuse or 200)
+            content = json.dumps({"error": "no"} if hub.reject else hub.answer(self.path, body)).encode()
+            self.send_response(hub.reject or 200)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(content)))
             self.end_headers()
@@ -125,7 +125,7 @@ def test_a_status_of_the_hub_is_one_error(
     status: int, message: str, hub: Hub, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    hub.refuse = status
+    hub.reject = status
     answer = run_cli("push", make_run(), "someone/spam")
     assert answer.code == 1, answer.err
     assert message in answer.err

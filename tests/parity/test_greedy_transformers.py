@@ -24,7 +24,7 @@ def lively_gpt(seed: int = 1, tied: bool = True) -> GPT2:
     return gpt
 
 
-def transformers_twin(gpt: GPT2) -> Any:  # their class refuses its own `generate` under strict typing
+def transformers_twin(gpt: GPT2) -> Any:  # their class rejects its own `generate` under strict typing
     """The same weights in transformers' GPT2LMHeadModel."""
     twin = GPT2LMHeadModel(GPT2Config(**write_config(gpt.config), bos_token_id=0, eos_token_id=0))
     missing, unknown = twin.load_state_dict(published_tensors(gpt), strict=False)

@@ -30,7 +30,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Job]]:
 
 
 @pytest.mark.parametrize("name", STRIDES)
-def test_a_disturbed_job_is_refused_or_right_and_the_next_one_ends_as_if_nothing_had_been(
+def test_a_disturbed_job_is_rejected_or_right_and_the_next_one_ends_as_if_nothing_had_been(
     name: str, jobs: dict[str, Job], tmp_path: Path
 ) -> None:
     n_calls, n_runs, faults = sweep(jobs[name], tmp_path.resolve() / "sweep", stride=STRIDES[name])

@@ -118,9 +118,9 @@ def test_the_command_line_joins_labels_and_takes_other_thresholds(run_dir: Path,
     answer = run_cli("predict", run_dir, "--input", source, "--output", tmp_path / "out.csv", "--threshold", "0.0001")
     assert answer.code == 0, answer.err
     assert rows_of(tmp_path / "out.csv")[0]["predicted_label"].count("|") == 2
-    refused = run_cli("predict", run_dir, text, "--cost", "cat:dog=5")
-    assert refused.code == 2
-    assert "--cost" in refused.err
+    rejected = run_cli("predict", run_dir, text, "--cost", "cat:dog=5")
+    assert rejected.code == 2
+    assert "--cost" in rejected.err
 
 
 def test_evaluate_gives_the_run_s_own_figures(run_dir: Path) -> None:
@@ -172,7 +172,7 @@ def test_python_takes_lists_of_lists(backbone: Path) -> None:
         ({"label_separator": ""}, "--label-separator is ''"),
     ],
 )
-def test_settings_that_do_not_go_with_it_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_settings_that_do_not_go_with_it_are_rejected(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         resolve("default", {"multi_label": True}, changes)
     with pytest.raises(SettingsError, match="--recipe"):

@@ -147,13 +147,13 @@ def test_a_short_text_is_asked_about_whole(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked == [question, " yes", " no"]
 
 
-def test_a_prompt_that_fills_the_context_by_itself_is_refused() -> None:
+def test_a_prompt_that_fills_the_context_by_itself_is_rejected() -> None:
     backbone = backbone_of(random_gpt(n_positions=64))
     with pytest.raises(SettingsError, match=r"--prompt takes \d+ tokens.* 64 positions"):
         ask(backbone, Examples(["a text"], ["ham"]), ANSWERS)
 
 
-def test_a_prompt_without_a_place_for_the_text_is_refused() -> None:
+def test_a_prompt_without_a_place_for_the_text_is_rejected() -> None:
     with pytest.raises(SettingsError, match=r"--prompt is 'Spam\?'.*\{text\}"):
         ask(writing(" no"), Examples(["a"], ["ham"]), ANSWERS, "Spam?")
 
@@ -190,7 +190,7 @@ def test_answers_are_read_in_their_order(text: str, answers: dict[str, str]) -> 
 @pytest.mark.parametrize(
     "text", ["", "spam", "spam=yes", "spam=yes,ham", "spam=yes,ham=", "=yes,ham=no", "a=x,b=x", "a=x,a=y", "a=x,,b=y"]
 )
-def test_answers_of_another_form_are_refused_with_the_form(text: str) -> None:
+def test_answers_of_another_form_are_rejected_with_the_form(text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse_answers(text)
     assert str(caught.value).startswith(f"--answers is {text!r}; write label=answer pairs")

@@ -15,7 +15,7 @@ from serving.conftest import TENSOR, TEXTS, served
 from lasttoken.classifier.predict import PROBABILITY_DECIMALS
 from lasttoken.serving.app import make_app
 from lasttoken.serving.pending import ClosedError, DeadlineExceededError, QueueFullError
-from lasttoken.serving.refusals import RefusedError
+from lasttoken.serving.rejections import RejectedError
 
 FIELDS = ("text", "texts", "input", "inputs", "model", "top_k", "parameters", "outputs", "shape", "data", "name")
 PATHS = ("/", "/classify", "/predict", "/explain", "/models/spam", "/v2/models/spam/infer", "/v2/models/x/infer")
@@ -40,7 +40,7 @@ def test_no_json_causes_an_internal_error(client: TestClient, path: str, body: A
 @pytest.mark.parametrize(
     ("error", "status", "error_type", "header"),
     [
-        (RefusedError(418, "short and stout", {"x-pot": "tea"}), 418, "error", ("x-pot", "tea")),
+        (RejectedError(418, "short and stout", {"x-pot": "tea"}), 418, "error", ("x-pot", "tea")),
         (QueueFullError(7), 429, "overloaded", ("retry-after", "7")),
         (DeadlineExceededError(), 504, "overloaded", None),
         (ClosedError(), 503, "overloaded", ("retry-after", "5")),
@@ -65,7 +65,7 @@ def test_an_error_is_one_sentence_of_json(
         assert answer.headers[header[0]] == header[1]
 
 
-def test_unknown_paths_and_methods_are_refused_in_json(client: TestClient) -> None:
+def test_unknown_paths_and_methods_are_rejected_in_json(client: TestClient) -> None:
     for method, path, status in (("POST", "/nowhere", 404), ("GET", "/classify", 405), ("PUT", "/", 405)):
         answer = client.request(method, path)
         assert answer.status_code == status

@@ -1,4 +1,4 @@
-"""Connections over real sockets: slow, silent and malformed clients, and what uvicorn refuses by itself."""
+"""Connections over real sockets: slow, silent and malformed clients, and what uvicorn rejects by itself."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def everything(client: socket.socket) -> bytes:
     return received
 
 
-def refusal(received: bytes) -> tuple[int, Any]:
+def rejection(received: bytes) -> tuple[int, Any]:
     """The status and the JSON of an answer; checks the headers that every answer has."""
     head, _, content = received.partition(b"\r\n\r\n")
     assert b"content-security-policy: default-src 'none'" in head
@@ -90,7 +90,7 @@ def ask(port: int) -> bytes:
 def test_headers_that_do_not_end_are_answered_408(port: int, sent: bytes) -> None:
     with connect(port) as client:
         client.sendall(sent)
-        status, content = refusal(everything(client))
+        status, content = rejection(everything(client))
         assert status == 408
         assert content["error_type"] == "timeout"
 
@@ -107,7 +107,7 @@ def test_headers_that_arrive_slowly_get_no_more_time(port: int) -> None:
                 received = client.recv(65_536)
             except TimeoutError:
                 continue
-        assert refusal(received)[0] == 408
+        assert rejection(received)[0] == 408
 
 
 def test_a_silent_connection_is_closed(port: int) -> None:
@@ -163,7 +163,7 @@ def test_a_connection_that_is_being_answered_is_not_replaced() -> None:
             client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         time.sleep(0.3)  # until both are being answered
         with connect(port) as third:
-            assert refusal(everything(third))[0] == 503
+            assert rejection(everything(third))[0] == 503
         release.set()
         for client in (one, two):
             assert everything(client).startswith(b"HTTP/1.1 200")
@@ -189,15 +189,15 @@ def test_a_client_that_does_not_read_its_answer_is_disconnected() -> None:
         b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
     ],
 )
-def test_bytes_that_are_not_http_are_refused_in_json(port: int, sent: bytes) -> None:
+def test_bytes_that_are_not_http_are_rejected_in_json(port: int, sent: bytes) -> None:
     with connect(port) as client:
         client.sendall(sent)
-        status, content = refusal(everything(client))
+        status, content = rejection(everything(client))
         assert status == 400
         assert content.keys() == {"error", "error_type"}
 
 
-def test_endless_headers_are_refused(port: int) -> None:
+def test_endless_headers_are_rejected(port: int) -> None:
     with connect(port) as client:
         received = b""
         try:
@@ -207,7 +207,7 @@ def test_endless_headers_are_refused(port: int) -> None:
         except OSError:
             pass
         received = everything(client)
-        assert not received or refusal(received)[0] == 431  # a reset may overtake the answer
+        assert not received or rejection(received)[0] == 431  # a reset may overtake the answer
 
 
 def test_requests_on_one_connection_are_answered_one_after_another(port: int) -> None:

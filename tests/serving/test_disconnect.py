@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from lasttoken.serving import disconnect
 from lasttoken.serving.disconnect import while_connected
-from lasttoken.serving.refusals import CLIENT_GONE, RefusedError
+from lasttoken.serving.rejections import CLIENT_GONE, RejectedError
 
 
 def request_that_ends(after_s: float | None) -> Request:
@@ -47,7 +47,7 @@ def test_the_work_is_cancelled_when_the_client_disconnects() -> None:
             raise
 
     async def scenario() -> None:
-        with pytest.raises(RefusedError) as caught:
+        with pytest.raises(RejectedError) as caught:
             await while_connected(request_that_ends(0.02), work())
         assert caught.value.status == CLIENT_GONE
         await asyncio.sleep(0)

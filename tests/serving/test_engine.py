@@ -75,7 +75,7 @@ def test_waiting_requests_are_joined_and_answered_as_if_alone(groups: list[Group
     assert max(sizes) > 5
 
 
-def test_a_full_queue_refuses_and_says_when_to_try_again(groups: list[Group]) -> None:
+def test_a_full_queue_rejects_and_says_when_to_try_again(groups: list[Group]) -> None:
     async def scenario() -> None:
         async with running(groups, max_queue=3) as engine:
             with held(engine):

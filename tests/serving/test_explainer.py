@@ -85,7 +85,7 @@ def test_the_queue_is_bounded_and_disconnected_clients_do_not_count() -> None:
     asyncio.run(scenario())
 
 
-def test_an_error_affects_only_its_explanation_and_a_closed_explainer_refuses() -> None:
+def test_an_error_affects_only_its_explanation_and_a_closed_explainer_rejects() -> None:
     async def scenario() -> None:
         async with running() as explainer:
             with pytest.raises(ZeroDivisionError):
@@ -145,7 +145,7 @@ def test_a_classification_does_not_wait_for_explanations(runs: list[Path], monke
     asyncio.run(scenario())
 
 
-def test_too_many_explanations_are_refused_with_429(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_explanations_are_rejected_with_429(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lasttoken.serving.interfaces.explain.explain", lambda *_, between, **__: Endless()(between))
     app, server = served(runs[:1], deadline_s=3.0)
 

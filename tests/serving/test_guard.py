@@ -56,7 +56,7 @@ def test_with_the_token_everything_is_answered(closed: tuple[TestClient, list[st
 
 
 @pytest.mark.parametrize("authorization", ["Bearer wrong", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ", ""])
-def test_another_token_is_refused(closed: tuple[TestClient, list[str]], authorization: str) -> None:
+def test_another_token_is_rejected(closed: tuple[TestClient, list[str]], authorization: str) -> None:
     client, _ = closed
     for path in ("/", "/classify", "/info"):
         answer = client.post(path, json={}, headers={"authorization": authorization})
@@ -86,10 +86,10 @@ def test_pages_of_an_allowed_origin_may_call(runs: list[Path]) -> None:
         assert denied.status_code == 401
         assert denied.headers["access-control-allow-origin"] == PAGE  # so that the page can say why
         for other in ("https://evil.example", "null", f"{PAGE}.evil.example"):
-            refused = client.options("/classify", headers={**preflight, "origin": other})
-            assert refused.status_code == 400
-            assert refused.json().keys() == {"error", "error_type"}
-            assert "access-control-allow-origin" not in refused.headers
+            rejected = client.options("/classify", headers={**preflight, "origin": other})
+            assert rejected.status_code == 400
+            assert rejected.json().keys() == {"error", "error_type"}
+            assert "access-control-allow-origin" not in rejected.headers
             answer = client.post("/classify", json={"text": "a"}, headers={"origin": other, **WITH_TOKEN})
             assert "access-control-allow-origin" not in answer.headers
         assert client.options("/classify", headers=preflight | {"host": "evil.example"}).status_code == 421
@@ -105,7 +105,7 @@ def test_any_origin_may_be_allowed_and_none_is_by_default(runs: list[Path], clie
 
 
 @pytest.mark.parametrize("url", ["example.org", "https://example.org/page", "ftp://example.org", "https://", "null"])
-def test_an_invalid_origin_is_refused(runs: list[Path], url: str) -> None:
+def test_an_invalid_origin_is_rejected(runs: list[Path], url: str) -> None:
     answer = run_cli("serve", runs[0], "--allow-origin", url, "--port", "70000")
     assert answer.code == 2
     answer = run_cli("serve", runs[0], "--allow-origin", url)
@@ -117,7 +117,7 @@ def test_an_invalid_origin_is_refused(runs: list[Path], url: str) -> None:
 # Limits, and the log ------------------------------------------------------------------------------------------------
 
 
-def test_long_headers_and_other_hosts_are_refused(client: TestClient) -> None:
+def test_long_headers_and_other_hosts_are_rejected(client: TestClient) -> None:
     assert client.get("/info", headers={"x-long": "a" * 20_000}).status_code == 431
     assert client.get("/info", headers={"host": "evil.example"}).status_code == 421
 
@@ -173,7 +173,7 @@ def test_spaces_around_the_content_length_are_ignored(client: TestClient) -> Non
     assert client.post("/classify", content=content, headers=headers).status_code == 413
 
 
-def test_a_long_url_is_refused(client: TestClient) -> None:
+def test_a_long_url_is_rejected(client: TestClient) -> None:
     for path in ("/" + "a" * 9_000, "/health?" + "a" * 9_000):
         answer = client.get(path)
         assert answer.status_code == 414
@@ -210,7 +210,7 @@ def test_an_internal_error_is_one_answer_in_json(runs: list[Path], monkeypatch: 
     assert "secret" not in "".join(log)
 
 
-def test_half_a_surrogate_pair_is_refused_in_every_field(client: TestClient) -> None:
+def test_half_a_surrogate_pair_is_rejected_in_every_field(client: TestClient) -> None:
     tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}
     for path, body in (
         ("/v2/models/spam/infer", {"id": "\ud800", "inputs": [tensor]}),

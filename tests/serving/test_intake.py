@@ -23,8 +23,8 @@ from lasttoken.serving.interfaces.classify import ClassifyBody
 from lasttoken.serving.interfaces.open_inference import InferBody
 from lasttoken.serving.interfaces.tei import PredictBody
 from lasttoken.serving.limits import Limits
-from lasttoken.serving.refusals import RefusedError
 from lasttoken.serving.registry import bodies
+from lasttoken.serving.rejections import RejectedError
 
 
 def n_values(value: Any) -> int:
@@ -51,7 +51,7 @@ def floods() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("path", ["/", "/predict", "/classify", "/explain", "/models/spam", "/v2/models/spam/infer"])
 @pytest.mark.parametrize("name", floods())
-def test_an_expensive_body_is_refused_at_once(runs: Any, default_limits: TestClient, path: str, name: str) -> None:
+def test_an_expensive_body_is_rejected_at_once(runs: Any, default_limits: TestClient, path: str, name: str) -> None:
     started = time.process_time()
     answer = default_limits.post(path, content=floods()[name], headers=JSON)
     assert answer.status_code in (413, 422)
@@ -93,7 +93,7 @@ def test_strings_and_escapes_across_windows(monkeypatch: pytest.MonkeyPatch, win
 
 
 def test_the_check_stops_at_the_first_error() -> None:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(RejectedError) as caught:
         parse(json.dumps({"inputs": ["a", 7] + [{}] * 1000}).encode(), PredictBody, Limits())
     assert caught.value.status == 422
     assert "inputs" in caught.value.sentence
@@ -111,7 +111,7 @@ def test_more_texts_are_allowed_where_the_limit_is_higher() -> None:
     tensor = {"name": "text", "shape": [1_000, 1], "datatype": "BYTES", "data": [["a"]] * 1_000}
     assert parse(json.dumps({"inputs": [tensor]}).encode(), InferBody, Limits())
     assert parse(json.dumps({"inputs": [["a", "b"]] * 1_000}).encode(), PredictBody, Limits())
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(RejectedError) as caught:
         parse(content, ClassifyBody, Limits())
     assert caught.value.status == 413
 
@@ -134,21 +134,21 @@ def test_more_texts_are_allowed_where_the_limit_is_higher() -> None:
         (b"9" * 5000, "JSON"),
     ],
 )
-def test_a_body_that_is_not_a_json_object_is_refused(client: TestClient, content: bytes, named: str) -> None:
+def test_a_body_that_is_not_a_json_object_is_rejected(client: TestClient, content: bytes, named: str) -> None:
     answer = client.post("/classify", content=content, headers={"content-type": "application/json"})
     assert answer.status_code in (413, 422)
     assert set(answer.json()) == {"error", "error_type"}
     assert named in answer.json()["error"]
 
 
-def test_a_body_without_the_content_type_of_json_is_refused(client: TestClient) -> None:
+def test_a_body_without_the_content_type_of_json_is_rejected(client: TestClient) -> None:
     for headers in ({}, {"content-type": "application/x-www-form-urlencoded"}):
         answer = client.post("/classify", content=b'{"text": "a"}', headers=headers)
         assert answer.status_code == 422
         assert "Content-Type: application/json" in answer.json()["error"]
 
 
-def test_a_body_that_is_too_long_is_refused_with_and_without_content_length(client: TestClient) -> None:
+def test_a_body_that_is_too_long_is_rejected_with_and_without_content_length(client: TestClient) -> None:
     long = json.dumps({"text": "a" * 200_000}).encode()
     with_length = client.post("/classify", content=long, headers={"content-type": "application/json"})
     assert with_length.status_code == 413
@@ -203,11 +203,11 @@ def test_long_bodies_are_parsed_away_from_the_event_loop(monkeypatch: pytest.Mon
     assert [name.split("_")[0] for name in threads] == ["MainThread", "pool"]
 
 
-def test_a_body_that_stalls_is_refused_with_408() -> None:
+def test_a_body_that_stalls_is_rejected_with_408() -> None:
     async def scenario() -> None:
         with ThreadPoolExecutor(1) as pool:
             reader = Intake(Limits(body_s=0.05), pool)
-            with pytest.raises(RefusedError) as caught:
+            with pytest.raises(RejectedError) as caught:
                 async with reader.body(request_of(b'{"text": ', b'"a"}', stalls_s=30), ClassifyBody):
                     pass
             assert caught.value.status == 408
@@ -227,7 +227,7 @@ def test_all_long_bodies_together_are_bounded_until_they_are_answered() -> None:
                 held = [reader.body(request_of(content), ClassifyBody) for _ in range(4)]
                 for other in held[:3]:
                     await other.__aenter__()
-                with pytest.raises(RefusedError) as caught:
+                with pytest.raises(RejectedError) as caught:
                     await held[3].__aenter__()
                 assert caught.value.status == 429
                 assert int(caught.value.headers["retry-after"]) >= 1
@@ -244,7 +244,7 @@ def test_all_long_bodies_together_are_bounded_until_they_are_answered() -> None:
 def test_every_body_names_a_field_that_it_does_not_know(kind: Any) -> None:
     example = kind.model_config["json_schema_extra"]["examples"][0]
     assert parse(json.dumps(example).encode(), kind, Limits())
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(RejectedError) as caught:
         parse(json.dumps(example | {"temperature": 2}).encode(), kind, Limits())
     assert caught.value.status == 422
     assert "temperature" in caught.value.sentence

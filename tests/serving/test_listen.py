@@ -67,7 +67,7 @@ def test_uvicorn_is_configured_with_the_limits_and_without_logs_or_headers_of_it
     assert config.http.limits == Limits(header_s=3, connections=5)  # type: ignore[union-attr]
 
 
-def test_an_address_in_use_is_refused_by_host_and_port(watch_run: Any) -> None:
+def test_an_address_in_use_is_rejected_by_host_and_port(watch_run: Any) -> None:
     watch_run(lambda *_: pytest.fail("it must not run"))
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

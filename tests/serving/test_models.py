@@ -62,7 +62,7 @@ def test_a_classifier_that_differs_in_its_trunk_does_not_share_it(runs: list[Pat
     assert trunk_digest(predictor) != before
 
 
-def test_two_runs_of_one_name_are_refused(runs: list[Path]) -> None:
+def test_two_runs_of_one_name_are_rejected(runs: list[Path]) -> None:
     with pytest.raises(SettingsError, match="'spam'"):
         load_models([runs[0], runs[0]], "cpu")
 

@@ -139,20 +139,20 @@ def test_overwriting_and_truncating_the_weights_files_changes_no_answer(address:
         (["--token-file", "nowhere"], "--token-file nowhere"),
     ],
 )
-def test_an_invalid_flag_is_refused_by_its_name(runs: list[Path], flags: list[str], named: str) -> None:
+def test_an_invalid_flag_is_rejected_by_its_name(runs: list[Path], flags: list[str], named: str) -> None:
     answer = run_cli("serve", runs[0], *flags)
     assert answer.code == 2
     assert named in answer.err
 
 
-def test_a_token_that_is_too_short_is_refused(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_is_too_short_is_rejected(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASTTOKEN_TOKEN", "short")
     answer = run_cli("serve", runs[0])
     assert answer.code == 2
     assert "LASTTOKEN_TOKEN" in answer.err
 
 
-def test_a_port_in_use_is_refused(runs: list[Path], address: str) -> None:
+def test_a_port_in_use_is_rejected(runs: list[Path], address: str) -> None:
     port = address.rstrip("/").rsplit(":", 1)[1]
     answer = run_cli("serve", runs[0], "--port", port)
     assert answer.code == 2
@@ -229,7 +229,7 @@ def test_a_file_is_classified_and_offered_for_download(page: Any, predictor: Pre
 
 
 @pytest.mark.slow
-def test_the_page_asks_for_the_token_when_it_is_refused(browser: Any, runs: list[Path]) -> None:
+def test_the_page_asks_for_the_token_when_it_is_rejected(browser: Any, runs: list[Path]) -> None:
     with server(runs[0], LASTTOKEN_TOKEN=TOKEN) as (_, address):
         page = browser.new_page()
         page.goto(address)

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from serving.conftest import TEXTS, served
 
-from lasttoken.serving.refusals import RefusedError
+from lasttoken.serving.rejections import RejectedError
 
 
 def test_a_model_is_found_by_its_name_or_because_it_is_the_only_one(runs: list[Path]) -> None:
@@ -19,7 +19,7 @@ def test_a_model_is_found_by_its_name_or_because_it_is_the_only_one(runs: list[P
     _, two = served(runs)
     assert two.model("other").name == "other"
     for server, name, status in ((one, "nobody", 404), (two, None, 422), (two, "*", 404)):
-        with pytest.raises(RefusedError) as caught:
+        with pytest.raises(RejectedError) as caught:
             server.model(name)
         assert caught.value.status == status
         assert "spam" in caught.value.sentence
@@ -29,9 +29,9 @@ def test_a_model_is_found_by_its_name_or_because_it_is_the_only_one(runs: list[P
     ("texts", "status", "named"),
     [([], 422, "texts"), (["a"] * 4, 413, "4 texts"), (["a", "b" * 11], 422, "text 1 has 11")],
 )
-def test_too_many_and_too_long_texts_are_refused(runs: list[Path], texts: list[str], status: int, named: str) -> None:
+def test_too_many_and_too_long_texts_are_rejected(runs: list[Path], texts: list[str], status: int, named: str) -> None:
     _, server = served(runs[:1], texts=3, characters=10)
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(RejectedError) as caught:
         server.check(texts)
     assert caught.value.status == status
     assert named in caught.value.sentence

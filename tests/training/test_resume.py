@@ -146,12 +146,12 @@ def test_a_torn_file_is_named_and_nothing_is_restored(damage: Callable[[Path], N
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights_of(trainer).items())
 
 
-def test_a_state_of_another_training_is_refused(saved: Path) -> None:
+def test_a_state_of_another_training_is_rejected(saved: Path) -> None:
     with pytest.raises(RunError, match="belongs to other data, settings or weights"):
         restore_training(trainer_of(plain_settings()), saved, "another training")
 
 
-def test_a_file_of_tensors_that_is_no_state_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_tensors_that_is_no_state_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "resume.safetensors"
     save_file({"a": torch.zeros(2)}, path)
     with pytest.raises(RunError, match="belongs to other data"):

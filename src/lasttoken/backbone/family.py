@@ -50,5 +50,5 @@ class Family:
     end_of_text: str  # the token that ends a text; it also stands for an empty text, and pads
     classifier_architecture: str  # the class of transformers that loads an export
     final_bias: str | None  # the tensor added just before the head; an export folds the head's bias into it.
-    # None: transformers' class has no place for the head's bias, so --to hf is refused
-    onnx: Callable[[Graph, Any], OnnxDecoder] | None  # None: --to onnx is refused
+    # None: transformers' class has no place for the head's bias, so --to hf is rejected
+    onnx: Callable[[Graph, Any], OnnxDecoder] | None  # None: --to onnx is rejected

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from lasttoken.backbone.catalog import BACKBONES, find_backbone
 from lasttoken.core.documents import load_json
 from lasttoken.core.errors import BackboneError, LastTokenError, NetworkError, nearest, one_of, short_repr
-from lasttoken.core.retries import BACKOFF_S, TIMEOUT_S, RetryableError, refusal, retried, why
+from lasttoken.core.retries import BACKOFF_S, TIMEOUT_S, RetryableError, retried, status_error, why
 from lasttoken.core.storage import storage_errors
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def _hub_failures(repo_id: str, revision: str, timeout_s: float) -> Iterator[Non
     except errors.EntryNotFoundError as error:
         raise RetryableError(why(error, timeout_s)) from error
     except errors.HfHubHTTPError as error:
-        raise _hub_refusal(error, repo_id) from error
+        raise _error_of_response(error, repo_id) from error
     except (ValueError, LookupError, TypeError) as error:
         raise RetryableError(f"the response is not that of a model hub ({why(error, timeout_s)})") from error
     except connection_errors as error:
@@ -267,7 +267,7 @@ def _hub_failures(repo_id: str, revision: str, timeout_s: float) -> Iterator[Non
         raise RetryableError(why(error, timeout_s), wait_s=0) from error
 
 
-def _hub_refusal(error: HfHubHTTPError, repo_id: str) -> Exception:
+def _error_of_response(error: HfHubHTTPError, repo_id: str) -> Exception:
     from huggingface_hub import constants, errors
 
     status: int = error.response.status_code
@@ -279,4 +279,4 @@ def _hub_refusal(error: HfHubHTTPError, repo_id: str) -> Exception:
         )
     if status in (401, 403):
         return BackboneError(f"{repo_id!r} may not be read (status {status}); run `hf auth login` or set HF_TOKEN")
-    return refusal(status, error.response.headers.get("Retry-After"))
+    return status_error(status, error.response.headers.get("Retry-After"))

@@ -109,7 +109,7 @@ def main() -> None:
         _leave_stdout()  # the reader of the output has closed the pipe, which is not an error
     except Exception as error:
         if isinstance(error, UsageError):
-            _refuse_usage(error)
+            _reject_usage(error)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             _leave_stdout()
             _fail(f"the disk is full: {error}; free some space and run again", 1)
@@ -164,7 +164,7 @@ def _run() -> None:
         context.command.invoke(context)
 
 
-def _refuse_usage(error: Any) -> NoReturn:
+def _reject_usage(error: Any) -> NoReturn:
     """Report an unknown flag, value or command; without any argument, show the help."""
     sentence = error.format_message().replace("Value error, ", "").rstrip(".")
     if not sys.argv[1:]:

@@ -45,7 +45,7 @@ def retried(attempt: Callable[[], T], backoff_s: float) -> T:
     return attempt()
 
 
-def refusal(status: int, retry_after: str | None) -> RetryableError:
+def status_error(status: int, retry_after: str | None) -> RetryableError:
     """The error for a status other than 200: 429 and 5xx are temporary, and the server may ask for a wait."""
     reason = f"the server answered {status} {responses.get(status, '')}".rstrip()
     if status != 429 and status < 500:

@@ -45,7 +45,7 @@ def converted(table: Table, ahead: Sequence[Row], asked: Iterable[str], labelled
         return table
     values = ahead[0].values
     if labelled:
-        _refuse_spans(table.source, ahead)
+        _reject_spans(table.source, ahead)
     tool = _tool_of(values, labelled, ahead)
     if tool is None:
         return table
@@ -96,7 +96,7 @@ def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _refuse_spans(source: str, ahead: Sequence[Row]) -> None:
+def _reject_spans(source: str, ahead: Sequence[Row]) -> None:
     """Reject rows whose labels are spans of a text.
 
     Raises:

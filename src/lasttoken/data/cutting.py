@@ -77,7 +77,7 @@ def split_examples(examples: Examples, train_fraction: float, validation_fractio
 def cut_validation(train: Examples, fraction: float, seed: int, rare: str = "first") -> Splits:
     """Cut a validation split of this fraction from train, by the rules of `split_examples`.
 
-    `rare` is "first" or "refuse", see `cut_rows`. `notes` describe repeated texts.
+    `rare` is "first" or "reject", see `cut_rows`. `notes` describe repeated texts.
 
     Raises:
         DataError, SettingsError: as `split_examples`.
@@ -130,7 +130,7 @@ def cut_rows(
     """The rows of each side, and notes. The widest kind of duplicates that leaves fair splits is kept together.
 
     `rare` says what happens to a label with too few rows or texts for every side: "first" puts all of its rows on the
-    first side, "apart" on none, "refuse" raises. Rows that share a text or group with these rows go with them.
+    first side, "apart" on none, "reject" raises. Rows that share a text or group with these rows go with them.
 
     Raises:
         DataError: one label only, too few rows of nearly all labels, or a common label with too few independent groups.
@@ -138,7 +138,7 @@ def cut_rows(
     labels, label_ids = number_labels(examples)
     duplicates = find_duplicates(examples.texts)
     is_rare = _rare_labels(components_of(duplicates.exact, examples.groups), label_ids, len(names))
-    if rare == "refuse":
+    if rare == "reject":
         is_rare[:] = False
     common = np.flatnonzero(~is_rare)
     common_ids = np.cumsum(~is_rare) - 1  # label_id among the common labels

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile
 
 from lasttoken.core.errors import DataError, NetworkError, StorageError, one_of
-from lasttoken.core.retries import BACKOFF_S, TIMEOUT_S, RetryableError, refusal, retried, why
+from lasttoken.core.retries import BACKOFF_S, TIMEOUT_S, RetryableError, retried, status_error, why
 from lasttoken.core.storage import cache_dir, make_dir, new_file, storage_errors, sweep_temporaries
 from lasttoken.data.catalog import DatasetEntry, find_dataset
 
@@ -105,7 +105,7 @@ def _download(
     try:
         with requests.get(source, stream=True, timeout=timeout_s, headers=headers) as response:
             if response.status_code != 200:
-                raise refusal(response.status_code, response.headers.get("Retry-After"))
+                raise status_error(response.status_code, response.headers.get("Retry-After"))
             _receive(response, archive, entry, progress)
     except requests.exceptions.ChunkedEncodingError as error:
         raise RetryableError("the download was truncated", wait_s=0) from error

@@ -79,7 +79,7 @@ def _delimited_table(request: ReadRequest, lines: Iterator[str], *, tabbed: bool
     if not fields:
         raise DataError(f"{source} is empty; it needs a line of column names and a row for each example")
     if options.header:
-        _refuse_lines_above(first, source, asked)
+        _reject_lines_above(first, source, asked)
     header = find_header(fields, source, options, asked)
     while header.from_file and not isinstance(first.pop(0)[1], list):
         pass
@@ -98,7 +98,7 @@ def _delimited_table(request: ReadRequest, lines: Iterator[str], *, tabbed: bool
     )
 
 
-def _refuse_lines_above(first: list[Record], source: str, asked: Collection[str]) -> None:
+def _reject_lines_above(first: list[Record], source: str, asked: Collection[str]) -> None:
     """Reject a file that has lines above its column names, such as a title or comments.
 
     Raises:

@@ -37,7 +37,7 @@ OTHER_KINDS = {  # first bytes: the type of the file, and what to do
 }
 
 
-def refuse_other_kinds(path: Path, start: bytes, encoding: str) -> None:
+def reject_other_kinds(path: Path, start: bytes, encoding: str) -> None:
     """Reject a file that is not text, or that is in another encoding than the one it is to be read in.
 
     Raises:

@@ -158,7 +158,7 @@ def collect_examples(table: Table, columns: Columns, blanks: BlankRows | None, s
         else:
             values.add(table, row, text, label)
     if hot_lists is not None:
-        _refuse_hot_lists(hot_lists, spec.label[0], table.source)
+        _reject_hot_lists(hot_lists, spec.label[0], table.source)
     left_out = blanks.result(n_rows) if blanks is not None else None
     notes = (*columns.notes, *table.late_notes, *(left_out.sentences() if left_out else ()))
     return replace(
@@ -171,7 +171,7 @@ def collect_examples(table: Table, columns: Columns, blanks: BlankRows | None, s
     )
 
 
-def _refuse_hot_lists(hot_lists: HotLists, column: str, source: str) -> None:
+def _reject_hot_lists(hot_lists: HotLists, column: str, source: str) -> None:
     """Reject a label column with a list of 0 and 1 in each row.
 
     Raises:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lasttoken.core.errors import DataError, SettingsError, nearest, one_of
 from lasttoken.data.delimited import CSV, TSV
-from lasttoken.data.file_types import refuse_other_kinds
+from lasttoken.data.file_types import reject_other_kinds
 from lasttoken.data.format import Format
 from lasttoken.data.json_rows import JSON, JSON_LINES
 from lasttoken.data.parquet import ARROW, PARQUET
@@ -80,7 +80,7 @@ def input_format(path: Path, start: bytes, name: str | None) -> Format:
     known = format_by_suffix(path)
     if known is None:
         if path.is_file():
-            refuse_other_kinds(path, start, "utf-16")  # what the file is says more than its suffix
+            reject_other_kinds(path, start, "utf-16")  # what the file is says more than its suffix
         raise DataError(
             f"{path} has an unsupported file type; use {readable_suffixes()}, or name its format with --format "
             f"({', '.join(format_names())})"

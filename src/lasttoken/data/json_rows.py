@@ -160,7 +160,7 @@ def _rows(file: JsonFile, pieces: Iterator[str], on_bad: OnBad | None) -> Rows:
     if second is None:
         values = _single_list(content) or (_rows_of_columns(content) if file.is_document else None)
         if values is None:
-            _refuse_no_row(content, source)
+            _reject_no_row(content, source)
         else:
             return _numbered(values, source, on_bad)
     return _line_rows(lines, source, options, on_bad)
@@ -310,7 +310,7 @@ def _document_rows(lines: Iterator[str], file: JsonFile, on_bad: OnBad | None) -
         ) from error
     values = _single_list(content) or _rows_of_columns(content)
     if values is None:
-        _refuse_no_row(content, source)
+        _reject_no_row(content, source)
     return _numbered([content] if values is None else values, source, on_bad)
 
 
@@ -336,7 +336,7 @@ def _single_list(content: Any) -> list[Any] | None:
     return lists[0] if len(lists) == 1 and not is_task else None
 
 
-def _refuse_no_row(content: Any, source: str) -> None:
+def _reject_no_row(content: Any, source: str) -> None:
     """Reject an object that is not a row: it has only lists and objects, none of which is the list of rows.
 
     Raises:

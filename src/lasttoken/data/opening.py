@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from lasttoken.data.encodings import codec_name, marked_encoding
-from lasttoken.data.file_types import refuse_other_kinds
+from lasttoken.data.file_types import reject_other_kinds
 from lasttoken.data.format import Format, ReadRequest
 from lasttoken.data.formats import format_by_suffix, input_format
 from lasttoken.data.lines import first_bytes, read_errors
 from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.data.raw_bytes import refuse_folder
+from lasttoken.data.raw_bytes import reject_folder
 from lasttoken.data.tables import BadRow, OnBad, Row, Table, place_of, row_fault
 
 MOST_NAMED = 5  # rows that a note names when rows are left out
@@ -58,7 +58,7 @@ def open_table(
     skips = options.skip_unreadable and on_bad is None
     with ExitStack() as stack:
         with read_errors(path, options.encoding):
-            refuse_folder(path)
+            reject_folder(path)
             path.stat()  # a missing file is reported before its suffix is
         start = first_bytes(path)
         notes: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ def open_table(
             notes = (f"{path.name} is read as {marked}, as its byte order mark says",)
         file_format = input_format(path, start, options.format)
         if file_format.is_text:
-            refuse_other_kinds(path, start, options.encoding)
+            reject_other_kinds(path, start, options.encoding)
         on_bad = left_out.append if skips else on_bad
         table = file_format.read(ReadRequest(path, options, stack, asked, on_bad, labelled, every_key))
         table = replace(table, notes=(*notes, *_format_notes(path, file_format, options), *table.notes))

@@ -86,7 +86,7 @@ def place_rows(
         DataError: a label that has too few components, or that could not be put on every side.
     """
     table = ComponentTable.of(component, label_ids, len(labels))
-    _refuse_rare(examples, labels, label_ids, table, names)
+    _reject_rare(examples, labels, label_ids, table, names)
     quotas = quotas_of(np.bincount(label_ids, minlength=len(labels)), fractions)
     rng = np.random.default_rng(seed)
     for attempt in range(ATTEMPTS):
@@ -102,7 +102,7 @@ def place_rows(
     )
 
 
-def _refuse_rare(
+def _reject_rare(
     examples: Examples, labels: list[str], label_ids: Indices, table: ComponentTable, names: Sequence[str]
 ) -> None:
     """Raise if a label has fewer components than there are sides."""

@@ -11,7 +11,7 @@ from pathlib import Path
 GZIP = b"\x1f\x8b"
 
 
-def refuse_folder(path: Path) -> None:
+def reject_folder(path: Path) -> None:
     """Raise IsADirectoryError for a folder, as POSIX does; Windows raises PermissionError."""
     if path.is_dir():
         raise IsADirectoryError(path)
@@ -20,7 +20,7 @@ def refuse_folder(path: Path) -> None:
 @contextmanager
 def open_bytes(path: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
     """The file's bytes, decompressed when its name or its first bytes say gzip."""
-    refuse_folder(path)
+    reject_folder(path)
     with path.open("rb") as raw:
         if path.suffix.lower() == ".gz" or raw.peek(2)[:2] == GZIP:
             with gzip.GzipFile(fileobj=raw) as decompressed:

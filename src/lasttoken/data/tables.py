@@ -111,7 +111,7 @@ def as_string(value: object) -> str | None:
             raise TypeError(f"bytes that are not text ({brief(value)})") from error
     if isinstance(value, str):
         if not value.isascii():
-            _refuse_surrogates(value)
+            _reject_surrogates(value)
         return str(value)
     if type(value).__module__ == "numpy" and hasattr(value, "item"):  # without importing NumPy
         value = value.item()
@@ -142,7 +142,7 @@ def duration_text(value: datetime.timedelta) -> str:
     return f"{sign}P{f'{whole.days}D' if whole.days else ''}T{seconds}S"
 
 
-def _refuse_surrogates(text: str) -> None:
+def _reject_surrogates(text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

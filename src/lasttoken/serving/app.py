@@ -16,8 +16,8 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from lasttoken.serving.pending import ClosedError, DeadlineExceededError, QueueFullError
-from lasttoken.serving.refusals import RefusedError, refusal_body
 from lasttoken.serving.registry import all_routes, body_schemas
+from lasttoken.serving.rejections import RejectedError, error_body
 from lasttoken.serving.routes import add_route
 from lasttoken.serving.server import Server
 
@@ -61,31 +61,31 @@ def _describe_bodies(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _refuse(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
-    return Response(refusal_body(status, sentence), status, headers, "application/json")
+def _reject(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(error_body(status, sentence), status, headers, "application/json")
 
 
 def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(RefusedError)
-    async def refused(_: Request, error: RefusedError) -> Response:
-        return _refuse(error.status, error.sentence, error.headers)
+    @app.exception_handler(RejectedError)
+    async def rejected(_: Request, error: RejectedError) -> Response:
+        return _reject(error.status, error.sentence, error.headers)
 
     @app.exception_handler(QueueFullError)
     async def queue_full(_: Request, error: QueueFullError) -> Response:
-        return _refuse(429, str(error), {"retry-after": str(error.retry_after_s)})
+        return _reject(429, str(error), {"retry-after": str(error.retry_after_s)})
 
     @app.exception_handler(DeadlineExceededError)
     async def deadline_exceeded(_: Request, __: DeadlineExceededError) -> Response:
-        return _refuse(504, "the deadline passed before the answer was computed; send fewer texts, or try again later")
+        return _reject(504, "the deadline passed before the answer was computed; send fewer texts, or try again later")
 
     @app.exception_handler(ClosedError)
     async def closed(_: Request, __: ClosedError) -> Response:
-        return _refuse(503, "the server is shutting down", {"retry-after": "5"})
+        return _reject(503, "the server is shutting down", {"retry-after": "5"})
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:
-        return _refuse(error.status_code, str(error.detail).lower(), dict(error.headers or {}))
+        return _reject(error.status_code, str(error.detail).lower(), dict(error.headers or {}))
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> Response:
-        return _refuse(500, "internal error; the server's log names its type")
+        return _reject(500, "internal error; the server's log names its type")

@@ -1,6 +1,6 @@
-"""What the request bodies of all interfaces share: the types of their texts, and the refusal of unknown fields.
+"""What the request bodies of all interfaces share: the types of their texts, and the rejection of unknown fields.
 
-A field that would change the answer is honoured, or refused by its name; a field that changes nothing is accepted.
+A field that would change the answer is honoured, or rejected by its name; a field that changes nothing is accepted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,6 @@ ModelName = Annotated[StrictStr | None, Field(description="The name of a model; 
 
 
 class Body(BaseModel):
-    """The base of all bodies. Unknown fields are refused, because a misspelt field would be ignored silently."""
+    """The base of all bodies. Unknown fields are rejected, because a misspelt field would be ignored silently."""
 
     model_config = ConfigDict(extra="forbid")

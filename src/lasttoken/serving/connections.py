@@ -4,7 +4,7 @@
               408                   closed                      aborted     uvicorn's keep-alive time-out
 
 `Intake` answers a late body with 408 while a route waits for it; the timer here is for bodies that no route reads,
-because the request was refused at once. When all connections are in use, a new one replaces the connection that has
+because the request was rejected at once. When all connections are in use, a new one replaces the connection that has
 waited for its client the longest; if none waits for its client, the new one is answered 503.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lasttoken.serving.limits import Limits
-from lasttoken.serving.refusals import SECURITY_HEADERS, refusal_body
+from lasttoken.serving.rejections import SECURITY_HEADERS, error_body
 
 MAX_HEAD_BYTES = 65_536  # of request line and headers while they arrive; guard.py allows less once they are complete
 BODY_GRACE_S = 5.0  # after `body_s`, so that the route's own answer comes first
@@ -48,7 +48,7 @@ class Connection(HttpToolsProtocol):
         """See asyncio.Protocol."""
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections and not self._make_room():
-            self._refuse(503, "too many connections; try again in 1 s")
+            self._reject(503, "too many connections; try again in 1 s")
             return
         self._wait(self.limits.header_s)
 
@@ -68,7 +68,7 @@ class Connection(HttpToolsProtocol):
         if self._in_head and not self.transport.is_closing():
             self._n_head_bytes += len(data)
             if self._n_head_bytes > MAX_HEAD_BYTES:
-                self._refuse(431, f"the request line and headers are longer than {MAX_HEAD_BYTES:,} bytes")
+                self._reject(431, f"the request line and headers are longer than {MAX_HEAD_BYTES:,} bytes")
 
     def on_message_begin(self) -> None:
         """The first byte of a request has been parsed."""
@@ -101,10 +101,10 @@ class Connection(HttpToolsProtocol):
         self._abort_later()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse bytes that are not HTTP."""
-        self._refuse(400, "this is not a valid HTTP request")
+        """Reject bytes that are not HTTP."""
+        self._reject(400, "this is not a valid HTTP request")
 
-    # ------------------------------------------------------------------ time-outs and refusals
+    # ------------------------------------------------------------------ time-outs and rejections
 
     def _wait(self, seconds: float | None) -> None:
         """Restart the time-out; None: the client has nothing to send."""
@@ -114,16 +114,16 @@ class Connection(HttpToolsProtocol):
 
     def _timed_out(self) -> None:
         if self._in_head:
-            self._refuse(408, f"the headers did not arrive within {self.limits.header_s:g} s")
+            self._reject(408, f"the headers did not arrive within {self.limits.header_s:g} s")
         else:
             self.transport.close()
 
-    def _refuse(self, status: int, sentence: str) -> None:
+    def _reject(self, status: int, sentence: str) -> None:
         """Answer without the application, and close."""
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             self.transport.abort()  # in the middle of another answer
             return
-        content = refusal_body(status, sentence)
+        content = error_body(status, sentence)
         headers = [
             *SECURITY_HEADERS,
             (b"content-type", b"application/json"),

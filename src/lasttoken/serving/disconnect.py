@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from fastapi import Request
 
-from lasttoken.serving.refusals import CLIENT_GONE, RefusedError
+from lasttoken.serving.rejections import CLIENT_GONE, RejectedError
 
 WATCHED_AFTER_S = 0.25  # most answers are quicker, and watching the connection costs time
 
@@ -19,7 +19,7 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """Await the work, and cancel it when the client disconnects.
 
     Raises:
-        RefusedError: the client has disconnected.
+        RejectedError: the client has disconnected.
     """
     task = asyncio.ensure_future(work)
     disconnect: asyncio.Future[None] | None = None
@@ -28,7 +28,7 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
             disconnect = asyncio.ensure_future(_disconnected(request))
             await asyncio.wait((task, disconnect), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise RefusedError(CLIENT_GONE, "the client has disconnected")
+            raise RejectedError(CLIENT_GONE, "the client has disconnected")
         return task.result()
     finally:
         task.cancel()

@@ -3,7 +3,7 @@
     request ─► too long? 414, 431 ─► another host? 421 ─► CORS ─► token? 401 ─► body? 413 ─► route ─► log, metrics
 
 Plain ASGI. Without the token only the routes that their interface declares open are answered (`Get.is_open`); every
-other method and path is refused.
+other method and path is rejected.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from starlette.responses import Response
 from lasttoken.serving.intake import too_long
 from lasttoken.serving.limits import LOOPBACK, Limits
 from lasttoken.serving.metrics import ServerMetrics
-from lasttoken.serving.refusals import SECURITY_HEADERS, refusal_body
 from lasttoken.serving.registry import open_routes
+from lasttoken.serving.rejections import SECURITY_HEADERS, error_body
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -82,19 +82,19 @@ class Guard:
             scope = {**scope, "method": "GET"}
         scope.setdefault("state", {})["facts"] = {}
         try:
-            refusal = self._invalid_request(scope)
-            if refusal:
-                await _refuse(reply.send, *refusal)
+            rejection = self._invalid_request(scope)
+            if rejection:
+                await _reject(reply.send, *rejection)
             else:
                 await self._guarded(scope, receive, reply.send)
         except asyncio.CancelledError:
             if not reply.has_begun:
-                await _refuse(reply.send, 503, "the server is shutting down")
+                await _reject(reply.send, 503, "the server is shutting down")
             raise
         except Exception as error:
             self.log(json.dumps({"event": "error", "request_id": request_id, "error": type(error).__name__}))
             if not reply.has_begun:
-                await _refuse(reply.send, 500, "internal error; the server's log names its type")
+                await _reject(reply.send, 500, "internal error; the server's log names its type")
             elif not reply.is_complete:
                 raise
         finally:
@@ -107,14 +107,14 @@ class Guard:
             self.log(json.dumps(line))
 
     async def _check_client(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._forbidden_request(scope)
-        if refusal:
-            await _refuse(send, *refusal)
+        rejection = self._forbidden_request(scope)
+        if rejection:
+            await _reject(send, *rejection)
         else:
             await self.app(scope, receive, send)
 
     def _invalid_request(self, scope: Scope) -> tuple[int, str] | None:
-        """The refusal of a request that this server answers to nobody; checked before CORS."""
+        """Status and message for a request that is invalid for every client, or None; checked before CORS."""
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
             return 431, f"the headers are longer than {MAX_HEADER_BYTES:,} bytes"
         if len(scope["path"]) + len(scope.get("query_string", b"")) > MAX_URL_BYTES:
@@ -126,7 +126,7 @@ class Guard:
         return None
 
     def _forbidden_request(self, scope: Scope) -> tuple[int, str] | None:
-        """The refusal of a request without the token, or with too long a body; checked after CORS."""
+        """Status and message for a request without the token or with too long a body, or None; checked after CORS."""
         headers = _headers(scope)
         is_open = (scope["method"], scope["path"]) in self._open
         if self.token and not is_open and not self._has_token(headers.get(b"authorization", b"")):
@@ -166,7 +166,7 @@ class _Reply:
 
 
 class _Cors(CORSMiddleware):
-    """starlette's CORS, with refusals as JSON."""
+    """starlette's CORS, with error responses as JSON."""
 
     def __init__(self, app: App, origins: Collection[str]) -> None:
         methods = ("GET", "HEAD", "POST")
@@ -179,7 +179,7 @@ class _Cors(CORSMiddleware):
             return answer
         sentence = "pages of that origin may not send this request (serve --allow-origin)"
         kept = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
-        return Response(refusal_body(400, sentence), 400, kept, "application/json")
+        return Response(error_body(400, sentence), 400, kept, "application/json")
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:
@@ -190,8 +190,8 @@ def _headers(scope: Scope) -> dict[bytes, bytes]:
     return headers
 
 
-async def _refuse(send: Send, status: int, sentence: str) -> None:
-    content = refusal_body(status, sentence)
+async def _reject(send: Send, status: int, sentence: str) -> None:
+    content = error_body(status, sentence)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
     headers += [(b"connection", b"close")] if status in (400, 414, 431, 503) else []

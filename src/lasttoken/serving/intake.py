@@ -22,7 +22,7 @@ from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 
 from lasttoken.serving.limits import Limits
-from lasttoken.serving.refusals import CLIENT_GONE, CLOSING, RefusedError
+from lasttoken.serving.rejections import CLIENT_GONE, CLOSING, RejectedError
 
 SHORT_BYTES = 16_384  # parsed on the event loop: waking a thread would take longer
 WINDOW_BYTES = 262_144  # counted at a time, so that other threads get the GIL in between
@@ -46,10 +46,10 @@ class Intake:
         """The request's body; a long one counts towards the limit of all long bodies until the block ends.
 
         Raises:
-            RefusedError: 408, 413, 422 or 429, with the reason.
+            RejectedError: 408, 413, 422 or 429, with the reason.
         """
         if not _is_json(request.headers.get("content-type", "")):
-            raise RefusedError(422, "send the body as JSON, with the header Content-Type: application/json")
+            raise RejectedError(422, "send the body as JSON, with the header Content-Type: application/json")
         held = _Held(self)
         try:
             content = await self._read(request, held)
@@ -69,14 +69,14 @@ class Intake:
                 async for part in request.stream():
                     n_bytes += len(part)
                     if n_bytes > self.limits.body_bytes:
-                        raise RefusedError(413, too_long(self.limits))
+                        raise RejectedError(413, too_long(self.limits))
                     held.grow(n_bytes)
                     parts.append(part)
         except TimeoutError as error:
             sentence = f"the body did not arrive within {self.limits.body_s:g} s; send it faster, or less at a time"
-            raise RefusedError(408, sentence, CLOSING) from error
+            raise RejectedError(408, sentence, CLOSING) from error
         except ClientDisconnect as error:
-            raise RefusedError(CLIENT_GONE, "the client has disconnected") from error
+            raise RejectedError(CLIENT_GONE, "the client has disconnected") from error
         return b"".join(parts)
 
 
@@ -94,7 +94,7 @@ class _Held:
         self.n_bytes = n_bytes
         if self.intake._held_bytes > self.intake.limits.held_bytes:
             sentence = "too many long requests are being answered; try again in 1 s, or send fewer texts at a time"
-            raise RefusedError(429, sentence, {"retry-after": "1"})
+            raise RejectedError(429, sentence, {"retry-after": "1"})
 
     def release(self) -> None:
         """Stop counting the body, because its request is answered."""
@@ -116,23 +116,23 @@ def parse(content: bytes, kind: type[Body], limits: Limits) -> Body:
     """Parse a body and check it against `kind`.
 
     Raises:
-        RefusedError: 413 for more values than `limits` allow; 422 for invalid JSON, or fields that are not `kind`'s.
+        RejectedError: 413 for more values than `limits` allow; 422 for invalid JSON, or fields that are not `kind`'s.
     """
     content = content.removeprefix(BYTE_ORDER_MARK)
     if not holds_at_most(content, limits.values):
         sentence = f"the body holds more than {limits.values:,} values; send at most {limits.texts:,} texts at a time"
-        raise RefusedError(413, sentence)
+        raise RejectedError(413, sentence)
     try:
         data = from_json(content, allow_inf_nan=False)
     except ValueError as error:
         half = "; half a surrogate pair is not a character" if "surrogate" in str(error) or "hex" in str(error) else ""
-        raise RefusedError(422, f"the body is not valid JSON in UTF-8: {error}{half}") from error
+        raise RejectedError(422, f"the body is not valid JSON in UTF-8: {error}{half}") from error
     if not isinstance(data, dict):
-        raise RefusedError(422, "the body must be a JSON object, such as the examples at /docs")
+        raise RejectedError(422, "the body must be a JSON object, such as the examples at /docs")
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise RefusedError(422, _first_error(error)) from error
+        raise RejectedError(422, _first_error(error)) from error
 
 
 def _first_error(error: ValidationError) -> str:

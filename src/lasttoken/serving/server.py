@@ -20,7 +20,7 @@ from lasttoken.serving.intake import Intake
 from lasttoken.serving.limits import Limits
 from lasttoken.serving.metrics import ServerMetrics
 from lasttoken.serving.models import ServedModel
-from lasttoken.serving.refusals import RefusedError
+from lasttoken.serving.rejections import RejectedError
 
 ALL_MODELS = "*"
 FEW_VALUES = 2_000  # probabilities in an answer; longer answers are written in the pool
@@ -58,33 +58,33 @@ class Server:
         """The model of this name; None stands for the only one.
 
         Raises:
-            RefusedError: 404 if there is no such model; 422 if there are several and none is named.
+            RejectedError: 404 if there is no such model; 422 if there are several and none is named.
         """
         models = self.engine.models
         if name is None and len(models) == 1:
             return next(iter(models.values()))
         known = ", ".join(models)
         if name is None:
-            raise RefusedError(
+            raise RejectedError(
                 422, f'this server has several models; name one in "model": {known}, or {ALL_MODELS} for all'
             )
         if name not in models:
-            raise RefusedError(404, f"there is no such model; this server has {known}")
+            raise RejectedError(404, f"there is no such model; this server has {known}")
         return models[name]
 
     def check(self, texts: Sequence[str]) -> None:
-        """Refuse too many texts, and texts that are too long.
+        """Reject too many texts, and texts that are too long.
 
         Raises:
-            RefusedError: 413 or 422, with the limit.
+            RejectedError: 413 or 422, with the limit.
         """
         if not texts:
-            raise RefusedError(422, "there are no texts; send one or more")
+            raise RejectedError(422, "there are no texts; send one or more")
         if len(texts) > self.limits.texts:
-            raise RefusedError(413, f"there are {len(texts):,} texts; send at most {self.limits.texts:,} at a time")
+            raise RejectedError(413, f"there are {len(texts):,} texts; send at most {self.limits.texts:,} at a time")
         for index, text in enumerate(texts):
             if len(text) > self.limits.characters:
-                raise RefusedError(
+                raise RejectedError(
                     422, f"text {index} has {len(text):,} characters; at most {self.limits.characters:,} are taken"
                 )
 
@@ -92,7 +92,7 @@ class Server:
         """Some models' scores of the texts, from the engine.
 
         Raises:
-            RefusedError: see `check`; or the client has disconnected.
+            RejectedError: see `check`; or the client has disconnected.
             QueueFullError, DeadlineExceededError, ClosedError: see `Engine.classify`.
         """
         self.check(texts)
@@ -110,12 +110,12 @@ class Server:
         """One model's answers as JSON: `content` puts the rows into the interface's shape.
 
         Raises:
-            RefusedError: 413 for a text that is too long, if `truncate` is False; see `scores` for the others.
+            RejectedError: 413 for a text that is too long, if `truncate` is False; see `scores` for the others.
         """
         scores = (await self.scores(request, texts, [model.name]))[model.name]
         if not truncate and scores.cut.any():
             max_length = model.predictor.classifier.config.max_length
-            raise RefusedError(
+            raise RejectedError(
                 413,
                 f"text {int(scores.cut.argmax())} of inputs has more than {max_length:,} tokens, and truncate is false",
             )

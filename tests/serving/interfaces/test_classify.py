@@ -53,7 +53,7 @@ def test_several_models_share_a_trunk_and_answer_as_if_alone(both: TestClient, r
         ({"text": "a", "user": "somebody"}, 422, "'user'"),
     ],
 )
-def test_an_invalid_body_is_refused(client: TestClient, body: Any, status: int, named: str) -> None:
+def test_an_invalid_body_is_rejected(client: TestClient, body: Any, status: int, named: str) -> None:
     answer = client.post("/classify", content=json.dumps(body), headers={"content-type": "application/json"})
     assert answer.status_code == status, answer.text
     assert named in answer.json()["error"]

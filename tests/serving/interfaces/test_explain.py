@@ -24,7 +24,7 @@ def test_words_that_moved_a_decision(client: TestClient) -> None:
         ({}, 422, "text"),
     ],
 )
-def test_an_invalid_body_is_refused(client: TestClient, body: Any, status: int, named: str) -> None:
+def test_an_invalid_body_is_rejected(client: TestClient, body: Any, status: int, named: str) -> None:
     answer = client.post("/explain", json=body)
     assert answer.status_code == status
     assert named in answer.json()["error"]

@@ -43,7 +43,7 @@ def test_a_field_that_changes_nothing_is_accepted(client: TestClient, fields: di
         ({"inputs": {"text": "a"}}, "inputs"),
     ],
 )
-def test_a_field_that_would_change_the_answer_is_refused_by_its_name(
+def test_a_field_that_would_change_the_answer_is_rejected_by_its_name(
     client: TestClient, fields: dict[str, Any], named: str
 ) -> None:
     answer = client.post("/", json={"inputs": "a", **fields})

@@ -60,7 +60,7 @@ def test_a_field_that_changes_nothing_is_accepted(client: TestClient) -> None:
         ({"outputs": [{"name": "score", "parameters": {"classification": 1}}]}, "classification"),
     ],
 )
-def test_what_is_not_supported_is_refused_by_its_name(client: TestClient, fields: dict[str, Any], named: str) -> None:
+def test_what_is_not_supported_is_rejected_by_its_name(client: TestClient, fields: dict[str, Any], named: str) -> None:
     answer = client.post(INFER, json={"inputs": [TENSOR], **fields})
     assert answer.status_code == 422, answer.text
     assert named in answer.json()["error"]

@@ -92,6 +92,6 @@ def test_tables_are_read_as_spreadsheets_write_them(codec: str, mark: str) -> No
 
 
 @needs_node
-def test_other_encodings_are_refused() -> None:
+def test_other_encodings_are_rejected() -> None:
     content = list("caf\u00e9".encode("cp1252"))
     assert "UTF-8" in evaluate(f"read(new Blob([new Uint8Array({content})])).catch((error) => error.message)")

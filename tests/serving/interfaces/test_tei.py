@@ -49,7 +49,7 @@ def test_a_field_that_changes_nothing_is_accepted(client: TestClient, fields: di
         ({"inputs": [["a", "b", "c"]]}, "inputs"),
     ],
 )
-def test_a_field_that_would_change_the_answer_is_refused_by_its_name(
+def test_a_field_that_would_change_the_answer_is_rejected_by_its_name(
     client: TestClient, fields: dict[str, Any], named: str
 ) -> None:
     answer = client.post("/predict", json={"inputs": "a", **fields})
@@ -57,7 +57,7 @@ def test_a_field_that_would_change_the_answer_is_refused_by_its_name(
     assert named in answer.json()["error"]
 
 
-def test_a_text_that_must_not_be_truncated_is_refused(client: TestClient) -> None:
+def test_a_text_that_must_not_be_truncated_is_rejected(client: TestClient) -> None:
     assert client.post("/predict", json={"inputs": LONG_TEXT}).status_code == 200
     assert client.post("/predict", json={"inputs": "short", "truncate": False}).status_code == 200
     for inputs, index in ((LONG_TEXT, 0), ([["short"], [LONG_TEXT]], 1)):

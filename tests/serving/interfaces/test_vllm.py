@@ -44,7 +44,7 @@ def test_a_field_that_changes_nothing_is_accepted(client: TestClient, fields: di
         {"top_k": 1},
     ],
 )
-def test_a_field_that_would_change_the_answer_is_refused_by_its_name(
+def test_a_field_that_would_change_the_answer_is_rejected_by_its_name(
     client: TestClient, fields: dict[str, Any]
 ) -> None:
     answer = client.post("/classify", json={"input": "a", **fields})

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, StrictInt
 from lasttoken.classifier.predict import Answer
 from lasttoken.serving.bodies import Body, ModelName, Text, Texts
 from lasttoken.serving.interfaces import vllm
-from lasttoken.serving.refusals import RefusedError
+from lasttoken.serving.rejections import RejectedError
 from lasttoken.serving.routes import Post, Route
 from lasttoken.serving.server import ALL_MODELS, Server
 
@@ -44,13 +44,13 @@ async def classify(server: Server, request: Request, body: ClassifyBody) -> Resp
     """Answer our own body or vLLM's."""
     texts_fields = [name for name in ("text", "texts", "input") if getattr(body, name) is not None]
     if len(texts_fields) != 1:
-        raise RefusedError(422, 'give one of "text", "texts" and "input"')
+        raise RejectedError(422, 'give one of "text", "texts" and "input"')
     if texts_fields == ["input"]:
         if body.top_k is not None:
-            raise RefusedError(422, "top_k goes with text or texts; input is answered with all probabilities")
+            raise RejectedError(422, "top_k goes with text or texts; input is answered with all probabilities")
         return await vllm.classify(server, request, body, server.model(body.model))
     if body.vllm_fields:
-        raise RefusedError(422, f"the field {body.vllm_fields[0]!r} goes with input; leave it out")
+        raise RejectedError(422, f"the field {body.vllm_fields[0]!r} goes with input; leave it out")
     return await _own(server, request, body)
 
 

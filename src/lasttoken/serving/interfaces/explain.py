@@ -13,7 +13,7 @@ from lasttoken.serving.bodies import Body, ModelName, Text
 from lasttoken.serving.disconnect import while_connected
 from lasttoken.serving.explainer import CheckWanted
 from lasttoken.serving.models import ServedModel
-from lasttoken.serving.refusals import RefusedError
+from lasttoken.serving.rejections import RejectedError
 from lasttoken.serving.routes import Post, Route
 from lasttoken.serving.server import Server
 
@@ -33,9 +33,9 @@ async def explain_text(server: Server, request: Request, body: ExplainBody) -> R
     server.check([text])
     max_characters = server.limits.explained_characters
     if len(text) > max_characters:
-        raise RefusedError(422, f"the text has {len(text):,} characters; at most {max_characters:,} are explained")
+        raise RejectedError(422, f"the text has {len(text):,} characters; at most {max_characters:,} are explained")
     if label is not None and label not in model.predictor.labels:
-        raise RefusedError(422, "the classifier has no such label; /info lists them")
+        raise RejectedError(422, "the classifier has no such label; /info lists them")
 
     def work(check_wanted: CheckWanted) -> Explanation:
         return explain(model.predictor, text, label=label, between=check_wanted)

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, StrictInt, StrictStr
 
 from lasttoken.classifier.predict import Answer
 from lasttoken.serving.bodies import Body, ModelName, Text, Texts
-from lasttoken.serving.refusals import RefusedError
+from lasttoken.serving.rejections import RejectedError
 from lasttoken.serving.routes import Post, Route
 from lasttoken.serving.server import Server
 
@@ -46,7 +46,7 @@ async def model_task(server: Server, request: Request, body: TaskBody) -> Respon
     """Answer with the model that the address names."""
     name = request.path_params["name"]
     if body.model not in (None, name):
-        raise RefusedError(422, "the field 'model' and the address name different models; leave one out")
+        raise RejectedError(422, "the field 'model' and the address name different models; leave one out")
     return await _task(server, request, body, name)
 
 
@@ -56,7 +56,7 @@ async def _task(server: Server, request: Request, body: TaskBody, name: str | No
     function = model.predictor.classifier.config.task.probability_function
     parameters = body.parameters or Parameters(top_k=None, truncation=None)
     if parameters.function_to_apply not in (None, function):
-        raise RefusedError(422, f"parameters.function_to_apply must be {function}, or be left out")
+        raise RejectedError(422, f"parameters.function_to_apply must be {function}, or be left out")
     return await server.classify(
         request, texts, model, lambda rows: [row_content(row, parameters.top_k) for row in rows]
     )

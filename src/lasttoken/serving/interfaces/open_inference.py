@@ -16,7 +16,7 @@ from lasttoken.classifier.predict import Answer
 from lasttoken.serving.bodies import Body, Pairs, Texts
 from lasttoken.serving.interfaces.about import ready
 from lasttoken.serving.models import ServedModel
-from lasttoken.serving.refusals import RefusedError
+from lasttoken.serving.rejections import RejectedError
 from lasttoken.serving.routes import Get, Post, Route
 from lasttoken.serving.server import Server, json_response
 
@@ -101,14 +101,14 @@ async def infer(server: Server, request: Request, body: InferBody) -> Response:
     """Classify the texts of the input tensor."""
     model = server.model(request.path_params["name"])
     if len(body.inputs) != 1:
-        raise RefusedError(422, f"there are {len(body.inputs)} inputs; send one, of datatype BYTES")
+        raise RejectedError(422, f"there are {len(body.inputs)} inputs; send one, of datatype BYTES")
     tensor = body.inputs[0]
     texts = [text for item in tensor.data for text in (item if isinstance(item, list) else [item])]
     if tensor.shape not in ([len(texts)], [len(texts), 1]):
-        raise RefusedError(422, f"the input's shape must be [{len(texts)}], the number of its texts")
+        raise RejectedError(422, f"the input's shape must be [{len(texts)}], the number of its texts")
     asked = None if body.outputs is None else [output.name for output in body.outputs]
     if unknown := [output for output in asked or [] if output not in OUTPUTS]:
-        raise RefusedError(422, f"there is no output {unknown[0][:60]!r}; use {', '.join(OUTPUTS)}")
+        raise RejectedError(422, f"there is no output {unknown[0][:60]!r}; use {', '.join(OUTPUTS)}")
     return await server.classify(request, texts, model, lambda rows: infer_response(model, rows, body.id, asked))
 
 

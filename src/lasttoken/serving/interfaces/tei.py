@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, StrictBool
 from lasttoken.classifier.predict import Answer
 from lasttoken.serving.bodies import Body, ModelName, Pairs, Text, Texts
 from lasttoken.serving.interfaces.huggingface import row_content
-from lasttoken.serving.refusals import RefusedError
+from lasttoken.serving.rejections import RejectedError
 from lasttoken.serving.routes import Post, Route
 from lasttoken.serving.server import Server
 
@@ -28,9 +28,9 @@ class PredictBody(Body):
     inputs: Text | Texts | Pairs
     model: ModelName = None
     raw_scores: Literal[False] | None = Field(None, description="Scores are calibrated: false, or left out.")
-    truncate: StrictBool | None = Field(None, description="false: a text that would be truncated is refused with 413.")
+    truncate: StrictBool | None = Field(None, description="false: a text that would be truncated is rejected with 413.")
     truncation_direction: Literal["left", "right", "Left", "Right"] | None = Field(
-        None, description="The side that the classifier truncates; another value is refused."
+        None, description="The side that the classifier truncates; another value is rejected."
     )
 
 
@@ -39,11 +39,11 @@ async def predict(server: Server, request: Request, body: PredictBody) -> Respon
     model = server.model(body.model)
     side = "right" if model.predictor.classifier.config.truncate == "tail" else "left"
     if body.truncation_direction is not None and body.truncation_direction.lower() != side:
-        raise RefusedError(422, f"truncation_direction must be {side}, as the classifier was trained")
+        raise RejectedError(422, f"truncation_direction must be {side}, as the classifier was trained")
     inputs = body.inputs
     is_batch = isinstance(inputs, list) and any(isinstance(item, list) for item in inputs)
     if isinstance(inputs, list) and not is_batch and len(inputs) != 1:
-        raise RefusedError(
+        raise RejectedError(
             422,
             f"inputs is a list of {len(inputs)} strings: "
             'send [["one"], ["two"]] for two texts, [["one", "two"]] for a pair',
@@ -61,7 +61,7 @@ def _joined(item: str | Sequence[Any]) -> str:
     """A text, or a pair of texts joined as several text columns are in training."""
     parts = [item] if isinstance(item, str) else list(item)
     if not 1 <= len(parts) <= 2:
-        raise RefusedError(422, "each of inputs must be a text, or a list of one text or of two that belong together")
+        raise RejectedError(422, "each of inputs must be a text, or a list of one text or of two that belong together")
     return "\n\n".join(parts)
 
 

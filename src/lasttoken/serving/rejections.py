@@ -1,4 +1,4 @@
-"""Refusals: a status and one sentence as JSON, and the headers that every answer has.
+"""Rejections: a status and one sentence as JSON, and the headers that every answer has.
 
 {"error": "there are 1,001 texts; send at most 1,000 at a time", "error_type": "too_large"}
 """
@@ -37,8 +37,8 @@ CLIENT_GONE = 499  # nginx's status for a client that disconnected; nobody recei
 CLOSING = {"connection": "close"}
 
 
-class RefusedError(Exception):
-    """A request is refused with this status, sentence and further headers."""
+class RejectedError(Exception):
+    """A request is rejected with this status, sentence and further headers."""
 
     def __init__(self, status: int, sentence: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(sentence)
@@ -50,6 +50,6 @@ def error_type(status: int) -> str:
     return ERROR_TYPES.get(status, "error")
 
 
-def refusal_body(status: int, sentence: str) -> bytes:
-    """A refusal as JSON."""
+def error_body(status: int, sentence: str) -> bytes:
+    """The body of an error response, as JSON."""
     return json.dumps({"error": sentence, "error_type": error_type(status)}).encode()
