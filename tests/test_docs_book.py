@@ -39,7 +39,7 @@ from lasttoken.data.labels import natural_order
 from lasttoken.data.splits import Splits, count_shared_texts
 from lasttoken.evaluation.baselines import fit_baselines
 from lasttoken.evaluation.intervals import wilson_interval
-from lasttoken.evaluation.task import SingleLabel
+from lasttoken.evaluation.tasks import SingleLabel
 from lasttoken.runs.zero_shot import WRITTEN_TOKENS
 from lasttoken.training.features import FeatureSource, TrunkPass
 from lasttoken.training.loop import Split, Trainer

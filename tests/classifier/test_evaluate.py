@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from lasttoken.classifier.evaluate import match_labels, match_sets
+from lasttoken.classifier.evaluate import match_labels
 from lasttoken.core.errors import DataError
 from lasttoken.data.files import Examples
+from lasttoken.evaluation.tasks import MultiLabel, SingleLabel
 
-LABELS = ("ham", "spam")
+TASK = SingleLabel(("ham", "spam"))
+MULTI_LABEL = MultiLabel(("cat", "dog", "fish"), "|")
 
 
 def matched(*labels: str) -> tuple[list[int], list[str]]:
     messages: list[str] = []
     examples = Examples([f"text {row}" for row in range(len(labels))], list(labels), source="a.csv")
-    return match_labels(examples, LABELS, messages.append).tolist(), messages
+    return match_labels(examples, TASK, messages.append).tolist(), messages
 
 
 @pytest.mark.parametrize(("labels", "label_ids"), [(("0", "1"), [0, 1]), (("1", "1"), [1, 1]), (("1.0", "0"), [1, 0])])
@@ -43,13 +45,13 @@ def test_a_row_of_another_label_is_named(labels: tuple[str, ...], value: str) ->
 
 def test_rows_without_labels_name_the_flag() -> None:
     with pytest.raises(DataError, match="--label"):
-        match_labels(Examples(["a"], None, source="a.csv"), LABELS)
+        match_labels(Examples(["a"], None, source="a.csv"), TASK)
 
 
 def test_sets_of_labels_are_a_matrix_and_an_unknown_one_names_its_row() -> None:
     def matrix(*cells: str) -> list[list[bool]]:
         examples = Examples(list("abc")[: len(cells)], list(cells), separator="|", source="a.csv")
-        rows: list[list[bool]] = match_sets(examples, ("cat", "dog", "fish")).tolist()
+        rows: list[list[bool]] = match_labels(examples, MULTI_LABEL).tolist()
         return rows
 
     assert matrix("fish|cat", "", "dog ") == [[True, False, True], [False] * 3, [False, True, False]]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lasttoken.evaluation.tasks import MultiLabel, SingleLabel
 from lasttoken.report.sections import MAX_TEXT, example, headline_columns, worst_labels
 
 
@@ -16,11 +17,11 @@ def metrics(*sizes: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("sizes", "names"), [((10, 10), []), ((10, 90), ["macro_f1", "mcc"])])
 def test_uneven_labels_get_more_columns(sizes: tuple[int, int], names: list[str]) -> None:
-    assert [metric.name for metric in headline_columns(metrics(*sizes), multi_label=False)] == names
+    assert [metric.name for metric in headline_columns(metrics(*sizes), SingleLabel)] == names
 
 
 def test_multi_label_metrics_stand_beside_micro_f1_whatever_the_sizes() -> None:
-    columns = headline_columns({**metrics(5, 5), "subset_accuracy": 0.3, "mAP": 0.6}, multi_label=True)
+    columns = headline_columns({**metrics(5, 5), "subset_accuracy": 0.3, "mAP": 0.6}, MultiLabel)
     assert {"macro_f1", "subset_accuracy", "mAP"} <= {metric.name for metric in columns}
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from run_folders import read_metrics, train
 
 from lasttoken.core.errors import SettingsError
-from lasttoken.evaluation.task import SingleLabel, Task
+from lasttoken.evaluation.tasks import SingleLabel, Task
 from lasttoken.runs.assess import check_judging
 
 

@@ -32,7 +32,7 @@ from lasttoken.core.device import memory_bytes
 from lasttoken.core.documents import STRICT, OneOf
 from lasttoken.core.errors import SettingsError
 from lasttoken.evaluation.decision import MOST_PROBABLE, Decision
-from lasttoken.evaluation.task import Task, task_of
+from lasttoken.evaluation.tasks import Task, task_of
 
 PACKED_FRACTION = 0.25  # of the machine's memory: the limit for the packed copies of a trunk's matrices
 

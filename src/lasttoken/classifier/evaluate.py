@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.errors import DataError, one_of
-from lasttoken.core.spelling import label_key, match_label, visible
+from lasttoken.core.spelling import match_label, visible
 from lasttoken.data.files import Examples
 from lasttoken.data.label_tables import label_sets
 from lasttoken.data.labels import natural_order, near_miss
-from lasttoken.evaluation.task import SplitMetrics
+from lasttoken.evaluation.tasks import SplitMetrics, Task, Truth
 
 MOST_NAMED = 8  # spellings that a message lists
 Say = Callable[[str], None]
@@ -32,50 +29,29 @@ def evaluate(
         DataError: there are no labels, or the classifier does not know one (the row is named).
     """
     config = predictor.classifier.config
-    match = match_sets if config.task.multi_label else match_labels
-    truth = match(examples, predictor.labels, say)
+    truth = match_labels(examples, config.task, say)
     log_probs = predictor.log_probs(predictor.encode(examples.texts), progress)
     predicted = config.task.decide(log_probs, config.decision)
     return config.task.metrics(truth, log_probs=log_probs, predicted=predicted, intervals=True)
 
 
-def match_sets(examples: Examples, labels: Sequence[str], say: Say | None = None) -> NDArray[np.bool_]:
-    """Which of the K labels each example has [N, K].
+def match_labels(examples: Examples, task: Task, say: Say | None = None) -> Truth:
+    """The truth of N examples: label ids [N], or which of the K labels each example has, bool [N, K].
 
     Raises:
         DataError: see `evaluate`.
     """
-    rows = label_sets(examples)
-    ids = _ids_of({label for row_labels in rows for label in row_labels}, labels, examples, say)
-    has_label = np.zeros((len(rows), len(labels)), dtype=np.bool_)
-    for row, row_labels in enumerate(rows):
-        if unknown := next((label for label in row_labels if label not in ids), None):
-            raise DataError(_unknown(examples.number_of(row), unknown, examples, labels))
-        has_label[row, [ids[label] for label in row_labels]] = True
-    return has_label
-
-
-def match_labels(examples: Examples, labels: Sequence[str], say: Say | None = None) -> NDArray[np.int64]:
-    """The label_id of each example [N].
-
-    Raises:
-        DataError: see `evaluate`.
-    """
-    if examples.labels is None:
-        raise DataError(
-            f"{examples.source or 'the examples'} has no labels to evaluate against; name the column with --label"
-        )
-    spellings = set(examples.labels)
+    rows, labels = label_sets(examples), task.labels
+    spellings = {label for row_labels in rows for label in row_labels}
     ids = _ids_of(spellings, labels, examples, say)
-    by_id = {label: int(key) for label in spellings if (key := label_key(label)) in map(str, range(len(labels)))}
-    if not ids and len(by_id) == len(spellings):
+    if not ids and (spelled_ids := task.read_as_ids(spellings)):
         pairs = ", ".join(f"{label_id} = {label}" for label_id, label in enumerate(labels))
         (say or _silence)(f"the labels of {examples.source or 'the examples'} are the classifier's label ids: {pairs}")
-        ids = by_id
-    for row, label in enumerate(examples.labels):
-        if label not in ids:
-            raise DataError(_unknown(examples.number_of(row), label, examples, labels))
-    return np.array([ids[label] for label in examples.labels], dtype=np.int64)
+        ids = spelled_ids
+    for row, row_labels in enumerate(rows):
+        if unknown := [label for label in row_labels if label not in ids]:
+            raise DataError(_unknown(examples.number_of(row), unknown[0], examples, labels))
+    return task.truth_from_ids([[ids[label] for label in row_labels] for row_labels in rows])
 
 
 def _ids_of(spellings: Collection[str], labels: Sequence[str], examples: Examples, say: Say | None) -> dict[str, int]:

@@ -331,9 +331,14 @@ class Settings:
         return ColumnSpec(self.text, self.label, self.id, self.group, self.slice_by)
 
     @property
+    def kind(self) -> Kind:
+        """The kind of task, as the registry of metrics names it."""
+        return "multi-label" if self.multi_label else "single-label"
+
+    @property
     def separator(self) -> str | None:
         """The separator between the labels of a text; None where every text has one label."""
-        return self.label_separator if self.multi_label else None
+        return separator_of(self.multi_label, self.label_separator)
 
     @property
     def cache_limit_bytes(self) -> int | None:
@@ -434,8 +439,13 @@ def _check_fractions(settings: Settings) -> None:
         )
 
 
+def separator_of(multi_label: bool, label_separator: str) -> str | None:
+    """The separator between the labels of a text; None where every text has one label."""
+    return label_separator if multi_label else None
+
+
 def _check_metric(settings: Settings) -> None:
-    kind: Kind = "multi-label" if settings.multi_label else "single-label"
+    kind = settings.kind
     if kind not in METRICS[settings.metric].kinds:
         valid = [metric.name for metric in metrics_at("history", kind)]
         raise SettingsError(

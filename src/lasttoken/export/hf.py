@@ -25,7 +25,6 @@ from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.documents import to_json
 from lasttoken.core.errors import FailedError, SettingsError
 from lasttoken.core.storage import write_text
-from lasttoken.evaluation.decision import MOST_PROBABLE
 from lasttoken.export.checking import PROBES, largest_difference, logits_of, quiet
 from lasttoken.export.folded import fold
 from lasttoken.export.folder import Exported, new_export
@@ -81,11 +80,8 @@ def lost_in_export(predictor: Predictor) -> tuple[str, ...]:
         "transformers makes no tokens of an empty text, and then fails or predicts something else; "
         f"give {ENDING!r} in its place",
     ]
-    if config.task.multi_label:
-        notes.append("thresholds are not kept: pass top_k=None and compare scores with those in README.md")
-    elif config.decision != MOST_PROBABLE:
-        rule = config.task.rule_in_words(config.decision)
-        notes.append(f"the decision rule is not kept ({rule}): transformers gives the most probable label")
+    if lost := config.task.lost_rule(config.decision):
+        notes.append(lost)
     return tuple(notes)
 
 
@@ -156,7 +152,7 @@ print(classify(text or "{ending}", truncation=True))
 transformers makes no tokens of an empty text, and then fails or predicts something else. Pass the name of the token
 that ends texts in its place, as above, for the prediction of `lasttoken predict`.
 
-Bias and temperature are in the weights, so the scores are those of `lasttoken predict`.{thresholds}
+Bias and temperature are in the weights, so the scores are those of `lasttoken predict`.{rule}
 """
 
 
@@ -164,16 +160,8 @@ def as_card(card: str, predictor: Predictor, name: str = "THIS FOLDER") -> str:
     """A run's model card with a section on using the export; the library in its metadata is transformers."""
     config = predictor.classifier.config
     card = card.replace('library_name: "lasttoken"', 'library_name: "transformers"', 1)
-    thresholds = ""
-    if config.task.multi_label:
-        values = ", ".join(
-            f"{config.labels[label_id]} {threshold:.3f}" for label_id, threshold in config.decision.thresholds
-        )
-        thresholds = (
-            " A text has each label whose score reaches its threshold (pass top_k=None to get all scores): "
-            f"{values or '0.5 for all'}."
-        )
-    return card.rstrip() + USE.format(name=name, thresholds=thresholds, ending=ENDING)
+    rule = config.task.rule_for_scores(config.decision)
+    return card.rstrip() + USE.format(name=name, rule=f" {rule}" if rule else "", ending=ENDING)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from typing import Any
 
 from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.core.metric_registry import METRICS, metrics_at
+from lasttoken.evaluation.tasks import task_class
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MARKDOWN = re.compile(r"([\\`*_\[\]|~$]|^[#+=-])")
@@ -96,8 +97,9 @@ def _use(facts: Mapping[str, Any]) -> str:
     more = f" and {len(labels) - MAX_LABELS:,} more" if len(labels) > MAX_LABELS else ""
     origin = f" It was trained on {escape(run['data'])}" if run.get("data") else ""
     origin += f" from the backbone {escape(run['backbone'])}" if origin and run.get("backbone") else ""
-    several = "any number" if facts.get("multi_label") else "one"
-    what = f"A text classifier that predicts {several} of {len(labels):,} labels for each text: {shown}{more}."
+    task = task_class(bool(facts.get("multi_label")))
+    number = f"{task.labels_per_text} of {len(labels):,} labels"
+    what = f"A text classifier that predicts {number} for each text: {shown}{more}."
     return f"{what}{origin + '.' if origin else ''}\n\n{USE}"
 
 

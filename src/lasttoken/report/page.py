@@ -18,13 +18,14 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from lasttoken.core.metric_registry import METRICS, headline_of
+from lasttoken.evaluation.tasks import task_class
 from lasttoken.report.sections import capped, complete, example, headline_columns, pr_caption, shorten, worst_labels
 
 MAX_MATRIX_LABELS = 20  # above, the most confused pairs replace the confusion matrix
 MAX_PAIRS = 20
 MAX_EXAMPLES = 50  # errors, and unsure examples, that are shown
 N_SHADES = 5
-OPTIONAL = ("warnings", "audit", "calibration", "decision", "learning_curve", "repeats", "command", "multi_label")
+OPTIONAL = ("warnings", "audit", "calibration", "decision", "learning_curve", "repeats", "command")
 BYLINE = {"backbone": "backbone ", "data": "data ", "created": "", "lasttoken": "lasttoken "}
 NO_BASELINE = "No baseline was measured on these examples, so there is nothing to compare the classifier with."
 STOPPED = {
@@ -128,9 +129,10 @@ def setting(value: Any) -> str:
 
 
 def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
-    split, metrics = facts["headline"]["split"], complete(facts["headline"]["metrics"])
+    task = task_class(bool(facts.get("multi_label")))
+    split, metrics = facts["headline"]["split"], complete(facts["headline"]["metrics"], task)
     baselines: Mapping[str, Mapping[str, Any]] = {
-        name: {split: complete(found) for split, found in by_split.items()}
+        name: {split: complete(values, task) for split, values in by_split.items()}
         for name, by_split in (facts.get("baselines") or {}).items()
     }
     key = headline_of(metrics)
@@ -141,6 +143,7 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
     data = facts.get("data") or {}
     return {
         "title": facts["title"],
+        "task": task,
         "byline": [before + str(run[key]) for key, before in BYLINE.items() if run.get(key)],
         "kept": run.get("kept") or "",
         "stopped": STOPPED.get(run.get("stopped") or ""),
@@ -152,8 +155,8 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "best": _best(rivals, (facts.get("verdict") or {}).get("baseline")),
         "pr_caption": pr_caption(facts.get("pr_curve") or {}),
         "headline_name": METRICS[key].full_title,
-        "accuracy_name": METRICS["subset_accuracy" if "subset_accuracy" in metrics else "accuracy"].full_title,
-        "columns": headline_columns(metrics, bool(facts.get("multi_label"))),
+        "accuracy_name": METRICS[task.accuracy_metric].full_title,
+        "columns": headline_columns(metrics, task),
         "unleaked": _unleaked(facts, split),
         "per_label": worst_labels(metrics),
         "errors": capped([example(one) for one in (facts.get("errors") or [])[:MAX_EXAMPLES]]).rows,
@@ -164,7 +167,7 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "counts": _counts(data.get("counts") or {}),
         "data_sentences": _data_sentences(data),
         "curves": {name: Markup(svg) for name, svg in (facts.get("curves") or {}).items()},
-        "splits": {name: complete(found) for name, found in (facts.get("splits") or {}).items()},
+        "splits": {name: complete(values, task) for name, values in (facts.get("splits") or {}).items()},
         "baselines": baselines,
         "baseline_notes": facts.get("baseline_notes") or [],
         "confusion": _matrix(metrics) if confusion and len(metrics["labels"]) <= MAX_MATRIX_LABELS else None,

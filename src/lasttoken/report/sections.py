@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lasttoken.core.metric_registry import Metric, metrics_at
+from lasttoken.evaluation.tasks import Task
 
 MAX_LABEL_ROWS = 50
 MAX_LINES = 8  # labels in the precision-recall plot
@@ -33,11 +34,10 @@ class Word:
     strong: bool
 
 
-def complete(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics with the entries that every table needs; the accuracy of a multi-label task is its subset accuracy."""
-    accuracy = metrics.get("accuracy")
-    accuracy = metrics["subset_accuracy"] if accuracy is None else accuracy
-    bounds = metrics.get("accuracy_ci95") or metrics.get("subset_accuracy_ci95") or [accuracy, accuracy]
+def complete(metrics: Mapping[str, Any], task: type[Task]) -> dict[str, Any]:
+    """Metrics with the entries that every table needs; `accuracy` is the task's `accuracy_metric`."""
+    accuracy = metrics[task.accuracy_metric]
+    bounds = metrics.get(f"{task.accuracy_metric}_ci95") or [accuracy, accuracy]
     per_label = metrics.get("per_label") or {}
     labels = metrics.get("labels") or list(per_label)
     return {**metrics, "accuracy": accuracy, "accuracy_ci95": bounds, "per_label": per_label, "labels": labels}
@@ -59,10 +59,10 @@ def pr_caption(curves: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def headline_columns(metrics: Mapping[str, Any], multi_label: bool) -> list[Metric]:
+def headline_columns(metrics: Mapping[str, Any], task: type[Task]) -> list[Metric]:
     """The metrics beside the headline metric. Those for uneven labels are left out where labels are about even."""
     sizes = [values["n"] for values in metrics["per_label"].values() if values["n"]]
-    uneven = multi_label or (bool(sizes) and max(sizes) > UNEVEN * min(sizes))
+    uneven = task.always_uneven or (bool(sizes) and max(sizes) > UNEVEN * min(sizes))
     columns = [*(metrics_at("page of uneven labels") if uneven else []), *metrics_at("page")]
     return [metric for metric in columns if metrics.get(metric.name) is not None]
 

@@ -28,7 +28,7 @@ from lasttoken.evaluation.diagnosis import UNEVEN, Remedies, diagnose
 from lasttoken.evaluation.intervals import share_right
 from lasttoken.evaluation.slices import Slice, length_quarters, slice_accuracy
 from lasttoken.evaluation.targets import Reached, TargetResult, threshold_for
-from lasttoken.evaluation.task import SplitMetrics, Task, Truth, task_of
+from lasttoken.evaluation.tasks import SplitMetrics, Task, Truth, task_of
 from lasttoken.evaluation.thresholds import likely_threshold
 from lasttoken.evaluation.verdict import Verdict, judge
 from lasttoken.runs.zero_shot import ask, parse_answers
@@ -181,10 +181,8 @@ def _remedies(prepared: Prepared, held_out: Scored, settings: Settings) -> Remed
     """The advice for a classifier that predicts one label for every text: flags with values that have an effect."""
     rate, epochs = settings.learning_rate or 0.0, settings.epochs
     counts = label_counts(prepared.splits.train)
-    if held_out.task.multi_label or settings.threshold or settings.cost or len(counts) < 2:
-        return Remedies(rate, epochs)
-    rare, common = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-    if counts[common] < UNEVEN * counts[rare] or any(sign in rare for sign in ",=@"):
+    rare = held_out.task.dominated_label(counts, UNEVEN)
+    if rare is None or settings.threshold or settings.cost or any(character in rare for character in ",=@"):
         return Remedies(rate, epochs)
     probs = np.exp(held_out.log_probs[:, prepared.labels.index(rare)].astype(np.float64))
     threshold = likely_threshold(held_out.task.has_label(held_out.truth, prepared.labels.index(rare)), probs)

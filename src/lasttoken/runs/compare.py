@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.columns import SPLIT_COLUMNS, ColumnSpec
+from lasttoken.core.config import separator_of
 from lasttoken.core.errors import RunError, SettingsError, one_of
 from lasttoken.core.metric_registry import metrics_at
 from lasttoken.data.files import Examples, read_examples
@@ -27,7 +28,7 @@ from lasttoken.data.label_tables import label_counts, truth_of
 from lasttoken.data.near_duplicates import find_duplicates
 from lasttoken.data.splits import SPLIT_NAMES
 from lasttoken.evaluation.intervals import Interval
-from lasttoken.evaluation.task import Task, task_of
+from lasttoken.evaluation.tasks import Task, task_of
 from lasttoken.evaluation.verdict import signed_points
 
 COMPARABLE = SPLIT_NAMES[1:]
@@ -125,9 +126,9 @@ def compare_runs(folders: Sequence[Path], split: str = "test", all_pairs: bool =
 def _names(folders: Sequence[Path]) -> list[str]:
     """The name of each run: that of its folder, or the path as the user wrote it where two have the same name."""
     resolved = [folder.resolve() for folder in folders]
-    for at, folder in enumerate(resolved):
-        if folder in resolved[:at]:
-            raise SettingsError(f"{folders[at]} is named twice; name each run once")
+    for position, folder in enumerate(resolved):
+        if folder in resolved[:position]:
+            raise SettingsError(f"{folders[position]} is named twice; name each run once")
     names = [folder.name for folder in resolved]
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, folders, strict=True)]
 
@@ -147,14 +148,14 @@ def read_predictions(folder: Path, name: str, split: str) -> RunPredictions:
             "with this version, with such a split"
         )
     settings = run_dir.read_toml().get("settings", {})
-    separator = settings.get("label_separator", "|") if metrics.get("multi_label") else None
+    separator = separator_of(bool(metrics.get("multi_label")), settings.get("label_separator", "|"))
     rows = read_examples(rows_file, SPLIT_COLUMNS, keep_blank=True, separator=separator)
     answers = read_examples(answers_file, ANSWER_COLUMNS, keep_blank=True, separator=separator)
     if answers.labels != rows.labels:
         raise RunError(f"{answers_file} does not belong to {rows_file}; one of them was changed")
-    measure = task_of((), separator).headline
-    if metrics["splits"][split].get(measure) is None:
-        raise RunError(f"{folder / 'metrics.json'}: splits.{split}.{measure} is missing; was it changed?")
+    headline = task_of((), separator).headline
+    if metrics["splits"][split].get(headline) is None:
+        raise RunError(f"{folder / 'metrics.json'}: splits.{split}.{headline} is missing; was it changed?")
     seconds = float(sum(metrics.get("timing_s", {}).values()))
     backbone = str(settings.get("backbone", ""))
     return RunPredictions(name, rows, answers.texts, metrics["splits"][split], backbone, seconds)
@@ -167,7 +168,7 @@ def _check_same_rows(first: RunPredictions, other: RunPredictions, split: str) -
     advice = f"give both runs the same {split} file (train --test FILE, or a folder of splits)"
     if len(a) != len(b):
         raise RunError(f"{first.name} was measured on {len(a):,} {split} rows and {other.name} on {len(b):,}; {advice}")
-    differ = [row for row, (one, two) in enumerate(zip(a, b, strict=True), 1) if one != two]
+    differ = [row for row, (row_a, row_b) in enumerate(zip(a, b, strict=True), 1) if row_a != row_b]
     raise RunError(
         f"{first.name} and {other.name} were measured on different {split} rows: {len(differ):,} of {len(a):,} differ, "
         f"the first is row {differ[0]}; {advice}"

@@ -17,6 +17,7 @@ from lasttoken.core.errors import SettingsError
 from lasttoken.data.files import Examples
 from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.evaluation.metrics import Metrics, compute_metrics
+from lasttoken.evaluation.tasks import SingleLabel
 
 PROMPT = "Is the following text 'spam'? Answer with 'yes' or 'no': '{text}'"
 WRITTEN_TOKENS = 23  # the chapter generates as many
@@ -77,7 +78,7 @@ def ask(
     if "{text}" not in prompt:
         raise SettingsError(f"--prompt is {prompt!r}; it must contain {{text}}, which is replaced by the text")
     labels = list(answers)
-    label_ids = match_labels(examples, labels, lambda sentence: None)
+    label_ids = match_labels(examples, SingleLabel(tuple(labels)), lambda sentence: None)
     answer_ids = [backbone.tokenizer.encode(" " + answer) for answer in answers.values()]
     scores, n_answered, n_correct = [], 0, 0
     for text, label_id in zip(examples.texts, label_ids, strict=True):

@@ -8,6 +8,7 @@ from fastapi import Request, Response
 from pydantic import ConfigDict, Field, StrictInt
 
 from lasttoken.classifier.predict import Answer
+from lasttoken.evaluation.tasks import Task
 from lasttoken.serving.bodies import Body, ModelName, Text, Texts
 from lasttoken.serving.interfaces import vllm
 from lasttoken.serving.rejections import RejectedError
@@ -62,11 +63,8 @@ async def _own(server: Server, request: Request, body: ClassifyBody) -> Response
     def content() -> dict[str, Any]:
         answers = {}
         for model in models:
-            multi_label = model.predictor.classifier.config.task.multi_label
-            rows = [
-                row_content(row, body.top_k, multi_label)
-                for row in scores[model.name].answers(model.predictor.classifier.config)
-            ]
+            config = model.predictor.classifier.config
+            rows = [answer_content(row, body.top_k, config.task) for row in scores[model.name].answers(config)]
             answers[model.name] = {"model": model.name} | (rows[0] if body.text is not None else {"predictions": rows})
         return {"models": answers} if body.model == ALL_MODELS else answers[models[0].name]
 
@@ -74,11 +72,11 @@ async def _own(server: Server, request: Request, body: ClassifyBody) -> Response
     return await server.json(content, n_values)
 
 
-def row_content(row: Answer, top_k: int | None, multi_label: bool) -> dict[str, Any]:
+def answer_content(row: Answer, top_k: int | None, task: Task) -> dict[str, Any]:
     """One text's answer; a multi-label classifier's has the list `labels` too."""
     return {
         "label": row.label,
-        **({"labels": row.labels} if multi_label else {}),
+        **task.labels_field(row.labels),
         "score": row.score,
         "probs": dict(row.ranked[:top_k]),
         "n_tokens": row.n_tokens,

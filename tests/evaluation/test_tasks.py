@@ -12,7 +12,7 @@ from lasttoken.core.errors import DivergedError, SettingsError
 from lasttoken.data.frames import from_lists
 from lasttoken.data.label_tables import truth_of
 from lasttoken.evaluation.decision import Decision
-from lasttoken.evaluation.task import MultiLabel, SingleLabel, Task, task_of
+from lasttoken.evaluation.tasks import MultiLabel, SingleLabel, Task, task_class, task_of
 
 LABELS = ("joy", "love", "fear")
 SINGLE, MULTI = SingleLabel(LABELS), MultiLabel(LABELS, "|")
@@ -121,3 +121,33 @@ def test_a_saved_rule_is_replaced_or_completed() -> None:
         MULTI.parse_decision(None, "joy:love=2")
     with pytest.raises(SettingsError, match="two labels"):
         SINGLE.parse_decision("auto", None)
+
+
+def test_label_ids_are_read_in_place_of_labels_only_where_a_text_has_one() -> None:
+    assert SINGLE.read_as_ids({"0", "2.0"}) == {"0": 0, "2.0": 2}
+    assert SINGLE.read_as_ids({"0", "3"}) == SINGLE.read_as_ids(set()) == MULTI.read_as_ids({"0", "2"}) == {}
+
+
+def test_label_ids_of_rows_become_the_truth() -> None:
+    assert SINGLE.truth_from_ids([[0], [2], [1]]).tolist() == IDS.tolist()
+    assert MULTI.truth_from_ids([[0, 1], [], [2, 1]]).tolist() == SETS.tolist()
+
+
+def test_a_threshold_is_advised_for_a_rare_label_of_a_single_label_task() -> None:
+    counts = {"joy": 30, "love": 9, "fear": 12}
+    assert (SINGLE.dominated_label(counts, 3), SINGLE.dominated_label(counts, 4)) == ("love", None)
+    assert SINGLE.dominated_label({"joy": 30}, 3) is None
+    assert MULTI.dominated_label(counts, 3) is None
+
+
+def test_the_rule_that_transformers_loses_names_its_threshold() -> None:
+    assert SINGLE.lost_rule(Decision()) is None
+    assert "love" in (SINGLE.lost_rule(SINGLE.parse_decision("love=0.2", None)) or "")
+    assert SINGLE.rule_for_scores(Decision()) == ""
+    assert "love 0.250" in MULTI.rule_for_scores(Decision(thresholds=((1, 0.25),)))
+    assert MULTI.lost_rule(Decision())
+
+
+def test_the_class_of_a_task_follows_from_its_kind() -> None:
+    assert (task_class(False), task_class(True)) == (SingleLabel, MultiLabel)
+    assert (SINGLE.labels_field(["joy"]), MULTI.labels_field(["joy"])) == ({}, {"labels": ["joy"]})
