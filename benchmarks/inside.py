@@ -37,7 +37,7 @@ from lasttoken.data.book import book_splits
 from lasttoken.evaluation.baselines import fit_baselines
 from lasttoken.runs.train import TrainingRequest, train_run
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import Split, Trainer
+from lasttoken.training.loop import SplitFeatures, Trainer
 from lasttoken.training.order import batches
 from lasttoken.training.prepare import Prepared, prepare
 
@@ -62,7 +62,8 @@ def trainer_of(arguments: argparse.Namespace, train_blocks: str) -> tuple[Traine
     trunk = TrunkPass(prepared.classifier, CPU, cache=None, say=lambda sentence: None)
     started = time.perf_counter()
     features = {
-        name: Split(trunk.source(encoded, name), prepared.truth[name]) for name, encoded in prepared.encoded.items()
+        name: SplitFeatures(trunk.source(encoded, name), prepared.truth[name])
+        for name, encoded in prepared.encoded.items()
     }
     trunk_s = time.perf_counter() - started
     width, frozen = prepared.classifier.decoder.config.n_embd, prepared.classifier.n_frozen or 0

@@ -36,7 +36,7 @@ from lasttoken.data.folders import read_splits
 from lasttoken.data.label_tables import labels_of
 from lasttoken.data.labels import natural_order
 from lasttoken.training.features import FeatureSource, TrunkPass
-from lasttoken.training.loop import Split, Trainer, tail_logits
+from lasttoken.training.loop import SplitFeatures, Trainer, tail_logits
 
 Rows = dict[str, NDArray[np.int64]]  # row numbers of train, validation and test
 Training = dict[str, Any]  # what came of one training; a line of a benchmark's --out
@@ -139,7 +139,9 @@ class Bench:
             trunk = TrunkPass(classifier, self.device, cache=None, say=partial(print, file=sys.stderr))
             self.sources[key] = trunk.source(encoded, self.data.name)
         trunk_s = time.perf_counter() - started
-        splits = {name: Split(View(self.sources[key], at), self.data.label_ids[at]) for name, at in rows.items()}
+        splits = {
+            name: SplitFeatures(View(self.sources[key], at), self.data.label_ids[at]) for name, at in rows.items()
+        }
         started = time.perf_counter()
         outcome = Trainer(classifier, splits, settings, self.device).run()
         logits = tail_logits(classifier, splits["test"].source, self.device)

@@ -43,7 +43,7 @@ from lasttoken.core.device import CPU
 from lasttoken.core.resolve import resolve
 from lasttoken.core.storage import write_text
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import Hooks, Split, Trainer
+from lasttoken.training.loop import Hooks, SplitFeatures, Trainer
 
 MERGES = (("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"))
 N_SMALL_TOKENS = 256 + len(MERGES) + 1
@@ -258,7 +258,7 @@ def trainer_of(
     splits = {}
     for seed, (name, n) in enumerate({"train": n_train, "validation": n_validation, "test": 10}.items()):
         encoded = random_encoded(n, seed=seed)
-        splits[name] = Split(trunk.source(encoded, name), labels_of(encoded))
+        splits[name] = SplitFeatures(trunk.source(encoded, name), labels_of(encoded))
     return Trainer(head, splits, settings, CPU, hooks, checkpoint_every_s=checkpoint_every_s)
 
 

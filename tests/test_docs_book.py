@@ -42,7 +42,7 @@ from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.evaluation.tasks import SingleLabel
 from lasttoken.runs.zero_shot import WRITTEN_TOKENS
 from lasttoken.training.features import FeatureSource, TrunkPass
-from lasttoken.training.loop import Split, Trainer
+from lasttoken.training.loop import SplitFeatures, Trainer
 from lasttoken.training.order import batches
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "book.md").read_text("utf-8")
@@ -165,7 +165,7 @@ def trainer() -> RecordingTrainer:
     for name, n in {"train": 1045, "validation": 149, "test": 300}.items():
         label_ids = np.arange(n, dtype=np.int64) % 2
         encoded = Encoded(label_ids.astype(np.int32), np.ones(n, dtype=np.int64), np.zeros(n, dtype=np.bool_), 0)
-        splits[name] = Split(trunk.source(encoded, name), label_ids)
+        splits[name] = SplitFeatures(trunk.source(encoded, name), label_ids)
     trainer = RecordingTrainer(classifier, splits, settings, CPU)
     trainer.run()
     return trainer

@@ -37,10 +37,10 @@ from lasttoken.data.cutting import cut_validation
 from lasttoken.data.files import Examples
 from lasttoken.data.frames import from_lists
 from lasttoken.data.splits import Splits
-from lasttoken.runs.assess import calibrate
+from lasttoken.runs.calibration import calibrate
 from lasttoken.runs.session import open_device, open_session
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import Split, Trainer, tail_logits
+from lasttoken.training.loop import SplitFeatures, Trainer, tail_logits
 from lasttoken.training.shared import SharedFeatures
 
 FEATURES = SharedFeatures()  # of this process
@@ -156,7 +156,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             row_weights = None if weights is None else weights[rows]
             source = FEATURES.pool(trunk, encoded, name)
             self.n_trunk_texts_ += FEATURES.n_new
-            features[name] = Split(source, prepared.truth[name], row_weights)
+            features[name] = SplitFeatures(source, prepared.truth[name], row_weights)
         Trainer(prepared.classifier, features, settings, device).run()
         prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
         calibrate(prepared, features, settings)

@@ -18,7 +18,7 @@ from lasttoken.data.splits import Splits
 from lasttoken.runs import session as sessions
 from lasttoken.runs.clock import Clock
 from lasttoken.runs.session import open_device, open_session
-from lasttoken.training.loop import Split
+from lasttoken.training.loop import SplitFeatures
 
 
 class Listener(Reporter):
@@ -49,7 +49,7 @@ def test_a_session_has_a_rate_for_the_width_and_features_of_every_split(settings
     assert set(clock.seconds) == {"load", "encode", "trunk"}
     features = session.features(Reporter())
     assert {name: len(split) for name, split in features.items()} == {"train": 6, "validation": 6}
-    assert all(isinstance(split, Split) for split in features.values())
+    assert all(isinstance(split, SplitFeatures) for split in features.values())
     assert session.trunk.cache is None
 
 

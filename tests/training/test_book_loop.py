@@ -27,7 +27,7 @@ from lasttoken.evaluation.metrics import compute_metrics
 from lasttoken.evaluation.tasks import log_softmax
 from lasttoken.training.feature_cache import FeatureCache
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import Split, Trainer
+from lasttoken.training.loop import SplitFeatures, Trainer
 
 LONGEST, LEARNING_RATE, SEED = 12, 5e-5, 123
 SIZES = {"train": 437, "validation": 61, "test": 90}  # 54 full batches and 5 rows over; 108 steps in two epochs
@@ -128,7 +128,9 @@ def test_the_book_recipe_measures_what_the_chapters_loop_measures(tmp_path: Path
 
     classifier = classifier_of(gpt, read=settings.read, train_blocks=settings.train_blocks, seed=settings.seed)
     trunk = TrunkPass(classifier, CPU, cache=FeatureCache(10**9), say=pytest.fail)
-    splits = {name: Split(trunk.source(encoded, name), label_ids) for name, (encoded, label_ids) in data.items()}
+    splits = {
+        name: SplitFeatures(trunk.source(encoded, name), label_ids) for name, (encoded, label_ids) in data.items()
+    }
     trainer = Trainer(classifier, splits, settings, CPU)
     outcome = trainer.run()
 

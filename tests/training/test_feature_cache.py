@@ -29,7 +29,7 @@ from lasttoken.core.errors import StorageError
 from lasttoken.training import feature_cache, features
 from lasttoken.training.feature_cache import FeatureCache, FeatureFile, entry_key
 from lasttoken.training.features import FeatureSource, LiveFeatures, StoredFeatures, TrunkPass, trunk_hash
-from lasttoken.training.loop import Split, Trainer
+from lasttoken.training.loop import SplitFeatures, Trainer
 
 LIMIT = 10**9
 TEXTS = random_encoded(20)
@@ -52,7 +52,7 @@ def entries(cache: FeatureCache) -> set[str]:
 
 def losses(source: FeatureSource, classifier: Classifier) -> list[float]:
     """The validation losses of a short training."""
-    splits = {name: Split(source, labels_of(source.encoded)) for name in ("train", "validation")}
+    splits = {name: SplitFeatures(source, labels_of(source.encoded)) for name in ("train", "validation")}
     outcome = Trainer(classifier, splits, plain_settings(eval_every=1), CPU).run()
     return [line["validation_loss"] for line in outcome.history]
 

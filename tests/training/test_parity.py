@@ -30,7 +30,7 @@ from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU
 from lasttoken.training.feature_cache import FeatureCache
 from lasttoken.training.features import FeatureSource, LiveFeatures, TrunkPass
-from lasttoken.training.loop import Hooks, Split, State, Trainer
+from lasttoken.training.loop import Hooks, SplitFeatures, State, Trainer
 
 N_LAYER, N_HEAD, C, SEED = 3, 4, 16, 7
 CASES = list(product(("head", "1", "2", str(N_LAYER), "all"), ("last", "first", "mean", "padded-last"), (True, False)))
@@ -69,7 +69,7 @@ def train_ours(classifier: Classifier, train: Encoded, settings: Settings, make:
 
     validation = random_encoded(5, train.longest, uniform=classifier.config.pads, seed=9)
     splits = {
-        name: Split(make(classifier, encoded), labels_of(encoded, 3))
+        name: SplitFeatures(make(classifier, encoded), labels_of(encoded, 3))
         for name, encoded in (("train", train), ("validation", validation))
     }
     forget = Hooks(on_line=lambda line: before.update(loss=0.0, examples=0), on_step=on_step)

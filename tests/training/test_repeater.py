@@ -16,19 +16,20 @@ from lasttoken.core.device import CPU
 from lasttoken.data.cutting import split_examples
 from lasttoken.data.frames import from_lists
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import Split, Trainer, tail_logits
+from lasttoken.training.loop import SplitFeatures, Trainer, tail_logits
 from lasttoken.training.prepare import Prepared, prepare
 from lasttoken.training.repeater import Repeater, out_of_fold
 
 SETTINGS = replace(plain_settings(), calibrate=False, train_blocks="1", eval_every=0, eval_batches=0)
 
 
-def prepared_run(folder: Path, settings: Settings) -> tuple[Prepared, dict[str, Split]]:
+def prepared_run(folder: Path, settings: Settings) -> tuple[Prepared, dict[str, SplitFeatures]]:
     splits = split_examples(from_lists(*messages(60)), 0.6, 0.2, 1)
     prepared = prepare(splits, load_backbone(str(write_backbone(folder))), settings, CPU, lambda sentence: None)
     trunk = TrunkPass(prepared.classifier, CPU, cache=None, say=lambda sentence: None)
     return prepared, {
-        name: Split(trunk.source(encoded, name), prepared.truth[name]) for name, encoded in prepared.encoded.items()
+        name: SplitFeatures(trunk.source(encoded, name), prepared.truth[name])
+        for name, encoded in prepared.encoded.items()
     }
 
 

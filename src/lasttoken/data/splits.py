@@ -30,6 +30,11 @@ class Splits:
         named = zip(SPLIT_NAMES, (self.train, self.validation, self.test), strict=True)
         return {name: examples for name, examples in named if examples is not None}
 
+    @property
+    def headline(self) -> str:
+        """The name of the split whose metrics are reported: test, or validation if there is no test."""
+        return "validation" if self.test is None else "test"
+
     def with_examples(self, named: Mapping[str, Examples]) -> Splits:
         """The same splits with other examples, by name."""
         return replace(self, train=named["train"], validation=named.get("validation"), test=named.get("test"))

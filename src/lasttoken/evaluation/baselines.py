@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from lasttoken.core.errors import DataError, one_of
 from lasttoken.data.label_tables import label_counts, truth_of
 from lasttoken.evaluation.decision import Decision
-from lasttoken.evaluation.linear_models import CannotFitError, LinearModel, Scores, fitted_features
+from lasttoken.evaluation.linear_models import CannotFitError, LinearModel, Probabilities, fitted_features
 
 if TYPE_CHECKING:
     from lasttoken.data.files import Examples
@@ -63,7 +63,7 @@ class FittedBaseline(Protocol):
 
     notes: list[str]
 
-    def predict(self, texts: Sequence[str]) -> Scores:
+    def predict(self, texts: Sequence[str]) -> Probabilities:
         """The scores of N texts."""
 
 
@@ -99,10 +99,10 @@ class _Majority:
     frequencies: NDArray[np.float64]  # [K]
     notes: list[str] = field(default_factory=list)
 
-    def predict(self, texts: Sequence[str]) -> Scores:
+    def predict(self, texts: Sequence[str]) -> Probabilities:
         probs = np.tile(self.frequencies, (len(texts), 1))
         with np.errstate(divide="ignore"):
-            return Scores(np.log(probs), probs)
+            return Probabilities(np.log(probs), probs)
 
 
 @dataclass
@@ -114,11 +114,11 @@ class _Linear:
     model: LinearModel
     notes: list[str]
 
-    def predict(self, texts: Sequence[str]) -> Scores:
+    def predict(self, texts: Sequence[str]) -> Probabilities:
         return self.model.predict(self.vectorizer.transform(cut_texts(texts, self.max_characters)))
 
 
-class Lengths:
+class LengthFeatures:
     """A vectorizer: the numbers of characters and of words of a text, each as a spline."""
 
     def __init__(self) -> None:
@@ -190,10 +190,10 @@ BASELINES = {
     entry.name: entry
     for entry in (
         BaselineEntry("majority", "always giving the most frequent label", fit_majority),
-        BaselineEntry("length-only", "the length of the text alone", partial(fit_linear, Lengths, cuts=False)),
+        BaselineEntry("length-only", "the length of the text alone", partial(fit_linear, LengthFeatures, cuts=False)),
         BaselineEntry("tfidf-logreg", "a bag of words", partial(fit_linear, word_ngrams)),
         BaselineEntry("char-ngrams", "character n-grams", partial(fit_linear, character_ngrams, tries_svm=True)),
-        BaselineEntry("ask", "the backbone's zero-shot answers", None),  # runs/assess.py measures it
+        BaselineEntry("ask", "the backbone's zero-shot answers", None),  # runs/zero_shot.py measures it
     )
 }
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lasttoken.evaluation.intervals import n_draws, shrink
 
-Counts = NDArray[np.float64]  # [K], or [draws, K]
+LabelCounts = NDArray[np.float64]  # [K], or [draws, K]
 
 MAX_DENSE_LABELS = 200  # up to here the whole matrix is kept and written
 
@@ -41,17 +41,17 @@ class Confusion:
         return cls(k, pairs // k, pairs % k, n.astype(np.int64))
 
     @cached_property
-    def n_true(self) -> Counts:
+    def n_true(self) -> LabelCounts:
         """[K]."""
         return _counts(self.true, self.n, self.k)
 
     @cached_property
-    def n_predicted(self) -> Counts:
+    def n_predicted(self) -> LabelCounts:
         """[K]."""
         return _counts(self.predicted, self.n, self.k)
 
     @cached_property
-    def hits(self) -> Counts:
+    def hits(self) -> LabelCounts:
         """[K]: how often a label was predicted where it is true."""
         right = self.true == self.predicted
         return _counts(self.true[right], self.n[right], self.k)
@@ -84,7 +84,7 @@ class Confusion:
         hits, predicted = self._draw(draws, np.random.default_rng(seed))
         return CountScores(hits, predicted, self.n_true, self._occurs)
 
-    def _draw(self, draws: int, random: np.random.Generator) -> tuple[Counts, Counts]:
+    def _draw(self, draws: int, random: np.random.Generator) -> tuple[LabelCounts, LabelCounts]:
         """Hits and predicted counts [draws, K] of a Bayesian bootstrap within each true label.
 
         The weight of a cell is gamma-distributed with its count (the sum of that many exponential weights), corrected
@@ -107,7 +107,7 @@ class Confusion:
         elsewhere = popular * (spread.sum(axis=1, keepdims=True) - spread)
         return hits, hits + elsewhere + _sums(errors * scale[:, true], to, self.k)
 
-    def _added(self) -> tuple[Counts, Counts]:
+    def _added(self) -> tuple[LabelCounts, LabelCounts]:
         """The fraction of a row that is added to each true label as a hit and as an error, both [K]."""
         occurs = self.n_true > 0
         share = 1 / max(2, int(occurs.sum()))
@@ -120,38 +120,38 @@ class Confusion:
 class CountScores:
     """The metrics of counts [K], or of draws of them [draws, K]; `occurs` [K]: the labels of the macro-F1."""
 
-    hits: Counts
-    n_predicted: Counts
-    n_true: Counts
+    hits: LabelCounts
+    n_predicted: LabelCounts
+    n_true: LabelCounts
     occurs: NDArray[np.bool_]
 
     @property
-    def precision(self) -> Counts:
+    def precision(self) -> LabelCounts:
         """[…, K]."""
         return ratio(self.hits, self.n_predicted)
 
     @property
-    def recall(self) -> Counts:
+    def recall(self) -> LabelCounts:
         """[…, K]."""
         return ratio(self.hits, self.n_true)
 
     @property
-    def f1(self) -> Counts:
+    def f1(self) -> LabelCounts:
         """[…, K]: 2TP / (2TP + FP + FN)."""
         return ratio(2 * self.hits, self.n_true + self.n_predicted)
 
     @property
-    def macro_f1(self) -> Counts:
+    def macro_f1(self) -> LabelCounts:
         """[…]."""
         return np.asarray(self.f1[..., self.occurs].mean(axis=-1))
 
     @property
-    def balanced_accuracy(self) -> Counts:
+    def balanced_accuracy(self) -> LabelCounts:
         """[…]: the mean recall of the labels that occur in truth."""
         return np.asarray(self.recall[..., self.n_true > 0].mean(axis=-1))
 
     @property
-    def mcc(self) -> Counts:
+    def mcc(self) -> LabelCounts:
         """[…]: Matthews' correlation for K labels; 0 where truth or prediction has one label only.
 
         Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient", Computational
@@ -163,17 +163,17 @@ class CountScores:
         return ratio(covariance, np.sqrt(np.maximum(spread, 0)))
 
 
-def ratio(part: Counts, whole: Counts) -> Counts:
+def ratio(part: LabelCounts, whole: LabelCounts) -> LabelCounts:
     """part / whole, and 0 where whole is 0."""
     whole = np.asarray(whole, dtype=np.float64)
     return np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=whole > 0)
 
 
-def _counts(ids: NDArray[np.int64], n: NDArray[np.int64], k: int) -> Counts:
+def _counts(ids: NDArray[np.int64], n: NDArray[np.int64], k: int) -> LabelCounts:
     return np.bincount(ids, weights=n, minlength=k).astype(np.float64)
 
 
-def _sums(values: Counts, to: NDArray[np.int64], k: int) -> Counts:
+def _sums(values: LabelCounts, to: NDArray[np.int64], k: int) -> LabelCounts:
     """The columns of values [draws, M] summed by label: [draws, K]."""
     sums = np.zeros((len(values), k))
     if len(to):

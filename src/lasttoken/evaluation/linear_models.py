@@ -40,7 +40,7 @@ class CannotFitError(Exception):
     """A baseline that cannot be fitted to these rows; its message is the reason."""
 
 
-class Scores(NamedTuple):
+class Probabilities(NamedTuple):
     """What a model gives for N texts and K labels."""
 
     log_probs: Floats  # [N, K]
@@ -52,7 +52,7 @@ class LinearModel(Protocol):
 
     notes: list[str]
 
-    def predict(self, features: Any) -> Scores:
+    def predict(self, features: Any) -> Probabilities:
         """The scores of texts from their features [N, F]."""
 
 
@@ -65,7 +65,7 @@ class Multinomial:
     notes: list[str]
     temperature: float = 1.0  # of an SVM's scores
 
-    def predict(self, features: Any) -> Scores:
+    def predict(self, features: Any) -> Probabilities:
         """Log-probabilities."""
         from scipy.special import log_softmax
 
@@ -77,7 +77,7 @@ class Multinomial:
             else:
                 known = log_softmax(svm_scores(self.linear, features) / self.temperature, axis=1)
             log_probs[:, self.linear.classes_] = known
-        return Scores(log_probs)
+        return Probabilities(log_probs)
 
 
 @dataclass
@@ -87,7 +87,7 @@ class OneVsRest:
     models: list[Any]
     notes: list[str]
 
-    def predict(self, features: Any) -> Scores:
+    def predict(self, features: Any) -> Probabilities:
         """Probabilities, and their logarithms."""
         n_texts = features.shape[0]
         columns = [
@@ -96,7 +96,7 @@ class OneVsRest:
         ]
         probs = np.stack(columns, axis=1)
         with np.errstate(divide="ignore"):
-            return Scores(np.log(probs), probs)
+            return Probabilities(np.log(probs), probs)
 
 
 def fit_multinomial(

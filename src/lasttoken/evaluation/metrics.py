@@ -30,7 +30,7 @@ from lasttoken.evaluation.intervals import (
 )
 from lasttoken.evaluation.precision_recall import Ranking, area_interval
 
-Scores = NDArray[np.floating[Any]]
+LogProbs = NDArray[np.floating[Any]]
 
 SMALLEST_LOG_PROB = math.log(float(np.finfo(np.float32).tiny))  # -87.3: a probability of 0 costs this, not infinity
 MAX_CONFUSED = 100  # pairs in to_json
@@ -169,7 +169,7 @@ def compute_metrics(
     return metrics
 
 
-def _checked_log_probs(log_probs: ArrayLike, n: int, k: int) -> Scores:
+def _checked_log_probs(log_probs: ArrayLike, n: int, k: int) -> LogProbs:
     scores = np.asarray(log_probs)
     scores = scores if scores.dtype in (np.float32, np.float64) else scores.astype(np.float64)
     if scores.shape != (n, k):
@@ -183,7 +183,7 @@ def _checked_log_probs(log_probs: ArrayLike, n: int, k: int) -> Scores:
     return scores
 
 
-def _predicted(scores: Scores | None, predicted_ids: ArrayLike | None) -> NDArray[np.int64]:
+def _predicted(scores: LogProbs | None, predicted_ids: ArrayLike | None) -> NDArray[np.int64]:
     if predicted_ids is not None:
         return np.asarray(predicted_ids, dtype=np.int64)
     if scores is None:
@@ -242,7 +242,7 @@ def _with_counted_intervals(metrics: Metrics, confusion: Confusion, seed: int) -
 
 
 def _with_probabilities(
-    metrics: Metrics, truth: NDArray[np.int64], predicted: NDArray[np.int64], scores: Scores, seed: int
+    metrics: Metrics, truth: NDArray[np.int64], predicted: NDArray[np.int64], scores: LogProbs, seed: int
 ) -> Metrics:
     """Add the metrics that need probabilities, with their intervals."""
     losses, briers, other = _losses(scores, truth), _briers(scores, truth), _runner_up(scores)
@@ -263,7 +263,7 @@ def _with_probabilities(
     )
 
 
-def _runner_up(scores: Scores) -> NDArray[np.int64]:
+def _runner_up(scores: LogProbs) -> NDArray[np.int64]:
     """The second most probable label [N], the likely truth of a wrong row; the only label where there is one."""
     k = scores.shape[1]
     return np.concatenate(
@@ -271,12 +271,12 @@ def _runner_up(scores: Scores) -> NDArray[np.int64]:
     )
 
 
-def _losses(scores: Scores, truth: NDArray[np.int64]) -> NDArray[np.float64]:
+def _losses(scores: LogProbs, truth: NDArray[np.int64]) -> NDArray[np.float64]:
     of_truth = scores[np.arange(len(truth)), truth].astype(np.float64)
     return np.asarray(-np.maximum(of_truth, SMALLEST_LOG_PROB))
 
 
-def _briers(scores: Scores, truth: NDArray[np.int64]) -> NDArray[np.float64]:
+def _briers(scores: LogProbs, truth: NDArray[np.int64]) -> NDArray[np.float64]:
     """Σ (p - y)² = Σ p² - 2 p of the truth + 1, of each row."""
     briers = [
         np.square(probs).sum(axis=1) - 2 * probs[np.arange(len(ids)), ids] + 1 for probs, ids in _probs(scores, truth)
@@ -284,7 +284,7 @@ def _briers(scores: Scores, truth: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.concatenate(briers)
 
 
-def _probs(scores: Scores, truth: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+def _probs(scores: LogProbs, truth: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
     """Probabilities and truth in batches of rows, so that 10,000 labels do not double the memory."""
     size = max(1, 1_000_000 // scores.shape[1])
     for start in range(0, len(truth), size):

@@ -26,7 +26,7 @@ class Capped:
 
 
 @dataclass(frozen=True)
-class Word:
+class MarkedWord:
     """A piece of a text, its side ("for" or "against" the predicted label, or ""), and whether its effect is strong."""
 
     text: str
@@ -97,18 +97,18 @@ def example(facts: Mapping[str, Any]) -> dict[str, Any]:
     """An error or an uncertain example, shortened, with its words where they were measured."""
     words = facts.get("words")
     text = shorten(facts["text"])
-    return {**facts, "text": text, "words": _words(words) if words else [Word(text, "", False)]}
+    return {**facts, "text": text, "words": _words(words) if words else [MarkedWord(text, "", False)]}
 
 
-def _words(words: Sequence[tuple[str, float]]) -> list[Word]:
+def _words(words: Sequence[tuple[str, float]]) -> list[MarkedWord]:
     """The words that fit into MAX_TEXT characters; the last one may be cut."""
     strongest = max((abs(value) for _, value in words), default=0.0)
     spans, room = [], MAX_TEXT
     for text, value in words:
         share = value / strongest if strongest else 0.0
         side = "" if abs(share) < WEAK else "for" if share > 0 else "against"
-        spans.append(Word(text[:room], side, abs(share) >= STRONG))
+        spans.append(MarkedWord(text[:room], side, abs(share) >= STRONG))
         if len(text) > room:
-            return [*spans, Word("…", "", False)]
+            return [*spans, MarkedWord("…", "", False)]
         room -= len(text)
     return spans

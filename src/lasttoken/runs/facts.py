@@ -23,7 +23,8 @@ from lasttoken.data.label_tables import label_counts, labels_of
 from lasttoken.evaluation.baselines import metrics_of
 from lasttoken.evaluation.intervals import share_right
 from lasttoken.evaluation.precision_recall import precision_recall_curve
-from lasttoken.runs.assess import Judged, Scored
+from lasttoken.runs.assess import Judged
+from lasttoken.runs.scored import Scored
 from lasttoken.training.loop import TrainingOutcome
 from lasttoken.training.prepare import Prepared
 

@@ -19,7 +19,7 @@ from lasttoken.core.storage import write_text
 from lasttoken.data.cells import csv_line
 from lasttoken.data.files import Examples
 from lasttoken.evaluation.baselines import Baseline
-from lasttoken.runs.assess import Scored
+from lasttoken.runs.scored import Scored
 
 FEW_LABELS = 10  # with more labels no columns of probabilities are written
 

@@ -19,7 +19,7 @@ from lasttoken.data.splits import Splits
 from lasttoken.runs.clock import Clock
 from lasttoken.training.feature_cache import FeatureCache
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import Split
+from lasttoken.training.loop import SplitFeatures
 from lasttoken.training.prepare import Prepared, features_of, fingerprint, prepare
 
 
@@ -40,7 +40,7 @@ class Session:
         """The hash of everything that changes the result of the training."""
         return fingerprint(self.prepared, self.settings, self.trunk.hash)
 
-    def features(self, reporter: Reporter) -> dict[str, Split]:
+    def features(self, reporter: Reporter) -> dict[str, SplitFeatures]:
         """The features of every split, computed or read from the cache."""
         return features_of(self.prepared, self.trunk, reporter)
 

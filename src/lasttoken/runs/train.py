@@ -26,15 +26,18 @@ from lasttoken.data.files import Examples
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.splits import Splits
 from lasttoken.evaluation.baselines import fit_baselines
-from lasttoken.runs.assess import Judged, ask_baseline, calibrate, check_judging, judge_training
+from lasttoken.runs.assess import Judged, judge_training
+from lasttoken.runs.calibration import calibrate
 from lasttoken.runs.clock import Clock, durations_in_words
 from lasttoken.runs.facts import metrics_json
 from lasttoken.runs.further import run_further_trainings
+from lasttoken.runs.label_flags import check_label_flags
 from lasttoken.runs.resume import can_resume, check_data, check_fingerprint, read_run_splits
 from lasttoken.runs.session import Session, open_device, open_session
 from lasttoken.runs.tracking import Tracker, open_tracker
 from lasttoken.runs.write import begin_run, run_toml, write_results
-from lasttoken.training.loop import CHECKPOINT_EVERY_S, Hooks, Line, Split, State, Trainer, TrainingOutcome
+from lasttoken.runs.zero_shot import zero_shot_baseline
+from lasttoken.training.loop import CHECKPOINT_EVERY_S, Hooks, Line, SplitFeatures, State, Trainer, TrainingOutcome
 from lasttoken.training.repeater import Repeater
 from lasttoken.training.resume import restore_training, save_training
 
@@ -103,7 +106,7 @@ def _train_exclusively(request: TrainingRequest) -> TrainedRun:
         for finding in audited.findings():
             reporter.say(finding)
     session = open_session(splits, request.settings, device, offline=request.offline, reporter=reporter, clock=clock)
-    check_judging(session.settings, session.prepared.labels)
+    check_label_flags(session.settings, session.prepared.labels)
     training = _Training(request, session, run_dir, resuming, clock)
     features, repeater, outcome = training.fit(splits)
     if outcome.stopped:
@@ -146,7 +149,7 @@ class _Training:
         track = session.settings.track
         self.tracker = open_tracker(track, request.out or Path()) if track else None
 
-    def fit(self, splits: Splits) -> tuple[dict[str, Split], Repeater | None, TrainingOutcome]:
+    def fit(self, splits: Splits) -> tuple[dict[str, SplitFeatures], Repeater | None, TrainingOutcome]:
         """Compute the features and train the tail; the repeater keeps the weights that the tail started from."""
         request, session, run_dir = self.request, self.session, self.run_dir
         settings = session.settings
@@ -215,7 +218,7 @@ class _Training:
 
 def _judge(
     session: Session,
-    features: dict[str, Split],
+    features: dict[str, SplitFeatures],
     outcome: TrainingOutcome,
     audited: Audit,
     offline: bool,
@@ -228,7 +231,7 @@ def _judge(
         logits = calibrate(prepared, features, settings)
     with clock.part("baselines"):
         baselines = fit_baselines(prepared.classifier.config.task, prepared.splits, settings.seed)
-        baselines |= ask_baseline(prepared, settings, offline)
+        baselines |= zero_shot_baseline(prepared, settings, offline)
     with clock.part("judge"):
         return judge_training(prepared, features, logits, outcome, baselines, audited, settings)
 

@@ -7,17 +7,23 @@ prompt ─► 23 tokens written greedily ─► which answer stands in them firs
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from lasttoken.backbone.generation import answer_log_probs, generate
-from lasttoken.backbone.pretrained import Backbone
+from lasttoken.backbone.pretrained import Backbone, load_backbone
 from lasttoken.classifier.evaluate import match_labels
+from lasttoken.core.config import Settings
 from lasttoken.core.errors import SettingsError
 from lasttoken.data.files import Examples
+from lasttoken.evaluation.baselines import Baseline
 from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.evaluation.metrics import Metrics, compute_metrics
 from lasttoken.evaluation.tasks import SingleLabel
+from lasttoken.training.prepare import Prepared
 
 PROMPT = "Is the following text 'spam'? Answer with 'yes' or 'no': '{text}'"
 WRITTEN_TOKENS = 23  # the chapter generates as many
@@ -126,3 +132,21 @@ def first_answer(written: str, answers: list[str]) -> int | None:
     matches = [re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", written, re.IGNORECASE) for answer in answers]
     positions = {index: match.start() for index, match in enumerate(matches) if match}
     return min(positions, key=positions.__getitem__) if positions else None
+
+
+def zero_shot_baseline(prepared: Prepared, settings: Settings, offline: bool) -> dict[str, Baseline]:
+    """The untrained backbone as a baseline on the headline split; empty without `settings.answers`."""
+    if settings.answers is None:
+        return {}
+    split = prepared.splits.headline
+    backbone = load_backbone(settings.backbone, offline)
+    answers = parse_answers(settings.answers)
+    started = time.perf_counter()
+    answered = ask(
+        backbone, prepared.splits.named()[split], {label: answers[label] for label in prepared.labels}, write=False
+    )
+    seconds = time.perf_counter() - started
+    ids = {label: label_id for label_id, label in enumerate(prepared.labels)}
+    predicted = np.array([ids[label] for label in answered.predicted], dtype=np.int64)
+    note = "ask: the untrained backbone's more probable answer to the question of chapter 6"
+    return {"ask": Baseline({split: answered.scored}, {split: predicted}, seconds, note)}

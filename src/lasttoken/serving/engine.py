@@ -35,7 +35,7 @@ WARM_UP_TEXTS = (("a",), ("Warm up with a text of some length, please.",) * 8)
 
 
 @dataclass(frozen=True)
-class Scores:
+class ScoredTexts:
     """One model's scores of N texts."""
 
     log_probs: NDArray[np.float32]  # [N, K]
@@ -46,12 +46,12 @@ class Scores:
         """The model's answers; probabilities are rounded, so that batching changes neither them nor their order."""
         return answers_of(self.log_probs, self.n_tokens, self.cut, config, decimals=PROBABILITY_DECIMALS)
 
-    def rows(self, rows: slice) -> Scores:
+    def rows(self, rows: slice) -> ScoredTexts:
         """The scores of some of the texts."""
-        return Scores(self.log_probs[rows], self.n_tokens[rows], self.cut[rows])
+        return ScoredTexts(self.log_probs[rows], self.n_tokens[rows], self.cut[rows])
 
 
-ScoresByModel = dict[str, Scores]
+ScoresByModel = dict[str, ScoredTexts]
 
 
 @dataclass(eq=False)
@@ -256,7 +256,7 @@ class Engine:
             encoded = group.encode(texts)
             n_tokens += encoded.n_tokens
             for name, log_probs in group.log_probs(encoded, names).items():
-                scores[name] = Scores(log_probs, encoded.lengths, encoded.cut)
+                scores[name] = ScoredTexts(log_probs, encoded.lengths, encoded.cut)
         seconds = time.perf_counter() - started
         self._rate = RATE_MEMORY * self._rate + (1 - RATE_MEMORY) * size_of(texts) / max(seconds, 1e-9)
         self.hooks.on_batch(len(texts), n_tokens, seconds)
@@ -282,7 +282,7 @@ def _concatenated(pieces: Sequence[ScoresByModel]) -> ScoresByModel:
     if len(pieces) == 1:
         return pieces[0]
     return {
-        name: Scores(
+        name: ScoredTexts(
             np.concatenate([piece[name].log_probs for piece in pieces]),
             np.concatenate([piece[name].n_tokens for piece in pieces]),
             np.concatenate([piece[name].cut for piece in pieces]),

@@ -43,7 +43,7 @@ Line = dict[str, Any]  # a line of history.jsonl
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitFeatures:
     """The features of a split and its truth: label ids [N], or whether each row has each label [N, K]."""
 
     source: FeatureSource
@@ -101,7 +101,7 @@ class Trainer:
     def __init__(
         self,
         classifier: Classifier,
-        splits: Mapping[str, Split],
+        splits: Mapping[str, SplitFeatures],
         settings: Settings,
         device: Device,
         hooks: Hooks | None = None,

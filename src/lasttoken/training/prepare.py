@@ -25,7 +25,7 @@ from lasttoken.data.label_tables import label_names, truth_of
 from lasttoken.data.splits import Splits
 from lasttoken.evaluation.tasks import Truth
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import Split
+from lasttoken.training.loop import SplitFeatures
 
 Say = Callable[[str], None]
 
@@ -144,12 +144,12 @@ def _truncation_notes(encoded: dict[str, Encoded], config: ClassifierConfig) -> 
     ]
 
 
-def features_of(prepared: Prepared, trunk: TrunkPass, reporter: Reporter) -> dict[str, Split]:
+def features_of(prepared: Prepared, trunk: TrunkPass, reporter: Reporter) -> dict[str, SplitFeatures]:
     """The features of every split, computed or read from the cache, with the truth."""
     n_tokens = sum(encoded.n_tokens for encoded in prepared.encoded.values())
     with reporter.bar("trunk", n_tokens) as advance:
         return {
-            name: Split(trunk.source(encoded, name, lambda done: advance(done, "")), prepared.truth[name])
+            name: SplitFeatures(trunk.source(encoded, name, lambda done: advance(done, "")), prepared.truth[name])
             for name, encoded in prepared.encoded.items()
         }
 

@@ -27,7 +27,7 @@ from lasttoken.data.cutting import cut_folds, cut_rows
 from lasttoken.data.files import Examples
 from lasttoken.data.label_tables import labels_of
 from lasttoken.training.features import FeatureSource
-from lasttoken.training.loop import Hooks, Split, Trainer, tail_logits
+from lasttoken.training.loop import Hooks, SplitFeatures, Trainer, tail_logits
 from lasttoken.training.prepare import Prepared
 
 Rows = NDArray[np.int64]
@@ -81,7 +81,7 @@ class Pool:
 class Repeater:
     """Trains a run's classifier repeatedly. Create it before the first training: it copies the tail's first weights."""
 
-    def __init__(self, prepared: Prepared, features: Mapping[str, Split]) -> None:
+    def __init__(self, prepared: Prepared, features: Mapping[str, SplitFeatures]) -> None:
         """`features`: the splits of the run; the pool has their rows in this order."""
         self.classifier, self.device = prepared.classifier, prepared.predictor.device
         named = prepared.splits.named()
@@ -143,7 +143,7 @@ class Repeater:
             DivergedError: a loss is not finite.
         """
         self._start_again(settings.seed)
-        splits = {name: Split(self.pool.take(part), self.truth[part]) for name, part in rows.items()}
+        splits = {name: SplitFeatures(self.pool.take(part), self.truth[part]) for name, part in rows.items()}
         trainer = Trainer(
             self.classifier,
             {name: splits[name] for name in ("train", "validation")},
@@ -158,7 +158,7 @@ class Repeater:
             temperature = task.fit_temperature(self._logits(splits["validation"]), splits["validation"].truth)
         return {name: task.log_probs(self._logits(splits[name]), temperature) for name in score}
 
-    def _logits(self, split: Split) -> NDArray[np.float32]:
+    def _logits(self, split: SplitFeatures) -> NDArray[np.float32]:
         return tail_logits(self.classifier, split.source, self.device)
 
     def folds(self, n_folds: int, validation_fraction: float, seed: int) -> list[dict[str, Rows]]:

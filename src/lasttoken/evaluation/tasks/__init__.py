@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lasttoken.evaluation.metrics import LogProbs
 from lasttoken.evaluation.tasks.multi_label import MultiLabel
 from lasttoken.evaluation.tasks.single_label import SingleLabel, log_softmax
-from lasttoken.evaluation.tasks.task import LogProbs, SplitMetrics, Task, Truth
+from lasttoken.evaluation.tasks.task import SplitMetrics, Task, Truth
 
 __all__ = [
     "LogProbs",

@@ -15,8 +15,9 @@ from lasttoken.evaluation.decision import Decision, thresholds_in_words
 from lasttoken.evaluation.decision_flags import parse_label_thresholds
 from lasttoken.evaluation.intervals import Difference
 from lasttoken.evaluation.linear_models import LinearModel, fit_one_vs_rest
+from lasttoken.evaluation.metrics import LogProbs
 from lasttoken.evaluation.multilabel import MultiLabelMetrics, compute_multilabel_metrics, micro_f1_difference
-from lasttoken.evaluation.tasks.task import Bools, Ids, LogProbs, SplitMetrics, Task, Truth
+from lasttoken.evaluation.tasks.task import Bools, Ids, SplitMetrics, Task, Truth
 from lasttoken.evaluation.thresholds import best_thresholds
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class MultiLabel(Task):
     def _metrics(
         self,
         truth: Truth,
-        log_probs: NDArray[np.floating],
+        log_probs: LogProbs,
         probs: NDArray[np.float64] | None,
         predicted: Truth | None,
         intervals: bool,
@@ -187,9 +188,9 @@ class MultiLabel(Task):
         """None: each label already has a fitted threshold."""
         return None
 
-    def labels_field(self, labels: list[str]) -> dict[str, list[str]]:
+    def labels_field(self, labels: Sequence[str]) -> dict[str, list[str]]:
         """The predicted labels, none or several."""
-        return {"labels": labels}
+        return {"labels": list(labels)}
 
     def has_label(self, answers: Truth, label_id: int) -> Bools:
         """Which rows [N] have the label: its column of the matrix."""

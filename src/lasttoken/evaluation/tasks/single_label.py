@@ -16,8 +16,8 @@ from lasttoken.evaluation.decision import MOST_PROBABLE, Decision, rule_in_words
 from lasttoken.evaluation.decision_flags import parse_decision
 from lasttoken.evaluation.intervals import Difference, paired_difference
 from lasttoken.evaluation.linear_models import LinearModel, fit_multinomial
-from lasttoken.evaluation.metrics import Metrics, compute_metrics
-from lasttoken.evaluation.tasks.task import Bools, Ids, LogProbs, SplitMetrics, Task, Truth
+from lasttoken.evaluation.metrics import LogProbs, Metrics, compute_metrics
+from lasttoken.evaluation.tasks.task import Bools, Ids, SplitMetrics, Task, Truth
 from lasttoken.evaluation.thresholds import best_threshold
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class SingleLabel(Task):
     def _metrics(
         self,
         truth: Truth,
-        log_probs: NDArray[np.floating],
+        log_probs: LogProbs,
         probs: NDArray[np.float64] | None,
         predicted: Truth | None,
         intervals: bool,
@@ -181,7 +181,7 @@ class SingleLabel(Task):
         rare, common = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
         return rare if counts[common] >= ratio * counts[rare] else None
 
-    def labels_field(self, labels: list[str]) -> dict[str, list[str]]:
+    def labels_field(self, labels: Sequence[str]) -> dict[str, list[str]]:
         """Nothing: the field `label` holds the only label."""
         return {}
 

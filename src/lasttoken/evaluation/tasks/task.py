@@ -20,7 +20,7 @@ from lasttoken.evaluation.added_metrics import added_metrics, computed_metrics
 from lasttoken.evaluation.decision import Decision
 from lasttoken.evaluation.intervals import Difference
 from lasttoken.evaluation.linear_models import LinearModel
-from lasttoken.evaluation.metrics import Metrics
+from lasttoken.evaluation.metrics import LogProbs, Metrics
 from lasttoken.evaluation.multilabel import MultiLabelMetrics
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 Truth = NDArray[np.int64] | NDArray[np.bool_]  # [N], or [N, K]
 SplitMetrics = Metrics | MultiLabelMetrics
-LogProbs = NDArray[np.floating]  # [N, K]
 Bools = NDArray[np.bool_]
 Ids = NDArray[np.int64]
 
@@ -168,7 +167,7 @@ class Task(ABC):
         self,
         truth: Truth,
         *,
-        log_probs: NDArray[np.floating],
+        log_probs: LogProbs,
         probs: NDArray[np.float64] | None = None,
         predicted: Truth | None = None,
         intervals: bool = False,
@@ -192,7 +191,7 @@ class Task(ABC):
     def _metrics(
         self,
         truth: Truth,
-        log_probs: NDArray[np.floating],
+        log_probs: LogProbs,
         probs: NDArray[np.float64] | None,
         predicted: Truth | None,
         intervals: bool,
@@ -241,7 +240,7 @@ class Task(ABC):
         """The rarest label if a threshold for it can help: the most frequent has at least `ratio` times its rows."""
 
     @abstractmethod
-    def labels_field(self, labels: list[str]) -> dict[str, list[str]]:
+    def labels_field(self, labels: Sequence[str]) -> dict[str, list[str]]:
         """The field of a JSON answer that lists the predicted labels; empty where the field `label` says it all."""
 
     @abstractmethod

@@ -1,40 +1,16 @@
-"""A finished training is calibrated on validation; invalid rules are rejected before it starts."""
+"""A finished training is calibrated on validation."""
 
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from miniature import plain_settings
 from numpy.typing import NDArray
 from run_folders import read_metrics, train
 
-from lasttoken.core.errors import SettingsError
 from lasttoken.evaluation.tasks import SingleLabel, Task
-from lasttoken.runs.assess import check_judging
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"threshold": "spma=0.9"}, "'spma'"),
-        ({"threshold": "spam@recall=0.9", "cost": "spam:ham=5"}, "--cost"),
-        ({"threshold": "auto,spam@recall=0.9"}, "auto"),
-        ({"answers": "spam=yes,eggs=no"}, "'ham', 'spam'"),
-    ],
-)
-def test_rules_and_answers_of_other_labels_are_rejected(changes: dict[str, str], named: str) -> None:
-    with pytest.raises(SettingsError, match=re.escape(named)):
-        check_judging(replace(plain_settings(), **changes), ("ham", "spam"))  # type: ignore[arg-type]
-
-
-def test_rules_and_answers_of_the_labels_are_accepted() -> None:
-    settings = replace(plain_settings(), threshold="spam@recall=0.9,ham=0.5", answers="spam=yes,ham=no")
-    check_judging(settings, ("ham", "spam"))
 
 
 def test_the_temperature_is_fitted_on_validation_and_stays_one_without_calibration(
