@@ -23,7 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lasttoken.data.near_duplicates import ENOUGH_CHARACTERS, THRESHOLD, find_duplicates, jaccard_similarity, normalise
+from lasttoken.data.splitting.near_duplicates import (
+    ENOUGH_CHARACTERS,
+    THRESHOLD,
+    find_duplicates,
+    jaccard_similarity,
+    normalise,
+)
 
 N_WORDS = 50_000
 PLANTED = 0.1  # of the rows, for each kind

@@ -30,11 +30,11 @@ from lasttoken.classifier.encoding import Encoded, encode_texts
 from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU, Device
 from lasttoken.data.book import book_splits
-from lasttoken.data.cutting import cut_validation, split_examples
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import read_splits
 from lasttoken.data.label_tables import labels_of
 from lasttoken.data.labels import natural_order
+from lasttoken.data.splitting.cutting import cut_validation, split_examples
 from lasttoken.training.features import FeatureSource, TrunkPass
 from lasttoken.training.loop import SplitFeatures, Trainer, tail_logits
 

@@ -20,11 +20,11 @@ from sklearn.linear_model import LogisticRegression
 
 from lasttoken.core.progress import Reporter
 from lasttoken.core.resolve import resolve
-from lasttoken.data.cells import csv_line
-from lasttoken.data.cutting import cut_folds
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_lists
 from lasttoken.data.label_tables import label_names, labels_of, truth_of
+from lasttoken.data.splitting.cutting import cut_folds
+from lasttoken.data.tables.cells import csv_line
 from lasttoken.evaluation.baselines import word_ngrams
 from lasttoken.evaluation.label_errors import rank_suspects
 from lasttoken.evaluation.linear_models import C_EXACT

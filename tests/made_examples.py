@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lasttoken.data.files import Examples
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
 
 
 def made(labels: str, texts: list[str] | None = None, groups: list[str] | None = None) -> Examples:

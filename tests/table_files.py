@@ -9,7 +9,7 @@ import pandas as pd
 
 from lasttoken.core.columns import UNNAMED, ColumnSpec
 from lasttoken.data.files import Examples, read_examples
-from lasttoken.data.options import ReadOptions
+from lasttoken.data.tables.options import ReadOptions
 
 ROWS = [
     ('Our toaster, a "fine" one', "kitchen"),

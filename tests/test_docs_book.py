@@ -31,12 +31,12 @@ from lasttoken.core.device import CPU
 from lasttoken.core.resolve import resolve
 from lasttoken.data.book import BOOK_SHUFFLES, book_splits, read_as_chapter
 from lasttoken.data.catalog import find_dataset
-from lasttoken.data.cutting import split_examples
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.label_tables import label_counts
 from lasttoken.data.labels import natural_order
-from lasttoken.data.splits import Splits, count_shared_texts
+from lasttoken.data.splitting.cutting import split_examples
+from lasttoken.data.splitting.splits import Splits, count_shared_texts
 from lasttoken.evaluation.baselines import fit_baselines
 from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.evaluation.tasks import SingleLabel

@@ -28,7 +28,7 @@ from lasttoken.core.progress import Reporter
 from lasttoken.core.resolve import resolve
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists, is_table
-from lasttoken.data.options import DEFAULT, ReadOptions
+from lasttoken.data.tables.options import DEFAULT, ReadOptions
 from lasttoken.runs.train import TrainingRequest, train_run
 
 Labels = Sequence[str] | Sequence[int] | Sequence[Sequence[str]]  # lists of labels with multi_label=True

@@ -33,10 +33,10 @@ from lasttoken.core.process import flush_denormals
 from lasttoken.core.progress import Reporter
 from lasttoken.core.resolve import resolve
 from lasttoken.core.spelling import label_key
-from lasttoken.data.cutting import cut_validation
 from lasttoken.data.files import Examples
 from lasttoken.data.frames import from_lists
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.cutting import cut_validation
+from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs.calibration import calibrate
 from lasttoken.runs.session import open_device, open_session
 from lasttoken.training.features import TrunkPass

@@ -11,8 +11,8 @@ from lasttoken.audit.audit import Audit
 from lasttoken.audit.collecting import audit_splits
 from lasttoken.audit.reading import read_for_audit
 from lasttoken.data.book import book_splits
-from lasttoken.data.cutting import split_examples
 from lasttoken.data.files import Examples
+from lasttoken.data.splitting.cutting import split_examples
 
 LONG = "You have won a guaranteed prize of 1000 pounds, call the number below before the lines close"
 

@@ -10,7 +10,7 @@ from lasttoken.audit.audit import Audit
 from lasttoken.audit.collecting import audit_splits
 from lasttoken.audit.shortcuts import find_shortcuts
 from lasttoken.data.files import Examples
-from lasttoken.data.near_duplicates import find_duplicates
+from lasttoken.data.splitting.near_duplicates import find_duplicates
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

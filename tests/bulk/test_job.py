@@ -473,7 +473,7 @@ def test_rows_of_another_encoding_are_hinted_at(run_dir: Path, tmp_path: Path) -
 
 
 def test_other_options_are_another_job(predictor: Predictor, big: Path, tmp_path: Path) -> None:
-    from lasttoken.data.options import ReadOptions
+    from lasttoken.data.tables.options import ReadOptions
 
     output = tmp_path / "o.csv"
     interrupted(predictor, big, output)

@@ -14,7 +14,7 @@ from lasttoken.bulk import job, parts, windows
 from lasttoken.bulk.job import Source, score_file
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.errors import RunError, SettingsError, StorageError
-from lasttoken.data.options import DEFAULT, ReadOptions
+from lasttoken.data.tables.options import DEFAULT, ReadOptions
 
 N = 60
 WINDOW = 7

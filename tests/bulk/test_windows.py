@@ -14,7 +14,7 @@ from lasttoken.classifier.predict import Predictor
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.errors import DataError
 from lasttoken.data.columns import choose_columns
-from lasttoken.data.tables import BadRow, Row, Table
+from lasttoken.data.tables.table import BadRow, Row, Table
 
 
 @pytest.fixture(autouse=True)

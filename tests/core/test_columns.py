@@ -16,7 +16,7 @@ from miniature import random_gpt, run_cli, write_backbone
 
 from lasttoken import TextClassifier
 from lasttoken.core.errors import DataError
-from lasttoken.data.options import ReadOptions
+from lasttoken.data.tables.options import ReadOptions
 
 WORDS = {"kitchen": ("kettle", "pan", "oven", "whisk"), "garden": ("hose", "rake", "spade", "hedge")}
 

@@ -12,7 +12,7 @@ from lasttoken.core.resolve import resolve
 from lasttoken.data.blanks import BlankRows, LeftOut, NoLabelsError, missing_part
 from lasttoken.data.files import read_examples
 from lasttoken.data.gather import gather_splits
-from lasttoken.data.options import ReadOptions
+from lasttoken.data.tables.options import ReadOptions
 
 STRICT = ReadOptions(strict=True)
 

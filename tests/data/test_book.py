@@ -15,7 +15,7 @@ from lasttoken.core.errors import DataError
 from lasttoken.data.book import book_splits, read_as_chapter
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import write_splits
-from lasttoken.data.splits import SPLIT_NAMES, Splits, count_shared_texts
+from lasttoken.data.splitting.splits import SPLIT_NAMES, Splits, count_shared_texts
 
 
 def parts_of(splits: Splits) -> list[Examples]:

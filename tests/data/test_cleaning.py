@@ -13,14 +13,14 @@ from lasttoken.audit.collecting import audit_splits
 from lasttoken.core.errors import DataError
 from lasttoken.core.resolve import resolve
 from lasttoken.data.cleaning import leave_out_rare, unify_labels
-from lasttoken.data.cutting import cut_folds, cut_rows, split_examples
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.label_tables import label_counts
-from lasttoken.data.near_duplicates import find_duplicates
-from lasttoken.data.options import ReadOptions
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.cutting import cut_folds, cut_rows, split_examples
+from lasttoken.data.splitting.near_duplicates import find_duplicates
+from lasttoken.data.splitting.splits import Splits
+from lasttoken.data.tables.options import ReadOptions
 
 STRICT = ReadOptions(strict=True)
 

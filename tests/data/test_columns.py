@@ -11,7 +11,7 @@ from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.errors import DataError
 from lasttoken.data.columns import choose_columns
 from lasttoken.data.files import Examples, read_examples
-from lasttoken.data.opening import open_table
+from lasttoken.data.tables.opening import open_table
 
 Make = Callable[[str, str | bytes], Path]
 

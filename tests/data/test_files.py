@@ -17,7 +17,7 @@ from lasttoken.core.columns import SPLIT_COLUMNS, ColumnSpec
 from lasttoken.core.errors import DataError
 from lasttoken.core.spelling import is_blank
 from lasttoken.data.files import Examples, read_examples
-from lasttoken.data.options import ReadOptions
+from lasttoken.data.tables.options import ReadOptions
 
 Make = Callable[[str, str | bytes], Path]
 

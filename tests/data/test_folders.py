@@ -20,7 +20,7 @@ from lasttoken.data.columns import UnlabelledError
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import read_splits, write_splits
 from lasttoken.data.gather import gather_splits
-from lasttoken.data.splits import Splits, check_splits
+from lasttoken.data.splitting.splits import Splits, check_splits
 
 TRAIN = "text,label\n" + "".join(f"text {row} of {row * 7919},{'ab'[row % 2]}\n" for row in range(20))
 

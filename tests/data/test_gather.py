@@ -13,7 +13,7 @@ from lasttoken.data.columns import UnlabelledError
 from lasttoken.data.frames import from_lists
 from lasttoken.data.gather import counts_in_words, gather_splits, shared_with_train
 from lasttoken.data.label_tables import label_counts
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
 
 TRAIN = "text,label\n" + "".join(f"text {row} of {row * 7919},{'ab'[row % 2]}\n" for row in range(20))
 

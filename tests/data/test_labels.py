@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from lasttoken.core.errors import DataError
 from lasttoken.core.spelling import tidy
-from lasttoken.data.cutting import split_examples
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.frames import from_frame, from_lists
 from lasttoken.data.label_tables import label_counts, label_names, truth_of
 from lasttoken.data.labels import join_labels, natural_order, split_labels
+from lasttoken.data.splitting.cutting import split_examples
 
 NAMES = st.text(st.characters(exclude_characters="|[", exclude_categories=["Cs"]), min_size=1, max_size=6).map(tidy)
 

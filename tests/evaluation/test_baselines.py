@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss
 
 from lasttoken.core.errors import DataError
 from lasttoken.data.frames import from_lists
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
 from lasttoken.evaluation import baselines, linear_models
 from lasttoken.evaluation.baselines import (
     Baseline,

@@ -18,7 +18,7 @@ from lasttoken.classifier.explain import explain
 from lasttoken.core.errors import DataError, SettingsError
 from lasttoken.core.resolve import resolve
 from lasttoken.data.frames import from_lists
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
 from lasttoken.evaluation.decision import Decision
 from lasttoken.evaluation.tasks import MultiLabel
 from lasttoken.evaluation.verdict import judge

@@ -13,7 +13,7 @@ from lasttoken.core.progress import Reporter
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import write_splits
 from lasttoken.data.origin import describe_origin
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs.resume import can_resume, check_data, check_fingerprint, data_files, read_run_splits
 
 

@@ -14,7 +14,7 @@ from lasttoken.core.device import CPU
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.progress import Reporter
 from lasttoken.data.files import Examples
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs import session as sessions
 from lasttoken.runs.clock import Clock
 from lasttoken.runs.session import open_device, open_session

@@ -14,7 +14,7 @@ from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.core.device import CPU
 from lasttoken.core.errors import SettingsError
 from lasttoken.data.files import Examples
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
 from lasttoken.training.prepare import Prepared, fingerprint, prepare
 
 

@@ -13,8 +13,8 @@ from miniature import messages, plain_settings, write_backbone
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU
-from lasttoken.data.cutting import split_examples
 from lasttoken.data.frames import from_lists
+from lasttoken.data.splitting.cutting import split_examples
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import SplitFeatures, Trainer, tail_logits
 from lasttoken.training.prepare import Prepared, prepare

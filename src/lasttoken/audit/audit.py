@@ -18,7 +18,7 @@ from lasttoken.audit import sentences
 from lasttoken.audit.findings import KINDS, Conflict, Leak, ListedRow, SplitAudit
 from lasttoken.audit.shortcuts import Shortcut
 from lasttoken.data.labels import Merge
-from lasttoken.data.near_duplicates import Duplicates, Indices
+from lasttoken.data.splitting.near_duplicates import Duplicates, Indices
 
 MOST_WORDS = 3  # words that are weaker shortcuts, in sentences; all are in the JSON
 

@@ -25,7 +25,7 @@ from lasttoken.core.spelling import is_blank, label_key
 from lasttoken.data.files import Examples
 from lasttoken.data.label_tables import label_sets
 from lasttoken.data.labels import Merge, merges_of, natural_order, warn_about_labels
-from lasttoken.data.near_duplicates import Duplicates, Indices, find_duplicates, jaccard_similarity, normalise
+from lasttoken.data.splitting.near_duplicates import Duplicates, Indices, find_duplicates, jaccard_similarity, normalise
 
 CHUNK = 4096  # texts tokenized at a time
 MOST_COMPARED = 10  # texts of a component that are compared with a leaked text, to list the most similar one

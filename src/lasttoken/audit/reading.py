@@ -10,10 +10,10 @@ from lasttoken.core.columns import UNNAMED, ColumnSpec
 from lasttoken.core.errors import DataError
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import read_files, split_files, split_name
-from lasttoken.data.formats import readable_suffixes
 from lasttoken.data.layouts import read_layout
-from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.data.splits import SPLIT_NAMES, Splits
+from lasttoken.data.splitting.splits import SPLIT_NAMES, Splits
+from lasttoken.data.tables.formats import readable_suffixes
+from lasttoken.data.tables.options import DEFAULT, ReadOptions
 
 
 def read_for_audit(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.data.near_duplicates import chunks, code_points
+from lasttoken.data.splitting.near_duplicates import chunks, code_points
 
 LEAST_LETTERS = 1 / 3  # fraction of a text's characters, without spaces; with fewer, it is hardly text
 N_CODES = 0x110000

@@ -23,15 +23,15 @@ from lasttoken.core.columns import UNNAMED, ColumnSpec
 from lasttoken.core.errors import DataError, SettingsError
 from lasttoken.core.locks import exclusive
 from lasttoken.core.progress import Reporter
-from lasttoken.data.arrow_types import schema_of_values
 from lasttoken.data.columns import Columns, choose_columns
-from lasttoken.data.formats import FORMATS, format_by_magic, output_format
-from lasttoken.data.lines import first_bytes, read_errors
-from lasttoken.data.opening import open_table
-from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.data.raw_bytes import GZIP
-from lasttoken.data.tables import BadRow, Table, row_fault
-from lasttoken.data.writing import AddedColumn, ColumnKind, OutputLayout, TableWriter, TextWriter
+from lasttoken.data.tables.arrow_types import schema_of_values
+from lasttoken.data.tables.formats import FORMATS, format_by_magic, output_format
+from lasttoken.data.tables.lines import first_bytes, read_errors
+from lasttoken.data.tables.opening import open_table
+from lasttoken.data.tables.options import DEFAULT, ReadOptions
+from lasttoken.data.tables.raw_bytes import GZIP
+from lasttoken.data.tables.table import BadRow, Table, row_fault
+from lasttoken.data.tables.writing import AddedColumn, ColumnKind, OutputLayout, TableWriter, TextWriter
 
 KINDS: tuple[ColumnKind, ...] = ("text", "number", "numbers", "flag")  # of the added columns
 SAMPLED_BYTES = 1 << 18  # to estimate how many rows a file has

@@ -34,10 +34,10 @@ from lasttoken.core.storage import (
     write_bytes,
     write_text,
 )
-from lasttoken.data.cells import csv_line
-from lasttoken.data.formats import format_by_suffix
-from lasttoken.data.tables import BadRow
-from lasttoken.data.writing import Added, TableWriter, Values
+from lasttoken.data.tables.cells import csv_line
+from lasttoken.data.tables.formats import format_by_suffix
+from lasttoken.data.tables.table import BadRow
+from lasttoken.data.tables.writing import Added, TableWriter, Values
 
 HASHED_BYTES = 1 << 20  # hashed of the input's start; read at a time for a checksum
 REJECT_COLUMNS = ("row", "line", "reason")

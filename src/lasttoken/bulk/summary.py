@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lasttoken.bulk.job import JobResult, Source, n_undecodable
 from lasttoken.core.errors import DataError
-from lasttoken.data.encodings import advised_encoding
+from lasttoken.data.tables.encodings import advised_encoding
 
 
 def sentences(result: JobResult, source: Source) -> Iterator[str]:

@@ -13,9 +13,9 @@ from lasttoken.bulk.parts import Counts
 from lasttoken.classifier.encoding import Encoded
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.errors import DataError
-from lasttoken.data.columnar import ArrowRow
 from lasttoken.data.columns import Columns
-from lasttoken.data.tables import BadRow, OnBad, Row, Table, report_bad, row_fault
+from lasttoken.data.tables.columnar import ArrowRow
+from lasttoken.data.tables.table import BadRow, OnBad, Row, Table, report_bad, row_fault
 
 WINDOW = 4096  # rows read, classified and written at a time
 

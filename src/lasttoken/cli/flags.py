@@ -21,10 +21,10 @@ from lasttoken.core.config import DEVICES, FIELDS, PRECISIONS, flag_of, settings
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.resolve import resolve
 from lasttoken.core.setting import info_of, kind_of
-from lasttoken.data.formats import format_names
+from lasttoken.data.tables.formats import format_names
 
 if TYPE_CHECKING:
-    from lasttoken.data.options import ReadOptions
+    from lasttoken.data.tables.options import ReadOptions
 
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -156,6 +156,6 @@ def read_options(flags: dict[str, Any]) -> ReadOptions:
     Raises:
         SettingsError: an invalid value.
     """
-    from lasttoken.data.options import ReadOptions
+    from lasttoken.data.tables.options import ReadOptions
 
     return ReadOptions.of(resolve("default", chosen_settings(flags)))

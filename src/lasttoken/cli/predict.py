@@ -30,12 +30,12 @@ from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.documents import to_json
 from lasttoken.core.errors import DataError, SettingsError
 from lasttoken.core.progress import Reporter, printable_json
-from lasttoken.data.formats import output_format, writable_suffixes
-from lasttoken.data.json_rows import JSON_LINES
+from lasttoken.data.tables.formats import output_format, writable_suffixes
+from lasttoken.data.tables.json_rows import JSON_LINES
 
 if TYPE_CHECKING:
     from lasttoken.classifier.predict import Prediction, Predictor
-    from lasttoken.data.options import ReadOptions
+    from lasttoken.data.tables.options import ReadOptions
 
 WINDOW = 4096  # lines of stdin that are classified and printed at a time
 ABSTAINED = "-"  # printed in place of a label when no label is probable enough
@@ -165,7 +165,7 @@ def _predict_stdin(load: Callable[[], Predictor], encoding: str, as_json: bool, 
 
 def _stdin_lines(encoding: str) -> Iterator[str]:
     """The lines on stdin, without line ends."""
-    from lasttoken.data.encodings import codec_name
+    from lasttoken.data.tables.encodings import codec_name
 
     lines = io.TextIOWrapper(sys.stdin.buffer, codec_name(encoding), newline="\n")
     try:

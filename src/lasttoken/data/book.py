@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from lasttoken.core.columns import UNNAMED, ColumnSpec
 from lasttoken.core.errors import DataError
-from lasttoken.data.delimited import FIELD_LIMIT_BYTES
 from lasttoken.data.files import Examples, read_examples, without_blanks
 from lasttoken.data.label_tables import label_counts, number_labels
-from lasttoken.data.lines import LongLine, long_fault, read_lines
-from lasttoken.data.opening import open_table
-from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.data.splits import SPLIT_NAMES, Splits
-from lasttoken.data.tables import place_of
+from lasttoken.data.splitting.splits import SPLIT_NAMES, Splits
+from lasttoken.data.tables.delimited import FIELD_LIMIT_BYTES
+from lasttoken.data.tables.lines import LongLine, long_fault, read_lines
+from lasttoken.data.tables.opening import open_table
+from lasttoken.data.tables.options import DEFAULT, ReadOptions
+from lasttoken.data.tables.table import place_of
 
 Indices = NDArray[np.intp]
 

@@ -14,7 +14,7 @@ from lasttoken.core.errors import DataError
 from lasttoken.data.files import Examples
 from lasttoken.data.label_tables import label_counts, label_sets
 from lasttoken.data.labels import merges_of, natural_order, with_row_counts
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
 
 MOST_NAMED = 8  # labels listed in a sentence
 

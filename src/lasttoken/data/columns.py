@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from lasttoken.core.columns import UNNAMED, ColumnSpec
 from lasttoken.core.errors import DataError, nearest
-from lasttoken.data.tables import LABEL_NAMES, TEXT_NAMES, Row, Table, listed
+from lasttoken.data.tables.table import LABEL_NAMES, TEXT_NAMES, Row, Table, listed
 
 ID_NAME = re.compile(
     r"#|nr|no|num|number|row|line|key|(?:.*[^A-Za-z])?(?:id|ids|idx|index|uid|uuid|guid|key)|unnamed: *\d+"

@@ -21,9 +21,9 @@ from lasttoken.data.blanks import FILL_IN, BlankRows, LeftOut, missing_part
 from lasttoken.data.columns import Columns, choose_columns
 from lasttoken.data.labels import join_labels, listed_choices, single_label
 from lasttoken.data.multihot import HotLists, labels_of_columns
-from lasttoken.data.opening import open_table
-from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.data.tables import Row, Table, listed
+from lasttoken.data.tables.opening import open_table
+from lasttoken.data.tables.options import DEFAULT, ReadOptions
+from lasttoken.data.tables.table import Row, Table, listed
 
 T = TypeVar("T")
 

@@ -13,14 +13,14 @@ from lasttoken.core.columns import UNNAMED, ColumnSpec
 from lasttoken.core.errors import DataError, one_of
 from lasttoken.core.storage import new_file
 from lasttoken.data.blanks import NoLabelsError
-from lasttoken.data.cells import csv_line
 from lasttoken.data.columns import UnlabelledError
 from lasttoken.data.files import Examples, read_examples
-from lasttoken.data.formats import format_by_suffix, readable_suffixes
 from lasttoken.data.label_tables import labels_of
 from lasttoken.data.labels import natural_order
-from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.data.splits import SPLIT_NAMES, Splits
+from lasttoken.data.splitting.splits import SPLIT_NAMES, Splits
+from lasttoken.data.tables.cells import csv_line
+from lasttoken.data.tables.formats import format_by_suffix, readable_suffixes
+from lasttoken.data.tables.options import DEFAULT, ReadOptions
 
 SPLIT_STEMS = {  # file names without suffix, in any case and any format
     "train": ("train", "training"),

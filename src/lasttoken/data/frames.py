@@ -21,7 +21,7 @@ from lasttoken.data.blanks import BlankRows
 from lasttoken.data.columns import choose_columns
 from lasttoken.data.files import Examples, collect_examples, without_blanks
 from lasttoken.data.labels import join_labels
-from lasttoken.data.tables import Row, Table, as_string, brief, checked_header
+from lasttoken.data.tables.table import Row, Table, as_string, brief, checked_header
 
 SOURCE = "the table"  # in messages
 

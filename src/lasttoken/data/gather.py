@@ -17,15 +17,15 @@ import numpy as np
 from lasttoken.core.config import Settings
 from lasttoken.data.book import read_for_book, split_as_chapter
 from lasttoken.data.cleaning import clean_labels
-from lasttoken.data.cutting import cut_validation, split_examples
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import read_like, read_splits
-from lasttoken.data.formats import format_named
 from lasttoken.data.label_tables import label_counts, label_sets
 from lasttoken.data.layouts import read_layout
-from lasttoken.data.options import ReadOptions
-from lasttoken.data.splits import Splits, check_splits, count_shared_texts
-from lasttoken.data.undersampling import undersample
+from lasttoken.data.splitting.cutting import cut_validation, split_examples
+from lasttoken.data.splitting.splits import Splits, check_splits, count_shared_texts
+from lasttoken.data.splitting.undersampling import undersample
+from lasttoken.data.tables.formats import format_named
+from lasttoken.data.tables.options import ReadOptions
 
 Say = Callable[[str], None]
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lasttoken.core.spelling import label_key, near_spellings, nearly_same, tidy, visible
-from lasttoken.data.tables import as_string, brief
+from lasttoken.data.tables.table import as_string, brief
 
 NAME = r"""(?:'[^'\\]*'|"[^"\\]*")"""  # in quotes
 QUOTED = re.compile(NAME)

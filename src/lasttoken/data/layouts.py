@@ -21,10 +21,10 @@ from lasttoken.core.errors import DataError, RunError, one_of
 from lasttoken.data.blanks import LeftOut
 from lasttoken.data.files import Examples, without_blanks
 from lasttoken.data.folders import NO_DATA, SPLIT_STEMS, may_be_data, read_files, read_like, split_files
-from lasttoken.data.formats import is_table_file
-from lasttoken.data.lines import read_pieces
-from lasttoken.data.options import ReadOptions
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
+from lasttoken.data.tables.formats import is_table_file
+from lasttoken.data.tables.lines import read_pieces
+from lasttoken.data.tables.options import ReadOptions
 
 SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?(\.\w+)(?:\.gz)?")
 OTHER_FILES = ("state.json", "dataset_info.json", "dataset_dict.json")

@@ -12,7 +12,7 @@ from typing import Any
 
 from lasttoken.core.errors import DataError
 from lasttoken.data.labels import join_labels
-from lasttoken.data.tables import Row, Table
+from lasttoken.data.tables.table import Row, Table
 
 HOT_LIST = re.compile(r"\s*\[\s*[01](?:\.0*)?(?:[\s,]+[01](?:\.0*)?)+\s*\]\s*")  # "[0, 1]", as a cell of CSV
 YES = frozenset(("1", "1.0", "true", "yes", "y", "t"))

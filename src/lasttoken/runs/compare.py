@@ -25,8 +25,8 @@ from lasttoken.core.errors import RunError, SettingsError, one_of
 from lasttoken.core.metric_registry import metrics_at
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.label_tables import label_counts, truth_of
-from lasttoken.data.near_duplicates import find_duplicates
-from lasttoken.data.splits import SPLIT_NAMES
+from lasttoken.data.splitting.near_duplicates import find_duplicates
+from lasttoken.data.splitting.splits import SPLIT_NAMES
 from lasttoken.evaluation.intervals import Interval
 from lasttoken.evaluation.tasks import Task, task_of
 from lasttoken.evaluation.verdict import signed_points

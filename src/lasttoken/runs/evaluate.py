@@ -13,8 +13,8 @@ from lasttoken.core.columns import SPLIT_COLUMNS, UNNAMED, ColumnSpec
 from lasttoken.core.errors import DataError
 from lasttoken.core.progress import Reporter
 from lasttoken.data.files import Examples, read_examples
-from lasttoken.data.options import DEFAULT, ReadOptions
-from lasttoken.data.splits import count_shared_texts
+from lasttoken.data.splitting.splits import count_shared_texts
+from lasttoken.data.tables.options import DEFAULT, ReadOptions
 from lasttoken.training.order import first_batches
 
 

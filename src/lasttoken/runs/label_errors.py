@@ -18,15 +18,15 @@ from lasttoken.core.config import Settings
 from lasttoken.core.process import flush_denormals
 from lasttoken.core.progress import Reporter
 from lasttoken.core.storage import write_text
-from lasttoken.data.cells import csv_line
 from lasttoken.data.cleaning import MOST_NAMED, clean_labels
 from lasttoken.data.files import Examples, read_examples
 from lasttoken.data.folders import read_splits
 from lasttoken.data.label_tables import labels_of
 from lasttoken.data.labels import with_row_counts
 from lasttoken.data.layouts import read_layout
-from lasttoken.data.options import ReadOptions
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
+from lasttoken.data.tables.cells import csv_line
+from lasttoken.data.tables.options import ReadOptions
 from lasttoken.evaluation.label_errors import Suspects, rank_suspects
 from lasttoken.runs.session import open_device, open_session
 from lasttoken.training.repeater import Repeater, out_of_fold

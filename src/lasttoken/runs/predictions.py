@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from lasttoken.core.storage import write_text
-from lasttoken.data.cells import csv_line
 from lasttoken.data.files import Examples
+from lasttoken.data.tables.cells import csv_line
 from lasttoken.evaluation.baselines import Baseline
 from lasttoken.runs.scored import Scored
 

@@ -20,7 +20,7 @@ from lasttoken.data.columns import Columns
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import read_splits
 from lasttoken.data.origin import compare_origins
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
 
 
 def can_resume(run_dir: RunDir | None, reporter: Reporter) -> bool:

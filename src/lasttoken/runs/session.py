@@ -15,7 +15,7 @@ from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.core.config import Settings
 from lasttoken.core.device import Device, pick_device
 from lasttoken.core.progress import Reporter
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs.clock import Clock
 from lasttoken.training.feature_cache import FeatureCache
 from lasttoken.training.features import TrunkPass

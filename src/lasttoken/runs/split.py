@@ -16,7 +16,7 @@ from lasttoken.core.storage import dangling_link
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import write_splits
 from lasttoken.data.gather import gather_splits
-from lasttoken.data.splits import SPLIT_NAMES, Splits
+from lasttoken.data.splitting.splits import SPLIT_NAMES, Splits
 
 
 def gather_and_audit(data: Path | Examples, settings: Settings, reporter: Reporter) -> Splits:

@@ -24,7 +24,7 @@ from lasttoken.core.process import flush_denormals, stop_on_signal
 from lasttoken.core.progress import Reporter
 from lasttoken.data.files import Examples
 from lasttoken.data.gather import gather_splits
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
 from lasttoken.evaluation.baselines import fit_baselines
 from lasttoken.runs.assess import Judged, judge_training
 from lasttoken.runs.calibration import calibrate

@@ -20,7 +20,7 @@ from lasttoken.core.storage import write_text
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import write_splits
 from lasttoken.data.origin import describe_origin
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
 from lasttoken.report.card import render_card
 from lasttoken.report.curves import draw_curves
 from lasttoken.report.page import render_report

@@ -22,7 +22,7 @@ from lasttoken.core.device import Device
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.progress import Reporter
 from lasttoken.data.label_tables import label_names, truth_of
-from lasttoken.data.splits import Splits
+from lasttoken.data.splitting.splits import Splits
 from lasttoken.evaluation.tasks import Truth
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import SplitFeatures

@@ -23,9 +23,9 @@ from lasttoken.backbone.packing import Packing
 from lasttoken.classifier.classifier import drawn_head
 from lasttoken.classifier.encoding import Encoded
 from lasttoken.core.config import Settings
-from lasttoken.data.cutting import cut_folds, cut_rows
 from lasttoken.data.files import Examples
 from lasttoken.data.label_tables import labels_of
+from lasttoken.data.splitting.cutting import cut_folds, cut_rows
 from lasttoken.training.features import FeatureSource
 from lasttoken.training.loop import Hooks, SplitFeatures, Trainer, tail_logits
 from lasttoken.training.prepare import Prepared

@@ -1,0 +1,1 @@
+"""Files of every format as tables: a header and rows that stream."""
