@@ -61,8 +61,7 @@ class TextClassifier:
         """Train a classifier.
 
         Args:
-            texts: a list of texts with `labels` beside it; a data frame (columns by the settings `text`, `label`);
-                or the path of a file or a folder of splits, as on the command line.
+            texts: texts (with `labels`), a data frame (columns: settings `text`, `label`), or a path of a file or folder.
             validation, test: (texts, labels), frames, or paths of files; validation is cut from the data when it is
                 not given, and so is test when neither is given.
             recipe: "default", or "book" for chapter 6.
