@@ -61,7 +61,7 @@ class TextClassifier:
         """Train a classifier.
 
         Args:
-            texts: texts (with `labels`), a data frame (columns: settings `text`, `label`), or a path of a file or folder.
+            texts: texts (with `labels`), a data frame (columns by `text` and `label`), or the path of a file or folder.
             validation, test: (texts, labels), frames, or paths of files; validation is cut from the data when it is
                 not given, and so is test when neither is given.
             recipe: "default", or "book" for chapter 6.
