@@ -138,7 +138,7 @@ def test_an_unknown_label_is_named() -> None:
 
 
 def test_a_new_entry_is_fitted_and_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = baselines.BaselineEntry("half", "the first half of the alphabet", fit_majority)
+    entry = baselines.BaselineEntry("half", "the first half of the alphabet", "predicts a half", fit_majority)
     monkeypatch.setitem(baselines.BASELINES, "half", entry)
     assert run(both(HAM, SPAM))["half"].metrics["test"].accuracy == 0.5
 

@@ -28,7 +28,7 @@ def test_multi_label_metrics_stand_beside_micro_f1_whatever_the_sizes() -> None:
 def test_of_many_labels_the_worst_are_shown() -> None:
     assert worst_labels(metrics(3, 4)).rows[0][0] == "l0"
     many = worst_labels(metrics(*range(1, 61)))
-    assert (many.rows[0][0], many.more) == ("l59", 10)
+    assert (many.rows[0][0], many.n_left_out) == ("l59", 10)
 
 
 def test_words_are_marked_by_their_effect_and_cut_to_the_room() -> None:

@@ -69,13 +69,14 @@ class FittedBaseline(Protocol):
 
 @dataclass(frozen=True)
 class BaselineEntry:
-    """One baseline: its name, what it does in words, and how it is fitted.
+    """One baseline: its name, how it is described, and how it is fitted.
 
     `fit` raises CannotFitError where the rows do not allow the baseline; None: it is measured elsewhere.
     """
 
     name: str
-    words: str
+    words: str  # a noun phrase for sentences about a comparison
+    behavior: str  # the rest of a sentence that begins with the name
     fit: Callable[[FitInput], FittedBaseline] | None
 
 
@@ -155,13 +156,13 @@ def _tfidf(**options: Any) -> Any:
     return TfidfVectorizer(**options, sublinear_tf=True, max_features=MAX_NGRAMS, dtype=np.float32)
 
 
-def fit_majority(given: FitInput) -> _Majority:
+def fit_majority(fit_input: FitInput) -> _Majority:
     """The label frequencies."""
-    return _Majority(given.task.label_frequencies(given.train.truth))
+    return _Majority(fit_input.task.label_frequencies(fit_input.train.truth))
 
 
 def fit_linear(
-    make_vectorizer: Callable[[], Any], given: FitInput, *, cuts: bool = True, tries_svm: bool = False
+    make_vectorizer: Callable[[], Any], fit_input: FitInput, *, cuts: bool = True, tries_svm: bool = False
 ) -> _Linear:
     """A linear model on a vectorizer's features.
 
@@ -171,17 +172,17 @@ def fit_linear(
     Raises:
         CannotFitError: there is nothing to learn from these rows.
     """
-    texts, truth = given.train
+    texts, truth = fit_input.train
     max_characters = longest_affordable(texts) if cuts else None
     vectorizer = make_vectorizer()
     features = fitted_features(vectorizer, cut_texts(texts, max_characters))
-    held_out = given.validation
+    held_out = fit_input.validation
 
     def validation() -> tuple[Any, Any]:
         assert held_out is not None
         return vectorizer.transform(cut_texts(held_out.texts, max_characters)), held_out.truth
 
-    model = given.task.fit_linear(features, truth, given.seed, validation if tries_svm and held_out else None)
+    model = fit_input.task.fit_linear(features, truth, fit_input.seed, validation if tries_svm and held_out else None)
     cut = [f"only the first {max_characters:,} characters of each text were read"] if max_characters else []
     return _Linear(vectorizer, max_characters, model, [*cut, *model.notes])
 
@@ -189,11 +190,29 @@ def fit_linear(
 BASELINES = {
     entry.name: entry
     for entry in (
-        BaselineEntry("majority", "always giving the most frequent label", fit_majority),
-        BaselineEntry("length-only", "the length of the text alone", partial(fit_linear, LengthFeatures, cuts=False)),
-        BaselineEntry("tfidf-logreg", "a bag of words", partial(fit_linear, word_ngrams)),
-        BaselineEntry("char-ngrams", "character n-grams", partial(fit_linear, character_ngrams, tries_svm=True)),
-        BaselineEntry("ask", "the backbone's zero-shot answers", None),  # runs/zero_shot.py measures it
+        BaselineEntry(
+            "majority", "always giving the most frequent label", "always predicts the most frequent label", fit_majority
+        ),
+        BaselineEntry(
+            "length-only",
+            "the length of the text alone",
+            "sees only the length of a text",
+            partial(fit_linear, LengthFeatures, cuts=False),
+        ),
+        BaselineEntry(
+            "tfidf-logreg",
+            "a bag of words",
+            "is logistic regression on words and pairs of words",
+            partial(fit_linear, word_ngrams),
+        ),
+        BaselineEntry(
+            "char-ngrams",
+            "character n-grams",
+            "is a linear model of 2 to 5 characters",
+            partial(fit_linear, character_ngrams, tries_svm=True),
+        ),
+        # runs/zero_shot.py measures it
+        BaselineEntry("ask", "the backbone's zero-shot answers", "asks the untrained backbone", None),
     )
 }
 
@@ -247,16 +266,18 @@ def run_baselines(
     """
     if not train.texts:
         raise DataError("found no train rows to fit the baselines to; give at least one row with a label")
-    given = FitInput(task, train, splits.get("validation"), seed)
+    fit_input = FitInput(task, train, splits.get("validation"), seed)
     chosen = baseline_names() if names is None else names
-    return {name: _measured(BASELINES[name], given, splits, intervals) for name in chosen}
+    return {name: _measured(BASELINES[name], fit_input, splits, intervals) for name in chosen}
 
 
-def _measured(entry: BaselineEntry, given: FitInput, splits: Mapping[str, LabelledTexts], intervals: bool) -> Baseline:
-    task = given.task
+def _measured(
+    entry: BaselineEntry, fit_input: FitInput, splits: Mapping[str, LabelledTexts], intervals: bool
+) -> Baseline:
+    task = fit_input.task
     assert entry.fit is not None
     try:
-        model = entry.fit(given)
+        model = entry.fit(fit_input)
     except CannotFitError as reason:
         return Baseline(note=f"{entry.name} was not fitted: {reason}")
     started = time.perf_counter()
@@ -266,7 +287,7 @@ def _measured(entry: BaselineEntry, given: FitInput, splits: Mapping[str, Labell
     if scores:
         fitted_on = "validation" if "validation" in scores else next(iter(scores))
         decision = task.fit_decision(decision, scores[fitted_on].log_probs, splits[fitted_on].truth, auto=False)
-    predicted = {name: task.decide(found.log_probs, decision) for name, found in scores.items()}
+    predicted = {name: task.decide(probabilities.log_probs, decision) for name, probabilities in scores.items()}
     metrics = {
         name: task.metrics(
             splits[name].truth, log_probs=log_probs, probs=probs, predicted=predicted[name], intervals=intervals

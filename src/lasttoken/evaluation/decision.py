@@ -126,5 +126,5 @@ def thresholds_in_words(decision: Decision, labels: Sequence[str]) -> str:
         return "every label above 0.5"
     named = ", ".join(f"{labels[label_id]} {threshold:.2f}" for label_id, threshold in decision.thresholds[:MAX_NAMED])
     n_left = len(decision.thresholds) - MAX_NAMED
-    more = f" and {n_left} more" if n_left > 0 else ""
-    return f"every label whose probability reaches its threshold: {named}{more}"
+    others = f" and {n_left} more" if n_left > 0 else ""
+    return f"every label whose probability reaches its threshold: {named}{others}"

@@ -73,10 +73,10 @@ class Multinomial:
         log_probs = np.full((n_texts, self.n_labels), -np.inf)
         with np.errstate(divide="ignore"):
             if hasattr(self.linear, "predict_proba"):
-                known = np.log(self.linear.predict_proba(features))
+                trained_log_probs = np.log(self.linear.predict_proba(features))
             else:
-                known = log_softmax(svm_scores(self.linear, features) / self.temperature, axis=1)
-            log_probs[:, self.linear.classes_] = known
+                trained_log_probs = log_softmax(svm_scores(self.linear, features) / self.temperature, axis=1)
+            log_probs[:, self.linear.classes_] = trained_log_probs
         return Probabilities(log_probs)
 
 
@@ -151,8 +151,8 @@ def _fit_svm(features: Any, label_ids: Ids, n_labels: int, seed: int, held_out: 
     rows = [row for row, label_id in enumerate(truth.tolist()) if label_id in columns]
     temperature = 1.0
     if rows:
-        known = np.array([columns[int(truth[row])] for row in rows])
-        temperature = fit_temperature(svm_scores(linear, held_out[rows]), known)
+        truth_columns = np.array([columns[int(truth[row])] for row in rows])
+        temperature = fit_temperature(svm_scores(linear, held_out[rows]), truth_columns)
     notes = ["a linear SVM, which is better on validation", *([note] if note else [])]
     return Multinomial(linear, n_labels, notes, temperature)
 

@@ -127,13 +127,13 @@ def compute_multilabel_metrics(
     if predicted is None and scores is None:
         raise ValueError("compute_multilabel_metrics needs probs or predicted")
     predictions = np.asarray(scores >= np.asarray(thresholds) if predicted is None else predicted, dtype=bool)
-    for name, given in (
+    for name, matrix in (
         ("targets", truth),
         ("predicted", predictions),
         ("probs", predictions if scores is None else scores),
     ):
-        if given.shape != (len(truth), len(labels)):
-            raise ValueError(f"{name} has shape {given.shape}; it must be [N, K] = {(len(truth), len(labels))}")
+        if matrix.shape != (len(truth), len(labels)):
+            raise ValueError(f"{name} has shape {matrix.shape}; it must be [N, K] = {(len(truth), len(labels))}")
     metrics = _counted(truth, predictions, labels)
     if scores is not None:
         metrics = replace(metrics, loss=float(_losses(truth, scores).mean()))

@@ -61,16 +61,16 @@ class TargetResult:
     def sentence(self) -> str:
         """The result for the user."""
         metric = self.target.metric
-        asked = f"{self.label} at {metric} {self.target.least:g}"
+        request = f"{self.label} at {metric} {self.target.least:g}"
         if self.threshold is None:
-            return f"{asked}: no threshold could be chosen, because validation has no row of this label"
+            return f"{request}: no threshold could be chosen, because validation has no row of this label"
         values = {name: reached.in_words(metric) for name, reached in self.splits.items()}
         how = (
             "reaches"
             if self.is_reached
             else "is the nearest, because no threshold reaches the target on validation: it has"
         )
-        text = f"{asked}: the threshold {self.threshold:.4g} {how} {values['validation']} on validation"
+        text = f"{request}: the threshold {self.threshold:.4g} {how} {values['validation']} on validation"
         if "test" in values:
             return f"{text}, on which it was chosen, and {values['test']} on test, which is the value to trust"
         return f"{text}, on which it was chosen, so the value is optimistic; give a test split for a value to trust"
@@ -85,8 +85,8 @@ class TargetResult:
             }
             for name, reached in self.splits.items()
         }
-        asked = {"label": self.label, "metric": self.target.metric, "target": self.target.least}
-        return {**asked, "threshold": self.threshold, "reached": self.is_reached, "splits": splits}
+        target = {"label": self.label, "metric": self.target.metric, "target": self.target.least}
+        return {**target, "threshold": self.threshold, "reached": self.is_reached, "splits": splits}
 
 
 def threshold_for(target: Target, has: ArrayLike, probs: ArrayLike) -> float | None:

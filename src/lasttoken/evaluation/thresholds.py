@@ -56,8 +56,8 @@ def best_thresholds(targets: ArrayLike, probs: ArrayLike) -> Floats:
     """
     truth, scores = np.asarray(targets, dtype=bool), np.asarray(probs, dtype=np.float64)
     chosen = np.full(truth.shape[1], _best_threshold(truth.ravel(), scores.ravel()))
-    given = scores >= chosen
-    hits, both = (truth & given).sum(axis=0), truth.sum(axis=0) + given.sum(axis=0)
+    predicted = scores >= chosen
+    hits, both = (truth & predicted).sum(axis=0), truth.sum(axis=0) + predicted.sum(axis=0)
     for label_id in np.flatnonzero(truth.sum(axis=0) >= FEWEST_POSITIVES).tolist():
         has, column = truth[:, label_id], scores[:, label_id]
         own = _best_threshold(has, column)

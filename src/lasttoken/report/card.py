@@ -93,13 +93,13 @@ def _result(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _use(facts: Mapping[str, Any]) -> str:
     run = facts.get("run") or {}
     labels = facts["headline"]["metrics"].get("labels") or list(facts["headline"]["metrics"]["per_label"])
-    shown = ", ".join(escape(label) for label in labels[:MAX_LABELS])
-    more = f" and {len(labels) - MAX_LABELS:,} more" if len(labels) > MAX_LABELS else ""
+    named = ", ".join(escape(label) for label in labels[:MAX_LABELS])
+    others = f" and {len(labels) - MAX_LABELS:,} more" if len(labels) > MAX_LABELS else ""
     origin = f" It was trained on {escape(run['data'])}" if run.get("data") else ""
     origin += f" from the backbone {escape(run['backbone'])}" if origin and run.get("backbone") else ""
     task = task_class(bool(facts.get("multi_label")))
     number = f"{task.labels_per_text} of {len(labels):,} labels"
-    what = f"A text classifier that predicts {number} for each text: {shown}{more}."
+    what = f"A text classifier that predicts {number} for each text: {named}{others}."
     return f"{what}{origin + '.' if origin else ''}\n\n{USE}"
 
 
@@ -142,19 +142,21 @@ def _metrics(facts: Mapping[str, Any]) -> str:
 
 
 def _calibration(facts: Mapping[str, Any]) -> str:
-    found = facts.get("calibration") or {}
-    if not found:
+    calibration = facts.get("calibration") or {}
+    if not calibration:
         return ""
-    lines = [f"Logits are divided by a temperature of {found['temperature']:.3g} before probabilities are computed."]
-    if found.get("before") and found.get("after"):
-        before, after = (METRICS["ece"].formatted(found[when]) for when in ("before", "after"))
-        lines.append(f"Expected calibration error on {escape(found['split'])}: {before} before, {after} after.")
+    lines = [
+        f"Logits are divided by a temperature of {calibration['temperature']:.3g} before probabilities are computed."
+    ]
+    if calibration.get("before") and calibration.get("after"):
+        before, after = (METRICS["ece"].formatted(calibration[when]) for when in ("before", "after"))
+        lines.append(f"Expected calibration error on {escape(calibration['split'])}: {before} before, {after} after.")
     return "\n\n".join(["## Calibration", " ".join(lines)])
 
 
 def _decision(facts: Mapping[str, Any]) -> str:
-    found = facts.get("decision")
-    return f"## Decision rule\n\n{escape(found['sentence'])}." if found else ""
+    decision = facts.get("decision")
+    return f"## Decision rule\n\n{escape(decision['sentence'])}." if decision else ""
 
 
 def _again(facts: Mapping[str, Any]) -> str:

@@ -188,9 +188,9 @@ def _last_epoch(history: Sequence[Mapping[str, Any]]) -> float:
 
 def _examples_per_epoch(history: Sequence[Mapping[str, Any]], n_train: int | None) -> float | None:
     """From the counts in the history, because an epoch may drop its last, incomplete batch."""
-    known = [line for line in history if line["epoch"] > 0 and line.get("examples_seen")]
-    if known:
-        return float(known[-1]["examples_seen"] / known[-1]["epoch"])
+    trained_lines = [line for line in history if line["epoch"] > 0 and line.get("examples_seen")]
+    if trained_lines:
+        return float(trained_lines[-1]["examples_seen"] / trained_lines[-1]["epoch"])
     return float(n_train) if n_train else None
 
 

@@ -18,6 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from lasttoken.core.metric_registry import METRICS, headline_of
+from lasttoken.evaluation.baselines import BASELINES
 from lasttoken.evaluation.tasks import task_class
 from lasttoken.report.sections import capped, complete, example, headline_columns, pr_caption, shorten, worst_labels
 
@@ -25,6 +26,7 @@ MAX_MATRIX_LABELS = 20  # above, the most confused pairs replace the confusion m
 MAX_PAIRS = 20
 MAX_EXAMPLES = 50  # errors, and unsure examples, that are shown
 N_SHADES = 5
+MAX_FLAT_ROWS = 20  # rows of a table above which it scrolls
 OPTIONAL = ("warnings", "audit", "calibration", "decision", "learning_curve", "repeats", "command")
 BYLINE = {"backbone": "backbone ", "data": "data ", "created": "", "lasttoken": "lasttoken "}
 NO_BASELINE = "No baseline was measured on these examples, so there is nothing to compare the classifier with."
@@ -42,7 +44,7 @@ class Rival:
     value: float  # of the headline metric
     low: float
     high: float
-    more: Mapping[str, Any]  # all its metrics, for the other columns
+    metrics: Mapping[str, Any]  # for the other columns
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def setting(value: Any) -> str:
     if value is None:
         return "not set"
     if isinstance(value, list | tuple):
-        return ", ".join(setting(one) for one in value) or "not set"
+        return ", ".join(setting(element) for element in value) or "not set"
     return json.dumps(value) if isinstance(value, bool | int | float) else str(value)
 
 
@@ -144,13 +146,16 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": facts["title"],
         "task": task,
+        "n_shades": N_SHADES,
+        "max_flat_rows": MAX_FLAT_ROWS,
+        "baseline_entries": [entry for entry in BASELINES.values() if entry.fit is not None],
         "byline": [before + str(run[key]) for key, before in BYLINE.items() if run.get(key)],
         "kept": run.get("kept") or "",
         "stopped": STOPPED.get(run.get("stopped") or ""),
         "split": split,
         "metrics": metrics,
         "ours": ours,
-        "rivals": [ours, *sorted(rivals, key=lambda one: -one.value)],
+        "rivals": [ours, *sorted(rivals, key=lambda rival: -rival.value)],
         "verdict": (facts.get("verdict") or {}).get("sentences") or ([] if rivals else [NO_BASELINE]),
         "best": _best(rivals, (facts.get("verdict") or {}).get("baseline")),
         "pr_caption": pr_caption(facts.get("pr_curve") or {}),
@@ -159,8 +164,8 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "columns": headline_columns(metrics, task),
         "unleaked": _unleaked(facts, split),
         "per_label": worst_labels(metrics),
-        "errors": capped([example(one) for one in (facts.get("errors") or [])[:MAX_EXAMPLES]]).rows,
-        "unsure": capped([example(one) for one in (facts.get("unsure") or [])[:MAX_EXAMPLES]]).rows,
+        "errors": [example(row) for row in (facts.get("errors") or [])[:MAX_EXAMPLES]],
+        "unsure": [example(row) for row in (facts.get("unsure") or [])[:MAX_EXAMPLES]],
         "slices": capped(facts.get("slices") or []),
         "data": data,
         **{key: facts.get(key) for key in OPTIONAL},
@@ -185,42 +190,42 @@ def _rival(name: str, metrics: Mapping[str, Any], key: str) -> Rival:
 
 def _best(rivals: Sequence[Rival], name: str | None) -> Rival | None:
     """The baseline of the verdict, otherwise the one with the highest headline metric."""
-    named = [one for one in rivals if one.name == name]
-    return max(named or rivals, key=lambda one: one.value, default=None)
+    named = [rival for rival in rivals if rival.name == name]
+    return max(named or rivals, key=lambda rival: rival.value, default=None)
 
 
 def _unleaked(facts: Mapping[str, Any], split: str) -> Mapping[str, Any] | None:
     """The metrics without the examples that have a near-duplicate in train, if there are such examples."""
-    found: Mapping[str, Any] | None = (facts.get("unleaked") or {}).get(split)
-    return found if found and found["n"] != facts["headline"]["metrics"]["n"] else None
+    unleaked: Mapping[str, Any] | None = (facts.get("unleaked") or {}).get(split)
+    return unleaked if unleaked and unleaked["n"] != facts["headline"]["metrics"]["n"] else None
 
 
 def _counts(counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """A table of counts: labels by splits, in order of first occurrence."""
     labels = list(dict.fromkeys(label for by_label in counts.values() for label in by_label))
     totals = {split: sum(by_label.values()) for split, by_label in counts.items()}
-    rows = {label: [by_label.get(label, 0) for by_label in counts.values()] for label in labels}
-    return {"splits": list(counts), "rows": rows, "totals": list(totals.values())}
+    rows = [(label, [by_label.get(label, 0) for by_label in counts.values()]) for label in labels]
+    return {"splits": list(counts), "labels": capped(rows), "totals": list(totals.values())}
 
 
 def _data_sentences(data: Mapping[str, Any]) -> list[str]:
-    found = [str(note) for note in data.get("notes") or []]
+    sentences = [str(note) for note in data.get("notes") or []]
     for split, n in (data.get("shared_with_train") or {}).items():
         total = (data.get("rows") or {}).get(split) or sum((data.get("counts") or {}).get(split, {}).values())
         of = f" of {total:,}" if total else ""
-        found.append(
+        sentences.append(
             f"Texts of {split} that are also in train: {n:,}{of}{', which makes its metrics optimistic' if n else ''}."
         )
     tokens = data.get("tokens") or {}
     if tokens.get("longest_train") is not None:
-        found.append(f"The longest train text has {tokens['longest_train']:,} tokens.")
+        sentences.append(f"The longest train text has {tokens['longest_train']:,} tokens.")
     if tokens.get("cut_texts"):
-        found.append(
+        sentences.append(
             f"{tokens['cut_texts']:,} texts were too long and were truncated by {tokens['cut_tokens']:,} tokens in all."
         )
     elif "cut_texts" in tokens:
-        found.append("No text was truncated.")
-    return found
+        sentences.append("No text was truncated.")
+    return sentences
 
 
 def _matrix(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

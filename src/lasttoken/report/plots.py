@@ -103,14 +103,16 @@ def _points(
 ) -> None:
     """Points (x, y, interval of y) with their intervals as bars; a point without a value is left out."""
     x, y, interval = keys
-    known = [point for point in points or [] if point.get(y) is not None]
-    if not known:
+    measured = [point for point in points or [] if point.get(y) is not None]
+    if not measured:
         return
-    at, values = [point[x] for point in known], [point[y] for point in known]
-    bounds = [point.get(interval) or (point[y], point[y]) for point in known]
+    positions, values = [point[x] for point in measured], [point[y] for point in measured]
+    bounds = [point.get(interval) or (point[y], point[y]) for point in measured]
     below = [max(0.0, value - low) for value, (low, _) in zip(values, bounds, strict=True)]
     above = [max(0.0, high - value) for value, (_, high) in zip(values, bounds, strict=True)]
-    axes.errorbar(at, values, yerr=[below, above], label=name, color=color, marker=marker, linestyle=line, capsize=2)
+    axes.errorbar(
+        positions, values, yerr=[below, above], label=name, color=color, marker=marker, linestyle=line, capsize=2
+    )
 
 
 def _name(label: str) -> str:

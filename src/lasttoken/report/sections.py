@@ -10,6 +10,7 @@ from lasttoken.core.metric_registry import Metric, metrics_at
 from lasttoken.evaluation.tasks import Task
 
 MAX_LABEL_ROWS = 50
+MAX_LISTED = 20  # rows of each list of the audit
 MAX_LINES = 8  # labels in the precision-recall plot
 MAX_TEXT = 600  # characters of one example
 UNEVEN = 1.5  # ratio of the largest to the smallest label, above which accuracy alone is misleading
@@ -22,7 +23,7 @@ class Capped:
     """The first rows of a list, and the number of rows left out."""
 
     rows: list[Any]
-    more: int
+    n_left_out: int
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def capped(rows: Sequence[Any], limit: int = MAX_LABEL_ROWS) -> Capped:
     """At most `limit` rows.
 
     >>> capped([1, 2, 3], 2)
-    Capped(rows=[1, 2], more=1)
+    Capped(rows=[1, 2], n_left_out=1)
     """
     return Capped(list(rows[:limit]), max(0, len(rows) - limit))
 

@@ -45,7 +45,7 @@ def _mark(word: Word, strongest: float) -> Markup:
         return escape(word.text)
     line = "" if word.value > 0 else "; text-decoration: underline dotted"
     style = f"color: inherit; background: rgba({FOR if word.value > 0 else AGAINST}, {STRONGEST * share:.2f}){line}"
-    shown = word.text.rstrip()
+    marked = word.text.rstrip()
     return Markup('<mark style="{}" title="{:+.2f}">{}</mark>{}').format(
-        style, word.value, shown, word.text[len(shown) :]
+        style, word.value, marked, word.text[len(marked) :]
     )

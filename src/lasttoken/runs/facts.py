@@ -23,6 +23,7 @@ from lasttoken.data.label_tables import label_counts, labels_of
 from lasttoken.evaluation.baselines import metrics_of
 from lasttoken.evaluation.intervals import share_right
 from lasttoken.evaluation.precision_recall import precision_recall_curve
+from lasttoken.report.sections import MAX_LISTED
 from lasttoken.runs.assess import Judged
 from lasttoken.runs.scored import Scored
 from lasttoken.training.loop import TrainingOutcome
@@ -32,7 +33,6 @@ VERSIONS_OF = ("lasttoken", "torch", "numpy", "tokenizers", "safetensors", "scik
 N_ERRORS, N_UNSURE, N_EXPLAINED = 20, 10, 10  # examples in the report
 LONGEST_EXPLAINED = 2000  # characters
 NO_LABEL = "(none)"  # in the report, where a text has no label
-N_LISTED = 20  # rows of each of the audit's lists
 MAX_CURVES = 20  # labels with a curve of precision and recall
 
 
@@ -42,9 +42,13 @@ def versions() -> dict[str, str]:
 
 
 def metrics_json(
-    prepared: Prepared, outcome: TrainingOutcome, judged: Judged, timing_s: Mapping[str, float], more: Mapping[str, Any]
+    prepared: Prepared,
+    outcome: TrainingOutcome,
+    judged: Judged,
+    timing_s: Mapping[str, float],
+    repeats: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of metrics.json, which other programs read. `more`: repeats and learning curve, if any."""
+    """The content of metrics.json, which programs read. `repeats`: further trainings and learning curve, if any."""
     calibration = judged.calibration or {}
     return {
         "splits": {name: scored.metrics.to_json() for name, scored in judged.scored.items()},
@@ -56,10 +60,10 @@ def metrics_json(
         "decision": _rule_in_words(prepared),
         "targets": [result.to_json() for result in judged.targets],
         "answered": _answered(judged.on_headline),
-        "slices": [one.to_json() for one in judged.slices],
+        "slices": [one_slice.to_json() for one_slice in judged.slices],
         "data": {"notes": list(prepared.splits.notes), **prepared.splits.facts},
         "audit": {"findings": list(judged.audit.findings()), "notes": list(judged.audit.notes())},
-        **more,
+        **repeats,
         "timing_s": {name: round(seconds, 3) for name, seconds in timing_s.items()},
         "examples": {name: len(examples) for name, examples in prepared.splits.named().items()},
         "shared_with_train": shared_with_train(prepared.splits),
@@ -94,7 +98,7 @@ def report_facts(
         "headline": {"split": headline, "metrics": metrics["splits"][headline]},
         "verdict": metrics["verdict"],
         "warnings": judged.warnings,
-        "unleaked": {name: one for name, one in judged.unleaked.items() if one["n"]},
+        "unleaked": {name: values for name, values in judged.unleaked.items() if values["n"]},
         "decision": None
         if not prepared.classifier.config.task.has_own_rule(rule) and not judged.targets
         else {"sentence": _decision_in_words(prepared, metrics, judged)},
@@ -177,11 +181,11 @@ def _audit_facts(judged: Judged) -> dict[str, Any]:
             "title": title[:1].upper() + title[1:],
             "n": len(rows),
             "rows": [
-                {**vars(row), "where": f"{row.where}, like {row.like}" if row.like else row.where} for row in shown
+                {**vars(row), "where": f"{row.where}, like {row.like}" if row.like else row.where}
+                for row in rows[:MAX_LISTED]
             ],
         }
         for title, rows in judged.audit.lists().items()
-        for shown in [rows[:N_LISTED]]
     ]
     return {"sentences": list(judged.audit.sentences()), "lists": lists}
 
@@ -191,17 +195,17 @@ def _pr_curves(prepared: Prepared, scored: Scored) -> dict[str, Any]:
     has = scored.task.has_labels(scored.truth)
     n_rows = has.sum(axis=0)
     occurring = [label_id for label_id in np.argsort(n_rows, kind="stable").tolist() if n_rows[label_id]]
-    per_label = {one.label: one for one in scored.metrics.per_label}
-    found = {}
+    per_label = {values.label: values for values in scored.metrics.per_label}
+    curves = {}
     for label_id in sorted(occurring[:MAX_CURVES]):
         label = prepared.labels[label_id]
         curve = precision_recall_curve(has[:, label_id], scored.log_probs[:, label_id])
-        found[label] = {
+        curves[label] = {
             **curve.to_json(),
             "average_precision": per_label[label].average_precision,
             "n": int(n_rows[label_id]),
         }
-    return found
+    return curves
 
 
 def _example_facts(prepared: Prepared, judged: Judged) -> dict[str, Any]:
@@ -226,7 +230,7 @@ def _example_facts(prepared: Prepared, judged: Judged) -> dict[str, Any]:
     errors = wrong[np.argsort(-score[wrong], kind="stable")][:N_ERRORS]
     unsure = np.argsort(margin, kind="stable")[:N_UNSURE]
     return {
-        "errors": [facts(row, at < N_EXPLAINED) for at, row in enumerate(errors.tolist())],
+        "errors": [facts(row, position < N_EXPLAINED) for position, row in enumerate(errors.tolist())],
         "unsure": [facts(row, False) for row in unsure.tolist()],
     }
 
@@ -250,6 +254,6 @@ def _command(settings: Settings, source: str, n_embd: int) -> str:
         if isinstance(value, bool):
             parts.append(switch_of(name, value))
             continue
-        for one in value if isinstance(value, list) else [value]:
-            parts += [flag_of(name), str(one)]
+        for element in value if isinstance(value, list) else [value]:
+            parts += [flag_of(name), str(element)]
     return shlex.join(parts)

@@ -57,8 +57,8 @@ def run_folds(repeater: Repeater, settings: Settings, done: Done, stop: Stop) ->
             predicted[rows["test"]] = fitted["test"].argmax(1)
             run = {"name": f"fold {fold}", **_values(metrics)}
             parts = {name: _labelled(repeater, part) for name, part in rows.items()}
-            found = run_baselines(task, parts.pop("train"), parts, settings.seed, FOLD_BASELINES, intervals=False)
-            for name, baseline in found.items():
+            baselines = run_baselines(task, parts.pop("train"), parts, settings.seed, FOLD_BASELINES, intervals=False)
+            for name, baseline in baselines.items():
                 if "test" in baseline.predicted:
                     cheap[name][rows["test"]] = baseline.predicted["test"]
                     run[f"{name} accuracy"] = baseline.metrics["test"].accuracy
@@ -101,8 +101,8 @@ def _spread(runs: list[dict[str, Any]]) -> dict[str, Any]:
     values = {name: np.array([run[name] for run in runs]) for name in names}
     return {
         "runs": runs,
-        "mean": {name: float(found.mean()) for name, found in values.items()},
-        "sd": {name: float(found.std(ddof=1)) if len(runs) > 1 else 0.0 for name, found in values.items()},
+        "mean": {name: float(column.mean()) for name, column in values.items()},
+        "sd": {name: float(column.std(ddof=1)) if len(runs) > 1 else 0.0 for name, column in values.items()},
     }
 
 
@@ -138,7 +138,7 @@ def run_learning_curve(
     task, truth = repeater.classifier.config.task, repeater.truth[rows[headline]]
     right = []  # by size: which rows the classifier and the baseline predict correctly
 
-    parts = [rows["train"][at] for at in nested_parts(train_ids, SIZES, settings.seed)]
+    parts = [rows["train"][positions] for positions in nested_parts(train_ids, SIZES, settings.seed)]
     with repeater.borrowed():
         for train in parts:
             fitted = repeater.fit({**rows, "train": train}, settings, (headline,), stop)
@@ -151,7 +151,7 @@ def run_learning_curve(
             done(1)
     right.append(whole)
     sizes = [*map(len, parts), len(rows["train"])]
-    points = [_point(n_train, *found) for n_train, found in zip(sizes, right, strict=True)]
+    points = [_point(n_train, *correct) for n_train, correct in zip(sizes, right, strict=True)]
     sentence = _would_help(sizes[-2:], paired_difference(right[-1][0], right[-2][0]))
     return {"points": points, "baseline": baseline, "split": headline, "sentence": sentence}
 
@@ -159,14 +159,14 @@ def run_learning_curve(
 def _point(n_train: int, ours: NDArray[np.bool_], theirs: NDArray[np.bool_] | None) -> dict[str, Any]:
     point = {"n_train": n_train, **share_right(ours)}
     if theirs is not None:
-        found = share_right(theirs)
-        point |= {"baseline_accuracy": found["accuracy"], "baseline_ci95": found["accuracy_ci95"]}
+        accuracy = share_right(theirs)
+        point |= {"baseline_accuracy": accuracy["accuracy"], "baseline_ci95": accuracy["accuracy_ci95"]}
     return point
 
 
-def _would_help(sizes: Sequence[int], found: Difference) -> str:
-    low, high = map(signed_points, found.ci95)
-    gain = f"From {sizes[0]:,} to {sizes[1]:,} train rows accuracy changed by {signed_points(found.value)} points"
-    if found.ci95[0] > 0:
+def _would_help(sizes: Sequence[int], difference: Difference) -> str:
+    low, high = map(signed_points, difference.ci95)
+    gain = f"From {sizes[0]:,} to {sizes[1]:,} train rows accuracy changed by {signed_points(difference.value)} points"
+    if difference.ci95[0] > 0:
         return f"{gain} ({low} to {high}): more labelled rows would probably help."
     return f"{gain} ({low} to {high}): no evidence that twice as many labelled rows would help much."

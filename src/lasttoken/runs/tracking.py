@@ -132,8 +132,8 @@ class _MLflow:
         self._step = 0
 
     def start(self, settings: Mapping[str, Any], name: str) -> None:
-        known = self._client.get_experiment_by_name(PROJECT)
-        experiment_id = known.experiment_id if known else self._client.create_experiment(PROJECT)
+        experiment = self._client.get_experiment_by_name(PROJECT)
+        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(PROJECT)
         self._run_id = self._client.create_run(experiment_id, run_name=name).info.run_id
         for key, value in _params(settings).items():
             self._client.log_param(self._run_id, key, value)
