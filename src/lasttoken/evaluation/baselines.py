@@ -208,7 +208,7 @@ BASELINES = {
         BaselineEntry(
             "char-ngrams",
             "character n-grams",
-            "is a linear model of 2 to 5 characters",
+            "is a linear model of sequences of 2 to 5 characters",
             partial(fit_linear, character_ngrams, tries_svm=True),
         ),
         # runs/zero_shot.py measures it

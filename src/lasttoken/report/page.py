@@ -81,6 +81,11 @@ def render_report(facts: Mapping[str, Any]) -> str:
         "setting": setting,
         "shorten": shorten,
     }
+    environment.globals |= {
+        "n_shades": N_SHADES,
+        "max_flat_rows": MAX_FLAT_ROWS,
+        "baseline_entries": [entry for entry in BASELINES.values() if entry.fit is not None],
+    }
     source = files("lasttoken.report").joinpath("report.html.jinja").read_text("utf-8")
     page = environment.from_string(source).render(_view(facts))
     return page.encode("utf-8", "replace").decode("utf-8")  # JSON can hold a lone surrogate, UTF-8 cannot
@@ -146,9 +151,6 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": facts["title"],
         "task": task,
-        "n_shades": N_SHADES,
-        "max_flat_rows": MAX_FLAT_ROWS,
-        "baseline_entries": [entry for entry in BASELINES.values() if entry.fit is not None],
         "byline": [before + str(run[key]) for key, before in BYLINE.items() if run.get(key)],
         "kept": run.get("kept") or "",
         "stopped": STOPPED.get(run.get("stopped") or ""),

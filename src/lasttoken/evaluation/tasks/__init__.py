@@ -8,7 +8,7 @@
     headline metric   accuracy                             micro-F1
 
 Predictions have the shape of the truth. Code above this package calls the methods of a `Task` and does not test which
-of the two it has; `core` and `data`, below, know only the separator between labels in a file.
+of the two it has; `core`, `data` and `audit` do not know tasks, only the separator between labels in a file.
 """
 
 from __future__ import annotations
