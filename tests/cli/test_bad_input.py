@@ -189,7 +189,7 @@ def test_an_invalid_setting_is_rejected(
 USAGE: list[tuple[list[object], list[str]]] = [
     (["train", "a.csv", "--epoch", 5], ["--epoch", "lasttoken train --help"]),
     (["train", "a.csv", "--read", "lst"], ["--read", "'lst'", "'last'", "'padded-last'", "lasttoken train --help"]),
-    (["train", "a.csv", "--epochs", "five"], ["--epochs", "integer", "lasttoken train --help"]),
+    (["train", "a.csv", "--epochs", "five"], ["--epochs", "'five'", "lasttoken train --help"]),
     (["train", "a.csv", "--epochs"], ["--epochs"]),
     (["train", "a.csv", "b.csv"], ["b.csv", "lasttoken train --help"]),
     (["trian"], ["'trian'", "lasttoken --help"]),

@@ -16,6 +16,7 @@ from miniature import run_cli
 
 from lasttoken.cli.flags import Device, Precision, chosen_settings, with_settings
 from lasttoken.cli.main import COMMANDS, app
+from lasttoken.cli.suspects import FOLDS
 from lasttoken.core.config import DEVICES, FIELDS, INFOS, PRECISIONS, flag_of, settings_of
 from lasttoken.core.setting import kind_of
 
@@ -84,6 +85,22 @@ def test_train_has_a_flag_for_every_setting() -> None:
         assert flag_of(name) in parameters[name].opts
         assert parameters[name].default is None, "so that --config and the recipe can decide"
         assert info.help in parameters[name].help
+
+
+@pytest.mark.parametrize(("command", "setting"), [(c, n) for n, info in INFOS.items() for c in info.help_of])
+def test_a_setting_with_another_meaning_in_a_command_has_its_own_help_there(command: str, setting: str) -> None:
+    parameter = next(item for item in command_of(command).params if item.name == setting)
+    assert INFOS[setting].help_of[command] in parameter.help
+    assert parameter.help.count("[default:") <= 1
+
+
+def test_the_default_of_folds_in_suspects_is_the_one_of_its_help() -> None:
+    assert f"[default: {FOLDS}]" in INFOS["folds"].help_of["suspects"]
+
+
+@pytest.mark.parametrize("command", ["predict", "serve", "compare", "verify", "audit", "fetch"])
+def test_the_help_shows_no_types_of_python_lists(command: str) -> None:
+    assert "list[" not in run_cli(command, "--help").out
 
 
 def test_pooling_is_another_name_of_read() -> None:

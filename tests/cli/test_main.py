@@ -140,3 +140,31 @@ def test_ctrl_c_before_the_training_is_one_sentence(
     sentence = sentence_of(run_cli("train", data, "--out", tmp_path / "run", "--quiet"), 130)
     assert "interrupted" in sentence
     assert snapshot(tmp_path) == {}
+
+
+def test_a_file_name_that_is_too_long_is_not_an_internal_error(run_dir: Path, data: Path, tmp_path: Path) -> None:
+    sentence = sentence_of(run_cli("predict", run_dir, "--input", data, "--output", tmp_path / ("n" * 300)), 1)
+    assert "too long" in sentence
+    assert "internal error" not in sentence
+
+
+def test_a_file_in_place_of_the_folder_of_an_output_is_named(run_dir: Path, data: Path) -> None:
+    sentence = sentence_of(run_cli("predict", run_dir, "--input", data, "--output", data / "a.csv"), 2)
+    assert f"{data} is a file" in sentence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("train", "a.csv", "--epochs", "two"), ("--epochs is 'two'", "whole number", "lasttoken train --help")),
+        (("train", "a.csv", "--learning-rate", "fast"), ("--learning-rate is 'fast'", "a number")),
+        (("serve", "run", "--port", "1.5"), ("--port is '1.5'", "whole number")),
+        (("train", "a.csv", "--epoch", "3"), ("--epoch;", "mean --epochs?", "lasttoken train --help")),
+        (("predict", "run", "--inptu", "a.csv"), ("--inptu;", "mean --input?", "put -- before it")),
+        (("trian", "a.csv"), ("'trian';", "mean train?", "lasttoken --help")),
+        (("frobnicate",), ("no command 'frobnicate';",)),
+    ],
+)
+def test_wrong_arguments_are_named_with_what_is_right(arguments: tuple[str, ...], named: tuple[str, ...]) -> None:
+    sentence = sentence_of(run_cli(*arguments), 2)
+    assert [part for part in named if part not in sentence] == []

@@ -236,3 +236,16 @@ def test_saving_does_not_replace_a_training_that_can_be_resumed(run_dir: Path, t
     with pytest.raises(RunError, match="--resume"):
         TextClassifier.load(run_dir).save(tmp_path / "run")
     assert (tmp_path / "run" / "resume.safetensors").is_file()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc, which takes no new files")
+def test_a_place_that_takes_no_files_is_not_reported_as_another_process() -> None:
+    with pytest.raises(StorageError) as caught, exclusive(Path("/proc/run")):
+        pass
+    assert "/proc/run" in str(caught.value)
+    assert "another process" not in str(caught.value)
+
+
+def test_a_name_that_is_too_long_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="n" * 253), exclusive(tmp_path / ("n" * 253)):
+        pass

@@ -42,9 +42,10 @@ def test_the_chosen_port_is_reported_and_listened_on(watch_run: Any) -> None:
             pass
 
     watch_run(run)
-    listen(None, "127.0.0.1", 0, 1, said.append)
+    listen(None, "127.0.0.1", 0, 1, said.append, notices=["serving spam"])
     assert ports[0] > 0
-    assert f"http://127.0.0.1:{ports[0]}/" in said[0]
+    assert said[0] == "serving spam"
+    assert f"http://127.0.0.1:{ports[0]}/" in said[1]
 
 
 def test_libraries_and_models_are_exempt_from_garbage_collection(watch_run: Any) -> None:
@@ -73,8 +74,11 @@ def test_an_address_in_use_is_rejected_by_host_and_port(watch_run: Any) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen(1)
         port = other.getsockname()[1]
-        with pytest.raises(SettingsError, match=f"127.0.0.1 port {port}"):
-            listen(None, "127.0.0.1", port, 1, lambda _: None)
+        said: list[str] = []
+        with pytest.raises(SettingsError, match=f"127.0.0.1 port {port}") as caught:
+            listen(None, "127.0.0.1", port, 1, said.append, notices=["serving spam"])
+        assert "Errno" not in str(caught.value)
+        assert said == []
     with pytest.raises(SettingsError, match=r"256\.0\.0\.1"):
         listen(None, "256.0.0.1", 0, 1, lambda _: None)
 

@@ -56,9 +56,10 @@ def test_an_open_server_is_reported(
     monkeypatch.setattr("lasttoken.serving.listen.listen", listen)
     reporter = Listening()
     serve(runs, options, reporter)
-    ((_, host, port, *_),) = calls
+    ((_, host, port, *_, sentences),) = calls
     assert (host, port) == (options.host, options.port)
-    *notices, last = reporter.sentences
+    *notices, last = sentences
+    assert reporter.sentences == [], "nothing is reported before the server listens"
     assert "spam, other (one trunk)" in last
     assert all(word in " ".join(notices) for word in words)
     assert bool(notices) == bool(words)

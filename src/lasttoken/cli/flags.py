@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import Field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from typer.core import TyperCommand
@@ -65,7 +65,18 @@ BackboneName = Annotated[
 
 
 class Command(TyperCommand):
-    """A command that rejects a repeated flag of a single value; the parser alone would silently keep the last."""
+    """A command that rejects a repeated flag of a single value; the parser alone would silently keep the last.
+
+    Its help shows the type of a repeatable argument as `<path>`, not as `<list[Path]>`.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Replace the types of lists in the help by those of their elements."""
+        super().__init__(*args, **options)
+        for item in cast("list[Any]", self.params):
+            if _is_list(item):
+                element = re.sub(r"list\[(.*)\]", r"\1", item.display_type(None)).lower()
+                item.display_type = lambda _, element=element: element
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments.
@@ -79,6 +90,12 @@ class Command(TyperCommand):
                 if used.count(item) > 1 and not (item.multiple or getattr(item, "is_flag", False)):
                     raise SettingsError(f"{item.opts[0]} is given {used.count(item)} times; give it once")
         return super().parse_args(ctx, args)
+
+
+def _is_list(item: Any) -> bool:
+    """Whether a parameter takes several values; their type is not a choice, whose display needs a context."""
+    descriptor = getattr(item, "type_descriptor", None)
+    return descriptor is not None and descriptor.is_list and not descriptor.is_choice
 
 
 class Program(typer.Typer):
@@ -111,7 +128,7 @@ def with_settings(name: str) -> Callable[[Callable[..., None]], Callable[..., No
 
     def wrap(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        added = [_parameter(FIELDS[setting]) for setting in settings_of(name)]
+        added = [_parameter(FIELDS[setting], name) for setting in settings_of(name)]
         signature = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *added)])
         command.__signature__ = signature  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
@@ -120,11 +137,12 @@ def with_settings(name: str) -> Callable[[Callable[..., None]], Callable[..., No
     return wrap
 
 
-def _parameter(item: Field[Any]) -> inspect.Parameter:
+def _parameter(item: Field[Any], command: str = "train") -> inspect.Parameter:
     """The parameter of a command for a setting."""
     info, kind = info_of(item), kind_of(item)
-    shows_default = kind is not bool and item.default not in (None, ())
-    help = info.help + (f" [default: {item.default}]" if shows_default else "")
+    own_help = info.help_of.get(command)
+    shows_default = kind is not bool and item.default not in (None, ()) and "[default:" not in (own_help or "")
+    help = (own_help or info.help) + (f" [default: {item.default}]" if shows_default else "")
     names = [info.flag or flag_of(item.name), *filter(None, [info.alias])]
     choices = info.valid_choices() or (
         format_names() if item.name == "format" else None

@@ -3,6 +3,7 @@
 exit 0    success
 exit 1    failure: disk, network, or an internal error (its traceback is in a log file)
 exit 2    a user error: one sentence, no traceback
+exit 130  Ctrl-C, before there was anything to keep
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
 
@@ -40,7 +44,7 @@ from lasttoken.cli.split import split
 from lasttoken.cli.suspects import suspects
 from lasttoken.cli.train import train
 from lasttoken.cli.verify import verify
-from lasttoken.core.errors import LastTokenError, SettingsError
+from lasttoken.core.errors import LastTokenError, SettingsError, short_repr
 from lasttoken.core.progress import SafeConsole, printable
 from lasttoken.core.storage import CACHE_VARIABLE
 
@@ -63,6 +67,7 @@ for command in COMMANDS:
 
 # The parent class of BadParameter, raised for unknown flags and commands too; typer exports only its children.
 UsageError = typer.BadParameter.__mro__[1]
+NUMBERS = {"int": "a whole number", "float": "a number"}  # by the first word of pydantic's error types
 COMPLETION = "_LASTTOKEN_COMPLETE"  # set by the shell's completion script
 LAST_STREAM = 2  # file descriptor of stderr
 QUIET_LIBRARIES = {
@@ -116,6 +121,8 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno == errno.EIO:
             _leave_stdout()
             _fail(f"input/output error: {error}; check the disk, or use another one, and run again", 1)
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            _fail(f"the file name {short_repr(str(error.filename))} is too long; use a shorter one", 1)
         _fail(_describe_bug(error), 1)
 
 
@@ -166,14 +173,36 @@ def _run() -> None:
 
 def _reject_usage(error: Any) -> NoReturn:
     """Report an unknown flag, value or command; without any argument, show the help."""
-    sentence = error.format_message().replace("Value error, ", "").rstrip(".")
     if not sys.argv[1:]:
         error.show()
         sys.exit(error.exit_code)
     command = error.ctx.command_path if error.ctx else "lasttoken"
+    sentence, advice = _usage_in_words(error), f"see {command} --help"
     if isinstance(getattr(error.ctx, "command", None), TextCommand) and getattr(error, "option_name", None):
-        sentence += "; if it is a text, put -- before it"
-    _fail(f"{sentence[:1].lower()}{sentence[1:]}; see {command} --help", error.exit_code)
+        advice = f"if it is a text, put -- before it; {advice}"
+    is_question = sentence.endswith("?")
+    advice = f" {advice[0].upper()}{advice[1:]}" if is_question else f"; {advice}"
+    _fail(sentence + advice, error.exit_code)
+
+
+def _usage_in_words(error: Any) -> str:
+    """What is wrong with the arguments: an unknown flag or command, a value that is not a number, or anything else."""
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
+    if getattr(error, "option_name", None) and hasattr(error, "possibilities"):
+        return f"there is no option {error.option_name}{_closest(error.option_name, error.possibilities or ())}"
+    if unknown := re.match(r"No such command '(.*?)'", message, re.DOTALL):
+        commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+        return f"there is no command {short_repr(unknown[1])}{_closest(unknown[1], commands)}"
+    faults = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []
+    kind = str(faults[0]["type"]).partition("_")[0] if faults else ""
+    if kind in NUMBERS and getattr(error, "param", None):
+        return f"{error.param.opts[0]} is {short_repr(faults[0]['input'])}; it must be {NUMBERS[kind]}"
+    return f"{message[:1].lower()}{message[1:]}"
+
+
+def _closest(word: str, known: Iterable[str]) -> str:
+    close = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _leave_stdout() -> None:

@@ -12,8 +12,10 @@ def check_output(flag: str, path: Path) -> None:
     """Reject a file that could not be written.
 
     Raises:
-        SettingsError: its folder does not exist, or the path is a folder, a device or a dangling link.
+        SettingsError: its folder does not exist or is a file, or the path is a folder, a device or a dangling link.
     """
+    if path.parent.exists() and not path.parent.is_dir():
+        raise SettingsError(f"{flag} {path}: {path.parent} is a file, not a folder; give a path in a folder")
     if not path.parent.is_dir():
         raise SettingsError(f"{flag} {path}: there is no folder {path.parent}; create it first")
     if path.exists() and not path.is_file():

@@ -80,6 +80,7 @@ class Settings:
     id: str | None = setting(
         None,
         "Name of a column to copy into the split files and predictions.",
+        help_of={CURVE: "Name of a column that identifies rows; it is read neither as text nor as label."},
         commands=(SPLIT, CURVE),
         changes_training=False,
     )
@@ -155,6 +156,7 @@ class Settings:
     validation_fraction: float = setting(
         0.1,
         "Fraction of rows for validation, which selects the weights; what remains is the test split.",
+        help_of={SUSPECTS: "Fraction of the rows for the validation split of each fold, which selects the weights."},
         allowed=FRACTION,
         commands=DATA_COMMANDS,
     )
@@ -267,6 +269,7 @@ class Settings:
     folds: int = setting(
         0,
         "Folds of a cross-validation over all rows, in addition to the run; 0: none.",
+        help_of={SUSPECTS: "Number of folds; each fold is judged by a classifier trained on the others. [default: 5]"},
         allowed=AT_LEAST_0,
         commands=(SUSPECTS,),
         changes_training=False,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -76,9 +77,30 @@ def _locked(target: Path, path: Path) -> BaseFileLock:
                 lock = SoftFileLock(f"{file}ed", LOCK_WAIT_S, mode=0o666, poll_interval=0.02)
                 lock.acquire()
     except Timeout as error:
+        _check_creatable(file, path)
         raise RunError(
             f"another process is working on {path}; wait until it has finished, or give another output"
         ) from error
     except OSError as error:
         raise StorageError(f"{path} cannot be locked ({error.strerror or error}); choose another place") from error
     return lock
+
+
+def _check_creatable(file: Path, path: Path) -> None:
+    """Check that files can be created where the lock file `file` belongs.
+
+    filelock waits when the file system does not let it create the file, as in /proc, as if the file were locked.
+
+    Raises:
+        StorageError: no file can be created in the folder; `path` is the name of the output in the message.
+    """
+    probe = file.with_name(f".{secrets.token_hex(4)}.tmp-{os.getpid()}-lock")
+    try:
+        with storage_errors(path):
+            probe.touch(exist_ok=False)
+            probe.unlink()
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageError(
+            f"cannot write {path}: no file can be created in {file.parent} ({reason}); choose another place"
+        ) from error

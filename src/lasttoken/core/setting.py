@@ -8,7 +8,7 @@ SettingInfo(help=…, allowed=…) ────┴──► its flag, its help, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ class SettingInfo:
     """The facts about a setting; `setting` keeps them in the metadata of its field."""
 
     help: str
+    help_of: Mapping[str, str] = field(default_factory=dict)  # other help texts, by the command with another meaning
     choices: tuple[str, ...] | Callable[[], tuple[str, ...]] | None = None  # a function: looked up when needed
     allowed: Interval | None = None  # the range of a number, or of a size in bytes
     unit: Literal["bytes"] | None = None  # "bytes": a string such as 16MB

@@ -39,7 +39,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn errors of the operating system while writing `path` into a StorageError.
 
     Raises:
-        StorageError: no permission, a read-only or full disk, or a quota reached.
+        StorageError: no permission, a read-only or full disk, a quota reached, or a name that is too long.
     """
     try:
         yield
@@ -52,6 +52,8 @@ def storage_errors(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR):
             raise StorageError(f"cannot write {path}: a file is where a folder is needed, or the reverse") from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise StorageError(f"cannot write {path}: the name is too long; choose a shorter one") from error
         raise
 
 

@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lasttoken.backbone.generation import answer_log_probs, generate
 from lasttoken.backbone.pretrained import Backbone, load_backbone
 from lasttoken.classifier.evaluate import match_labels
 from lasttoken.core.config import Settings
-from lasttoken.core.errors import SettingsError
+from lasttoken.core.errors import DataError, SettingsError, one_of
+from lasttoken.core.spelling import match_label, visible
 from lasttoken.data.files import Examples
 from lasttoken.evaluation.baselines import Baseline
 from lasttoken.evaluation.intervals import wilson_interval
@@ -84,7 +86,7 @@ def ask(
     if "{text}" not in prompt:
         raise SettingsError(f"--prompt is {prompt!r}; it must contain {{text}}, which is replaced by the text")
     labels = list(answers)
-    label_ids = match_labels(examples, SingleLabel(tuple(labels)), lambda sentence: None)
+    label_ids = _label_ids(examples, labels)
     answer_ids = [backbone.tokenizer.encode(" " + answer) for answer in answers.values()]
     scores, n_answered, n_correct = [], 0, 0
     for text, label_id in zip(examples.texts, label_ids, strict=True):
@@ -102,6 +104,25 @@ def ask(
     predicted_ids = [max(range(len(labels)), key=row.__getitem__) for row in scores]
     metrics = compute_metrics(label_ids, labels, predicted_ids=predicted_ids)
     return ZeroShotAnswers(metrics, n_answered, n_correct, [labels[label_id] for label_id in predicted_ids])
+
+
+def _label_ids(examples: Examples, labels: list[str]) -> NDArray[np.int64]:
+    """The index of each example's label among the labels that have an answer.
+
+    Raises:
+        DataError: a label without an answer, or examples without labels.
+    """
+    try:
+        return match_labels(examples, SingleLabel(tuple(labels)), lambda sentence: None)
+    except DataError as error:
+        for row, label in enumerate(examples.labels or ()):
+            if match_label(label, labels) is None:
+                raise DataError(
+                    f"--answers has no answer for label {visible(label)}, which row {examples.number_of(row)} of "
+                    f"{examples.source or 'the examples'} has; it has answers for {one_of(labels)}: add one, or remove "
+                    "the rows with this label"
+                ) from error
+        raise
 
 
 def _question(backbone: Backbone, prompt: str, text: str, room: int) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -20,9 +20,17 @@ OTHER_FILES = 128  # open files of the process besides connections
 
 
 def listen(
-    app: Any, host: str, port: int, drain_s: int, say: Callable[[str], None], limits: Limits | None = None
+    app: Any,
+    host: str,
+    port: int,
+    drain_s: int,
+    say: Callable[[str], None],
+    limits: Limits | None = None,
+    notices: Iterable[str] = (),
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then answer the requests that were received, for at most `drain_s` seconds.
+
+    `say` gets the notices and the address once the socket is bound.
 
     Raises:
         SettingsError: it is not possible to listen on this address.
@@ -33,8 +41,9 @@ def listen(
         try:
             listener.bind((host, port))
         except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise SettingsError(
-                f"cannot listen on {host} port {port} ({error}); give another --host or --port"
+                f"cannot listen on {host} port {port} ({reason}); give another --host or --port"
             ) from error
         bound_port = listener.getsockname()[1]
         config = uvicorn.Config(
@@ -50,6 +59,8 @@ def listen(
             timeout_graceful_shutdown=drain_s,
         )
         address = f"[{host}]" if ":" in host else host
+        for notice in notices:
+            say(notice)
         say(f"http://{address}:{bound_port}/  (page, docs at /docs; stop with Ctrl-C)")
         gc.collect()
         gc.freeze()  # libraries and models live on; scanning them in every collection would delay requests

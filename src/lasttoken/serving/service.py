@@ -37,9 +37,8 @@ def serve(runs: Sequence[Path], options: ServerOptions, reporter: Reporter | Non
 
     reporter = reporter or Reporter()
     app, groups = make_service(runs, options)
-    for sentence in _notices(options, groups):
-        reporter.say(sentence)
-    listen(app, options.host, options.port, DRAIN_S, reporter.say, options.limits)
+    notices = _notices(options, groups)
+    listen(app, options.host, options.port, DRAIN_S, reporter.say, options.limits, notices)
 
 
 def make_service(runs: Sequence[Path], options: ServerOptions) -> tuple[Guard, list[Group]]:

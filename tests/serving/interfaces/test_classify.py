@@ -72,3 +72,8 @@ def test_a_text_alone_and_among_others_is_answered_in_the_same_bytes(client: Tes
         del row["model"]
     n_different = sum(json.dumps(a) != json.dumps(b) for a, b in zip(alone, together, strict=True))
     assert n_different <= 10  # of 40, where a probability lies between two roundings; with eight decimals most differ
+
+
+def test_an_empty_list_of_texts_is_reported_before_a_missing_model(both: TestClient) -> None:
+    answer = both.post("/classify", json={"texts": []})
+    assert (answer.status_code, '"texts"' in answer.json()["error"]) == (422, True)
