@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +107,7 @@ def ask(
     return ZeroShotAnswers(metrics, n_answered, n_correct, [labels[label_id] for label_id in predicted_ids])
 
 
-def _label_ids(examples: Examples, labels: list[str]) -> NDArray[np.int64]:
+def _label_ids(examples: Examples, labels: list[str]) -> NDArray[Any]:
     """The index of each example's label among the labels that have an answer.
 
     Raises:

@@ -58,7 +58,7 @@ async def classify(server: Server, request: Request, body: ClassifyBody) -> Resp
 async def _own(server: Server, request: Request, body: ClassifyBody) -> Response:
     texts = [body.text] if body.text is not None else body.texts or []
     if not texts:  # checked before the name of the model, which may be missing too
-        raise RefusedError(422, '"texts" is empty; send one or more texts')
+        raise RejectedError(422, '"texts" is empty; send one or more texts')
     models = list(server.engine.models.values()) if body.model == ALL_MODELS else [server.model(body.model)]
     scores = await server.scores(request, texts, [model.name for model in models])
 
