@@ -209,14 +209,14 @@ def answers_of(
     labels = config.labels
     return [
         Answer(
-            labels[given[0]] if given else None,
-            tuple(labels[label_id] for label_id in given),
-            row[given[0] if given else ranked[0]],
+            labels[predicted_ids[0]] if predicted_ids else None,
+            tuple(labels[label_id] for label_id in predicted_ids),
+            row[predicted_ids[0] if predicted_ids else ranked[0]],
             [(labels[label_id], row[label_id]) for label_id in ranked],
             length,
             truncated,
         )
-        for given, ranked, row, length, truncated in zip(
+        for predicted_ids, ranked, row, length, truncated in zip(
             label_ids, order.tolist(), probs.tolist(), n_tokens.tolist(), cut.tolist(), strict=True
         )
     ]

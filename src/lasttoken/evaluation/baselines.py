@@ -107,7 +107,7 @@ class _Majority:
 
 
 @dataclass
-class _Linear:
+class _LinearBaseline:
     """A vectorizer and a linear model on its features."""
 
     vectorizer: Any
@@ -163,7 +163,7 @@ def fit_majority(fit_input: FitInput) -> _Majority:
 
 def fit_linear(
     make_vectorizer: Callable[[], Any], fit_input: FitInput, *, cuts: bool = True, tries_svm: bool = False
-) -> _Linear:
+) -> _LinearBaseline:
     """A linear model on a vectorizer's features.
 
     `cuts`: long texts are cut to MAX_CHARACTERS in all. `tries_svm`: where a single-label task has validation rows,
@@ -184,7 +184,7 @@ def fit_linear(
 
     model = fit_input.task.fit_linear(features, truth, fit_input.seed, validation if tries_svm and held_out else None)
     cut = [f"only the first {max_characters:,} characters of each text were read"] if max_characters else []
-    return _Linear(vectorizer, max_characters, model, [*cut, *model.notes])
+    return _LinearBaseline(vectorizer, max_characters, model, [*cut, *model.notes])
 
 
 BASELINES = {

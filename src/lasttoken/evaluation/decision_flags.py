@@ -34,7 +34,7 @@ class Target:
 
 
 def parse_targets(threshold: str | None, labels: Sequence[str]) -> tuple[str | None, tuple[Target, ...]]:
-    """Split the value of `--threshold` into the targets and the rest.
+    """Split the value of `--threshold` into the targets and the other parts.
 
     >>> parse_targets("spam@precision=0.99,ham=0.5", ["ham", "spam"])
     ('ham=0.5', (Target(label_id=1, metric='precision', least=0.99),))
@@ -43,25 +43,25 @@ def parse_targets(threshold: str | None, labels: Sequence[str]) -> tuple[str | N
         SettingsError: a label that is unknown or is named twice, or a value that is not above 0 and at most 1.
     """
     targets: list[Target] = []
-    rest = []
+    other_parts = []
     for part in (threshold or "").split(","):
         name, _, value = part.rpartition("=")
         match = TARGET.fullmatch(name.strip())
         if match is None or match_label(name, labels) is not None:
-            rest.append(part)
+            other_parts.append(part)
             continue
         least = _number(value, f"--threshold is {threshold!r}; write a target such as spam@precision=0.99")
         if not 0 < least <= 1:
             raise SettingsError(f"--threshold is {threshold!r}; a {match[2]} must be above 0 and at most 1")
         targets.append(Target(_label_id(match[1], labels, "--threshold"), match[2], least))
     named = [target.label_id for target in targets]
-    named += [label_id for part in rest if (label_id := _named_label(part, labels)) is not None]
+    named += [label_id for part in other_parts if (label_id := _named_label(part, labels)) is not None]
     twice = [label_id for label_id in named if named.count(label_id) > 1]
     if targets and twice:
         raise SettingsError(
             f"--threshold is {threshold!r}, which names {labels[twice[0]]!r} twice; name each label once"
         )
-    return ",".join(rest) or None, tuple(targets)
+    return ",".join(other_parts) or None, tuple(targets)
 
 
 def _named_label(part: str, labels: Sequence[str]) -> int | None:
