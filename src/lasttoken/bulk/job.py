@@ -30,7 +30,7 @@ from lasttoken.data.tables.lines import first_bytes, read_errors
 from lasttoken.data.tables.opening import open_table
 from lasttoken.data.tables.options import DEFAULT, ReadOptions
 from lasttoken.data.tables.raw_bytes import GZIP
-from lasttoken.data.tables.table import BadRow, Table, row_fault
+from lasttoken.data.tables.table import BadRow, Table, not_in, row_fault
 from lasttoken.data.tables.writing import AddedColumn, ColumnKind, OutputLayout, TableWriter, TextWriter
 
 KINDS: tuple[ColumnKind, ...] = ("text", "number", "numbers", "flag")  # of the added columns
@@ -262,7 +262,7 @@ def _values_of(source: Source) -> Iterator[Mapping[str, object]]:
 def n_undecodable(rejects: Path, encoding: str) -> int:
     """How many of the rejected rows have bytes that are not in the encoding."""
     with rejects.open(encoding="utf-8") as lines:
-        return sum(line.rstrip().endswith(f"that is not {encoding}") for line in lines)
+        return sum(line.rstrip().endswith(not_in(encoding)) for line in lines)
 
 
 class _RowCounter:

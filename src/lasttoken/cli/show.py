@@ -87,8 +87,10 @@ def print_metrics(metrics: dict[str, Any], out: Path | None, reporter: Reporter)
     if verdict := metrics.get("verdict"):
         print_line(verdict["sentences"][0])
     for repeats in filter(None, (metrics.get("seeds"), metrics.get("folds"))):
-        mean, sd = percent(repeats["mean"]["accuracy"]), percent(repeats["sd"]["accuracy"])
-        print_line(f"over {len(repeats['runs'])} {repeats['kind']}: accuracy {mean} ± {sd} (mean ± standard deviation)")
+        metric = METRICS[headline_of(repeats["mean"])]
+        mean, sd = (metric.formatted({metric.name: repeats[of][metric.name]}) for of in ("mean", "sd"))
+        runs = f"over {len(repeats['runs'])} {repeats['kind']}"
+        print_line(f"{runs}: {metric.title} {mean} ± {sd} (mean ± standard deviation)")
     if curve := metrics.get("learning_curve"):
         print_line(curve["sentence"])
     if out:

@@ -188,6 +188,11 @@ def report_bad(bad: BadRow, source: str, on_bad: OnBad | None) -> None:
     on_bad(bad)
 
 
+def not_in(encoding: str) -> str:
+    """The end of the fault of a row with bytes that are not in the encoding; rejects are counted by it."""
+    return f" that is not {encoding}"
+
+
 def row_fault(row: Row, encoding: str, names: Iterable[str] | None = None) -> str | None:
     """Why a row cannot be written to a file: undecodable bytes, lone surrogates or too deep nesting; None if it can.
 
@@ -223,6 +228,6 @@ def _text_fault(text: str, column: str, encoding: str) -> str | None:
     except UnicodeEncodeError as error:
         character = text[error.start]
         if FIRST_ESCAPED <= character <= LAST_ESCAPED:
-            return f"has a byte 0x{ord(character) - 0xDC00:02x} in column {column!r} that is not {encoding}"
+            return f"has a byte 0x{ord(character) - 0xDC00:02x} in column {column!r}{not_in(encoding)}"
         return f"has half a surrogate pair (\\u{ord(character):04x}) in column {column!r}"
     return None
