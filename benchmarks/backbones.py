@@ -38,7 +38,7 @@ from lasttoken.core.errors import UserError
 from lasttoken.core.process import tune_cpu
 from lasttoken.core.resolve import resolve
 from lasttoken.evaluation.baselines import LabelledTexts, run_baselines
-from lasttoken.evaluation.tasks import SingleLabel
+from lasttoken.evaluation.tasks.single_label import SingleLabel
 
 BASELINES = {"words": "tfidf-logreg", "characters": "char-ngrams"}  # as the table names them, and as the package does
 HEADER = ("data", "train", "arm", "mean test accuracy", "sd over seeds", "minus {}", "paired 95 % interval")

@@ -39,7 +39,7 @@ from lasttoken.data.splitting.cutting import split_examples
 from lasttoken.data.splitting.splits import Splits, count_shared_texts
 from lasttoken.evaluation.baselines import fit_baselines
 from lasttoken.evaluation.intervals import wilson_interval
-from lasttoken.evaluation.tasks import SingleLabel
+from lasttoken.evaluation.tasks.single_label import SingleLabel
 from lasttoken.runs.zero_shot import WRITTEN_TOKENS
 from lasttoken.training.features import FeatureSource, TrunkPass
 from lasttoken.training.loop import SplitFeatures, Trainer

@@ -7,7 +7,8 @@ import pytest
 from lasttoken.classifier.evaluate import match_labels
 from lasttoken.core.errors import DataError
 from lasttoken.data.files import Examples
-from lasttoken.evaluation.tasks import MultiLabel, SingleLabel
+from lasttoken.evaluation.tasks.multi_label import MultiLabel
+from lasttoken.evaluation.tasks.single_label import SingleLabel
 
 TASK = SingleLabel(("ham", "spam"))
 MULTI_LABEL = MultiLabel(("cat", "dog", "fish"), "|")

@@ -24,7 +24,8 @@ from lasttoken.evaluation.baselines import (
     fit_majority,
     run_baselines,
 )
-from lasttoken.evaluation.tasks import MultiLabel, SingleLabel
+from lasttoken.evaluation.tasks.multi_label import MultiLabel
+from lasttoken.evaluation.tasks.single_label import SingleLabel
 
 HAM = ["see you at home", "call me when you are there", "lunch at noon?", "i am on the bus"]
 SPAM = ["win a free prize now", "free entry, text WIN", "claim your prize today", "urgent: free cash"]

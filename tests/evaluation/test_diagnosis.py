@@ -8,7 +8,7 @@ import numpy as np
 
 from lasttoken.evaluation.diagnosis import Remedies, diagnose
 from lasttoken.evaluation.metrics import Metrics, compute_metrics
-from lasttoken.evaluation.tasks import SingleLabel
+from lasttoken.evaluation.tasks.single_label import SingleLabel
 
 TASK = SingleLabel(("ham", "spam"))
 TRUTH = np.arange(400) % 2

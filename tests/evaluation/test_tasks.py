@@ -12,7 +12,10 @@ from lasttoken.core.errors import DivergedError, SettingsError
 from lasttoken.data.frames import from_lists
 from lasttoken.data.label_tables import truth_of
 from lasttoken.evaluation.decision import Decision
-from lasttoken.evaluation.tasks import MultiLabel, SingleLabel, Task, task_class, task_of
+from lasttoken.evaluation.tasks.choice import task_class, task_of
+from lasttoken.evaluation.tasks.multi_label import MultiLabel
+from lasttoken.evaluation.tasks.single_label import SingleLabel
+from lasttoken.evaluation.tasks.task import Task
 
 LABELS = ("joy", "love", "fear")
 SINGLE, MULTI = SingleLabel(LABELS), MultiLabel(LABELS, "|")

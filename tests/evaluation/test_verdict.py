@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lasttoken.evaluation.tasks import SingleLabel
+from lasttoken.evaluation.tasks.single_label import SingleLabel
 from lasttoken.evaluation.verdict import judge
 
 TASK = SingleLabel(("ham", "spam"))

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from lasttoken.evaluation.tasks import MultiLabel, SingleLabel
+from lasttoken.evaluation.tasks.multi_label import MultiLabel
+from lasttoken.evaluation.tasks.single_label import SingleLabel
 from lasttoken.report.sections import MAX_TEXT, example, headline_columns, worst_labels
 
 

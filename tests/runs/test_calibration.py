@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from run_folders import read_metrics, train
 
-from lasttoken.evaluation.tasks import SingleLabel, Task
+from lasttoken.evaluation.tasks.single_label import SingleLabel
+from lasttoken.evaluation.tasks.task import Task
 
 
 def test_the_temperature_is_fitted_on_validation_and_stays_one_without_calibration(

@@ -20,7 +20,7 @@ from lasttoken.core.resolve import resolve
 from lasttoken.data.frames import from_lists
 from lasttoken.data.splitting.splits import Splits
 from lasttoken.evaluation.decision import Decision
-from lasttoken.evaluation.tasks import MultiLabel
+from lasttoken.evaluation.tasks.multi_label import MultiLabel
 from lasttoken.evaluation.verdict import judge
 from lasttoken.runs.compare import compare_runs
 

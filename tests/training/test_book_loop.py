@@ -24,7 +24,7 @@ from lasttoken.classifier.encoding import Encoded
 from lasttoken.core.device import CPU
 from lasttoken.core.resolve import resolve
 from lasttoken.evaluation.metrics import compute_metrics
-from lasttoken.evaluation.tasks import log_softmax
+from lasttoken.evaluation.tasks.single_label import log_softmax
 from lasttoken.training.feature_cache import FeatureCache
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import SplitFeatures, Trainer

@@ -32,7 +32,8 @@ from lasttoken.core.device import memory_bytes
 from lasttoken.core.documents import STRICT, OneOf
 from lasttoken.core.errors import SettingsError
 from lasttoken.evaluation.decision import MOST_PROBABLE, Decision
-from lasttoken.evaluation.tasks import Task, task_of
+from lasttoken.evaluation.tasks.choice import task_of
+from lasttoken.evaluation.tasks.task import Task
 
 PACKED_FRACTION = 0.25  # of the machine's memory: the limit for the packed copies of a trunk's matrices
 

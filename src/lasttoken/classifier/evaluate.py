@@ -14,7 +14,7 @@ from lasttoken.core.spelling import match_label, visible
 from lasttoken.data.files import Examples
 from lasttoken.data.label_tables import label_sets
 from lasttoken.data.labels import natural_order, near_miss
-from lasttoken.evaluation.tasks import SplitMetrics, Task, Truth
+from lasttoken.evaluation.tasks.task import SplitMetrics, Task, Truth
 
 MOST_NAMED = 8  # spellings that a message lists
 Say = Callable[[str], None]

@@ -35,7 +35,7 @@ from lasttoken.evaluation.linear_models import CannotFitError, LinearModel, Prob
 if TYPE_CHECKING:
     from lasttoken.data.files import Examples
     from lasttoken.data.splitting.splits import Splits
-    from lasttoken.evaluation.tasks import SplitMetrics, Task, Truth
+    from lasttoken.evaluation.tasks.task import SplitMetrics, Task, Truth
 
 MAX_CHARACTERS = 20_000_000  # of train, in all
 MAX_NGRAMS = 100_000

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lasttoken.evaluation.intervals import Interval
-from lasttoken.evaluation.tasks import SplitMetrics, Task
+from lasttoken.evaluation.tasks.task import SplitMetrics, Task
 
 STILL_FALLING = 0.05  # relative fall of the validation loss in the last epoch above which more epochs may help
 FEW_ROWS = 30  # below, intervals are too wide for conclusions

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.evaluation.baselines import BASELINES
-from lasttoken.evaluation.tasks import Task, Truth
+from lasttoken.evaluation.tasks.task import Task, Truth
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.core.metric_registry import METRICS, metrics_at
-from lasttoken.evaluation.tasks import task_class
+from lasttoken.evaluation.tasks.choice import task_class
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MARKDOWN = re.compile(r"([\\`*_\[\]|~$]|^[#+=-])")

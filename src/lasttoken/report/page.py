@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from lasttoken.core.metric_registry import METRICS, headline_of
 from lasttoken.evaluation.baselines import BASELINES
-from lasttoken.evaluation.tasks import task_class
+from lasttoken.evaluation.tasks.choice import task_class
 from lasttoken.report.sections import capped, complete, example, headline_columns, pr_caption, shorten, worst_labels
 
 MAX_MATRIX_LABELS = 20  # above, the most confused pairs replace the confusion matrix

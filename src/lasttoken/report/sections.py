@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lasttoken.core.metric_registry import Metric, metrics_at
-from lasttoken.evaluation.tasks import Task
+from lasttoken.evaluation.tasks.task import Task
 
 MAX_LABEL_ROWS = 50
 MAX_LISTED = 20  # rows of each list of the audit

@@ -10,7 +10,7 @@ from lasttoken.core.progress import Reporter
 from lasttoken.data.files import Examples
 from lasttoken.data.label_tables import label_names
 from lasttoken.evaluation.baselines import fit_baselines, metrics_of
-from lasttoken.evaluation.tasks import task_of
+from lasttoken.evaluation.tasks.choice import task_of
 from lasttoken.runs.split import gather_and_audit
 
 

@@ -18,7 +18,7 @@ from lasttoken.evaluation.calibration import expected_calibration_error, reliabi
 from lasttoken.evaluation.decision import Decision
 from lasttoken.evaluation.decision_flags import AUTO, Target, parse_targets
 from lasttoken.evaluation.targets import threshold_for
-from lasttoken.evaluation.tasks import SplitMetrics, Task, Truth
+from lasttoken.evaluation.tasks.task import SplitMetrics, Task, Truth
 from lasttoken.runs.scored import Scored
 from lasttoken.training.loop import SplitFeatures, tail_logits
 from lasttoken.training.prepare import Prepared

@@ -28,7 +28,8 @@ from lasttoken.data.label_tables import label_counts, truth_of
 from lasttoken.data.splitting.near_duplicates import find_duplicates
 from lasttoken.data.splitting.splits import SPLIT_NAMES
 from lasttoken.evaluation.intervals import Interval
-from lasttoken.evaluation.tasks import Task, task_of
+from lasttoken.evaluation.tasks.choice import task_of
+from lasttoken.evaluation.tasks.task import Task
 from lasttoken.evaluation.verdict import signed_points
 
 COMPARABLE = SPLIT_NAMES[1:]

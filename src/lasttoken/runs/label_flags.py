@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lasttoken.core.config import Settings
 from lasttoken.core.errors import SettingsError, one_of
 from lasttoken.evaluation.decision_flags import AUTO, parse_targets
-from lasttoken.evaluation.tasks import task_of
+from lasttoken.evaluation.tasks.choice import task_of
 from lasttoken.runs.zero_shot import parse_answers
 
 

@@ -18,7 +18,7 @@ from lasttoken.core.config import Settings
 from lasttoken.core.metric_registry import metrics_at
 from lasttoken.evaluation.baselines import LabelledTexts, run_baselines
 from lasttoken.evaluation.intervals import Difference, paired_difference, share_right
-from lasttoken.evaluation.tasks import SplitMetrics
+from lasttoken.evaluation.tasks.task import SplitMetrics
 from lasttoken.evaluation.verdict import signed_points
 from lasttoken.training.repeater import Repeater, Rows
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.classifier.classifier import ClassifierConfig
-from lasttoken.evaluation.tasks import SplitMetrics, Task, Truth
+from lasttoken.evaluation.tasks.task import SplitMetrics, Task, Truth
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from lasttoken.data.files import Examples
 from lasttoken.evaluation.baselines import Baseline
 from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.evaluation.metrics import Metrics, compute_metrics
-from lasttoken.evaluation.tasks import SingleLabel
+from lasttoken.evaluation.tasks.single_label import SingleLabel
 from lasttoken.training.prepare import Prepared
 
 PROMPT = "Is the following text 'spam'? Answer with 'yes' or 'no': '{text}'"

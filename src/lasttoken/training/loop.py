@@ -30,7 +30,7 @@ from lasttoken.core.config import Settings
 from lasttoken.core.device import Device
 from lasttoken.core.errors import DivergedError
 from lasttoken.core.metric_registry import METRICS, metrics_at
-from lasttoken.evaluation.tasks import Truth
+from lasttoken.evaluation.tasks.task import Truth
 from lasttoken.training.adamw import AdamW
 from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
 from lasttoken.training.features import FeatureSource

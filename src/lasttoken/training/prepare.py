@@ -23,7 +23,7 @@ from lasttoken.core.errors import SettingsError
 from lasttoken.core.progress import Reporter
 from lasttoken.data.label_tables import label_names, truth_of
 from lasttoken.data.splitting.splits import Splits
-from lasttoken.evaluation.tasks import Truth
+from lasttoken.evaluation.tasks.task import Truth
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import SplitFeatures
 

@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from pydantic import ConfigDict, Field, StrictInt
 
 from lasttoken.classifier.predict import Answer
-from lasttoken.evaluation.tasks import Task
+from lasttoken.evaluation.tasks.task import Task
 from lasttoken.serving.bodies import Body, ModelName, Text, Texts
 from lasttoken.serving.interfaces import vllm
 from lasttoken.serving.rejections import RejectedError
