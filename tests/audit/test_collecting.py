@@ -71,7 +71,7 @@ def test_duplicates_leaks_and_conflicts() -> None:
         ("test", 3, "ham"),
     ]
     leaks, conflicting = found.findings()[:2]
-    assert leaks.startswith("4 rows of test are in train too: 2 the same text, 1 ")
+    assert leaks.startswith("4 test rows are also in train: 2 identical, 1 ")
     assert "optimistic" in leaks
     assert conflicting == "1 text has different labels in different rows (4 rows)"
     assert found.leaked_rows()["test"].tolist() == [False, True, True, True, False, False, True]

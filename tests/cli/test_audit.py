@@ -29,7 +29,7 @@ def test_findings_exit_1_when_strict(tmp_path: Path) -> None:
     write(tmp_path / "test.csv", ["the same lake, no boat", EVIL])
     answer = run_cli("audit", tmp_path)
     assert answer.code == 0
-    assert "1 row of test" in answer.out
+    assert "1 test row " in answer.out
     assert EVIL in answer.out
     assert run_cli("audit", tmp_path / "test.csv", tmp_path / "train.csv", "--strict").code == 1
 
@@ -53,12 +53,12 @@ def test_the_page_is_one_escaped_file(tmp_path: Path) -> None:
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "http" not in page
-    assert "1 row of test is in train too" in page
+    assert "1 test row is also in train" in page
 
 
 def test_a_page_of_clean_data(tmp_path: Path) -> None:
     run_cli("audit", write(tmp_path / "some.csv", CLEAN), "--html", tmp_path / "page.html", "--quiet")
-    assert "Nothing was found that makes figures untrustworthy" in (tmp_path / "page.html").read_text("utf-8")
+    assert "No problems were found" in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_rows_without_text_or_label_are_reported_and_left_out(tmp_path: Path) -> None:

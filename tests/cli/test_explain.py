@@ -28,4 +28,4 @@ def test_a_page_is_written_and_its_path_checked_first(run_dir: Path, tmp_path: P
 
 
 def test_a_cut_text_is_reported(run_dir: Path) -> None:
-    assert "cut" in run_cli("explain", run_dir, "win " * 200).err
+    assert "truncated" in run_cli("explain", run_dir, "win " * 200).err

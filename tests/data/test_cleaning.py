@@ -174,7 +174,7 @@ def test_texts_that_differ_in_digits_are_not_a_conflict() -> None:
     assert found.conflicts == ()
     assert [variant.kind for variant in found.variants] == ["digits"] * 3
     assert found.findings() == ()
-    assert any("equal but for digits" in note for note in found.notes())
+    assert any("only in digits" in note for note in found.notes())
 
 
 def test_texts_that_differ_in_case_or_space_are_a_conflict() -> None:

@@ -40,7 +40,7 @@ def test_an_existing_path_is_rejected(kind: str, tmp_path: Path) -> None:
         out.write_text("")
     else:
         out.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(SettingsError, match=r"--out .*out exists"), new_export(out):
+    with pytest.raises(SettingsError, match=r"--out .*out already exists"), new_export(out):
         pass
 
 

@@ -102,7 +102,7 @@ def test_every_part_comes_from_its_facts() -> None:
     ):
         assert wanted in card
     bare = render_card(facts())
-    assert not any(f"## {part}" in bare for part in ("Data", "Calibration", "Decision", "To train"))
+    assert not any(f"## {part}" in bare for part in ("Data", "Calibration", "Decision", "Reproduce"))
 
 
 def test_escaped_text_is_one_line() -> None:

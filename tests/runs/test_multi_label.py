@@ -55,7 +55,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, data: Path, backbone: Path
         patch.setenv("LASTTOKEN_CACHE", str(tmp_path_factory.mktemp("run-cache")))
         answer = run_cli("train", data, "--backbone", backbone, "--out", out, *flags)
     assert answer.code == 0, answer.err
-    assert "train rows by their number of labels" in answer.err
+    assert "labels per train row" in answer.err
     return out
 
 

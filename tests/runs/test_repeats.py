@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from run_folders import read_metrics, train
 
-from lasttoken.runs.repeats import nested_parts
+from lasttoken.evaluation.intervals import Difference
+from lasttoken.runs.repeats import _would_help, nested_parts
 
 
 def test_seeds_folds_and_the_learning_curve_stand_beside_the_run(data: Path, backbone: Path, tmp_path: Path) -> None:
@@ -35,3 +36,12 @@ def test_the_parts_of_train_are_nested_and_keep_the_labels_shares() -> None:
     parts = nested_parts(label_ids, (0.1, 0.5, 1.0), 3)
     assert [np.bincount(label_ids[part]).tolist() for part in parts] == [[8, 2], [40, 10], [80, 20]]
     assert set(parts[0].tolist()) < set(parts[1].tolist()) < set(parts[2].tolist())
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [(0.005, 0.03, "would probably help"), (-0.02, 0.06, "inconclusive"), (-0.004, 0.006, "would probably not help")],
+)
+def test_a_wide_interval_is_inconclusive(low: float, high: float, says: str) -> None:
+    difference = Difference((low + high) / 2, (low, high))
+    assert says in _would_help([100, 200], difference)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from lasttoken.audit.findings import Conflict, SplitAudit
 
 KIND_IN_WORDS = {
-    "exact": "the same text",
-    "normalised": "the same but for case, digits or punctuation",
-    "near": "nearly the same",
+    "exact": "identical",
+    "normalised": "identical except for case, digits or punctuation",
+    "near": "near-duplicates",
 }
 IMBALANCED = 10  # times as many rows of one label as of another, from which on a note says so
 
@@ -36,17 +36,35 @@ def rows_in_words(rows: Sequence[int], most: int = 10) -> str:
 
 def leak_title(split: str, earlier: str, kind: str) -> str:
     """The title of a list of leaked rows."""
-    return f"leaks: rows of {split} that are in {earlier}, {KIND_IN_WORDS[kind]}"
+    return f"leaks: rows of {split} that are also in {earlier}, {KIND_IN_WORDS[kind]}"
 
 
 def about_leaks(n_leaks: Mapping[tuple[str, str], Mapping[str, int]]) -> list[str]:
     """A sentence for each pair of splits that share texts."""
     return [
-        f"{counted(sum(kinds.values()), f'row of {split} is', f'rows of {split} are')} in {earlier} too: "
-        + ", ".join(f"{n:,} {KIND_IN_WORDS[kind]}" for kind, n in kinds.items() if n)
-        + f"; the metrics of {split} are optimistic"
+        f"{counted(sum(kinds.values()), f'{split} row is', f'{split} rows are')} also in {earlier}{_kinds(kinds)}; "
+        f"the metrics of {split} are optimistic"
         for (split, earlier), kinds in n_leaks.items()
     ]
+
+
+def _kinds(n_by_kind: Mapping[str, int]) -> str:
+    """How leaked rows differ from the earlier ones; the counts of each kind where there are several.
+
+    >>> _kinds({"exact": 0, "normalised": 48, "near": 0})
+    ', except for case, digits or punctuation'
+    >>> _kinds({"exact": 2, "normalised": 0, "near": 1})
+    ': 2 identical, 1 near-duplicate'
+    """
+    present = {kind: n for kind, n in n_by_kind.items() if n}
+    if len(present) > 1:
+        words = KIND_IN_WORDS | ({"near": "near-duplicate"} if present.get("near") == 1 else {})
+        return ": " + ", ".join(f"{n:,} {words[kind]}" for kind, n in present.items())
+    if "normalised" in present:
+        return ", except for case, digits or punctuation"
+    if "near" in present:
+        return ", as a near-duplicate" if present["near"] == 1 else ", as near-duplicates"
+    return ""
 
 
 def about_conflicts(conflicts: Sequence[Conflict]) -> list[str]:
@@ -58,16 +76,16 @@ def about_conflicts(conflicts: Sequence[Conflict]) -> list[str]:
 
 
 def about_variants(variants: Sequence[Conflict]) -> list[str]:
-    """How many groups of texts that differ only in digits, or in punctuation, have different labels."""
+    """How many rows have different labels though their texts differ only in digits, or only in punctuation."""
     lines = []
     for kind in ("digits", "punctuation"):
         groups = [variant for variant in variants if variant.kind == kind]
         if groups:
             n_rows = sum(len(group.rows) for group in groups)
+            determine = "determine" if kind == "digits" else "determines"
             lines.append(
-                f"{counted(len(groups), 'group', 'groups')} of texts that are equal but for {kind} "
-                f"{'has' if len(groups) == 1 else 'have'} different labels ({n_rows:,} rows); this is correct where "
-                f"the {kind} decide the label"
+                f"{n_rows:,} rows have texts that differ only in {kind} but have different labels; that is fine if the "
+                f"{kind} {determine} the label"
             )
     return lines
 
@@ -101,16 +119,32 @@ def about_imbalance(name: str, split: SplitAudit) -> list[str]:
     ]
 
 
+def _about_repeats(name: str, exact: int, normalised: int, near: int) -> list[str]:
+    """How many rows repeat an earlier row; each count includes those before it.
+
+    >>> _about_repeats("train", 0, 13, 13)
+    ['13 rows of train repeat an earlier row except for case, digits or punctuation']
+    >>> _about_repeats("train", 2, 2, 3)
+    ['2 rows of train repeat an earlier row; 1 more nearly repeats one']
+    """
+    kinds = (
+        (exact, "", ""),
+        (normalised - exact, "", " except for case, digits or punctuation"),
+        (near - normalised, "nearly ", ""),
+    )
+    parts: list[str] = []
+    for n, nearly, suffix in kinds:
+        repeat = f"{nearly}{'repeats' if n == 1 else 'repeat'}"
+        if n and not parts:
+            parts.append(f"{counted(n, 'row', 'rows')} of {name} {repeat} an earlier row{suffix}")
+        elif n:
+            parts.append(f"{n:,} more {repeat} one{suffix}")
+    return ["; ".join(parts)] if parts else []
+
+
 def about_split(name: str, split: SplitAudit) -> list[str]:
     """Repeated rows, texts beyond the backbone's context, and rows with hardly any letters."""
-    lines = []
-    exact, normalised, near = split.repeats.values()
-    if near:
-        wider = ((normalised - exact, "but for case, digits or punctuation"), (near - normalised, "nearly"))
-        lines.append(
-            f"{counted(exact, 'row', 'rows')} of {name} {'repeats' if exact == 1 else 'repeat'} an earlier row"
-            + "".join(f", {n:,} more {how}" for n, how in wider if n)
-        )
+    lines = _about_repeats(name, *split.repeats.values())
     if split.cut and split.cut.n_texts:
         lines.append(
             f"{counted(split.cut.n_texts, 'text', 'texts')} of {name} would be cut to {split.cut.max_length:,} tokens:"

@@ -88,7 +88,7 @@ def print_audit(report: Audit, max_length: int) -> None:
 def _split_table(report: Audit, max_length: int) -> Table:
     """A row for each split: its size, its repeats and the lengths of its texts."""
     table = new_table()
-    titles = ("split", "rows", "labels", "repeats", "+ case…", "+ nearly", "tokens: median", "95%", "most")
+    titles = ("split", "rows", "labels", "repeats", "case/digits", "near-duplicates", "tokens: median", "95%", "most")
     for title in (*titles, f"over {max_length:,}", "scripts"):
         table.add_column(title, justify="left" if title in ("split", "scripts") else "right", overflow="fold")
     for name, split in report.splits.items():

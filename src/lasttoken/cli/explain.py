@@ -59,7 +59,7 @@ def explain(
         write_text(html, as_page(explanation))
         reporter.say(f"page: {html}")
     if not all(word.read for word in explanation.words):
-        reporter.say("the text was cut: words that were cut off have the value 0")
+        reporter.say("the text was truncated; the truncated words have a score of 0")
     if as_json:
         print_json(asdict(explanation))
     else:
@@ -68,15 +68,19 @@ def explain(
 
 def _print(explanation: Explanation) -> None:
     """The coloured text, the strongest words, and how well their values add up, on stdout."""
+    from lasttoken.classifier.explain import GRADIENTS
+
     console = SafeConsole()
     console.print(as_terminal(explanation))
     console.print()
     console.print(strongest_words(explanation))
     total = sum(word.value for word in explanation.words)
+    is_integral = explanation.method == GRADIENTS
     console.print(
-        f"\n{explanation.label} {explanation.score:.3f}; by {explanation.method} ({explanation.steps} points): "
-        f"log-odds {explanation.total:+.2f}, {explanation.base:+.2f} without the text; the words add up to "
-        f"{total:+.2f}, a gap of {explanation.gap:.2g}",
+        f"\n{explanation.label} {explanation.score:.3f}; method {explanation.method}, {explanation.steps} "
+        f"{'steps' if is_integral else 'variants'}; log-odds {explanation.total:+.2f} ({explanation.base:+.2f} for "
+        f"{'the baseline' if is_integral else 'an empty text'}); the words' scores sum to {total:+.2f} "
+        f"({'error' if is_integral else 'difference'} {explanation.gap:.2g})",
         soft_wrap=True,
     )
 

@@ -74,11 +74,11 @@ def _about_sets(splits: Splits) -> list[str]:
     if separator is None:
         return []
     sizes = np.bincount([len(labels) for labels in label_sets(splits.train)])
-    by_size = ", ".join(f"{n:,} with {size}" for size, n in enumerate(sizes.tolist()) if n)
-    counted = f"train rows by their number of labels: {by_size}"
+    by_size = ", ".join(f"{size}: {n:,} {'row' if n == 1 else 'rows'}" for size, n in enumerate(sizes.tolist()) if n)
+    sentence = f"labels per train row: {by_size}"
     if len(sizes) > 2:
-        return [counted]
-    return [f"{counted}; no row has two labels: is the separator not {separator!r} (--label-separator)?"]
+        return [sentence]
+    return [f"{sentence}; no row has two labels: is {separator!r} the right separator (--label-separator)?"]
 
 
 def _is_whole(data: Path | Examples | Splits, settings: Settings) -> bool:

@@ -191,7 +191,7 @@ BASELINES = {
     entry.name: entry
     for entry in (
         BaselineEntry(
-            "majority", "always giving the most frequent label", "always predicts the most frequent label", fit_majority
+            "majority", "always predicting the most frequent label", "always predicts the most frequent label", fit_majority
         ),
         BaselineEntry(
             "length-only",
@@ -208,7 +208,7 @@ BASELINES = {
         BaselineEntry(
             "char-ngrams",
             "character n-grams",
-            "is a linear model of sequences of 2 to 5 characters",
+            "is logistic regression on sequences of 2 to 5 characters, or a linear SVM where a note says that it was chosen",
             partial(fit_linear, character_ngrams, tries_svm=True),
         ),
         # runs/zero_shot.py measures it

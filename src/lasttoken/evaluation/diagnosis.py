@@ -100,8 +100,8 @@ def _one_label(metrics: SplitMetrics, split: str) -> str | None:
     if len(present) != 1 or len(metrics.labels) == 1:
         return None
     return (
-        f"All rows of {split} have the label {present[0]!r}, so its metrics do not show whether the "
-        f"classifier tells labels apart. Give a {split} split with rows of every label."
+        f"All rows of {split} have the label {present[0]!r}, so its metrics do not show how well the "
+        f"classifier separates labels. Give a {split} split with rows of every label."
     )
 
 

@@ -26,12 +26,12 @@ def new_export(out: Path) -> Iterator[Path]:
     """A temporary folder to export to; it becomes `out` if the block raises nothing.
 
     Raises:
-        SettingsError: `out` exists already.
+        SettingsError: `out` already exists.
         RunError: another process exports to it.
         StorageError: no permission, or a full disk.
     """
     with exclusive(out):
         if out.exists() or out.is_symlink():
-            raise SettingsError(f"--out {out} exists already; give another folder")
+            raise SettingsError(f"--out {out} already exists; give another folder")
         with new_dir(out, first_stays=False) as folder:
             yield folder

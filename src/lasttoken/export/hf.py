@@ -77,8 +77,8 @@ def lost_in_export(predictor: Predictor) -> tuple[str, ...]:
     config = predictor.classifier.config
     notes = [
         f"texts are truncated to {config.max_length} tokens only when truncation=True is passed",
-        "transformers makes no tokens of an empty text, and then fails or predicts something else; "
-        f"give {ENDING!r} in its place",
+        "transformers turns an empty text into no tokens, and fails or predicts something else; "
+        f"pass {ENDING!r} instead",
     ]
     if lost := config.task.lost_rule(config.decision):
         notes.append(lost)
@@ -149,8 +149,8 @@ text = "a text"
 print(classify(text or "{ending}", truncation=True))
 ```
 
-transformers makes no tokens of an empty text, and then fails or predicts something else. Pass the name of the token
-that ends texts in its place, as above, for the prediction of `lasttoken predict`.
+transformers turns an empty text into no tokens, and fails or predicts something else. To get the prediction of
+`lasttoken predict`, pass the end-of-text token instead, as above.
 
 Bias and temperature are in the weights, so the scores are those of `lasttoken predict`.{rule}
 """

@@ -107,9 +107,8 @@ def _limits(facts: Mapping[str, Any]) -> str:
     split = facts["headline"]["split"]
     lines = [
         "## Intended use and limits",
-        f"Use it for texts like its training texts. The metrics below are measured on the {escape(split)} split; they "
-        "do not apply to texts from another source, time or language. Do not let it decide about people without "
-        "review.",
+        f"Use it for texts like its training texts. The metrics below are from the {escape(split)} split and may not "
+        "hold for other sources, periods or languages. Do not let it make decisions about people without human review.",
     ]
     return "\n\n".join([*lines, *_items(facts.get("warnings"))])
 
@@ -164,7 +163,7 @@ def _again(facts: Mapping[str, Any]) -> str:
     if not command:
         return ""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
-    return f"## Reproduce the training\n\n{fence}console\n{command}\n{fence}"
+    return f"## Reproduce\n\n{fence}console\n{command}\n{fence}"
 
 
 def _items(sentences: Sequence[str] | None) -> Iterator[str]:

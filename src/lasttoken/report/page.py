@@ -29,7 +29,7 @@ N_SHADES = 5
 MAX_FLAT_ROWS = 20  # rows of a table above which it scrolls
 OPTIONAL = ("warnings", "audit", "calibration", "decision", "learning_curve", "repeats", "command")
 BYLINE = {"backbone": "backbone ", "data": "data ", "created": "", "lasttoken": "lasttoken "}
-NO_BASELINE = "No baseline was measured on these examples, so there is nothing to compare the classifier with."
+NO_BASELINE = "There is no baseline to compare with: none was measured on these examples."
 STOPPED = {
     "interrupted": "The training was interrupted. The metrics are those of the best weights until then.",
     "early": "The training stopped early: validation did not improve for as many evaluations as --patience allows.",
@@ -223,7 +223,7 @@ def _data_sentences(data: Mapping[str, Any]) -> list[str]:
         sentences.append(f"The longest train text has {tokens['longest_train']:,} tokens.")
     if tokens.get("cut_texts"):
         sentences.append(
-            f"{tokens['cut_texts']:,} texts were too long and were truncated by {tokens['cut_tokens']:,} tokens in all."
+            f"Texts that were too long: {tokens['cut_texts']:,}, truncated by {tokens['cut_tokens']:,} tokens in all."
         )
     elif "cut_texts" in tokens:
         sentences.append("No text was truncated.")

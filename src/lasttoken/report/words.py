@@ -22,7 +22,9 @@ def as_html(explanation: Explanation) -> str:
     """A fragment: the label and method, and the text with its words marked. All text is escaped."""
     strongest = max((abs(word.value) for word in explanation.words), default=0.0)
     marked = Markup("").join(_mark(word, strongest) for word in explanation.words)
-    head = Markup("<p>{}, probability {:.3f}; {}, gap {:.2g} of {:+.2f} nats</p>").format(
+    head = Markup(
+        "<p>{}, probability {:.3f}; method {}; the words' scores differ by {:.2g} from the total of {:+.2f} nats</p>"
+    ).format(
         explanation.label,
         explanation.score,
         explanation.method,

@@ -23,6 +23,7 @@ from lasttoken.evaluation.verdict import signed_points
 from lasttoken.training.repeater import Repeater, Rows
 
 SIZES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of train; the run itself is the last point of the curve
+SMALL_GAIN = 0.01  # accuracy gained by twice as many rows, up to which labelling them is hardly worth it
 NOT_TESTED = -1  # in place of a label_id
 FOLD_BASELINES = ("tfidf-logreg", "char-ngrams")
 
@@ -169,4 +170,6 @@ def _would_help(sizes: Sequence[int], difference: Difference) -> str:
     gain = f"From {sizes[0]:,} to {sizes[1]:,} train rows accuracy changed by {signed_points(difference.value)} points"
     if difference.ci95[0] > 0:
         return f"{gain} ({low} to {high}): more labelled rows would probably help."
-    return f"{gain} ({low} to {high}): no evidence that twice as many labelled rows would help much."
+    if found.ci95[1] <= SMALL_GAIN:
+        return f"{gain} ({low} to {high}): twice as many labelled rows would probably not help much."
+    return f"{gain} ({low} to {high}): inconclusive, because the interval includes both no gain and a useful one."

@@ -216,10 +216,15 @@ def _repeat_notes(duplicates: Duplicates, kind: str) -> tuple[str, ...]:
     n_exact, n_near = (int((ids != rows).sum()) for ids in (duplicates.exact, duplicates.near))
     if not n_near:
         return ()
-    repeats = f"{n_exact:,} {'row repeats' if n_exact == 1 else 'rows repeat'} the text of another"
-    if n_near == n_exact:
-        return (f"{repeats}; identical texts are kept in one split",)
-    return (f"{repeats} and {n_near - n_exact:,} more nearly do; {KEPT_TOGETHER[kind]}",)
+    n_only_near = n_near - n_exact
+    exact = f"{n_exact:,} {'row repeats' if n_exact == 1 else 'rows repeat'} the text of another row"
+    if not n_only_near:
+        return (f"{exact}; identical texts are kept in one split",)
+    if not n_exact:
+        nearly = f"{n_only_near:,} {'row nearly repeats' if n_only_near == 1 else 'rows nearly repeat'}"
+        return (f"{nearly} the text of another row; {KEPT_TOGETHER[kind]}",)
+    nearly = f"{n_only_near:,} more nearly {'repeats' if n_only_near == 1 else 'repeat'} one"
+    return (f"{exact} and {nearly}; {KEPT_TOGETHER[kind]}",)
 
 
 def _size_notes(side: Indices, names: Sequence[str], quotas: Indices) -> list[str]:

@@ -116,7 +116,7 @@ def _reject_rare(
     if count > n_components:
         counted += f" but only {n_components} independent of each other (identical texts or one group count once)"
     n_more = len(rare) - 1
-    others = f" (and {n_more} more {'label is' if n_more == 1 else 'labels are'} too rare)" if n_more else ""
+    others = f" ({n_more} other {'label is' if n_more == 1 else 'labels are'} too rare as well)" if n_more else ""
     advice = advice_for_rare(labels, [labels[label_id] for label_id in rare])
     if count >= len(names) > n_components:
         advice = "add other texts of it, or give your own splits"
@@ -137,7 +137,7 @@ def advice_for_rare(labels: Sequence[str], rare: Sequence[str]) -> str:
             f"if a row has several labels, separated by {separator!r}, pass --multi-label "
             f"(--label-separator {separator!r})"
         )
-    return f"{advice}; is it the label column (--label)?"
+    return f"{advice}; or is another column the label (--label)?"
 
 
 def _assign(

@@ -161,7 +161,7 @@ class MultiLabel(Task):
     def majority_in_words(self, metrics: SplitMetrics) -> str:
         """The majority baseline predicts each label by its frequency; its metric is micro-F1."""
         assert isinstance(metrics, MultiLabelMetrics)
-        return f"giving labels by their frequency alone (micro-F1 {metrics.micro_f1:.3f})"
+        return f"predicting labels by frequency alone (micro-F1 {metrics.micro_f1:.3f})"
 
     def reliability_rows(self, log_probs: LogProbs, truth: Truth) -> tuple[NDArray[np.floating], Ids]:
         """All N·K yes-or-no decisions: log-probabilities [N·K, 2] and which of the two is true, [N·K]."""

@@ -142,8 +142,8 @@ class SingleLabel(Task):
     def evidence(self, difference: Difference, n_rows: int) -> str:
         """The number of rows on which exactly one of the two is right, and the p-value of the exact test."""
         return (
-            f"Of the {n_rows:,} rows, {difference.n_only_a:,} are right only with the GPT and "
-            f"{difference.n_only_b:,} only with the baseline (95 % interval of the paired difference; exact McNemar "
+            f"Of the {n_rows:,} rows, only the GPT classifies {difference.n_only_a:,} correctly, and only the baseline "
+            f"{difference.n_only_b:,} (95 % interval of the paired difference; exact McNemar "
             f"p = {difference.p_value:.2g})."
         )
 
@@ -154,7 +154,7 @@ class SingleLabel(Task):
 
     def majority_in_words(self, metrics: SplitMetrics) -> str:
         """The majority baseline always predicts one label; its metric is the accuracy."""
-        return f"always giving the most frequent label ({metrics.accuracy:.1%})"
+        return f"always predicting the most frequent label ({metrics.accuracy:.1%})"
 
     def reliability_rows(self, log_probs: LogProbs, truth: Truth) -> tuple[NDArray[np.floating], Ids]:
         """The rows themselves, log-probabilities [N, K] and label ids [N]: each row is one decision."""
