@@ -170,6 +170,6 @@ def _would_help(sizes: Sequence[int], difference: Difference) -> str:
     gain = f"From {sizes[0]:,} to {sizes[1]:,} train rows accuracy changed by {signed_points(difference.value)} points"
     if difference.ci95[0] > 0:
         return f"{gain} ({low} to {high}): more labelled rows would probably help."
-    if found.ci95[1] <= SMALL_GAIN:
+    if difference.ci95[1] <= SMALL_GAIN:
         return f"{gain} ({low} to {high}): twice as many labelled rows would probably not help much."
     return f"{gain} ({low} to {high}): inconclusive, because the interval includes both no gain and a useful one."
