@@ -191,7 +191,10 @@ BASELINES = {
     entry.name: entry
     for entry in (
         BaselineEntry(
-            "majority", "always predicting the most frequent label", "always predicts the most frequent label", fit_majority
+            "majority",
+            "always predicting the most frequent label",
+            "always predicts the most frequent label",
+            fit_majority,
         ),
         BaselineEntry(
             "length-only",
@@ -208,7 +211,7 @@ BASELINES = {
         BaselineEntry(
             "char-ngrams",
             "character n-grams",
-            "is logistic regression on sequences of 2 to 5 characters, or a linear SVM where a note says that it was chosen",
+            "is logistic regression on 2 to 5 characters, or a linear SVM where a note says so",
             partial(fit_linear, character_ngrams, tries_svm=True),
         ),
         # runs/zero_shot.py measures it

@@ -153,7 +153,10 @@ def _fit_svm(features: Any, label_ids: Ids, n_labels: int, seed: int, held_out: 
     if rows:
         truth_columns = np.array([columns[int(truth[row])] for row in rows])
         temperature = fit_temperature(svm_scores(linear, held_out[rows]), truth_columns)
-    notes = ["a linear SVM was chosen, because it is better than logistic regression on validation", *([note] if note else [])]
+    notes = [
+        "a linear SVM was chosen, because it is better than logistic regression on validation",
+        *([note] if note else []),
+    ]
     return Multinomial(linear, n_labels, notes, temperature)
 
 
