@@ -307,3 +307,12 @@ def test_a_head_that_is_not_finite_is_named(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(BackboneError, match=r"score\.weight"):
         load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_damaged_file_of_a_run_is_copied_or_trained_again_and_not_fetched(name: str, tmp_path: Path) -> None:
+    saved(tmp_path)
+    cut(name)(tmp_path)
+    with pytest.raises(BackboneError, match=rf"{name}.*train it again") as caught:
+        load_classifier(tmp_path)
+    assert "fetch" not in str(caught.value)

@@ -216,3 +216,12 @@ def test_nan_is_null_in_what_a_run_writes(tmp_path: Path) -> None:
     run.write_metrics({"ece": float("inf")})
     assert json.loads((run.path / FINAL).read_text(), parse_constant=pytest.fail) == {"ece": None}
     assert (run.path / "history.jsonl").read_text().endswith('{"loss": null}\n')
+
+
+def test_a_file_and_a_folder_of_runs_are_named_with_what_to_give(tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").touch()
+    with pytest.raises(RunError, match=r"reviews\.csv is a file"):
+        RunDir(tmp_path / "reviews.csv").read_metrics()
+    run_at(tmp_path / "spam")
+    with pytest.raises(RunError, match=r"metrics\.json.*such as .*spam"):
+        RunDir(tmp_path).read_metrics()

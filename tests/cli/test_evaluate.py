@@ -56,3 +56,8 @@ def test_evaluate_warns_about_texts_that_the_run_was_trained_on(run_dir: Path) -
     assert f"{n} of the {n} texts" in answer.err
     assert "optimistic" in answer.err
     assert "optimistic" not in run_cli("evaluate", run_dir, run_dir / "splits/test.csv").err
+
+
+def test_a_split_file_of_a_run_needs_no_note_about_its_columns(run_dir: Path) -> None:
+    answer = run_cli("evaluate", run_dir, run_dir / "splits" / "test.csv")
+    assert (answer.code, "columns of the training" in answer.err) == (0, False)

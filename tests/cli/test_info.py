@@ -33,3 +33,14 @@ def test_info_as_text_names_the_same_facts(run_dir: Path) -> None:
 def test_info_knows_the_bundled_backbone_by_name() -> None:
     facts = json.loads(run_cli("info", "pocket", "--json", "--offline").out)
     assert (facts["backbone"], facts["n_embd"], facts["max_length"]) == ("pocket", 256, 256)
+
+
+def test_info_as_text_shows_no_values_as_python_writes_them(run_dir: Path) -> None:
+    text = run_cli("info", run_dir).out
+    assert "labels\tham, spam\n" in text
+    assert not any(part in text for part in ("['", "[]", "False", "True", "None"))
+
+
+def test_info_of_a_file_names_it(data: Path) -> None:
+    answer = run_cli("info", data)
+    assert (answer.code, f"{data} is a file" in answer.err) == (2, True)

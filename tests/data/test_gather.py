@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from miniature import messages, run_cli, write_messages
 
 from lasttoken.core.config import Settings
 from lasttoken.core.resolve import resolve
@@ -90,3 +91,14 @@ def test_texts_of_train_in_other_splits_are_counted() -> None:
 
 def test_many_labels_are_counted_by_their_range() -> None:
     assert counts_in_words({f"label {row}": row for row in range(1, 10)}) == "9 labels of 1 to 9 rows"
+
+
+@pytest.mark.parametrize(("flags", "noted"), [((), True), (("--multi-label",), False)])
+def test_labels_that_look_like_several_point_to_multi_label(
+    flags: tuple[str, ...], noted: bool, tmp_path: Path
+) -> None:
+    texts, _ = messages(40)
+    file = write_messages(tmp_path / "a.csv", texts, ["food|price", "food", "service", "price|service"] * 10)
+    answer = run_cli("split", file, "--out", tmp_path / "splits", *flags)
+    assert answer.code == 0, answer.err
+    assert ("--multi-label" in answer.err) == noted

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from lasttoken.core.errors import BackboneError, LastTokenError, RunError, short
 from lasttoken.core.storage import write_text
 
 FORMAT = 1
+ADVICE_FOR_BACKBONES = re.compile(r"; (fetch[^;]* again|was it changed\?|the file was changed|is it a GPT-2's\?)$")
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 
@@ -63,12 +66,12 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
         RunError: the folder is not a finished run, or its format is newer.
         BackboneError: the weights are corrupt, or belong to another network.
     """
-    if not folder.is_dir():
-        raise RunError(f"there is no run directory {folder}; give the folder that `lasttoken train --out` wrote")
+    RunDir(folder).check_is_folder()
     for name in FILES:
         if not (folder / name).is_file():
             raise RunError(f"{folder} holds no {name}; it is not the folder of a finished run")
-    decoder_config, content = read_config(folder / "config.json")
+    with _advice_for_runs():
+        decoder_config, content = read_config(folder / "config.json")
     recorded = content.get("lasttoken")
     if not isinstance(recorded, dict) or recorded.get("format") != FORMAT:
         version = recorded.get("format") if isinstance(recorded, dict) else None
@@ -76,6 +79,22 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
             f"{folder / 'config.json'} has format {short_repr(version)}, but this version reads format {FORMAT}; "
             "was it written by `lasttoken train`?"
         )
+    with _advice_for_runs():
+        return _load(folder, decoder_config, recorded)
+
+
+@contextmanager
+def _advice_for_runs() -> Iterator[None]:
+    """Say of a damaged file what helps for a run's own: its backbone could be fetched again, but a run cannot."""
+    try:
+        yield
+    except (BackboneError, RunError) as error:
+        fault = ADVICE_FOR_BACKBONES.sub("", str(error))
+        raise type(error)(f"{fault}; copy the run again or train it again") from error
+
+
+def _load(folder: Path, decoder_config: DecoderConfig, recorded: dict[str, Any]) -> tuple[Classifier, Tokenizer]:
+    """The classifier and its tokenizer from the files of a run; `recorded` is "lasttoken" in config.json."""
     where = f"{folder / 'config.json'}: lasttoken"
     config = checked(ClassifierConfig, {name: value for name, value in recorded.items() if name != "format"}, where)
     family = family_of(decoder_config)

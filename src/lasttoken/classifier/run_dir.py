@@ -33,6 +33,7 @@ FILES = (
 )
 FOLDERS = ("splits", "curves", "predictions")
 FINAL = "metrics.json"
+GIVE_RUN = "give the folder that `lasttoken train --out` wrote"
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,17 @@ class RunDir:
         checked(RunFile, content, path)
         return content
 
+    def check_is_folder(self) -> None:
+        """Reject a file, and a path where there is nothing.
+
+        Raises:
+            RunError: says which it is, and what to give.
+        """
+        if self.path.is_file():
+            raise RunError(f"{self.path} is a file, not a run directory; {GIVE_RUN}")
+        if not self.path.is_dir():
+            raise RunError(f"there is no run directory {self.path}; {GIVE_RUN}")
+
     def read_metrics(self) -> dict[str, Any]:
         """Read metrics.json.
 
@@ -148,13 +160,15 @@ class RunDir:
             RunError: there is no finished run, or a value has the wrong type.
         """
         path = self.path / FINAL
-        if not self.path.is_dir():
-            raise RunError(f"there is no run directory {self.path}; give the folder that `lasttoken train --out` wrote")
+        self.check_is_folder()
         try:
             content = load_json(path)
+        except RunError as error:
+            raise RunError(f"{error}; copy the run again or train it again") from error
         except FileNotFoundError as error:
             if not any((self.path / name).is_file() for name in ("run.toml", "model.safetensors")):
-                raise RunError(f"{self.path} has no {FINAL}: it is not a run directory") from error
+                inside = next((f", such as {run.parent}" for run in sorted(self.path.glob(f"*/{FINAL}"))), "")
+                raise RunError(f"{self.path} has no {FINAL}: it is not a run directory; {GIVE_RUN}{inside}") from error
             hint = f"finish it with `lasttoken train --resume --out {self.path}`"
             raise RunError(f"{self.path} has no {FINAL}, so its run is not finished; {hint}") from error
         checked(MetricsFile, content, path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,6 +28,21 @@ def info(
     for name, value in facts.items():
         if isinstance(value, dict):
             print_line(f"{name}:")
-            print_line("\n".join(f"  {key}\t{item}" for key, item in value.items()))
+            print_line("\n".join(f"  {key}\t{_in_words(item)}" for key, item in value.items()))
         else:
-            print_line(f"{name}\t{value}")
+            print_line(f"{name}\t{_in_words(value)}")
+
+
+def _in_words(value: Any) -> str:
+    """A fact as a person writes it.
+
+    >>> _in_words(0.00045000000000000004), _in_words(["ham", "spam"]), _in_words(False), _in_words([])
+    ('0.00045', 'ham, spam', 'no', '–')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_in_words, value)) or "–"
+    return "–" if value is None else str(value)

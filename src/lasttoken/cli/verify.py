@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lasttoken.cli.flags import Json, Quiet, RunDirectory
-from lasttoken.cli.show import new_table, print_json, print_table, terminal
+from lasttoken.cli.show import new_table, print_json, print_line, print_table, terminal
 
 
 def verify(
@@ -34,7 +34,7 @@ def verify(
         return
     table = new_table("against cpu float32", "texts", "flips", "largest drift", "mean drift")
     for comparison in comparisons:
-        cells = ("", "", "", "")
+        cells = ("not checked", "", "", "")
         if comparison.trouble is None:
             drift = (f"{comparison.largest:.1e}", f"{comparison.mean:.1e}")
             cells = (f"{comparison.n:,}", f"{comparison.flips:,}", *drift)
@@ -42,5 +42,7 @@ def verify(
     print_table(table)
     reporter = terminal(quiet)
     for comparison in comparisons:
-        for sentence in filter(None, (comparison.trouble, comparison.note)):
-            reporter.say(f"{comparison.name}: {sentence}")
+        if comparison.trouble is not None:
+            print_line(f"{comparison.name} was not checked: {comparison.trouble}")
+        if comparison.note is not None:
+            reporter.say(f"{comparison.name}: {comparison.note}")

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from lasttoken.core.columns import UNNAMED, ColumnSpec
+from lasttoken.core.columns import SPLIT_COLUMNS, UNNAMED, ColumnSpec
 from lasttoken.core.errors import DataError, nearest
 from lasttoken.data.tables.table import LABEL_NAMES, TEXT_NAMES, Row, Table, listed
 
@@ -214,14 +214,19 @@ def _obvious(table: Table, guess: str | None, role: str, trained: tuple[str, ...
             f"it is not obvious which column of {table.source} holds the {role}: it has {listed(table.header)}{absent}"
             f"; name it with --{role}{_header_hint(table)}"
         )
-    if trained:
+    if trained and not _is_split_file(table):
         notes.append(
             f"{table.source} has none of the {role} columns of the training ({listed(trained)}): the {role} is read "
             f"from column {guess!r} (--{role} names another)"
         )
-    elif not table.headerless:
+    elif not trained and not table.headerless:
         notes.append(f"the {role} is read from column {guess!r} of {table.source} (--{role} names another)")
     return guess
+
+
+def _is_split_file(table: Table) -> bool:
+    """Whether the columns are those of the split files that this program writes, so that their roles are certain."""
+    return tuple(table.header[:2]) == (*SPLIT_COLUMNS.text, *SPLIT_COLUMNS.label)
 
 
 def _header_hint(table: Table) -> str:

@@ -7,7 +7,7 @@ a folder of splits     ──► used unchanged
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,16 +69,33 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
 
 
 def _about_sets(splits: Splits) -> list[str]:
-    """How many labels the texts of train have, where a text may have any number."""
+    """How many labels the texts of train have where a text may have any number; else labels that look like several."""
     separator = splits.train.separator
     if separator is None:
-        return []
+        return _about_separators(label_counts(splits.train))
     sizes = np.bincount([len(labels) for labels in label_sets(splits.train)])
     by_size = ", ".join(f"{size}: {n:,} {'row' if n == 1 else 'rows'}" for size, n in enumerate(sizes.tolist()) if n)
     sentence = f"labels per train row: {by_size}"
     if len(sizes) > 2:
         return [sentence]
     return [f"{sentence}; no row has two labels: is {separator!r} the right separator (--label-separator)?"]
+
+
+def _about_separators(labels: Collection[str]) -> list[str]:
+    """A note about labels that contain the usual separator of several labels.
+
+    >>> _about_separators(["food", "price"]), len(_about_separators(["food", "food|price"]))
+    ([], 1)
+    """
+    separator = Settings.label_separator
+    several = [label for label in labels if separator in label.strip(separator)]
+    if not several:
+        return []
+    verbs = ("contains", "is") if len(several) == 1 else ("contain", "are each")
+    return [
+        f"{len(several):,} of {len(labels):,} labels {verbs[0]} {separator!r}, such as {several[0]!r}, and {verbs[1]} "
+        "read as one label; if texts have several labels, pass --multi-label"
+    ]
 
 
 def _is_whole(data: Path | Examples | Splits, settings: Settings) -> bool:

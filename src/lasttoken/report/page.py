@@ -125,14 +125,16 @@ def seconds(value: float) -> str:
 def setting(value: Any) -> str:
     """The value of a setting, in TOML's form where it has one.
 
-    >>> setting(5e-5), setting(True), setting(["Subject", "Body"]), setting(None)
-    ('5e-05', 'true', 'Subject, Body', 'not set')
+    >>> setting(4.5000000000000004e-4), setting(True), setting(["Subject", "Body"]), setting(None)
+    ('0.00045', 'true', 'Subject, Body', 'not set')
     """
     if value is None:
         return "not set"
     if isinstance(value, list | tuple):
         return ", ".join(setting(element) for element in value) or "not set"
-    return json.dumps(value) if isinstance(value, bool | int | float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return json.dumps(value) if isinstance(value, bool | int) else str(value)
 
 
 def _view(facts: Mapping[str, Any]) -> dict[str, Any]:

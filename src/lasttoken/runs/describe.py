@@ -7,7 +7,7 @@ from typing import Any
 
 from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.backbone.pretrained import load_backbone
-from lasttoken.classifier.checkpoint import load_classifier
+from lasttoken.classifier.checkpoint import load_classifier, trained_columns
 from lasttoken.classifier.run_dir import FINAL, RunDir
 from lasttoken.core.errors import BackboneError, NetworkError, RunError, one_of
 
@@ -28,6 +28,8 @@ def describe(what: str, offline: bool = False) -> dict[str, Any]:
         raise RunError(
             f"{what} is neither a run directory nor a backbone: it holds none of {one_of((FINAL, *CONFIGS))}"
         )
+    if what not in BACKBONES and folder.is_file():
+        raise RunError(f"{what} is a file; give a run directory, or a backbone by its name or folder")
     try:
         return describe_backbone(what, offline)
     except (BackboneError, NetworkError) as error:
@@ -41,10 +43,14 @@ def describe_run(run_dir: RunDir) -> dict[str, Any]:
     metrics = run_dir.read_metrics()
     classifier, _ = load_classifier(run_dir.path)
     config = classifier.config
+    columns = config.columns or trained_columns(run_dir.path)
     recorded = run_dir.read_toml() if (run_dir.path / "run.toml").is_file() else {}
     return {
         "run": str(run_dir.path),
         "labels": list(config.labels),
+        "columns": {role: list(names) for role, names in (("text", columns.text), ("label", columns.label))}
+        if columns
+        else {},
         "backbone": config.backbone,
         "multi_label": config.task.multi_label,
         "decision": config.task.rule_in_words(config.decision),

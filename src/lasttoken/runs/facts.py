@@ -115,11 +115,17 @@ def report_facts(
         "repeats": metrics.get("folds") or metrics.get("seeds"),
         "learning_curve": metrics.get("learning_curve"),
         "command": _command(settings, source, prepared.classifier.decoder.config.n_embd),
-        "settings": settings.to_toml(),
+        "settings": {**settings.to_toml(), **_columns(prepared)},
         "versions": versions(),
         "timing_s": {**metrics["timing_s"], "total": metrics["durations_s"]["total"]},
         "curves": dict(curves),
     }
+
+
+def _columns(prepared: Prepared) -> dict[str, Any]:
+    """The text and label columns that were read, whether the user named them or not; nothing if they are not known."""
+    columns = prepared.classifier.config.columns
+    return {"text": list(columns.text), "label": list(columns.label)} if columns else {}
 
 
 def _run_facts(settings: Settings, outcome: TrainingOutcome, source: str) -> dict[str, Any]:
