@@ -62,6 +62,13 @@ def test_features_that_exceed_memory_are_computed_for_every_batch_and_reported(m
     assert "memory" in said[0]
 
 
+def test_the_limit_in_memory_holds_for_all_splits_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "memory_bytes", lambda: 2.5 * TEXTS.n_tokens * C * 4 / features.MEMORY_FRACTION)
+    trunk = trunk_pass(None, [])
+    kinds = [type(trunk.source(TEXTS, name)) for name in ("train", "validation", "test")]
+    assert kinds == [StoredFeatures, StoredFeatures, LiveFeatures]
+
+
 def test_nothing_is_stored_if_every_block_is_trained(own_cache: Path) -> None:
     source = trunk_pass(FeatureCache(LIMIT), train_blocks="all").source(TEXTS, "train")
     assert content(source).tolist() == TEXTS.token_ids.tolist()

@@ -176,6 +176,14 @@ def test_patience_stops_after_so_many_evaluations_without_a_better_one(patience:
     assert outcome.kept_step == outcome.history[losses.index(min(losses))]["step"]
 
 
+def test_an_evaluation_of_the_same_step_does_not_count_against_patience() -> None:
+    """6 steps an epoch; the one after step 6 is made twice, by --eval-every 5 and at the end of the epoch."""
+    settings = plain_settings(keep="best", patience=1, eval_every=5, epochs=2, learning_rate=1e-4)
+    outcome = trainer_of(settings).run()
+    assert [line["step"] for line in outcome.history].count(6) == 2
+    assert outcome.stopped is None
+
+
 # ------------------------------------------------------------------ the rate and the gradient
 
 

@@ -31,7 +31,7 @@ OPTIONAL = ("warnings", "audit", "calibration", "decision", "learning_curve", "r
 BYLINE = {"backbone": "backbone ", "data": "data ", "created": "", "lasttoken": "lasttoken "}
 NO_BASELINE = "There is no baseline to compare with: none was measured on these examples."
 STOPPED = {
-    "interrupted": "The training was interrupted. The metrics are those of the best weights until then.",
+    "interrupted": "The training was interrupted. The metrics are those of the weights that were kept until then.",
     "early": "The training stopped early: validation did not improve for as many evaluations as --patience allows.",
 }
 

@@ -42,7 +42,7 @@ from lasttoken.training.repeater import Repeater
 from lasttoken.training.resume import restore_training, save_training
 
 STOPPED = {
-    "interrupted": "interrupted by a signal; the run is complete with the best weights so far",
+    "interrupted": "interrupted by a signal; the run is complete with the {keep} weights until then",
     "early": "stopped early: validation had not improved for --patience evaluations",
 }
 
@@ -110,7 +110,7 @@ def _train_exclusively(request: TrainingRequest) -> TrainedRun:
     training = _Training(request, session, run_dir, resuming, clock)
     features, repeater, outcome = training.fit(splits)
     if outcome.stopped:
-        reporter.say(f"{STOPPED[outcome.stopped]} (step {outcome.kept_step:,})")
+        reporter.say(f"{STOPPED[outcome.stopped].format(keep=session.settings.keep)} (step {outcome.kept_step:,})")
     judged = _judge(session, features, outcome, audited, request.offline, clock)
     for sentence in [*(result.sentence() for result in judged.targets), *judged.warnings]:
         reporter.say(sentence)

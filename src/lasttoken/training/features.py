@@ -139,6 +139,7 @@ class TrunkPass:
         """`cache` None: features stay in memory for this run. `say` gets a message for features that are not kept."""
         self.classifier, self.device, self.cache, self.say = classifier, device, cache, say
         self.hash = trunk_hash(classifier) if classifier.n_frozen is not None else None
+        self._memory_used = 0  # bytes of features in memory, of all splits
 
     def source(self, encoded: Encoded, split: str, progress: Progress | None = None) -> FeatureSource:
         """The features of a split: from the cache, computed and kept, or computed for every batch."""
@@ -161,14 +162,15 @@ class TrunkPass:
     def _in_memory(
         self, encoded: Encoded, shape: tuple[int, int], split: str, progress: Progress | None
     ) -> NDArray[np.float32] | None:
-        n_bytes = shape[0] * shape[1] * 4
-        if n_bytes > memory_bytes() * MEMORY_FRACTION:
+        is_double = self.classifier.head.weight.dtype == torch.float64
+        n_bytes = shape[0] * shape[1] * (8 if is_double else 4)
+        if self._memory_used + n_bytes > memory_bytes() * MEMORY_FRACTION:
             self.say(
                 f"the features of {split} ({n_bytes:,} bytes) do not fit in memory: the trunk runs for every "
                 "batch, which is slower"
             )
             return None
-        is_double = self.classifier.head.weight.dtype == torch.float64
+        self._memory_used += n_bytes
         array = np.empty(shape, dtype=np.float64 if is_double else np.float32)
 
         def put(first_row: int, block: Tensor) -> None:

@@ -296,6 +296,9 @@ class Trainer:
         value = line.get(f"validation_{metric}")
         if self.settings.keep != "best" or value is None:
             return
+        last = self.state.history[-1] if self.state.history else {}
+        if last.get("step") == line["step"] and last.get(f"validation_{metric}") is not None:
+            return  # the same weights were evaluated at the end of the epoch and by --eval-every
         best, sign = self.state.best_value, 1 if METRICS[metric].direction == "max" else -1
         if best is None or sign * value > sign * best:
             self.state.best_value, self.state.best_step, self.state.since_best = value, line["step"], 0
