@@ -202,7 +202,8 @@ def test_the_version_has_a_short_flag() -> None:
     assert run_cli("-V").out == run_cli("--version").out != ""
 
 
-def test_shells_can_complete_commands() -> None:
+def test_shells_can_complete_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shellingham.detect_shell", lambda *_: ("bash", "/bin/bash"))  # the tests may have no shell
     script = run_cli("--show-completion", "bash")
     answers = subprocess.run(
         [sys.executable, "-c", MAIN],
