@@ -6,13 +6,17 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch starts: miniatures are slower on several threads
 
+import json
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from miniature import blank_figure, messages, random_gpt, run_cli, write_backbone, write_messages
+from run_folders import rows_of, write_csv
 
 from lasttoken.report.curves import write_figure
 
@@ -98,3 +102,18 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, data: Path, backbone: Path
         answer = run_cli("train", data, "--backbone", backbone, "--out", out, "--epochs", 3, "--learning-rate", 1e-2)
     assert answer.code == 0, answer.err
     return out
+
+
+@pytest.fixture
+def other_run(run_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the run that gives every test row the first label."""
+    other = tmp_path / "other"
+    shutil.copytree(run_dir, other)
+    rows = rows_of(other / "predictions" / "test.csv")
+    for row in rows:
+        row["predicted"] = "ham"
+    write_csv(other / "predictions" / "test.csv", rows)
+    metrics = json.loads((other / "metrics.json").read_text())
+    metrics["splits"]["test"]["accuracy"] = float(np.mean([row["label"] == "ham" for row in rows]))
+    (other / "metrics.json").write_text(json.dumps(metrics))
+    return other

@@ -80,3 +80,10 @@ def unfinished(data: Path, backbone: Path, out: Path, monkeypatch: pytest.Monkey
         )
     assert answer.code == 1
     assert (out / "resume.safetensors").is_file()
+
+
+def write_csv(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow
 import pytest
+from bulk.conftest import WINDOW, N, interrupted
 from miniature import run_cli
 from pyarrow import parquet
 
@@ -23,31 +24,7 @@ from lasttoken.bulk.answers import ScoredRows
 from lasttoken.bulk.job import Source, score_file
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.columns import ColumnSpec
-from lasttoken.core.errors import DataError, RunError, StorageError
-
-N = 60
-WINDOW = 7
-
-
-@pytest.fixture(autouse=True)
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "WINDOW", WINDOW)
-
-
-@pytest.fixture(scope="module")
-def predictor(run_dir: Path) -> Predictor:
-    return Predictor.load(run_dir, "cpu")
-
-
-@pytest.fixture
-def big(tmp_path: Path) -> Path:
-    """60 rows of many lengths, three columns."""
-    path = tmp_path / "big.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["key", "text", "note"])
-        writer.writerows([at, f"Win prize {at} " * (1 + at % 5), 'a "quoted", note'] for at in range(N))
-    return path
+from lasttoken.core.errors import DataError, RunError
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -242,23 +219,6 @@ def test_a_job_killed_at_any_moment_ends_as_if_it_had_not_been(
         assert output.with_name("scored.rejects.csv").read_bytes() == rejects
         assert not parts.Parts.beside(output, None).folder.exists()  # type: ignore[arg-type]
     assert n_killed >= len(steps) // 2
-
-
-def interrupted(predictor: Predictor, big: Path, output: Path, after: int = 3) -> None:
-    """Leave a job that broke off after some parts."""
-    real, calls = job.classify, 0
-
-    def fail(*args: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls > after:
-            raise StorageError("the disk is full")
-        return real(*args)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "classify", fail)
-        with pytest.raises(StorageError):
-            score_file(lambda: predictor, Source(big), output)
 
 
 def test_finished_parts_are_not_computed_again(

@@ -2,41 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from pathlib import Path
 
-import numpy as np
-import pytest
 from miniature import run_cli
-
-
-@pytest.fixture
-def other_run(run_dir: Path, tmp_path: Path) -> Path:
-    """A copy of the run that gives every test row the first label."""
-    other = tmp_path / "other"
-    shutil.copytree(run_dir, other)
-    rows = read(other / "predictions" / "test.csv")
-    for row in rows:
-        row["predicted"] = "ham"
-    write(other / "predictions" / "test.csv", rows)
-    metrics = json.loads((other / "metrics.json").read_text())
-    metrics["splits"]["test"]["accuracy"] = float(np.mean([row["label"] == "ham" for row in rows]))
-    (other / "metrics.json").write_text(json.dumps(metrics))
-    return other
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, rows: list[dict[str, str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+from run_folders import rows_of
 
 
 def test_sentences_and_table(run_dir: Path, other_run: Path, tmp_path: Path) -> None:
@@ -45,7 +16,7 @@ def test_sentences_and_table(run_dir: Path, other_run: Path, tmp_path: Path) -> 
     answer = run_cli("compare", run_dir, other_run, third)
     assert answer.code == 0, answer.err
     lines = answer.out.splitlines()
-    assert lines[0].split()[:3] == ["test,", str(len(read(run_dir / "predictions" / "test.csv"))), "rows"]
+    assert lines[0].split()[:3] == ["test,", str(len(rows_of(run_dir / "predictions" / "test.csv"))), "rows"]
     assert "spam and third differ: +0.0 points" in answer.out
     assert "one in 20" in answer.err
 

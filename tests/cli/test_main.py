@@ -142,6 +142,22 @@ def test_ctrl_c_before_the_training_is_one_sentence(
     assert snapshot(tmp_path) == {}
 
 
+def test_ctrl_c_after_the_training_has_begun_names_the_run_and_resume(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: Path
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("lasttoken.runs.train._judge", interrupted)
+        answer = run_cli("train", data, "--backbone", backbone, "--out", out, "--epochs", 1)
+    assert answer.code == 130
+    assert f"{out} is unfinished" in answer.err
+    assert "--resume" in answer.err
+    assert run_cli("train", data, "--backbone", backbone, "--out", out, "--epochs", 1, "--resume").code == 0
+
+
 def test_a_file_name_that_is_too_long_is_not_an_internal_error(run_dir: Path, data: Path, tmp_path: Path) -> None:
     sentence = sentence_of(run_cli("predict", run_dir, "--input", data, "--output", tmp_path / ("n" * 300)), 1)
     assert "too long" in sentence

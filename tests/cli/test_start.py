@@ -13,6 +13,7 @@ import pytest
 import lasttoken
 
 HEAVY = (
+    "numpy",
     "torch",
     "sklearn",
     "matplotlib",

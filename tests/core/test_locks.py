@@ -13,7 +13,7 @@ from typing import Any
 
 import filelock
 import pytest
-from miniature import messages, random_gpt, run_cli, write_backbone, write_messages
+from miniature import run_cli
 
 from lasttoken.core.errors import RunError, StorageError
 from lasttoken.core.locks import exclusive
@@ -47,26 +47,6 @@ def held(path: Path) -> Iterator[Any]:
 
 def names(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_backbone(tmp_path_factory.mktemp("backbone"), random_gpt(n_positions=64))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_messages(tmp_path_factory.mktemp("data") / "messages.csv", *messages(40))
-
-
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory, data: Path, backbone: Path) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "spam"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LASTTOKEN_CACHE", str(tmp_path_factory.mktemp("run-cache")))
-        answer = run_cli("train", data, "--backbone", backbone, "--out", out, "--epochs", 1, "--offline")
-    assert answer.code == 0, answer.err
-    return out
 
 
 # The lock itself ----------------------------------------------------------------------------------------------------

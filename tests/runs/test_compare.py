@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -11,43 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_folders import rows_of, write_csv
 
 from lasttoken.core.errors import RunError, SettingsError
 from lasttoken.evaluation.intervals import paired_difference
 from lasttoken.runs.compare import compare_runs
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, rows: list[dict[str, str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-@pytest.fixture
-def other_run(run_dir: Path, tmp_path: Path) -> Path:
-    """A copy of the run that gives every test row the first label."""
-    other = tmp_path / "other"
-    shutil.copytree(run_dir, other)
-    rows = read(other / "predictions" / "test.csv")
-    for row in rows:
-        row["predicted"] = "ham"
-    write(other / "predictions" / "test.csv", rows)
-    metrics = json.loads((other / "metrics.json").read_text())
-    metrics["splits"]["test"]["accuracy"] = float(np.mean([row["label"] == "ham" for row in rows]))
-    (other / "metrics.json").write_text(json.dumps(metrics))
-    return other
-
-
 def test_the_difference_is_paired_and_the_best_comes_first(run_dir: Path, other_run: Path) -> None:
     comparison = compare_runs([other_run, run_dir])
     assert [run.name for run in comparison.runs] == ["spam", "other"]
-    rows = read(run_dir / "predictions" / "test.csv")
+    rows = rows_of(run_dir / "predictions" / "test.csv")
     ours = np.array([row["label"] == row["predicted"] for row in rows])
     theirs = np.array([row["label"] == "ham" for row in rows])
     (pair,) = comparison.pairs
@@ -75,9 +47,9 @@ def test_runs_of_one_name_are_shown_with_their_paths(run_dir: Path, tmp_path: Pa
 def edited(name: str, change: Callable[[list[dict[str, str]]], object]) -> Callable[[Path], None]:
     def edit(run: Path) -> None:
         for folder in ("splits", "predictions"):
-            rows = read(run / folder / f"{name}.csv")
+            rows = rows_of(run / folder / f"{name}.csv")
             change(rows)
-            write(run / folder / f"{name}.csv", rows)
+            write_csv(run / folder / f"{name}.csv", rows)
 
     return edit
 
@@ -93,7 +65,7 @@ def edited(name: str, change: Callable[[list[dict[str, str]]], object]) -> Calla
         (lambda run: (run / "predictions" / "test.csv").unlink(), "test"),
         (lambda run: (run / "metrics.json").unlink(), "not finished"),
         (
-            lambda run: write(run / "predictions" / "test.csv", read(run / "predictions" / "test.csv")[1:]),
+            lambda run: write_csv(run / "predictions" / "test.csv", rows_of(run / "predictions" / "test.csv")[1:]),
             "predictions",
         ),
     ],

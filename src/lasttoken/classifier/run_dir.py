@@ -62,6 +62,11 @@ class RunDir:
         """Whether the run is complete."""
         return (self.path / FINAL).is_file()
 
+    @property
+    def is_resumable(self) -> bool:
+        """Whether a training has begun here and is not complete."""
+        return not self.is_finished and all((self.path / name).is_file() for name in ("splits/train.csv", "run.toml"))
+
     def check_free(self, overwrite: bool, replace_unfinished: bool = True) -> None:
         """Reject a folder with something to lose, or with something that `clear` could not remove.
 

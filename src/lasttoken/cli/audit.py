@@ -11,6 +11,7 @@ import typer
 from lasttoken.cli.flags import Json, LabelColumn, Offline, Quiet, TextColumns, column_spec, read_options, with_settings
 from lasttoken.cli.outputs import check_output
 from lasttoken.cli.show import new_table, print_json, print_line, print_table, terminal
+from lasttoken.core.config import Settings, separator_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,10 +30,10 @@ def audit(
     multi_label: Annotated[bool, typer.Option("--multi-label", help="A text may have any number of labels.")] = False,
     label_separator: Annotated[
         str, typer.Option("--label-separator", help="Separator between the labels of a text, with --multi-label.")
-    ] = "|",
+    ] = Settings.label_separator,
     backbone: Annotated[
         str, typer.Option("--backbone", help="Backbone that provides the tokenizer, to count tokens.")
-    ] = "pocket",
+    ] = Settings.backbone,
     html: Annotated[Path | None, typer.Option("--html", help="Also write an HTML page to this file.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if there are findings; notes do not count.")
@@ -55,7 +56,7 @@ def audit(
     if html:
         check_output("--html", html)
     tokenizer, max_length = load_tokenizer(backbone, offline)
-    separator = label_separator if multi_label else None
+    separator = separator_of(multi_label, label_separator)
     splits = read_for_audit(data, column_spec(text, label), options=read_options(flags), separator=separator)
     for note in dict.fromkeys(note for examples in splits.values() for note in examples.notes):
         reporter.say(note)

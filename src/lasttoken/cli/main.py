@@ -109,7 +109,7 @@ def main() -> None:
     except LastTokenError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted; a training that had begun continues with train --resume", 130)
+        _fail("interrupted", 130)
     except BrokenPipeError:
         _leave_stdout()  # the reader of the output has closed the pipe, which is not an error
     except Exception as error:

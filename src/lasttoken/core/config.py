@@ -423,6 +423,11 @@ def settings_of(command: str) -> list[str]:
     return [name for name, info in INFOS.items() if command == "train" or command in info.commands]
 
 
+def separator_of(multi_label: bool, label_separator: str) -> str | None:
+    """The separator between the labels of a text; None where every text has one label."""
+    return label_separator if multi_label else None
+
+
 # Checks of combinations, and of values that are neither choices nor ranges. Each raises SettingsError. --------------
 
 
@@ -440,11 +445,6 @@ def _check_fractions(settings: Settings) -> None:
             f"--train-fraction {train} and --validation-fraction {validation} add up to {train + validation:g}; "
             "they must add up to less than 1, so that rows remain for the test split"
         )
-
-
-def separator_of(multi_label: bool, label_separator: str) -> str | None:
-    """The separator between the labels of a text; None where every text has one label."""
-    return label_separator if multi_label else None
 
 
 def _check_metric(settings: Settings) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Kind = Literal["single-label", "multi-label"]
 Place = Literal[
@@ -38,7 +39,7 @@ NEW: tuple[Place, ...] = (
 BOTH: tuple[Kind, ...] = ("single-label", "multi-label")
 
 # From the truth ([N] label ids, or [N, K] bool), log-probabilities [N, K] and predictions (as the truth) to a number.
-Compute = Callable[[NDArray[Any], NDArray[Any], NDArray[Any]], float]
+Compute = Callable[["NDArray[Any]", "NDArray[Any]", "NDArray[Any]"], float]
 
 
 @dataclass(frozen=True, kw_only=True)

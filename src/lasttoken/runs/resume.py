@@ -34,7 +34,7 @@ def can_resume(run_dir: RunDir | None, reporter: Reporter) -> bool:
         raise SettingsError("--resume needs --out, the directory of the run to resume")
     if run_dir.is_finished:
         raise RunError(f"{run_dir.path} is finished; there is nothing to resume (pass --overwrite to train it anew)")
-    if (run_dir.splits / "train.csv").is_file() and (run_dir.path / "run.toml").is_file():
+    if run_dir.is_resumable:
         return True
     reporter.say(f"nothing to resume in {run_dir.path}: training starts from the beginning")
     return False

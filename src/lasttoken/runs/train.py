@@ -89,7 +89,12 @@ def train_run(request: TrainingRequest) -> TrainedRun:
         FailedError: disk, network, device, or a loss that is not finite.
     """
     with exclusive(request.out) if request.out is not None else nullcontext():
-        return _train_exclusively(request)
+        try:
+            return _train_exclusively(request)
+        except KeyboardInterrupt:
+            if request.out is not None and RunDir(request.out).is_resumable:
+                request.reporter.say(f"{request.out} is unfinished; --resume continues it")
+            raise
 
 
 def _train_exclusively(request: TrainingRequest) -> TrainedRun:
