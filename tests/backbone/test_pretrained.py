@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from miniature import N_SMALL_TOKENS, random_gpt, small_tokenizer, small_vocabulary, write_backbone
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer as Encoder
 from tokenizers import decoders, models, pre_tokenizers
 
@@ -18,7 +20,7 @@ from lasttoken.backbone.generation import generate
 from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.pretrained import load_backbone, locate_backbone
 from lasttoken.backbone.tokenizer import Tokenizer
-from lasttoken.core.errors import BackboneError, NetworkError
+from lasttoken.core.errors import BackboneError, NetworkError, SettingsError
 
 
 def test_the_bundled_backbone_loads_without_a_network_and_writes_english() -> None:
@@ -50,6 +52,48 @@ def test_a_path_below_the_home_folder_is_found(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HOME", str(tmp_path))
     write_backbone(tmp_path / "mine")
     assert load_backbone("~/mine").config == random_gpt().config
+
+
+# ---- depth
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_depth_loads_the_first_blocks_and_the_final_norm(depth: int, tmp_path: Path) -> None:
+    gpt = random_gpt()
+    decoder = load_backbone(str(write_backbone(tmp_path, gpt)), depth=depth).decoder
+    ids, packing = torch.arange(5), Packing([5])
+    x = gpt.embed(ids, packing.positions)
+    for block in gpt.blocks[:depth]:
+        x = block(x, packing, True)
+    assert torch.equal(decoder(ids, packing), gpt.final_norm(x))
+    assert decoder.config == replace(gpt.config, n_layer=depth)
+
+
+def test_a_depth_reads_only_the_tensors_that_it_needs(tmp_path: Path) -> None:
+    """Shards of later blocks may be absent, and their weights broken."""
+    folder = write_backbone(tmp_path, random_gpt())
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    tensors["transformer.h.1.ln_1.weight"].fill_(float("nan"))
+    shards = {name: "b" if ".h.2." in name else "c" for name in tensors}
+    save_file({name: tensor for name, tensor in tensors.items() if shards[name] == "c"}, folder / "c")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}), "utf-8")
+    assert load_backbone(str(folder), depth=1).config.n_layer == 1
+    with pytest.raises(BackboneError, match=r"h\.1\.ln_1\.weight holds NaN"):
+        load_backbone(str(folder), depth=2)
+    with pytest.raises(BackboneError, match="the shard 'b'"):
+        load_backbone(str(folder), depth=3)
+
+
+@pytest.mark.parametrize("depth", [0, -1, 7])
+def test_a_depth_that_the_backbone_does_not_have_names_both_numbers(depth: int) -> None:
+    with pytest.raises(SettingsError, match=rf"--depth {depth} .* 6, .*'pocket'"):
+        load_backbone("pocket", depth=depth)
+
+
+def test_the_bundled_backbone_loads_at_a_depth() -> None:
+    """Its file has sums: those of tensors that are not read are not checked."""
+    assert load_backbone("pocket", depth=2).config.n_layer == 2
 
 
 # ---- names

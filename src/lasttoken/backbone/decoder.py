@@ -13,8 +13,8 @@ adds what concerns files. There is no dropout: the frozen part must be a functio
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,10 @@ class DecoderConfig:
     n_layer: int
     n_head: int
     tied: bool = True  # the language-model head is the token embedding
+
+    def cut_to(self, depth: int) -> Self:
+        """The config of the network of its first `depth` blocks. A family with a field for each block cuts it too."""
+        return replace(self, n_layer=depth)
 
 
 class KeyValues:

@@ -52,3 +52,9 @@ class Family:
     final_bias: str | None  # the tensor added just before the head; an export folds the head's bias into it.
     # None: transformers' class has no place for the head's bias, so --to hf is rejected
     onnx: Callable[[Graph, Any], OnnxDecoder] | None  # None: --to onnx is rejected
+    block_number: re.Pattern[str] = re.compile(r"(?:^|\.)layers\.(\d+)\.")  # in published names of a block's tensors
+
+    def belongs_to(self, name: str, depth: int) -> bool:
+        """Whether a network of `depth` blocks needs the tensor of this published name."""
+        match = self.block_number.search(name)
+        return match is None or int(match[1]) < depth

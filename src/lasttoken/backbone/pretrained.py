@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from torch import Tensor
+
 from lasttoken.backbone.building import build_decoder
 from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.backbone.decoder import Decoder, DecoderConfig
 from lasttoken.backbone.families import family_of, read_config
+from lasttoken.backbone.family import Family
 from lasttoken.backbone.gpt2.openai import is_openai, read_openai_config, read_openai_tensors
 from lasttoken.backbone.hub import fetch_backbone
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import check_finite, read_tensor_files
-from lasttoken.core.errors import BackboneError, nearest, one_of
+from lasttoken.core.errors import BackboneError, SettingsError, nearest, one_of
 
 
 @dataclass(frozen=True)
@@ -59,23 +62,21 @@ def locate_backbone(name: str, offline: bool = False) -> Path:
     return fetch_backbone(name, offline=offline)
 
 
-def load_backbone(name: str, offline: bool = False) -> Backbone:
-    """Load a backbone in float32, frozen.
+def load_backbone(name: str, offline: bool = False, depth: int | None = None) -> Backbone:
+    """Load a backbone, frozen; with `depth` only its first blocks, as a smaller decoder with the same final norm.
 
     Raises:
         BackboneError: not found, of an unsupported architecture, corrupt, incomplete, or with a tokenizer that does
             not fit.
         NetworkError: it has to be fetched, and that failed.
+        SettingsError: `depth` is not from 1 to the number of blocks.
     """
     folder = locate_backbone(name, offline)
     config = _read_config(folder)
+    if depth is not None:
+        config = _cut(config, depth, name)
     family = family_of(config)
-    if is_openai(folder):
-        tensors = read_openai_tensors(folder)
-        check_finite(tensors, folder)
-    else:
-        tensors = read_tensor_files(folder, family.not_weights)
-    decoder = build_decoder(config, family.from_published(tensors), folder)
+    decoder = build_decoder(config, family.from_published(_read_tensors(folder, family, depth)), folder)
     tokenizer = Tokenizer.load(folder, family.end_of_text)
     tokenizer.check_fits(config.vocab_size, folder)
     end_of_text_id = tokenizer.end_of_text_id
@@ -85,6 +86,28 @@ def load_backbone(name: str, offline: bool = False) -> Backbone:
             "the tokenizer that the weights were trained with beside them"
         )
     return Backbone(name, decoder, tokenizer, _max_length(name, config), end_of_text_id)
+
+
+def _cut(config: DecoderConfig, depth: int, name: str) -> DecoderConfig:
+    if not 1 <= depth <= config.n_layer:
+        raise SettingsError(
+            f"--depth {depth} is not from 1 to {config.n_layer}, the number of blocks of the backbone {name!r}; give a "
+            "depth that it has"
+        )
+    return config.cut_to(depth)
+
+
+def _read_tensors(folder: Path, family: Family, depth: int | None) -> dict[str, Tensor]:
+    """The published tensors that a network of `depth` blocks needs; None: all, so that superfluous ones are noticed."""
+
+    def is_needed(name: str) -> bool:
+        return depth is None or family.belongs_to(name, depth)
+
+    if is_openai(folder):
+        tensors = read_openai_tensors(folder)
+        check_finite(tensors, folder)
+        return {name: tensor for name, tensor in tensors.items() if is_needed(name)}
+    return read_tensor_files(folder, family.not_weights, is_needed)
 
 
 def load_tokenizer(name: str, offline: bool = False) -> tuple[Tokenizer, int]:

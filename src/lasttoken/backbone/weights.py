@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 
 import numpy as np
@@ -33,21 +33,25 @@ CONVERT = (
 )
 
 
-def read_tensor_files(folder: Path, not_weights: re.Pattern[str] | None = None) -> dict[str, Tensor]:
-    """All tensors of a folder's model.safetensors, or of the shards its index names.
+def read_tensor_files(
+    folder: Path, not_weights: re.Pattern[str] | None = None, is_needed: Callable[[str], bool] = lambda name: True
+) -> dict[str, Tensor]:
+    """The tensors of a folder's model.safetensors, or of the shards its index names.
 
-    Tensors whose names match `not_weights` may hold infinity: masks, for instance.
+    Only tensors whose names `is_needed` accepts are read. Shards without a needed tensor are not opened, and may be
+    absent. Tensors whose names match `not_weights` may hold infinity: masks, for instance.
 
     Raises:
         BackboneError: a file is missing, corrupt or changed, weights are not finite, or there is only a pickled
             pytorch_model.bin.
     """
     tensors: dict[str, Tensor] = {}
-    for path in _tensor_files(folder):
+    for path in _tensor_files(folder, is_needed):
         try:
             _check_header(path)
             with safe_open(path, "pt") as file:
-                read = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                names = list(file.keys())
+                read = {name: file.get_tensor(name) for name in names if is_needed(name)}
                 sums = (file.metadata() or {}).get(SUMS)
         except LastTokenError:
             raise
@@ -59,7 +63,7 @@ def read_tensor_files(folder: Path, not_weights: re.Pattern[str] | None = None) 
         if sums is None:
             check_finite(read, path, not_weights)
         else:
-            check_sums(read, sums, path)
+            check_sums(read, sums, path, names_left_out=set(names) - read.keys())
         tensors.update(read)
     return tensors
 
@@ -106,8 +110,8 @@ def sums_of(tensors: Mapping[str, Tensor]) -> str:
     return json.dumps({name: f"{_sum_of_bytes(tensor):x}" for name, tensor in tensors.items()})
 
 
-def check_sums(tensors: Mapping[str, Tensor], sums: str, path: Path) -> None:
-    """Reject tensors that are not the ones that were written.
+def check_sums(tensors: Mapping[str, Tensor], sums: str, path: Path, names_left_out: Set[str] = frozenset()) -> None:
+    """Reject tensors that are not the ones that were written; those in `names_left_out` are not checked.
 
     Raises:
         BackboneError: names the tensor.
@@ -116,7 +120,7 @@ def check_sums(tensors: Mapping[str, Tensor], sums: str, path: Path) -> None:
         written = dict(json.loads(sums))
     except (ValueError, TypeError, RecursionError) as error:
         raise BackboneError(f"{path} was changed: the checksums in its header cannot be read; {AGAIN}") from error
-    for name in sorted({*tensors, *written}):
+    for name in sorted({*tensors, *written} - names_left_out):
         if name not in tensors or written.get(name) != f"{_sum_of_bytes(tensors[name]):x}":
             raise BackboneError(f"{path} was changed: tensor {name[:100]} is not the one that was written; {AGAIN}")
 
@@ -154,13 +158,14 @@ def _sort_metadata(path: Path) -> None:
         file.write(content)
 
 
-def _tensor_files(folder: Path) -> Iterator[Path]:
+def _tensor_files(folder: Path, is_needed: Callable[[str], bool]) -> Iterator[Path]:
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
         yield single
     elif index.is_file():
         try:
-            names = sorted({Path(name).name for name in load_json(index, BackboneError)["weight_map"].values()})
+            shards = load_json(index, BackboneError)["weight_map"].items()
+            names = sorted({Path(shard).name for name, shard in shards if is_needed(name)})
         except (BackboneError, KeyError, AttributeError, TypeError) as error:
             raise BackboneError(f"{index} is not an index of shards; fetch it again") from error
         for name in names:

@@ -139,4 +139,5 @@ GPT2_FAMILY = Family(
     classifier_architecture="GPT2ForSequenceClassification",
     final_bias="ln_f.bias",
     onnx=GPT2Onnx,
+    block_number=re.compile(r"(?:^|\.)h\.(\d+)\."),
 )
