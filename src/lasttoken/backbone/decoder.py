@@ -42,6 +42,10 @@ class DecoderConfig:
         """The config of the network of its first `depth` blocks. A family with a field for each block cuts it too."""
         return replace(self, n_layer=depth)
 
+    def without_lm_head(self) -> Self:
+        """The config of a decoder whose language-model head is not kept, because nothing asks for its logits."""
+        return replace(self, tied=True)
+
 
 class KeyValues:
     """Keys and values of the tokens of one text so far, one pair for each block."""

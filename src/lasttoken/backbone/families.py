@@ -46,3 +46,23 @@ def read_config(path: Path) -> tuple[DecoderConfig, dict[str, Any]]:
             f"use one of {one_of(FAMILIES)}"
         )
     return family.read_config(content, path), content
+
+
+def end_of_text(family: Family, content: dict[str, Any], path: Path) -> str | int:
+    """The token that ends a text, or its id: what the family says, otherwise `eos_token_id` in a config.json.
+
+    If config.json has a list of them, the first one counts.
+
+    Raises:
+        BackboneError: config.json has no such id.
+    """
+    if family.end_of_text is not None:
+        return family.end_of_text
+    value = content.get("eos_token_id")
+    token_id = value[0] if isinstance(value, list) and value else value
+    if type(token_id) is not int or token_id < 0:
+        raise BackboneError(
+            f"{path} has eos_token_id = {short_repr(value)}; it must be the id of the token that ends a text, "
+            "so fetch the file again"
+        )
+    return token_id

@@ -47,8 +47,9 @@ class Family:
     from_published: Callable[[Mapping[str, Tensor]], Tensors]  # names and layout of files -> our state dict, float32
     to_published: Callable[[Mapping[str, Tensor]], Tensors]  # the inverse
     not_weights: re.Pattern[str]  # tensors that published files hold and no network needs
-    end_of_text: str  # the token that ends a text; it also stands for an empty text, and pads
-    classifier_architecture: str  # the class of transformers that loads an export
+    end_of_text: str | None  # the token that ends a text; it also stands for an empty text, and pads.
+    # None: it differs within the family, and `eos_token_id` of config.json gives its id
+    classifier_architecture: str | None  # the class of transformers that loads an export; None: it has none
     final_bias: str | None  # the tensor added just before the head; an export folds the head's bias into it.
     # None: transformers' class has no place for the head's bias, so --to hf is rejected
     onnx: Callable[[Graph, Any], OnnxDecoder] | None  # None: --to onnx is rejected

@@ -14,13 +14,16 @@ similar lengths, each padded separately (`pad_groups`). A GPU would lose more ti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 MIN_LENGTH_RATIO = 0.6  # of a group's shortest text to its longest; measured: benchmarks/2026-11-25-serving.md
+
+T = TypeVar("T")
 
 
 class Packing:
@@ -34,6 +37,7 @@ class Packing:
         self.longest = max(self.sizes)  # T
         self.n_tokens = sum(self.sizes)
         self.uniform = self.n_tokens == self.n_texts * self.longest
+        self._tables: dict[Hashable, Any] = {}
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -64,6 +68,12 @@ class Packing:
     def visible(self) -> Tensor:
         """True where the padded layout has a token, [B, T]."""
         return torch.arange(self.longest, device=self.device) < self.lengths[:, None]
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What `compute` gives, computed at the first call with this key: for tables that all blocks share."""
+        if key not in self._tables:
+            self._tables[key] = compute()
+        return self._tables[key]  # type: ignore[no-any-return]
 
     def pad(self, packed: Tensor) -> Tensor:
         """[n_tokens, ...] -> [B, T, ...], zeros after the end of each text."""

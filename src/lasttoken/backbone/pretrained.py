@@ -16,7 +16,7 @@ from torch import Tensor
 from lasttoken.backbone.building import build_decoder
 from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.backbone.decoder import Decoder, DecoderConfig
-from lasttoken.backbone.families import family_of, read_config
+from lasttoken.backbone.families import end_of_text, family_of, read_config
 from lasttoken.backbone.family import Family
 from lasttoken.backbone.gpt2.openai import is_openai, read_openai_config, read_openai_tensors
 from lasttoken.backbone.hub import fetch_backbone
@@ -72,18 +72,18 @@ def load_backbone(name: str, offline: bool = False, depth: int | None = None) ->
         SettingsError: `depth` is not from 1 to the number of blocks.
     """
     folder = locate_backbone(name, offline)
-    config = _read_config(folder)
+    config, ending = _read_config(folder)
     if depth is not None:
         config = _cut(config, depth, name)
     family = family_of(config)
     decoder = build_decoder(config, family.from_published(_read_tensors(folder, family, depth)), folder)
-    tokenizer = Tokenizer.load(folder, family.end_of_text)
+    tokenizer = Tokenizer.load(folder, ending)
     tokenizer.check_fits(config.vocab_size, folder)
     end_of_text_id = tokenizer.end_of_text_id
     if end_of_text_id is None:
         raise BackboneError(
-            f"the tokenizer in {folder} has no token {family.end_of_text!r}, which ends texts in {family.title}; put "
-            "the tokenizer that the weights were trained with beside them"
+            f"the tokenizer in {folder} has no token {tokenizer.end_of_text!r}, which ends texts in {family.title}; "
+            "put the tokenizer that the weights were trained with beside them"
         )
     return Backbone(name, decoder, tokenizer, _max_length(name, config), end_of_text_id)
 
@@ -117,12 +117,15 @@ def load_tokenizer(name: str, offline: bool = False) -> tuple[Tokenizer, int]:
         BackboneError, NetworkError: see `load_backbone`.
     """
     folder = locate_backbone(name, offline)
-    config = _read_config(folder)
-    return Tokenizer.load(folder, family_of(config).end_of_text), _max_length(name, config)
+    config, ending = _read_config(folder)
+    return Tokenizer.load(folder, ending), _max_length(name, config)
 
 
-def _read_config(folder: Path) -> DecoderConfig:
-    return read_openai_config(folder) if is_openai(folder) else read_config(folder / "config.json")[0]
+def _read_config(folder: Path) -> tuple[DecoderConfig, str | int]:
+    """The config of a folder, and the token that ends texts or its id."""
+    path = folder / "config.json"
+    config, content = (read_openai_config(folder), {}) if is_openai(folder) else read_config(path)
+    return config, end_of_text(family_of(config), content, path)
 
 
 def _max_length(name: str, config: DecoderConfig) -> int:

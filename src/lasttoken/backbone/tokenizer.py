@@ -39,11 +39,11 @@ class Tokenizer:
         encoder.encode_special_tokens = True  # special tokens in a text are text
 
     @classmethod
-    def load(cls, folder: Path, end_of_text: str = END_OF_TEXT) -> Tokenizer:
-        """Read the tokenizer files of a checkpoint folder.
+    def load(cls, folder: Path, end_of_text: str | int = END_OF_TEXT) -> Tokenizer:
+        """Read the tokenizer files of a checkpoint folder; `end_of_text` is the token that ends texts, or its id.
 
         Raises:
-            BackboneError: there are none, or a file cannot be read as a tokenizer.
+            BackboneError: there are none, a file cannot be read as a tokenizer, or no token has that id.
         """
         whole = folder / "tokenizer.json"
         pairs = [(folder / vocab, folder / merges) for vocab, merges in PAIRS]
@@ -54,7 +54,13 @@ class Tokenizer:
             raise BackboneError(f"{folder} holds no tokenizer; put {names} beside the weights")
         with _library_errors(f"{source} cannot be read as a tokenizer"):
             encoder = _from_whole(whole) if pair is None or source == whole else _from_pair(*pair, end_of_text)
-        tokenizer = cls(encoder, end_of_text)
+        ending = encoder.id_to_token(end_of_text) if isinstance(end_of_text, int) else end_of_text
+        if ending is None:
+            raise BackboneError(
+                f"{source} has no token with the id {end_of_text}, which ends texts according to eos_token_id in "
+                "config.json; put the tokenizer that the weights were trained with beside them"
+            )
+        tokenizer = cls(encoder, ending)
         tokenizer._check_special(source)
         return tokenizer
 
@@ -161,7 +167,7 @@ def _from_whole(path: Path) -> Encoder:
     return encoder
 
 
-def _from_pair(vocab: Path, merges: Path, end_of_text: str) -> Encoder:
+def _from_pair(vocab: Path, merges: Path, end_of_text: str | int) -> Encoder:
     ids = load_json(vocab, _UnreadableError)
     with merges.open("rb") as file:
         lines = file.read(MAX_BYTES).decode("utf-8").split("\n")
@@ -171,6 +177,7 @@ def _from_pair(vocab: Path, merges: Path, end_of_text: str) -> Encoder:
     encoder = Encoder(models.BPE(vocab=ids, merges=rules))  # type: ignore[arg-type]
     encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     encoder.decoder = decoders.ByteLevel()
-    if end_of_text in ids:
-        encoder.add_special_tokens([AddedToken(end_of_text, special=True, normalized=False)])
+    ending = encoder.id_to_token(end_of_text) if isinstance(end_of_text, int) else end_of_text
+    if ending in ids:
+        encoder.add_special_tokens([AddedToken(ending, special=True, normalized=False)])
     return encoder

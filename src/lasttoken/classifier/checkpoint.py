@@ -11,13 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lasttoken.backbone.building import build_decoder
 from lasttoken.backbone.decoder import DecoderConfig
-from lasttoken.backbone.families import family_of, read_config
+from lasttoken.backbone.families import end_of_text, family_of, read_config
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import read_tensor_files, write_tensor_file
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
@@ -44,8 +44,8 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
     tensors["score.bias"] = classifier.head.bias.detach().cpu().contiguous()
     labels, columns = classifier.config.labels, classifier.config.columns
     content: dict[str, Any] = {
-        **family.write_config(replace(classifier.decoder.config, tied=True)),
-        "architectures": [family.classifier_architecture],
+        **family.write_config(classifier.decoder.config.without_lm_head()),
+        "architectures": [family.classifier_architecture] if family.classifier_architecture else [],
         "num_labels": len(labels),
         "id2label": {str(label_id): label for label_id, label in enumerate(labels)},
         "label2id": {label: label_id for label_id, label in enumerate(labels)},
@@ -80,7 +80,8 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
             "was it written by `lasttoken train`?"
         )
     with _advice_for_runs():
-        return _load(folder, decoder_config, recorded)
+        ending = end_of_text(family_of(decoder_config), content, folder / "config.json")
+        return _load(folder, decoder_config, recorded, ending)
 
 
 @contextmanager
@@ -93,8 +94,13 @@ def _advice_for_runs() -> Iterator[None]:
         raise type(error)(f"{fault}; copy the run again or train it again") from error
 
 
-def _load(folder: Path, decoder_config: DecoderConfig, recorded: dict[str, Any]) -> tuple[Classifier, Tokenizer]:
-    """The classifier and its tokenizer from the files of a run; `recorded` is "lasttoken" in config.json."""
+def _load(
+    folder: Path, decoder_config: DecoderConfig, recorded: dict[str, Any], ending: str | int
+) -> tuple[Classifier, Tokenizer]:
+    """The classifier and its tokenizer from the files of a run; `recorded` is "lasttoken" in config.json.
+
+    `ending`: the token that ends texts, or its id.
+    """
     where = f"{folder / 'config.json'}: lasttoken"
     config = checked(ClassifierConfig, {name: value for name, value in recorded.items() if name != "format"}, where)
     family = family_of(decoder_config)
@@ -111,7 +117,7 @@ def _load(folder: Path, decoder_config: DecoderConfig, recorded: dict[str, Any])
                 f"{folder / 'model.safetensors'} has no tensor score.{name} of shape {shape}; the file was changed"
             )
     classifier.head.load_state_dict({name: tensor for name, tensor in score.items() if tensor is not None}, assign=True)
-    tokenizer = Tokenizer.load(folder, family.end_of_text)
+    tokenizer = Tokenizer.load(folder, ending)
     tokenizer.check_fits(decoder_config.vocab_size, folder)
     return classifier.requires_grad_(False).eval(), tokenizer
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -36,10 +35,14 @@ def check_exportable(predictor: Predictor) -> None:
     """Reject a classifier that transformers would compute differently.
 
     Raises:
-        SettingsError: another pooling than the last token, no causal mask, or a trunk in 8 bits.
+        SettingsError: a family for which transformers has no classifier, another pooling than the last token, no
+            causal mask, or a trunk in 8 bits.
     """
     config = predictor.classifier.config
     instead = "; export --to onnx, which supports it"
+    family = family_of(predictor.classifier.decoder.config)
+    if family.classifier_architecture is None:
+        raise SettingsError(f"transformers has no classifier on {family.title}{instead}")
     if config.read != "last":
         raise SettingsError(
             f"the classifier was trained with --read {config.read}, and transformers pools only the last token{instead}"
@@ -93,7 +96,7 @@ def _write(folder: Path, predictor: Predictor, run: Path) -> None:
     tensors = {**family.to_published(state), "score.weight": folded.head_weight.contiguous()}
     ids = {str(label_id): label for label_id, label in enumerate(config.labels)}
     content: dict[str, Any] = {
-        **family.write_config(replace(classifier.decoder.config, tied=True)),
+        **family.write_config(classifier.decoder.config.without_lm_head()),
         "architectures": [family.classifier_architecture],
         "num_labels": len(ids),
         "id2label": ids,
