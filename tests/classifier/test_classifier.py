@@ -24,7 +24,7 @@ BLOCK = (
     "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias",
 )  # fmt: skip
 HEAD = {"head.weight", "head.bias"}
-READINGS = list(product(("last", "first", "mean"), (True, False)))
+READINGS = list(product(("last", "first", "mean", "last+mean"), (True, False)))
 
 texts = st.lists(st.lists(st.integers(0, N_SMALL_TOKENS - 1), min_size=1, max_size=32), min_size=1, max_size=9)
 
@@ -124,7 +124,8 @@ def test_where_the_trunk_ends_does_not_change_the_logits(read: str, causal: bool
         classifier = classifier_of(gpt, read=read, causal_mask=causal, train_blocks=train_blocks)
         features = classifier.trunk(token_ids, packing)
         n_rows = len(lengths) if train_blocks == "head" else sum(lengths)
-        assert features.shape == ((n_rows,) if train_blocks == "all" else (n_rows, gpt.config.n_embd))
+        width = 2 * gpt.config.n_embd if (train_blocks, read) == ("head", "last+mean") else gpt.config.n_embd
+        assert features.shape == ((n_rows,) if train_blocks == "all" else (n_rows, width))
         found.append(classifier.tail(features, packing).detach())
     for logits in found[1:]:
         torch.testing.assert_close(logits, found[0], rtol=0, atol=1e-12)

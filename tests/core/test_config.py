@@ -32,6 +32,8 @@ OTHER: dict[str, Any] = {
     "train_fraction": 0.6,
     "validation_fraction": 0.15,
     "backbone": "gpt2",
+    "method": "auto",
+    "depth": "3",
     "train_blocks": "all",
     "read": "mean",
     "causal_mask": False,
@@ -230,6 +232,32 @@ def test_an_unknown_recipe_is_rejected(recipe: Any) -> None:
 def test_flags_are_the_settings_names() -> None:
     assert flag_of("batch_size") == "--batch-size"
     assert flag_of("causal_mask") == "--no-causal-mask"
+
+
+def test_a_method_implies_what_the_user_did_not_give() -> None:
+    linear = resolve("default", {"method": "linear"})
+    assert (linear.train_blocks, linear.depth, linear.read) == ("head", "auto", "auto")
+    given = resolve("default", {"method": "linear", "depth": 4, "read": "mean"})
+    assert (given.n_blocks, given.read, given.leaves_choices) == (4, "mean", False)
+    assert resolve("default", {"method": "linear", "depth": "all"}).n_blocks is None
+    assert resolve("default", {"method": "auto", "train_blocks": 1}).train_blocks == "1"
+    assert resolve("book").method == "tail"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depth": "half"}, "--depth is 'half'"),
+        ({"depth": 0}, "--depth is '0'"),
+        ({"method": "lora"}, "--method is 'lora'"),
+        ({"method": "linear", "train_blocks": 2}, "--train-blocks is 2"),
+        ({"method": "linear", "epochs": 3}, "--epochs has no effect with --method linear"),
+        ({"method": "linear", "learning_rate": 1e-3}, "--learning-rate has no effect"),
+    ],
+)
+def test_settings_that_contradict_the_method_are_rejected(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        resolve("default", changes)
 
 
 def test_a_resumed_run_may_differ_only_in_settings_without_effect_on_training() -> None:

@@ -44,6 +44,7 @@ def test_the_pipeline_gives_our_probabilities(changes: dict[str, Any], make_run:
     ("changes", "message"),
     [
         ({"read": "mean"}, "--read mean"),
+        ({"read": "last+mean"}, "--read last+mean"),
         ({"read": "first"}, "--read first"),
         ({"read": "padded-last"}, "--read padded-last"),
         ({"causal_mask": False}, "no causal mask"),

@@ -21,7 +21,7 @@ TEXTS = ("a", "win a prize now", "", "the end <|endoftext|> is not the end", "se
 
 
 @pytest.mark.parametrize("causal_mask", [True, False])
-@pytest.mark.parametrize("read", ["last", "first", "mean", "padded-last"])
+@pytest.mark.parametrize("read", ["last", "first", "mean", "last+mean", "padded-last"])
 def test_every_reading_gives_our_logits(read: str, causal_mask: bool, make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(read=read, causal_mask=causal_mask, separator="|" if read == "first" else None)
     answer = run_cli("export", run, "--to", "onnx", "--out", tmp_path / "out", "--json")

@@ -75,3 +75,15 @@ def test_int8_without_vnni_is_said_to_be_slower(passes: int, n_said: int, monkey
     assert open_device(plain_settings(precision="int8"), reporter).precision == "int8"
     assert len(reporter.said) == n_said
     assert all("VNNI" in sentence for sentence in reporter.said)
+
+
+def test_a_depth_uses_the_first_blocks_only_and_the_saved_classifier_has_no_others(tmp_path: Path) -> None:
+    from lasttoken.estimator import TextClassifier
+
+    texts, labels = messages(40)
+    trained = TextClassifier.train(texts, labels, depth=2, epochs=1, backbone="pocket", out=tmp_path / "run")
+    decoder = TextClassifier.load(tmp_path / "run")._predictor.classifier.decoder
+    assert len(decoder.blocks) == decoder.config.n_layer == 2
+    assert trained.predict(texts[:3]) == TextClassifier.load(tmp_path / "run").predict(texts[:3])
+    with pytest.raises(SettingsError, match="--depth 7"):
+        TextClassifier.train(texts, labels, depth=7, epochs=1, backbone="pocket")

@@ -33,7 +33,8 @@ from lasttoken.training.features import FeatureSource, LiveFeatures, TrunkPass
 from lasttoken.training.loop import Hooks, SplitFeatures, State, Trainer
 
 N_LAYER, N_HEAD, C, SEED = 3, 4, 16, 7
-CASES = list(product(("head", "1", "2", str(N_LAYER), "all"), ("last", "first", "mean", "padded-last"), (True, False)))
+POOLINGS = ("last", "first", "mean", "last+mean", "padded-last")
+CASES = list(product(("head", "1", "2", str(N_LAYER), "all"), POOLINGS, (True, False)))
 IDS = [f"{blocks}-{read}-{'causal' if causal else 'whole'}" for blocks, read, causal in CASES]
 
 Losses = list[float]
@@ -104,8 +105,11 @@ def plain_logits(w: Weights, texts: list[Tensor], read: str, causal: bool) -> Te
         inner = F.gelu(linear(norm(x, f"{block}.ln_2"), f"{block}.mlp.c_fc"), approximate="tanh")
         x = x + linear(inner, f"{block}.mlp.c_proj")
     hidden = norm(x, "gpt.ln_f")
+    mean = (hidden * is_real[..., None]).sum(1) / lengths[:, None]
     if read == "mean":
-        one = (hidden * is_real[..., None]).sum(1) / lengths[:, None]
+        one = mean
+    elif read == "last+mean":
+        one = torch.cat((hidden[torch.arange(n_texts), lengths - 1], mean), dim=1)
     else:
         at = {"last": lengths - 1, "first": lengths * 0, "padded-last": lengths * 0 + longest - 1}[read]
         one = hidden[torch.arange(n_texts), at]

@@ -109,7 +109,7 @@ def _load(
     decoder = build_decoder(decoder_config, family.from_published(tensors), folder)
     _check_fits(config, decoder_config, where)
     classifier = Classifier(decoder, config)
-    shapes = {"weight": (len(config.labels), decoder_config.n_embd), "bias": (len(config.labels),)}
+    shapes = {"weight": tuple(classifier.head.weight.shape), "bias": (len(config.labels),)}
     for name, shape in shapes.items():
         tensor = score[name]
         if tensor is None or tuple(tensor.shape) != shape:

@@ -3,14 +3,14 @@
     token_ids ──► trunk ──► features ──► tail ──► logits [B, K]
 
     train_blocks   trunk                                  features         tail
-    head           embeddings, all blocks, norm, pooling  [B, C]           head
+    head           embeddings, all blocks, norm, pooling  [B, C or 2C]     head
     n = 1, 2, …    embeddings, first L-n blocks           [n_tokens, C]    last n blocks, norm, pooling, head
     all            nothing                                token ids        everything
 
 Without dropout the trunk is a function of the text, so its features can be cached; `tail(trunk(x))` is the whole
 classifier in each case. Pooling (`read` in the config): `last` takes the last token of the text, `first` the first, and
-`mean` averages the final norm's output over the text; `padded-last` is `last` of a text that was padded when it was
-encoded (chapter 6 of the book).
+`mean` averages the final norm's output over the text; `last+mean` concatenates both, so the head reads 2C numbers;
+`padded-last` is `last` of a text that was padded when it was encoded (chapter 6 of the book).
 """
 
 from __future__ import annotations
@@ -94,10 +94,11 @@ class Classifier(nn.Module):
                 f"--max-length is {config.max_length}, but the backbone has {decoder.config.n_positions} "
                 "positions; use that or less"
             )
+        n_inputs = pooled_width(config.read, decoder.config.n_embd)
         if seed is None:
-            self.head = nn.Linear(decoder.config.n_embd, len(config.labels), device="meta")
+            self.head = nn.Linear(n_inputs, len(config.labels), device="meta")
         else:
-            self.head = drawn_head(decoder.config.n_embd, len(config.labels), seed)
+            self.head = drawn_head(n_inputs, len(config.labels), seed)
             self.head = self.head.to(decoder.token_embedding.dtype)
         self.requires_grad_(False)
         for module in self._tail_modules():
@@ -121,6 +122,11 @@ class Classifier(nn.Module):
     def keeps_tokens(self) -> bool:
         """Whether features are one vector for each token; otherwise they are one for each text."""
         return self.config.train_blocks != "head"
+
+    @property
+    def feature_width(self) -> int:
+        """Numbers in one vector of features: C for a token, or what the head reads for a text."""
+        return self.decoder.config.n_embd if self.keeps_tokens else self.head.in_features
 
     def _tail_modules(self) -> list[nn.Module]:
         if self.n_frozen is None:
@@ -166,7 +172,7 @@ class Classifier(nn.Module):
         return self.decoder.front_tensors(self.n_frozen or 0, with_final_norm=not self.keeps_tokens)
 
     def trunk(self, token_ids: Tensor, packing: Packing) -> Tensor:
-        """Packed token ids [n] -> features: [n, C], [B, C] when only the head trains, or the ids themselves."""
+        """Packed token ids [n] -> features: [n, C], what the head reads [B, ·] if only it trains, or the ids."""
         if self.n_frozen is None:
             return token_ids
         x = self.decoder.embed(token_ids, packing.positions)
@@ -190,13 +196,14 @@ class Classifier(nn.Module):
         return self.head(self._finish(x, packing, first=0))  # type: ignore[no-any-return]
 
     def _finish(self, x: Tensor, packing: Packing, first: int) -> Tensor:
-        """The blocks from `first` on, the final norm and the pooling: [n, C] -> [B, C]."""
+        """The blocks from `first` on, the final norm and the pooling: [n, C] -> [B, C], or [B, 2C] for last+mean."""
         causal = self.config.causal_mask
         for block in self.decoder.blocks[first:-1]:
             x = block(x, packing, causal)
         last = self.decoder.blocks[-1]
-        if self.config.read == "mean":
-            return packing.mean(self.decoder.final_norm(last(x, packing, causal)))
+        if self.config.read in ("mean", "last+mean"):
+            hidden = self.decoder.final_norm(last(x, packing, causal))
+            return pool(hidden, packing) if self.config.read == "last+mean" else packing.mean(hidden)
         position = torch.zeros_like(packing.lengths) if self.config.read == "first" else packing.lengths - 1
         return self.decoder.final_norm(last.forward_at(x, packing, position, causal))  # type: ignore[no-any-return]
 
@@ -205,8 +212,22 @@ class Classifier(nn.Module):
         return self.tail(self.trunk(token_ids, packing), packing)
 
 
-def drawn_head(n_embd: int, n_labels: int, seed: int) -> nn.Linear:
+def pooled_width(read: str, n_embd: int) -> int:
+    """The numbers of a text that the head reads.
+
+    >>> pooled_width("last", 256), pooled_width("last+mean", 256)
+    (256, 512)
+    """
+    return 2 * n_embd if read == "last+mean" else n_embd
+
+
+def pool(hidden: Tensor, packing: Packing) -> Tensor:
+    """The last token of each text beside the mean of its tokens, [n, C] -> [B, 2C]."""
+    return torch.cat((hidden[packing.starts + packing.lengths - 1], packing.mean(hidden)), dim=1)
+
+
+def drawn_head(n_inputs: int, n_labels: int, seed: int) -> nn.Linear:
     """A head as torch.nn.Linear draws it after torch.manual_seed(seed); torch's global generator does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.Linear(n_embd, n_labels)
+        return nn.Linear(n_inputs, n_labels)

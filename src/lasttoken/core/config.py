@@ -13,6 +13,7 @@ from annotated_types import Interval
 
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.errors import SettingsError, one_of
+from lasttoken.core.method import DEFAULT_METHOD, METHODS, OF_THE_TAIL
 from lasttoken.core.metric_registry import METRICS, Kind, metric_choices, metrics_at
 from lasttoken.core.recipes import HANDLING, RECIPES, DataHandling
 from lasttoken.core.setting import (
@@ -28,7 +29,8 @@ from lasttoken.core.setting import (
 from lasttoken.core.storage import parse_bytes
 
 BALANCES = ("none", "undersample", "oversample", "weights")
-READS = ("last", "first", "mean", "padded-last")
+READS = ("last", "first", "mean", "last+mean", "padded-last")
+CHOSEN = "auto"  # a value of depth and read: it is chosen on validation
 ENDS = ("head", "tail")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
@@ -167,6 +169,20 @@ class Settings:
         commands=TRAINING_COMMANDS,
         changes_training=False,  # the fingerprint of a run contains the hash of its trunk
     )
+    method: str = setting(
+        DEFAULT_METHOD,
+        "How to train. tail: the last blocks and the head, by gradient steps; linear: only the head, as a logistic "
+        "regression; auto: both, and keep the better one on validation.",
+        choices=METHODS,
+        commands=TRAINING_COMMANDS,
+    )
+    depth: str | None = setting(
+        None,
+        "Number of blocks of the backbone to use, from the first; all; or auto: chosen on validation. [default: all; "
+        "with --method linear or auto: auto]",
+        accepts_numbers=True,
+        commands=TRAINING_COMMANDS,
+    )
     train_blocks: str = setting(
         "2",
         "What to train: head (only the head), 1, 2, ... (the last blocks, final norm and head), or all.",
@@ -175,8 +191,9 @@ class Settings:
     )
     read: str = setting(
         "last",
-        "Pooling: which token's state the head reads. mean: the average of all tokens; padded-last: as the book does.",
-        choices=READS,
+        "Pooling: which token's state the head reads. mean: the average of all tokens; last+mean: both; padded-last: "
+        "as the book does; auto: chosen on validation, as with --method linear or auto by default.",
+        choices=(*READS, CHOSEN),
         alias="--pooling",
         commands=TRAINING_COMMANDS,
     )
@@ -329,6 +346,17 @@ class Settings:
         return "none" if self.handling.chapter_split else self.balance
 
     @property
+    def n_blocks(self) -> int | None:
+        """The number of blocks that are used; None: all. `depth` must not be auto."""
+        assert self.depth != CHOSEN
+        return None if self.depth in (None, "all") else int(self.depth)
+
+    @property
+    def leaves_choices(self) -> bool:
+        """Whether method, depth or pooling are to be chosen on validation."""
+        return CHOSEN in (self.method, self.depth, self.read)
+
+    @property
     def columns(self) -> ColumnSpec:
         """The columns that the settings name."""
         return ColumnSpec(self.text, self.label, self.id, self.group, self.slice_by)
@@ -368,6 +396,8 @@ class Settings:
             _check_metric,
             _check_multi_label,
             _check_blocks,
+            _check_depth,
+            _check_method,
             _check_fields,
         ):
             check(self)
@@ -378,7 +408,9 @@ class Settings:
         5e-5 · (768 / n_embd)²: the chapter's rate at GPT-2 small's width, and at pocket's the one that
         docs/decisions/default-recipe.md measured. The widths between and beyond are not measured.
         """
-        return self if self.learning_rate else replace(self, learning_rate=5e-5 * (768 / n_embd) ** 2)
+        if self.learning_rate or self.method == "linear":
+            return self
+        return replace(self, learning_rate=5e-5 * (768 / n_embd) ** 2)
 
     def to_toml(self) -> dict[str, Any]:
         """The settings as `run.toml` holds them, without those that are None."""
@@ -486,6 +518,28 @@ def _check_blocks(settings: Settings) -> None:
         raise SettingsError(
             "--precision int8 is for the frozen trunk, and --train-blocks all leaves none; train fewer blocks"
         )
+
+
+def _check_depth(settings: Settings) -> None:
+    depth = settings.depth
+    if depth not in (None, "all", CHOSEN) and not (depth.isdecimal() and int(depth) > 0):
+        raise SettingsError(f"--depth is {depth!r}; use a number of blocks such as 12, all, or auto")
+
+
+def _check_method(settings: Settings) -> None:
+    if settings.method != "linear":
+        return
+    if settings.train_blocks != "head":
+        raise SettingsError(
+            f"--method linear trains the head only, and --train-blocks is {settings.train_blocks}; leave one of them "
+            "out, or use --method tail"
+        )
+    for name in OF_THE_TAIL:
+        if getattr(settings, name) != FIELDS[name].default:
+            raise SettingsError(
+                f"{flag_of(name)} has no effect with --method linear, which solves for the head without gradient "
+                "steps; leave it out, or use --method tail or auto"
+            )
 
 
 def _check_fields(settings: Settings) -> None:

@@ -26,6 +26,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "balance": "undersample",
         "train_fraction": 0.7,
         "validation_fraction": 0.1,
+        "method": "tail",
         "train_blocks": "1",
         "read": "padded-last",
         "epochs": 5,

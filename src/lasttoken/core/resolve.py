@@ -13,6 +13,7 @@ from typing import Any
 
 from lasttoken.core.config import FIELDS, Settings, flag_of
 from lasttoken.core.errors import SettingsError, nearest, one_of
+from lasttoken.core.method import with_implied
 from lasttoken.core.recipes import RECIPES
 from lasttoken.core.setting import typed
 
@@ -36,7 +37,7 @@ def resolve(recipe: str = "default", *layers: Mapping[str, Any]) -> Settings:
             if name not in FIELDS:
                 raise SettingsError(f"there is no setting {name!r}{nearest(name, FIELDS)}")
             merged[name] = typed(flag_of(name), value, FIELDS[name])
-    settings = replace(Settings(), **merged)
+    settings = replace(Settings(), **with_implied(merged))
     settings.check()
     return settings
 

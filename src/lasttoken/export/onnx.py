@@ -214,8 +214,11 @@ def classifier_nodes(graph: Graph, classifier: Classifier) -> None:
     x = decoder.embed("token_ids", positions)
     visible = graph.node("Less", positions, graph.node("Unsqueeze", "lengths", graph.integers(1)))  # [B, T]
     x = decoder.blocks(x, _mask(graph, visible, positions, config.causal_mask))
-    if config.read == "mean":
-        x = _mean(graph, decoder.final_norm(x), visible)
+    if config.read in ("mean", "last+mean"):
+        hidden = decoder.final_norm(x)
+        x = _mean(graph, hidden, visible)
+        if config.read == "last+mean":
+            x = graph.node("Concat", _token(graph, hidden, "last"), x, axis=1)
     else:
         x = decoder.final_norm(_token(graph, x, config.read))
     logits = graph.linear(x, classifier.head)

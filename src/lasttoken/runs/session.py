@@ -14,6 +14,7 @@ from lasttoken.backbone.onednn import int8_passes
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.core.config import Settings
 from lasttoken.core.device import Device, pick_device
+from lasttoken.core.errors import SettingsError
 from lasttoken.core.progress import Reporter
 from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs.clock import Clock
@@ -73,9 +74,11 @@ def open_session(
         SettingsError: settings that this backbone, or this many rows, do not allow.
         DeviceError: the device computes other logits than the CPU.
     """
+    if settings.method != "tail" or settings.leaves_choices:
+        raise SettingsError("--method linear and auto, --depth auto and --read auto are not available yet; give values")
     clock, reporter = clock or Clock(), reporter or Reporter()
     with clock.part("load"):
-        backbone = load_backbone(settings.backbone, offline)
+        backbone = load_backbone(settings.backbone, offline, depth=settings.n_blocks)
     settings = settings.with_rate_for(backbone.config.n_embd)
     with clock.part("encode"):
         prepared = prepare(splits, backbone, settings, device, reporter.say)

@@ -41,12 +41,12 @@ class FeatureSource(Protocol):
         """The split's token ids."""
 
     def batch(self, rows: Sequence[int]) -> tuple[Tensor, Packing]:
-        """The features of these rows, packed in the order of `rows`: [n_tokens, C], or [B, C] if the trunk pools."""
+        """The features of these rows, in their order: [n_tokens, C] packed, or one vector a text if the trunk pools."""
 
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """Features in memory or in the cache: [n_tokens, C] or [N, C]."""
+    """Features in memory or in the cache: [n_tokens, C], or one vector a text."""
 
     encoded: Encoded
     array: NDArray[np.float32] | FeatureFile
@@ -147,7 +147,7 @@ class TrunkPass:
         if self.hash is None:
             return live
         n_rows = encoded.n_tokens if self.classifier.keeps_tokens else len(encoded)
-        shape = (n_rows, self.classifier.decoder.config.n_embd)
+        shape = (n_rows, self.classifier.feature_width)
         array = (
             self._in_memory(encoded, shape, split, progress)
             if self.cache is None

@@ -64,4 +64,4 @@ class SharedFeatures:
 def _size(trunk: TrunkPass, encoded: Encoded, rows: list[int]) -> int:
     """The size in bytes of the features of some texts."""
     n_vectors = int(encoded.lengths[rows].sum()) if trunk.classifier.keeps_tokens else len(rows)
-    return 4 * n_vectors * trunk.classifier.decoder.config.n_embd
+    return 4 * n_vectors * trunk.classifier.feature_width

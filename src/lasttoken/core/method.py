@@ -1,0 +1,50 @@
+"""What a training method implies for the settings that the user did not give, and which settings it does not use.
+
+    --method   trains                                              depth, pooling         blocks
+    tail       the last blocks, final norm and head, by AdamW      as set                 --train-blocks
+    linear     the head, as a logistic regression                  chosen on validation   head
+    auto       both, and keeps the better one on validation        chosen on validation   --train-blocks, or head
+
+A setting that the user gives always wins over what the method implies. Where no method is given, but a setting that
+only the tail has, the method is tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+METHODS = ("auto", "linear", "tail")
+DEFAULT_METHOD = "tail"
+IMPLIED: dict[str, dict[str, Any]] = {
+    "tail": {},
+    "linear": {"train_blocks": "head", "depth": "auto", "read": "auto"},
+    "auto": {"depth": "auto", "read": "auto"},
+}
+OF_THE_TAIL = (  # settings that a logistic regression does not use
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "schedule",
+    "warmup_fraction",
+    "weight_decay",
+    "clip_norm",
+    "drop_last",
+    "eval_every",
+    "eval_batches",
+    "keep",
+    "patience",
+)
+
+
+def with_implied(given: Mapping[str, Any], default: str = DEFAULT_METHOD) -> dict[str, Any]:
+    """The given settings with what their method implies.
+
+    >>> with_implied({"method": "linear", "read": "mean"})
+    {'train_blocks': 'head', 'depth': 'auto', 'read': 'mean', 'method': 'linear'}
+    >>> with_implied({"epochs": 3}, default="auto")
+    {'epochs': 3, 'method': 'tail'}
+    """
+    trains_tail = any(name in given for name in ("train_blocks", *OF_THE_TAIL))
+    method = given.get("method") or ("tail" if trains_tail else default)
+    return {**IMPLIED.get(method, {}), **given, "method": method}
