@@ -147,7 +147,7 @@ def test_a_backbone_that_is_not_cached_is_one_sentence_offline() -> None:
 
 def test_a_file_in_place_of_a_folder_is_rejected(tmp_path: Path) -> None:
     file = write_backbone(tmp_path) / "model.safetensors"
-    with pytest.raises(BackboneError, match=r"model\.safetensors is a file; give the folder that holds config\.json"):
+    with pytest.raises(BackboneError, match=r"model\.safetensors is a file; give a GGUF file .* or the folder"):
         load_backbone(str(file))
 
 

@@ -19,7 +19,7 @@ def build_decoder(config: DecoderConfig, tensors: Mapping[str, Tensor], source: 
     Raises:
         BackboneError: tensors that are missing, unknown, of another shape or not floating-point; names them.
     """
-    decoder = _lay_out(config, len(tensors), source)
+    decoder = lay_out(config, len(tensors), source)
     expected = {name: tuple(tensor.shape) for name, tensor in decoder.state_dict().items()}
     ours = dict(tensors)
     if config.tied:
@@ -50,7 +50,7 @@ def build_decoder(config: DecoderConfig, tensors: Mapping[str, Tensor], source: 
     return decoder.requires_grad_(False).eval()
 
 
-def _lay_out(config: DecoderConfig, n_tensors: int, source: Path) -> Decoder:
+def lay_out(config: DecoderConfig, n_tensors: int, source: Path) -> Decoder:
     """A network without memory for its weights.
 
     Raises:

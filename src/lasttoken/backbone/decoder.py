@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lasttoken.backbone.packing import Packing
+from lasttoken.backbone.quantized import QuantizedTensor
 
 Pair = tuple[Tensor, Tensor]  # keys and values of one block, each [heads, t, D]
 
@@ -95,6 +96,12 @@ class Decoder(nn.Module, ABC):
 
     config: DecoderConfig
     lm_head: nn.Linear | None  # None: tied to the token embedding
+    quantized: dict[str, QuantizedTensor]  # the blocks that frozen parameters were dequantized from, by parameter name:
+    # a checkpoint stores them. Whoever changes such a parameter removes it here
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quantized = {}
 
     @abstractmethod
     def embed(self, token_ids: Tensor, positions: Tensor) -> Tensor:

@@ -39,13 +39,22 @@ def read_config(path: Path) -> tuple[DecoderConfig, dict[str, Any]]:
         raise BackboneError(
             f"{path} is missing; a backbone folder holds config.json, model.safetensors and tokenizer.json"
         ) from error
+    return config_of(content, path), content
+
+
+def config_of(content: dict[str, Any], path: Path) -> DecoderConfig:
+    """The config in the content of a `config.json`; `path` is for messages.
+
+    Raises:
+        BackboneError: it names another architecture, or has a value that the family cannot compute.
+    """
     family = named_family(content)
     if family is None:
         raise BackboneError(
             f"{path} has model_type = {short_repr(content['model_type'])}; this architecture cannot be loaded, "
             f"use one of {one_of(FAMILIES)}"
         )
-    return family.read_config(content, path), content
+    return family.read_config(content, path)
 
 
 def end_of_text(family: Family, content: dict[str, Any], path: Path) -> str | int:

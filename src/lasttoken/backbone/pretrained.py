@@ -1,6 +1,6 @@
-"""From a name to a backbone: the bundled one, a hub id, a Hugging Face folder, or OpenAI's own folder.
+"""From a name to a backbone: the bundled one, a hub id, a Hugging Face folder, OpenAI's own folder, or a GGUF file.
 
-"pocket" ─► in the package      "gpt2", "org/name" ─► hub cache      "some/folder" ─► itself
+"pocket" ─► in the package      "gpt2", "org/name" ─► hub cache      "some/folder", "model.gguf" ─► itself
 
              config.json + *.safetensors + tokenizer      or      hparams.json + model.ckpt.* + tokenizer
 """
@@ -18,6 +18,7 @@ from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.backbone.decoder import Decoder, DecoderConfig
 from lasttoken.backbone.families import end_of_text, family_of, read_config
 from lasttoken.backbone.family import Family
+from lasttoken.backbone.gguf.reading import GGUFBackbone, is_gguf
 from lasttoken.backbone.gpt2.openai import is_openai, read_openai_config, read_openai_tensors
 from lasttoken.backbone.hub import fetch_backbone
 from lasttoken.backbone.tokenizer import Tokenizer
@@ -53,8 +54,13 @@ def locate_backbone(name: str, offline: bool = False) -> Path:
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         return folder
+    if name and is_gguf(folder):
+        return folder
     if folder.is_file():
-        raise BackboneError(f"--backbone {name} is a file; give the folder that holds config.json and the weights")
+        raise BackboneError(
+            f"--backbone {name} is a file; give a GGUF file (*.gguf), or the folder that holds config.json "
+            "and the weights"
+        )
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_like_path or (name not in BACKBONES and "/" not in name):
         known = f"use one of {one_of(BACKBONES)}, a hub id such as org/name, or a folder"
@@ -72,6 +78,8 @@ def load_backbone(name: str, offline: bool = False, depth: int | None = None) ->
         SettingsError: `depth` is not from 1 to the number of blocks.
     """
     folder = locate_backbone(name, offline)
+    if is_gguf(folder):
+        return _load_gguf(name, folder, depth)
     config, ending = _read_config(folder)
     if depth is not None:
         config = _cut(config, depth, name)
@@ -86,6 +94,17 @@ def load_backbone(name: str, offline: bool = False, depth: int | None = None) ->
             "put the tokenizer that the weights were trained with beside them"
         )
     return Backbone(name, decoder, tokenizer, _max_length(name, config), end_of_text_id)
+
+
+def _load_gguf(name: str, path: Path, depth: int | None) -> Backbone:
+    """See `load_backbone`."""
+    source = GGUFBackbone(path)
+    config = source.config if depth is None else _cut(source.config, depth, name)
+    framed = source.tokenizer()
+    framed.tokenizer.check_fits(config.vocab_size, path)
+    end_of_text_id = framed.tokenizer.end_of_text_id
+    assert end_of_text_id is not None  # read_tokenizer takes a token that the file has
+    return Backbone(name, source.decoder(config), framed.tokenizer, _max_length(name, config), end_of_text_id)
 
 
 def _cut(config: DecoderConfig, depth: int, name: str) -> DecoderConfig:
@@ -117,6 +136,9 @@ def load_tokenizer(name: str, offline: bool = False) -> tuple[Tokenizer, int]:
         BackboneError, NetworkError: see `load_backbone`.
     """
     folder = locate_backbone(name, offline)
+    if is_gguf(folder):
+        source = GGUFBackbone(folder)
+        return source.tokenizer().tokenizer, _max_length(name, source.config)
     config, ending = _read_config(folder)
     return Tokenizer.load(folder, ending), _max_length(name, config)
 

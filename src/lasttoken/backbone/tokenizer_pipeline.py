@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,13 +29,19 @@ MAX_PARTS = 8  # in a Sequence; Llama 3 has two
 MAX_TOKENS = 1_000_000  # Gemma has 262,144
 MAX_ADDED = 20_000  # Gemma has 6,415
 MAX_MERGES = 3_000_000
-SPLITS = (
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",  # GPT-2
+GPT2_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+",  # Llama 3
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+",  # Qwen
+    r"|\s+(?!\S)|\s+"
 )
+QWEN_SPLIT = LLAMA3_SPLIT.replace("{1,3}", "")
+GPT4O_SPLIT = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+TEKKEN_SPLIT = GPT4O_SPLIT.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace("{1,3}", "")  # Mistral Nemo and later
+SPLITS = (GPT2_SPLIT, LLAMA3_SPLIT, QWEN_SPLIT, GPT4O_SPLIT, TEKKEN_SPLIT)
 Few = Len(0, MAX_PARTS)
 Short = Annotated[str, Len(1, 8)]
 Nothing = Literal[""] | None
@@ -276,17 +283,30 @@ def check_pipeline(content: Mapping[str, Any], path: Path) -> None:
 
 
 def check_bytes(vocab: Mapping[str, int], path: Path) -> None:
-    """Reject a byte-level vocabulary that lacks a byte, which would silently vanish from every text.
+    """Reject a byte-level vocabulary that lacks a byte of ordinary texts, which would silently vanish from them.
+
+    Bytes that UTF-8 never has, or only in planes without characters, and control characters may be missing: SmolLM2's
+    tokenizer lacks 21 of them.
 
     Raises:
         BackboneError: names the byte's letter.
     """
-    missing = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocab.keys())
+    missing = sorted(_letters_of_texts() - vocab.keys())
     if missing:
         raise BackboneError(
             f"{path} cannot be read as a tokenizer: {len(missing)} of the 256 bytes have no token (such as "
             f"{missing[0]!r}), and texts would lose them; fetch it again"
         )
+
+
+@cache
+def _letters_of_texts() -> frozenset[str]:
+    """The letters by which byte-level vocabularies write the bytes of texts, without the rare ones of `check_bytes`."""
+    to_letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    controls = "".join(map(chr, set(range(0x20)) - set(b"\t\n\r"))) + "\x7f"
+    rare = {letter for control in controls for letter in to_letters.pre_tokenize_str(control)[0][0]}
+    rare |= {chr(byte) for byte in (0xC0, 0xC1, 0xF1, 0xF2, *range(0xF5, 0x100))}  # these letters stand for themselves
+    return frozenset(set(pre_tokenizers.ByteLevel.alphabet()) - rare)
 
 
 def check_vocabulary(vocab: Any, merges: Any, path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Backbones in GGUF files, as llama.cpp writes them."""
