@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lasttoken.backbone.half import to_float32
 from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.quantized import QuantizedTensor
 
@@ -87,7 +88,8 @@ class Block(nn.Module, ABC):
 class Decoder(nn.Module, ABC):
     """A whole network. Its parameters carry the published names; linear weights are [out, in].
 
-    The weights are unset until they are loaded.
+    The weights are unset until they are loaded. Matrices may be stored in 16 bits: `Linear` (linear.py) and `Embedding`
+    (half.py) convert them where they are used. Vectors are float32.
     """
 
     EMBEDDINGS: ClassVar[tuple[str, ...]]  # submodules that run before the first block, the token embedding first
@@ -136,7 +138,7 @@ class Decoder(nn.Module, ABC):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, [..., C] -> [..., V]."""
-        return F.linear(hidden, self.token_embedding if self.lm_head is None else self.lm_head.weight)
+        return F.linear(hidden, to_float32(self.token_embedding if self.lm_head is None else self.lm_head.weight))
 
     def extend(self, token_ids: Tensor, cache: KeyValues) -> Tensor:
         """The next t tokens of one text, [t] -> hidden [t, C]; `cache` grows by them."""

@@ -44,7 +44,7 @@ class Family:
     build: Callable[[Any], Decoder]  # a network of the family's config, with unset weights
     read_config: Callable[[Mapping[str, Any], Path], DecoderConfig]  # content of config.json, and its path for messages
     write_config: Callable[[Any], dict[str, Any]]  # the inverse: what config.json says of the network
-    from_published: Callable[[Mapping[str, Tensor]], Tensors]  # names and layout of files -> our state dict, float32
+    from_published: Callable[[Mapping[str, Tensor]], Tensors]  # names and layout of files -> our state dict
     to_published: Callable[[Mapping[str, Tensor]], Tensors]  # the inverse
     not_weights: re.Pattern[str]  # tensors that published files hold and no network needs
     end_of_text: str | None  # the token that ends a text; it also stands for an empty text, and pads.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lasttoken.backbone import onednn
+from lasttoken.backbone.half import to_float32
 
 TINY = 1e-12  # a row whose largest number is below it is treated as zeros
 
@@ -23,6 +24,7 @@ class Int8Weight:
 
     @torch.no_grad()
     def __init__(self, weight: Tensor) -> None:
+        weight = to_float32(weight)
         scales = weight.abs().amax(1).clamp_min(TINY) / 127
         integers = (weight / scales[:, None]).round().to(torch.int8).contiguous()
         self.scales = scales.float()

@@ -1,5 +1,7 @@
 """Linear layers that are fast on CPUs: float32 by oneDNN, and 8 bits for a frozen trunk.
 
+A frozen weight may be stored in 16 bits (half.py): it is packed in float32, or converted for each multiplication.
+
 On other devices, in other number formats and where oneDNN's operators do not work (onednn.py), torch's own linear layer
 computes, with the same result to rounding.
 """
@@ -13,32 +15,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lasttoken.backbone import onednn
+from lasttoken.backbone.half import HALF, is_half, to_float32
 from lasttoken.backbone.int8 import Int8Weight
 
 
 def matmul(x: Tensor, weight: Tensor) -> Tensor:
     """x [n, in] · weight [out, in]ᵀ without gradients; either may be a transposed view."""
+    return _multiply(x, weight, None)
+
+
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x [n, in] · weight [out, in]ᵀ + bias without gradients."""
     if x.dtype != torch.float32 or x.device.type != "cpu" or not onednn.has_onednn():
-        return x @ weight.t()
-    return onednn.multiply(x, weight, None)
+        return F.linear(x, weight, bias)
+    return onednn.multiply(x, weight, bias)
 
 
 class _Linear(torch.autograd.Function):
-    """x · weightᵀ + bias with its gradients, all by oneDNN."""
+    """x · weightᵀ + bias with its gradients, all by oneDNN. A weight in 16 bits is kept so, and converted twice."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         rows = onednn.pad_rows(x)
         ctx.save_for_backward(rows, weight)
-        return onednn.multiply(rows, weight, bias)[: len(x)]
+        return _multiply(rows, to_float32(weight), bias)[: len(x)]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         rows = onednn.pad_rows(grad.contiguous())
-        grad_x = onednn.multiply(rows, weight.t(), None)[: len(grad)] if ctx.needs_input_grad[0] else None
-        grad_weight = onednn.multiply(rows.t(), x.t(), None) if ctx.needs_input_grad[1] else None
+        grad_x = _multiply(rows, to_float32(weight).t(), None)[: len(grad)] if ctx.needs_input_grad[0] else None
+        grad_weight = _multiply(rows.t(), x.t(), None) if ctx.needs_input_grad[1] else None
         grad_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
         return grad_x, grad_weight, grad_bias
 
@@ -47,13 +55,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -
     """x [..., in] · weight [out, in]ᵀ + bias, then GELU in its tanh form if asked for; by oneDNN where it is faster."""
     if x.dim() != 2:
         return linear(x.reshape(-1, x.shape[-1]), weight, bias, gelu).view(*x.shape[:-1], -1)
-    is_float32_on_cpu = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-    if not is_float32_on_cpu or not onednn.has_onednn():
-        y = F.linear(x, weight, bias)
-    elif torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+    is_autocast = torch.is_autocast_enabled(x.device.type)  # it converts weights itself
+    by_onednn = x.dtype == torch.float32 and x.device.type == "cpu" and not is_autocast and onednn.has_onednn()
+    needs_gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if needs_gradient and (by_onednn or (is_half(weight) and not is_autocast)):
         y = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    elif by_onednn:
+        return onednn.multiply(onednn.pad_rows(x), to_float32(weight), bias, gelu)[: len(x)]
     else:
-        return onednn.multiply(onednn.pad_rows(x), weight, bias, gelu)[: len(x)]
+        y = F.linear(x, weight if is_autocast else to_float32(weight), bias)
     return F.gelu(y, approximate="tanh") if gelu else y
 
 
@@ -75,21 +85,26 @@ class Linear(nn.Linear):
 
     @property
     def can_pack(self) -> bool:
-        """Whether `pack` would do anything: float32 on the CPU, neither packed nor in 8 bits, and oneDNN can."""
-        on_cpu = self.weight.dtype == torch.float32 and self.weight.device.type == "cpu"
+        """Whether `pack` would do anything: on the CPU, neither packed nor in 8 bits nor float64, and oneDNN can."""
+        on_cpu = self.weight.device.type == "cpu" and self.weight.dtype in (torch.float32, *HALF)
         return on_cpu and self.packed is None and self.int8 is None and onednn.has_packing()
+
+    @property
+    def converts(self) -> bool:
+        """Whether each multiplication converts the weight from 16 bits."""
+        return is_half(self.weight) and self.packed is None and self.int8 is None
 
     @torch.no_grad()
     def pack(self) -> None:
-        """Multiply by a copy in oneDNN's own layout from now on; the float32 weight must not change any more.
+        """Multiply by a copy in oneDNN's own layout from now on; the weight must not change any more.
 
         The weight itself stays, for gradients of x and for saving. Without oneDNN this does nothing.
         """
         assert not self.weight.requires_grad
         if self.can_pack:
-            self.packed = onednn.pack_weight(self.weight.detach().contiguous())
+            self.packed = onednn.pack_weight(to_float32(self.weight.detach()).contiguous())
 
     def quantize(self) -> None:
-        """Compute in 8 bits from now on. The float32 weight stays for saving; it must not be trained any more."""
+        """Compute in 8 bits from now on. The weight itself stays for saving; it must not be trained any more."""
         assert not self.weight.requires_grad
         self.int8 = Int8Weight(self.weight)

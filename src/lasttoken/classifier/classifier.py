@@ -23,12 +23,13 @@ from annotated_types import Ge, Interval, MinLen
 from torch import Tensor, nn
 
 from lasttoken.backbone.decoder import Decoder
+from lasttoken.backbone.half import to_float32
 from lasttoken.backbone.linear import Linear
 from lasttoken.backbone.mapped_pages import drop_mapped_pages
 from lasttoken.backbone.packing import Packing
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.config import ENDS, READS
-from lasttoken.core.device import memory_bytes
+from lasttoken.core.device import CPU, Device, memory_bytes
 from lasttoken.core.documents import STRICT, OneOf
 from lasttoken.core.errors import SettingsError
 from lasttoken.evaluation.decision import MOST_PROBABLE, Decision
@@ -36,6 +37,8 @@ from lasttoken.evaluation.tasks.choice import task_of
 from lasttoken.evaluation.tasks.task import Task
 
 PACKED_FRACTION = 0.25  # of the machine's memory: the limit for the packed copies of a trunk's matrices
+PACKED_FROM_HALF_BYTES = 1_000_000_000  # the limit for those of matrices stored in 16 bits; larger ones stay mapped
+CONVERTING_BUDGETS = 4  # token budgets in a batch whose trunk is converted from 16 bits
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,12 @@ class Classifier(nn.Module):
             self.head = nn.Linear(n_inputs, len(config.labels), device="meta")
         else:
             self.head = drawn_head(n_inputs, len(config.labels), seed)
-            self.head = self.head.to(decoder.token_embedding.dtype)
+            self.head = self.head.to(torch.promote_types(decoder.token_embedding.dtype, torch.float32))
         self.requires_grad_(False)
         for module in self._tail_modules():
             for parameter in module.requires_grad_(True).parameters():
-                parameter.data = (
-                    parameter.data.contiguous()
-                )  # like its gradients and moments, and the same layout as in inference
+                # Contiguous like its gradients and moments, and the same layout as in inference.
+                parameter.data = to_float32(parameter.data).contiguous()
 
     @property
     def decoder(self) -> Decoder:
@@ -141,26 +143,40 @@ class Classifier(nn.Module):
 
     def quantize_trunk(self) -> None:
         """Make the trunk's linear layers compute in 8 bits from now on; see backbone/int8.py."""
-        for block in self.decoder.blocks[: self.n_frozen or 0]:
-            for module in block.modules():
-                if isinstance(module, Linear):
-                    module.quantize()
+        for layers in self._trunk_layers():
+            for layer in layers:
+                layer.quantize()
+
+    def _trunk_layers(self) -> list[list[Linear]]:
+        """The linear layers of each block of the trunk."""
+        blocks = self.decoder.blocks[: self.n_frozen or 0]
+        return [[module for module in block.modules() if isinstance(module, Linear)] for block in blocks]
 
     def pack_trunk(self) -> None:
         """Copy the trunk's matrices into oneDNN's own layout, if that fits into memory (backbone/onednn.py).
 
-        The results are the same to rounding. A trunk that is already packed is left alone.
+        The results are the same to rounding. A trunk that is already packed is left alone. Matrices in 16 bits are packed
+        in float32, so only those of a small trunk are.
         """
-        blocks = [
-            [module for module in block.modules() if isinstance(module, Linear) and module.can_pack]
-            for block in self.decoder.blocks[: self.n_frozen or 0]
-        ]
-        n_bytes = sum(layer.weight.nbytes for layers in blocks for layer in layers)
-        if n_bytes <= PACKED_FRACTION * memory_bytes():
+        blocks = [[layer for layer in layers if layer.can_pack] for layers in self._trunk_layers()]
+        n_bytes = sum(4 * layer.weight.numel() for layers in blocks for layer in layers)
+        limit = PACKED_FRACTION * memory_bytes()
+        if any(layer.converts for layers in blocks for layer in layers):
+            limit = min(limit, PACKED_FROM_HALF_BYTES)
+        if n_bytes <= limit:
             for layers in filter(None, blocks):
                 for layer in layers:
                     layer.pack()
                 drop_mapped_pages(layer.weight for layer in layers)  # after each block, so that peak memory stays low
+
+    def token_budget(self, device: Device) -> int:
+        """Tokens to compute at a time: more where each batch converts the trunk's matrices from 16 bits."""
+        converts = device == CPU and any(layer.converts for layers in self._trunk_layers() for layer in layers)
+        return device.token_budget * (CONVERTING_BUDGETS if converts else 1)
+
+    def release_trunk(self) -> None:
+        """Let the system reclaim the memory of the trunk's mapped matrices, which are read again when needed."""
+        drop_mapped_pages(self.frozen_tensors().values())
 
     def trunk_tensors(self) -> dict[str, Tensor]:
         """The tensors that features depend on, by name."""

@@ -139,7 +139,8 @@ class Predictor:
             return batch.float().cpu().numpy()  # type: ignore[no-any-return]
 
         logits = np.empty((len(encoded), len(self.labels)), dtype=np.float32)
-        for rows, batch in run_by_length(compute, encoded.lengths, device):
+        budget = self.classifier.token_budget(device)
+        for rows, batch in run_by_length(compute, encoded.lengths, device, token_budget=budget):
             logits[rows] = batch
             if progress:
                 progress(len(rows))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lasttoken.backbone.weights import bytes_of
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.encoding import Encoded, run_by_length
 from lasttoken.classifier.predict import Predictor
@@ -117,8 +118,8 @@ def trunk_digest(predictor: Predictor) -> str:
     )
     digest.update(repr(settings).encode())
     for name, tensor in sorted(classifier.frozen_tensors().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(f"{name}{tensor.dtype}".encode())
+        digest.update(bytes_of(tensor.cpu()).data)
     return digest.hexdigest()
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lasttoken.backbone.packing import Packing
+from lasttoken.backbone.weights import bytes_of
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.encoding import Encoded, run_by_length
 from lasttoken.core.device import CPU, Device, memory_bytes
@@ -104,9 +105,9 @@ def trunk_hash(classifier: Classifier) -> str:
     digest.update(json.dumps(facts).encode())
     for name, tensor in sorted(classifier.trunk_tensors().items()):
         stored = tensor.detach().cpu() if tensor.is_contiguous() else tensor.detach().cpu().t()
-        array = stored.contiguous().numpy()
-        digest.update(f"{name}{array.dtype}{array.shape}{tensor.is_contiguous()}".encode())
-        digest.update(array.data)
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        digest.update(f"{name}{dtype}{tuple(stored.shape)}{tensor.is_contiguous()}".encode())
+        digest.update(bytes_of(stored).data)
     return digest.hexdigest()
 
 
@@ -121,7 +122,9 @@ def compute_features(
     live, offsets = LiveFeatures(encoded, classifier, device), encoded.offsets
     if device == CPU:
         classifier.pack_trunk()
-    for rows, (block, packing) in run_by_length(lambda rows: live.batch(rows.tolist()), encoded.lengths, device):
+    budget = classifier.token_budget(device)
+    batches = run_by_length(lambda rows: live.batch(rows.tolist()), encoded.lengths, device, token_budget=budget)
+    for rows, (block, packing) in batches:
         block = block.cpu()
         pieces = torch.split(block, packing.sizes if classifier.keeps_tokens else 1)
         for row, piece in zip(rows, pieces, strict=True):

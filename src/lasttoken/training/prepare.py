@@ -148,10 +148,12 @@ def features_of(prepared: Prepared, trunk: TrunkPass, reporter: Reporter) -> dic
     """The features of every split, computed or read from the cache, with the truth."""
     n_tokens = sum(encoded.n_tokens for encoded in prepared.encoded.values())
     with reporter.bar("trunk", n_tokens) as advance:
-        return {
+        features = {
             name: SplitFeatures(trunk.source(encoded, name, lambda done: advance(done, "")), prepared.truth[name])
             for name, encoded in prepared.encoded.items()
         }
+    prepared.classifier.release_trunk()
+    return features
 
 
 def fingerprint(prepared: Prepared, settings: Settings, trunk: str | None) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lasttoken.backbone.half import to_float32
 from lasttoken.backbone.linear import linear, matmul
 from lasttoken.backbone.packing import Packing
 
@@ -31,6 +32,7 @@ def attention_at(
     x: Tensor, packing: Packing, position: Tensor, weight: Tensor, bias: Tensor, n_head: int, causal: bool
 ) -> Tensor:
     """Attention of the token at `position` [B] of each text: x [n, C], weight [3C, C], bias [3C] -> [B, C]."""
+    weight = to_float32(weight)
     with torch.autocast(x.device.type, enabled=False):
         return _AttentionAt.apply(x.to(weight.dtype), packing, position, weight, bias, n_head, causal)  # type: ignore[no-any-return, no-untyped-call]
 

@@ -3,7 +3,7 @@
     files     transformer.h.0.attn.c_attn.weight  [in, out]     (the prefix may be absent)
     modules   h.0.attn.c_attn.weight              [out, in]     four transposed views a block; nothing is copied
 
-A float32 file stays where it is, mapped into memory, and is the network: loading a trunk reads nothing, and no second
+A file stays where it is, mapped into memory, and is the network: loading a trunk reads nothing, and no second
 copy of a large one is ever held. Matrix multiplications with transposed weights are as fast, and with few rows faster
 (benchmarks/2026-11-25-speed.md).
 """
@@ -105,13 +105,12 @@ def write_config(config: GPT2Config) -> dict[str, Any]:
 
 
 def from_published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Published names and layout to ours, in float32; views of the same memory where it is float32 already."""
+    """Published names and layout to ours: views of the same memory."""
     state: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         ours = name.removeprefix(PREFIX)
         if MASKS.search(ours):
             continue
-        tensor = tensor.float() if tensor.is_floating_point() else tensor
         state[ours] = tensor.t() if TRANSPOSED.search(ours) and tensor.dim() == 2 else tensor
     return state
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lasttoken.backbone.decoder import Block, Decoder, DecoderConfig, Pair
 from lasttoken.backbone.gpt2.attention_at import attention_at
+from lasttoken.backbone.half import Embedding
 from lasttoken.backbone.linear import Linear
 from lasttoken.backbone.packing import Packing
 
@@ -127,10 +128,8 @@ class GPT2(Decoder):
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.config = config
-        # Unset: nn.Embedding's random start, on the meta device, imports torch's compiler (two seconds, for nothing).
-        wte, wpe = (torch.empty(n, config.n_embd) for n in (config.vocab_size, config.n_positions))
-        self.wte = nn.Embedding.from_pretrained(wte, freeze=False)  # type: ignore[no-untyped-call]
-        self.wpe = nn.Embedding.from_pretrained(wpe, freeze=False)  # type: ignore[no-untyped-call]
+        self.wte = Embedding(config.vocab_size, config.n_embd)
+        self.wpe = Embedding(config.n_positions, config.n_embd)
         self.h = nn.ModuleList(GPT2Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.lm_head = None if config.tied else nn.Linear(config.n_embd, config.vocab_size, bias=False)
