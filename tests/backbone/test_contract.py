@@ -17,7 +17,6 @@ from miniature import classifier_of, small_tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lasttoken.backbone.building import build_decoder
 from lasttoken.backbone.decoder import Block, Decoder, DecoderConfig, KeyValues
 from lasttoken.backbone.families import FAMILIES, family_of, read_config
 from lasttoken.backbone.family import Family
@@ -167,10 +166,27 @@ def test_the_tensor_names_of_files_and_modules_are_each_others_inverse(family: F
     assert not any(family.not_weights.search(name) for name in family.to_published(state))
 
 
-def test_half_precision_weights_are_read_as_float32(family: Family, config: DecoderConfig) -> None:
-    published = family.to_published(random_decoder(config, torch.bfloat16).state_dict())
-    decoder = build_decoder(config, family.from_published(published), Path("here"))
-    assert {tensor.dtype for tensor in decoder.state_dict().values()} == {torch.float32}
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_matrices_in_16_bits_stay_so_and_give_what_float32_copies_give(
+    config: DecoderConfig, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    family = family_of(config)
+    published = family.to_published(random_decoder(replace(config, tied=False), torch.float32).state_dict())
+    folder = write_folder(tmp_path, random_decoder(replace(config, tied=False), torch.float32))
+    write_tensor_file(folder / "model.safetensors", {name: tensor.to(dtype) for name, tensor in published.items()})
+    mapped, float32 = load_backbone(str(folder)).decoder, load_backbone(str(folder)).decoder.float()
+    is_matrix = {name: tensor.dim() > 1 for name, tensor in mapped.state_dict().items()}
+    assert {name: tensor.dtype == dtype for name, tensor in mapped.state_dict().items()} == is_matrix
+    packing, position = Packing(LENGTHS), torch.tensor(LENGTHS) // 2
+    ids = torch.cat(random_texts(config, LENGTHS))
+    results = []
+    for decoder in (mapped, float32):
+        x = decoder.embed(ids, packing.positions)
+        at_token = decoder.blocks[0].forward_at(x, packing, position, True)
+        extended = decoder.extend(ids[:5], KeyValues(config.n_layer))
+        results.append([at_token, extended, decoder(ids, packing), decoder.logits(decoder(ids, packing))])
+    assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
 
 
 def test_the_fingerprint_and_the_key_of_features_change_with_every_field(config: DecoderConfig) -> None:

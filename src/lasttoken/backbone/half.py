@@ -2,8 +2,8 @@
 
     model.safetensors, bfloat16 ──map──► matrix [out, in] ──float32 copy──► one multiplication ──► copy freed
 
-A trunk of 1.7 billion parameters then takes the 3.4 GB of its file, and not 6.8 GB more. bfloat16 and float16 convert to
-float32 exactly, so results are those of weights that were converted before. Vectors (norms, biases) are converted
+A trunk of 1.7 billion parameters then takes the 3.4 GB of its file, and not 6.8 GB more. bfloat16 and float16 convert
+to float32 exactly, so results are those of weights that were converted before. Vectors (norms, biases) are converted
 when they are read, because they take no room; so are matrices that are trained (classifier.py).
 """
 

@@ -20,10 +20,13 @@ from lasttoken.backbone.families import end_of_text, family_of, read_config
 from lasttoken.backbone.family import Family
 from lasttoken.backbone.gguf.reading import GGUFBackbone, is_gguf
 from lasttoken.backbone.gpt2.openai import is_openai, read_openai_config, read_openai_tensors
+from lasttoken.backbone.half import to_float32
 from lasttoken.backbone.hub import fetch_backbone
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import check_finite, read_tensor_files
 from lasttoken.core.errors import BackboneError, SettingsError, nearest, one_of
+
+BUNDLED = "pocket"  # the backbone that comes with the package
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def locate_backbone(name: str, offline: bool = False) -> Path:
         BackboneError: the name is neither a known one, nor a hub id, nor a folder.
         NetworkError: it has to be fetched, and that failed.
     """
-    if name == "pocket":
+    if name == BUNDLED:
         return Path(str(resources.files("lasttoken") / "pocket"))
     folder = Path(name).expanduser()
     if name and folder.is_dir():
@@ -84,7 +87,10 @@ def load_backbone(name: str, offline: bool = False, depth: int | None = None) ->
     if depth is not None:
         config = _cut(config, depth, name)
     family = family_of(config)
-    decoder = build_decoder(config, family.from_published(_read_tensors(folder, family, depth)), folder)
+    tensors = _read_tensors(folder, family, depth)
+    if name == BUNDLED:  # its file is in 16 bits to be small; in float32 it takes 28 MB, and is quicker
+        tensors = {name: to_float32(tensor) for name, tensor in tensors.items()}
+    decoder = build_decoder(config, family.from_published(tensors), folder)
     tokenizer = Tokenizer.load(folder, ending)
     tokenizer.check_fits(config.vocab_size, folder)
     end_of_text_id = tokenizer.end_of_text_id

@@ -1,8 +1,8 @@
 """Tensor files in safetensors: read, checked, written.
 
-A file stays where it is, mapped into memory: reading float32, or matrices in 16 bits, copies nothing. Files written here carry a sum of each
-tensor's bytes in their header, so that a flipped bit is found when they are read; of other files it is only checked
-that all numbers are finite. Either takes one pass over the weights, about 0.05 s for GPT-2 small.
+A file stays where it is, mapped into memory: reading matrices in float32 or 16 bits copies nothing. Files written here
+carry a sum of each tensor's bytes in their header, so that a flipped bit is found when they are read; of other files it
+is only checked that all numbers are finite. Either takes one pass over the weights, about 0.05 s for GPT-2 small.
 """
 
 from __future__ import annotations

@@ -155,8 +155,8 @@ class Classifier(nn.Module):
     def pack_trunk(self) -> None:
         """Copy the trunk's matrices into oneDNN's own layout, if that fits into memory (backbone/onednn.py).
 
-        The results are the same to rounding. A trunk that is already packed is left alone. Matrices in 16 bits are packed
-        in float32, so only those of a small trunk are.
+        The results are the same to rounding. A trunk that is already packed is left alone. Matrices in 16 bits are
+        packed in float32, so only those of a small trunk are.
         """
         blocks = [[layer for layer in layers if layer.can_pack] for layers in self._trunk_layers()]
         n_bytes = sum(4 * layer.weight.numel() for layers in blocks for layer in layers)
