@@ -100,15 +100,15 @@ def test_a_saved_classifier_keeps_the_format_of_what_was_frozen(
     loaded = load_classifier(run)[0]
     assert trunk_hash(loaded.requires_grad_(False)) == trunk_hash(classifier.requires_grad_(False))
     encoded = random_encoded(9)
-    logits = [Predictor(each, small_tokenizer()).logits(encoded) for each in (loaded, classifier)]
-    assert np.array_equal(*logits)
+    ours, theirs = (Predictor(each, small_tokenizer()).logits(encoded) for each in (loaded, classifier))
+    assert np.array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("precision", ["int8", "bfloat16"])
 def test_other_number_formats_compute_the_same(folder: Path, precision: str) -> None:
     device = Device(torch.device("cpu"), precision)
-    predictors = [Predictor(classifier, small_tokenizer(), device) for classifier in pair_of(folder)]
-    assert np.array_equal(*(predictor.logits(random_encoded(9)) for predictor in predictors))
+    ours, theirs = (Predictor(classifier, small_tokenizer(), device) for classifier in pair_of(folder))
+    assert np.array_equal(ours.logits(random_encoded(9)), theirs.logits(random_encoded(9)))
 
 
 def test_an_explanation_by_gradients_is_the_same(folder: Path) -> None:
@@ -155,7 +155,12 @@ def test_gradients_through_a_frozen_layer_keep_no_float32_copy(dtype: torch.dtyp
     layer.requires_grad_(False)
     x = torch.randn(5, 24, requires_grad=True)
     kept: list[Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         y = layer(x)
     assert [tensor.dtype for tensor in kept if tensor.numel() >= 24 * 40] == [dtype]
     (grad,) = torch.autograd.grad(y.sum(), x)

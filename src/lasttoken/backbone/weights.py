@@ -104,13 +104,13 @@ def _is_finite(tensor: Tensor) -> bool:
 
     It goes by pieces, because the sum of numbers in 16 bits makes a float32 copy of them.
     """
-    pieces = tensor.reshape(-1).split(PIECE)
+    pieces = torch.split(tensor.reshape(-1), PIECE)
     return all(bool(piece.sum(dtype=torch.float32).isfinite() or piece.isfinite().all()) for piece in pieces)
 
 
 def bytes_of(tensor: Tensor) -> NDArray[np.uint8]:
     """The bytes of a tensor on the CPU in the order of its elements, whatever its type; a view where it is possible."""
-    return tensor.detach().contiguous().view(-1).view(torch.uint8).numpy()  # type: ignore[no-any-return]
+    return tensor.detach().contiguous().view(-1).view(torch.uint8).numpy()
 
 
 def _sum_of_bytes(tensor: Tensor) -> int:
