@@ -2,6 +2,7 @@
 
 random_gpt()          every tensor random, biases and norms too, so that none can be left out unseen
 small_tokenizer()     256 bytes, four merges, <|endoftext|>
+framed_tokenizer()    the same with a start token, an end token or both around every text
 write_backbone(dir)   config.json, model.safetensors, tokenizer.json, as published folders hold them
 messages(n)           n short texts and their labels, spam and ham in turn
 random_encoded(n)     n texts as random token ids, and labels_of(encoded) for them
@@ -27,7 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 from tokenizers import Tokenizer as Encoder
 from torch import Tensor
 
@@ -93,6 +94,19 @@ def small_tokenizer() -> Tokenizer:
     encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     encoder.decoder = decoders.ByteLevel()
     encoder.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
+    return Tokenizer(encoder)
+
+
+def framed_tokenizer(before: Sequence[str] = ("<|start|>",), after: Sequence[str] = ()) -> Tokenizer:
+    """The small tokenizer with two more special tokens, `<|start|>` and `<|end|>`, and a frame of any of them."""
+    encoder = Encoder.from_str(small_tokenizer().to_json())
+    encoder.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in ("<|start|>", "<|end|>")]
+    )
+    encoder.post_processor = processors.TemplateProcessing(
+        single=[*before, "$A", *after],
+        special_tokens=[(token, encoder.token_to_id(token)) for token in {*before, *after}],
+    )
     return Tokenizer(encoder)
 
 

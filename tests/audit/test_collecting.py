@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from miniature import small_tokenizer
+from miniature import framed_tokenizer, small_tokenizer
 
 from lasttoken.audit.audit import Audit
 from lasttoken.audit.collecting import audit_splits
@@ -99,6 +99,14 @@ def test_tokens_and_what_is_cut() -> None:
     assert (split.tokens.longest, split.cut.n_texts, split.cut.n_tokens) == (4, 1, 1)
     assert any(note.startswith("1 text of train would be cut to 3 tokens: 1 token ") for note in found.notes())
     assert (split.characters.p5, split.characters.longest) == (3, 4)
+
+
+def test_the_tokenizers_frame_counts_as_tokens() -> None:
+    found = audit_splits({"train": Examples(["abcd", "the"], ["a", "b"])}, tokenizer=framed_tokenizer(), max_length=3)
+    split = found.splits["train"]
+    assert split.tokens is not None
+    assert split.cut is not None
+    assert (split.tokens.longest, split.cut.n_texts, split.cut.n_tokens) == (5, 1, 2)
 
 
 def test_imbalance_is_a_note() -> None:

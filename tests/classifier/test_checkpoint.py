@@ -68,6 +68,16 @@ def test_loading_gives_equal_logits_bit_for_bit(
     assert load_classifier(tmp_path)[0].config == classifier.config
 
 
+def test_a_run_without_a_recorded_frame_has_none(tmp_path: Path) -> None:
+    saved(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    for name in ("prefix_ids", "suffix_ids"):
+        assert content["lasttoken"].pop(name) == []
+    (tmp_path / "config.json").write_text(json.dumps(content), "utf-8")
+    config = load_classifier(tmp_path)[0].config
+    assert (config.prefix_ids, config.suffix_ids) == ((), ())
+
+
 def test_the_folder_works_after_a_move_with_the_backbone_gone(tmp_path: Path) -> None:
     backbone = load_backbone(str(write_backbone(tmp_path / "backbone")))
     save_classifier(tmp_path / "run", classifier_of(backbone.decoder), backbone.tokenizer)
@@ -260,6 +270,12 @@ def test_a_disk_that_fills_up_leaves_the_old_weights_and_says_so(tmp_path: Path)
         ("end_of_text_id", -1),
         ("end_of_text_id", N_SMALL_TOKENS),
         ("end_of_text_id", 3.0),
+        ("prefix_ids", [N_SMALL_TOKENS]),
+        ("prefix_ids", [-1]),
+        ("prefix_ids", 3),
+        ("prefix_ids", [5] * 32),
+        ("suffix_ids", [2.0]),
+        ("suffix_ids", [N_SMALL_TOKENS]),
         ("separator", ""),
         ("separator", 5),
         ("backbone", 7),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from miniature import classifier_of, random_gpt, run_cli, small_tokenizer, write_backbone
+from miniature import (
+    N_SMALL_TOKENS,
+    classifier_of,
+    framed_tokenizer,
+    random_gpt,
+    run_cli,
+    small_tokenizer,
+    write_backbone,
+)
 
 from lasttoken import TextClassifier
 from lasttoken.classifier.explain import METHODS, WORD, Explanation, Word, _Path, _word_ids, explain
@@ -175,3 +184,26 @@ def test_eight_bits_have_no_gradient() -> None:
     assert "8 bits" in said[0]
     with pytest.raises(SettingsError, match="needs gradients"):
         explain(predictor, TEXT, method="integrated-gradients")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("truncate", ["tail", "head"])
+def test_the_frame_is_read_and_nothing_is_attributed_to_it(truncate: str, method: str) -> None:
+    tokenizer = framed_tokenizer(("<|start|>",), ("<|end|>",))
+    gpt = random_gpt(n_embd=16, n_positions=12, vocab_size=tokenizer.n_tokens, dtype=torch.float64)
+    classifier = classifier_of(gpt, labels=("a", "b", "c"))
+    classifier.config = replace(
+        classifier.config,
+        truncate=truncate,
+        end_of_text_id=N_SMALL_TOKENS - 1,
+        prefix_ids=tokenizer.prefix_ids,
+        suffix_ids=tokenizer.suffix_ids,
+    )
+    predictor = Predictor(classifier, tokenizer)
+    for text in ("the win in the end of it all", "the", ""):
+        found = explain(predictor, text, label="b", method=method)
+        assert "".join(word.text for word in found.words) == text
+        n_read = min(len(tokenizer.encode(text)), 10)
+        assert len(_word_ids(predictor, text, [(word.start, word.end) for word in found.words])) == n_read
+        if method == "integrated-gradients":
+            assert found.gap < 0.05 * max(abs(found.total - found.base), 0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from miniature import run_cli, small_tokenizer
+from miniature import framed_tokenizer, random_gpt, run_cli, small_tokenizer, write_backbone
 
 from lasttoken.backbone.generation import generate
 from lasttoken.backbone.pretrained import load_backbone
@@ -41,3 +41,12 @@ def test_generate_says_when_the_context_is_full(backbone: Path) -> None:
     assert len(generation["token_ids"]) == 5
     assert "64 tokens" in answer.err
     assert "5 new tokens" in answer.err
+
+
+def test_generate_starts_with_the_start_token_and_does_not_print_it(tmp_path: Path) -> None:
+    tokenizer = framed_tokenizer(("<|start|>",), ("<|end|>",))
+    gpt = random_gpt(n_positions=64, vocab_size=tokenizer.n_tokens)
+    backbone = write_backbone(tmp_path / "framed", gpt, tokenizer=tokenizer)
+    generation = json.loads(run_cli("generate", backbone, PROMPT, "--max-new-tokens", 3, "--json").out)
+    assert generation["prompt_token_ids"] == [*tokenizer.prefix_ids, *tokenizer.encode(PROMPT)]
+    assert generation["text"].startswith(PROMPT)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from miniature import messages, random_gpt, small_tokenizer, write_messages
+from miniature import N_SMALL_TOKENS, messages, random_gpt, small_tokenizer, write_messages
 
+from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.classifier.checkpoint import save_classifier
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 
@@ -23,10 +24,11 @@ def make_run(tmp_path: Path) -> MakeRun:
     """A function that makes a finished run of a random classifier; its arguments are fields of ClassifierConfig."""
     n_made = 0
 
-    def make(seed: int = 5, n_embd: int = 32, **changes: Any) -> Path:
+    def make(seed: int = 5, n_embd: int = 32, tokenizer: Tokenizer | None = None, **changes: Any) -> Path:
         nonlocal n_made
         n_made += 1
-        gpt = random_gpt(n_positions=48, n_embd=n_embd)
+        tokenizer = tokenizer or small_tokenizer()
+        gpt = random_gpt(n_positions=48, n_embd=n_embd, vocab_size=tokenizer.n_tokens)
         config = ClassifierConfig(
             labels=("ham", "spam", "eggs"),
             read="last",
@@ -34,7 +36,9 @@ def make_run(tmp_path: Path) -> MakeRun:
             max_length=40,
             truncate="tail",
             train_blocks="1",
-            end_of_text_id=gpt.config.vocab_size - 1,
+            end_of_text_id=N_SMALL_TOKENS - 1,
+            prefix_ids=tokenizer.prefix_ids,
+            suffix_ids=tokenizer.suffix_ids,
             backbone="miniature",
             temperature=1.7,
         )
@@ -44,7 +48,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             classifier.head.bias.normal_(generator=torch.Generator().manual_seed(seed))
         run = tmp_path / f"run{n_made}"
         (run / "splits").mkdir(parents=True)
-        save_classifier(run, classifier, small_tokenizer())
+        save_classifier(run, classifier, tokenizer)
         texts, _ = messages(30)
         write_messages(run / "splits" / "test.csv", texts, ["ham"] * 30)
         (run / "README.md").write_text('---\nlibrary_name: "lasttoken"\n---\n\n# A card\n')

@@ -18,6 +18,7 @@ from lasttoken.core.errors import FailedError
 from lasttoken.evaluation.decision import Decision
 from lasttoken.export import hf
 from lasttoken.export.checking import logits_of
+from lasttoken.export.hf_tokenizer import ENDING, never_empty
 
 TEXTS = ["a", "win a prize now", "the end <|endoftext|> is not the end", "see you at six, " * 40, "ok ok"]
 
@@ -96,11 +97,12 @@ def test_an_empty_text_has_a_replacement_that_predicts_the_same(
     (run / "splits" / "test.csv").write_text('text,label\n"",ham\na,ham\n', "utf-8")
     answer = run_cli("export", run, "--to", "hf", "--out", tmp_path / "out")
     assert answer.code == 0, answer.err
-    assert hf.ENDING in answer.err
-    assert hf.ENDING in (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert ENDING in answer.err
+    assert ENDING in (tmp_path / "out" / "README.md").read_text("utf-8")
     classify = pipeline("text-classification", model=str(tmp_path / "out"), device="cpu")
-    ours = Predictor.load(run, "cpu").predict(["", "a"])
+    predictor = Predictor.load(run, "cpu")
+    ours, texts = predictor.predict(["", "a"]), never_empty(["", "a"], predictor.classifier.config)
     for batch_size in (1, 2):
-        scores: Any = classify(hf.never_empty(["", "a"]), top_k=None, batch_size=batch_size)
+        scores: Any = classify(texts, top_k=None, batch_size=batch_size)
         for rows, expected in zip(scores, ours, strict=True):
             assert {row["label"]: row["score"] for row in rows} == pytest.approx(expected.probs, abs=1e-5)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from miniature import N_SMALL_TOKENS, random_gpt, small_tokenizer
+from miniature import N_SMALL_TOKENS, framed_tokenizer, random_gpt, small_tokenizer
 
+from lasttoken.backbone.decoder import Decoder
 from lasttoken.backbone.generation import answer_log_probs, generate
 from lasttoken.backbone.gpt2.network import GPT2
 from lasttoken.backbone.pretrained import Backbone
@@ -216,3 +217,22 @@ def test_the_answer_that_stands_first_as_a_word_is_taken(written: str, found: in
 
 def test_signs_in_an_answer_are_signs() -> None:
     assert first_answer(" it is c++ or .*", [".*", "c++"]) == 1
+
+
+def test_a_question_has_the_start_token_and_no_end_token(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = framed_tokenizer(("<|start|>",), ("<|end|>",))
+    gpt = random_gpt(n_positions=120, vocab_size=tokenizer.n_tokens)
+    frame = tokenizer.prefix_ids, tokenizer.suffix_ids
+    backbone = Backbone("framed", gpt, tokenizer, 120, N_SMALL_TOKENS - 1, *frame)
+    asked: list[list[int]] = []
+
+    def answer(decoder: Decoder, ids: list[int], answers: list[list[int]]) -> list[float]:
+        asked.append(ids)
+        return [0.0, 1.0]
+
+    monkeypatch.setattr(asking, "answer_log_probs", answer)
+    ask(backbone, Examples(["word " * 60, "at six"], ["spam", "ham"]), ANSWERS, prompt="Spam? {text}!", write=False)
+    for ids in asked:
+        assert tuple(ids[:1]) == tokenizer.prefix_ids
+        assert tokenizer.decode(ids[1:]).endswith("!")
+        assert len(ids) <= 120 - WRITTEN_TOKENS

@@ -51,6 +51,8 @@ def change_a_frozen_weight(predictor: Predictor) -> None:
         partial(change_config, max_length=32),
         partial(change_config, truncate="head"),
         partial(change_config, causal_mask=False),
+        partial(change_config, prefix_ids=(3,)),
+        partial(change_config, suffix_ids=(3,)),
     ],
 )
 def test_a_classifier_that_differs_in_its_trunk_does_not_share_it(runs: list[Path], change: Any) -> None:

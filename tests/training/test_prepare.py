@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from miniature import messages, plain_settings
+from miniature import N_SMALL_TOKENS, framed_tokenizer, messages, plain_settings, random_gpt, write_backbone
 from run_folders import rows_of, settings_of, train
 
 from lasttoken.backbone.pretrained import load_backbone
@@ -64,3 +64,29 @@ def test_the_fingerprint_covers_token_ids_truth_and_trunk(backbone: Path) -> Non
     ]
     assert len(set(fingerprints)) == 4
     assert fingerprint(prepared(backbone), settings, "trunk") == fingerprints[0]
+
+
+@pytest.fixture
+def framed(tmp_path: Path) -> Path:
+    """A backbone whose tokenizer puts a token on either side of a text."""
+    tokenizer = framed_tokenizer(("<|start|>",), ("<|end|>",))
+    gpt = random_gpt(n_positions=64, vocab_size=tokenizer.n_tokens)
+    return write_backbone(tmp_path / "framed", gpt, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("changes", [{}, {"max_length": 8}, {"read": "padded-last"}])
+def test_every_text_stands_in_the_frame_which_counts_as_tokens(changes: dict[str, Any], framed: Path) -> None:
+    run = prepared(framed, **changes)
+    config = run.classifier.config
+    assert (config.prefix_ids, config.suffix_ids) == ((N_SMALL_TOKENS,), (N_SMALL_TOKENS + 1,))
+    for encoded in run.encoded.values():
+        assert set(encoded.token_ids[encoded.offsets[:-1]]) == {N_SMALL_TOKENS}
+        ends = [ids[ids != config.end_of_text_id][-1] for ids in map(encoded.ids_of, ([row] for row in range(6)))]
+        assert set(ends) == {N_SMALL_TOKENS + 1}
+        assert encoded.longest <= config.max_length
+
+
+@pytest.mark.parametrize("max_length", [1, 2])
+def test_a_length_that_the_frame_takes_by_itself_is_an_error(max_length: int, framed: Path) -> None:
+    with pytest.raises(SettingsError, match=rf"--max-length is {max_length}, .* 2 tokens .* use 3 or more"):
+        prepared(framed, max_length=max_length)

@@ -139,7 +139,8 @@ def _lengths(n: Indices) -> Lengths:
 
 def _token_counts(texts: Sequence[str], tokenizer: Tokenizer) -> Indices:
     chunks = (texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK))
-    return np.array([len(ids) for chunk in chunks for ids in tokenizer.encode_many(chunk)], np.intp)
+    n_frame = tokenizer.n_frame
+    return np.array([n_frame + len(ids) for chunk in chunks for ids in tokenizer.encode_many(chunk)], np.intp)
 
 
 def _token_cut(n_tokens: Indices, max_length: int) -> TokenCut:

@@ -38,11 +38,17 @@ class Backbone:
     tokenizer: Tokenizer
     max_length: int  # the longest text it was trained for, in tokens
     end_of_text_id: int
+    prefix_ids: tuple[int, ...] = ()  # what its own tokenizer puts before every text, and after it
+    suffix_ids: tuple[int, ...] = ()
 
     @property
     def config(self) -> DecoderConfig:
         """The sizes of the decoder."""
         return self.decoder.config
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """The token ids of a text that is to be continued: it has the tokens that start a text, and no end token."""
+        return [*self.prefix_ids, *self.tokenizer.encode(prompt)]
 
 
 def locate_backbone(name: str, offline: bool = False) -> Path:
@@ -99,7 +105,8 @@ def load_backbone(name: str, offline: bool = False, depth: int | None = None) ->
             f"the tokenizer in {folder} has no token {tokenizer.end_of_text!r}, which ends texts in {family.title}; "
             "put the tokenizer that the weights were trained with beside them"
         )
-    return Backbone(name, decoder, tokenizer, _max_length(name, config), end_of_text_id)
+    frame = tokenizer.prefix_ids, tokenizer.suffix_ids
+    return Backbone(name, decoder, tokenizer, _max_length(name, config), end_of_text_id, *frame)
 
 
 def _load_gguf(name: str, path: Path, depth: int | None) -> Backbone:

@@ -18,6 +18,7 @@ from pathlib import Path
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 
+from lasttoken.backbone.frame import frame_of
 from lasttoken.backbone.tokenizer_pipeline import check_bytes, check_pipeline, check_vocabulary
 from lasttoken.core.documents import MAX_BYTES, load_json
 from lasttoken.core.errors import BackboneError, LastTokenError
@@ -31,12 +32,17 @@ MAX_UNUSED_ROWS = 127  # embeddings are padded to a multiple of up to 128 for sp
 class Tokenizer:
     """Texts to token ids and back."""
 
-    def __init__(self, encoder: Encoder, end_of_text: str = END_OF_TEXT) -> None:
-        """`end_of_text`: the token that ends texts; in a text its characters are text."""
+    def __init__(self, encoder: Encoder, end_of_text: str = END_OF_TEXT, where: str = "the tokenizer") -> None:
+        """`end_of_text`: the token that ends texts; in a text its characters are text. `where`: for messages.
+
+        Raises:
+            BackboneError: see `frame_of`.
+        """
         self._encoder, self.end_of_text = encoder, end_of_text
         encoder.no_padding()
         encoder.no_truncation()
         encoder.encode_special_tokens = True  # special tokens in a text are text
+        self.prefix_ids, self.suffix_ids = frame_of(encoder, where)  # `encode` leaves them out
 
     @classmethod
     def load(cls, folder: Path, end_of_text: str | int = END_OF_TEXT) -> Tokenizer:
@@ -60,7 +66,8 @@ class Tokenizer:
                 f"{source} has no token with the id {end_of_text}, which ends texts according to eos_token_id in "
                 "config.json; put the tokenizer that the weights were trained with beside them"
             )
-        tokenizer = cls(encoder, ending)
+        with _library_errors(f"{source} cannot be read as a tokenizer"):
+            tokenizer = cls(encoder, ending, str(source))
         tokenizer._check_special(source)
         return tokenizer
 
@@ -70,8 +77,9 @@ class Tokenizer:
         Raises:
             BackboneError: names the token.
         """
+        frame = {*self.prefix_ids, *self.suffix_ids}
         for token_id, token in self._encoder.get_added_tokens_decoder().items():
-            if token.special or token.content == self.end_of_text:
+            if token.special or token.content == self.end_of_text or token_id in frame:
                 texts = (token.content, f"a{token.content}b", f" {token.content} ")
                 if any(token_id in ids for ids in self.encode_many(texts)):
                     raise BackboneError(
@@ -89,8 +97,13 @@ class Tokenizer:
         """The id of the token that ends texts, if the vocabulary has it."""
         return self._encoder.token_to_id(self.end_of_text)
 
+    @property
+    def n_frame(self) -> int:
+        """The number of tokens that the model's own tokenizer puts around a text (backbone/frame.py)."""
+        return len(self.prefix_ids) + len(self.suffix_ids)
+
     def encode(self, text: str) -> list[int]:
-        """The token ids of a text; an empty list for the empty text."""
+        """The token ids of a text, without a frame; an empty list for the empty text."""
         return self.encode_many([text])[0]
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:

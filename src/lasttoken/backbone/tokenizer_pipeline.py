@@ -1,6 +1,6 @@
 """Which tokenizer.json files are accepted: byte-pair encoding, with the parts that published GPTs use around it.
 
-    text ─► normalizer ─► pre_tokenizer ─► BPE ─► token_ids         (post_processor and decoder are not used to encode)
+    text ─► normalizer ─► pre_tokenizer ─► BPE ─► token_ids     (post_processor: frame.py; decoder: only decodes)
 
 A tokenizer.json is a program: 34 normalizers in a row that each double a letter fill any memory, and a regular
 expression can run for ever. So only the parts listed here are accepted, and each of them bounds the size of its output:
@@ -22,6 +22,7 @@ from annotated_types import Ge, Len
 from pydantic import Discriminator
 from tokenizers import pre_tokenizers
 
+from lasttoken.backbone.frame import MAX_FRAME
 from lasttoken.core.documents import STRICT, OneOf, checked
 from lasttoken.core.errors import BackboneError
 
@@ -155,7 +156,21 @@ class Plain:
 
     __pydantic_config__ = {"extra": "ignore"}  # noqa: RUF012
 
-    type: Literal["ByteLevel", "TemplateProcessing", "ByteFallback", "Fuse", "Metaspace"]
+    type: Literal["ByteLevel", "ByteFallback", "Fuse", "Metaspace"]
+
+
+@dataclass(frozen=True)
+class Template:
+    """Tokens around a text; the text itself stands in it once, because a template can repeat it."""
+
+    __pydantic_config__ = {"extra": "ignore"}  # noqa: RUF012
+
+    type: Literal["TemplateProcessing"]
+    single: Annotated[list[dict[str, Any]], Len(1, MAX_FRAME + 1)]
+
+    def __post_init__(self) -> None:
+        if sum("Sequence" in piece for piece in self.single) != 1:
+            raise ValueError("its template does not hold the text once")
 
 
 @dataclass(frozen=True)
@@ -199,7 +214,11 @@ class Processors:
     """One after the other."""
 
     type: Literal["Sequence"]
-    processors: Annotated[list[Plain], Few]
+    processors: Annotated[list[Annotated[Plain | Template, ByType]], Few]
+
+    def __post_init__(self) -> None:
+        if sum(isinstance(part, Template) for part in self.processors) > 1:
+            raise ValueError("it has two templates")
 
 
 @dataclass(frozen=True)
@@ -254,7 +273,7 @@ class Pipeline:
     added_tokens: Annotated[list[Added], Len(0, MAX_ADDED)] = field(default_factory=list)
     normalizer: Annotated[NFC | Prepend | Replace | Normalizers, ByType] | None = None
     pre_tokenizer: Annotated[ByteLevel | Split | Digits | Metaspace | PreTokenizers, ByType] | None = None
-    post_processor: Annotated[Plain | Processors, ByType] | None = None
+    post_processor: Annotated[Plain | Template | Processors, ByType] | None = None
     decoder: Annotated[Plain | Strip | Replace | Decoders, ByType] | None = None
 
 

@@ -132,6 +132,7 @@ def _check_fits(config: ClassifierConfig, shape: DecoderConfig, where: str) -> N
     duplicate = next((label for label, n in Counter(labels).items() if n > 1), None)
     is_valid_number = re.fullmatch(r"[1-9][0-9]{0,5}", blocks) and int(blocks) <= shape.n_layer
     unknown_ids = sorted(label_id for label_id in config.decision.label_ids() if label_id >= len(labels))
+    largest = max((*config.prefix_ids, *config.suffix_ids), default=-1)
     faults = {
         f"labels names {short_repr(duplicate)} twice": duplicate is not None,
         f"max_length is {config.max_length:,}, and the backbone has {shape.n_positions:,} positions": (
@@ -139,6 +140,12 @@ def _check_fits(config: ClassifierConfig, shape: DecoderConfig, where: str) -> N
         ),
         f"end_of_text_id is {config.end_of_text_id:,}, and the vocabulary has {shape.vocab_size:,} tokens": (
             config.end_of_text_id >= shape.vocab_size
+        ),
+        f"prefix_ids and suffix_ids name the token {largest:,}, and the vocabulary has {shape.vocab_size:,} tokens": (
+            largest >= shape.vocab_size
+        ),
+        f"max_length is {config.max_length:,}, and prefix_ids and suffix_ids take {config.n_frame:,} tokens": (
+            config.max_length <= config.n_frame
         ),
         f"train_blocks is {blocks[:20]!r}; it must be 'head', 'all' or a number from 1 to {shape.n_layer}": (
             blocks not in ("head", "all") and not is_valid_number

@@ -60,6 +60,8 @@ class ClassifierConfig:
     decision: Decision = MOST_PROBABLE  # from probabilities to a label
     separator: Annotated[str, MinLen(1)] | None = None  # between the labels of a text; None: each text has one label
     columns: ColumnSpec | None = None  # of the training data; None: it had no columns, or they are not known
+    prefix_ids: tuple[Annotated[int, Ge(0)], ...] = ()  # before every text, and after it: the backbone's frame
+    suffix_ids: tuple[Annotated[int, Ge(0)], ...] = ()
 
     @property
     def task(self) -> Task:
@@ -70,6 +72,11 @@ class ClassifierConfig:
     def pads(self) -> bool:
         """Whether every text is padded to max_length, as chapter 6 does."""
         return self.read == "padded-last"
+
+    @property
+    def n_frame(self) -> int:
+        """The number of tokens that stand around every text; `max_length` counts them."""
+        return len(self.prefix_ids) + len(self.suffix_ids)
 
 
 class Classifier(nn.Module):
@@ -96,6 +103,11 @@ class Classifier(nn.Module):
             raise SettingsError(
                 f"--max-length is {config.max_length}, but the backbone has {decoder.config.n_positions} "
                 "positions; use that or less"
+            )
+        if config.max_length <= config.n_frame:
+            raise SettingsError(
+                f"--max-length is {config.max_length}, but the backbone's tokenizer puts {config.n_frame} tokens "
+                f"around every text; use {config.n_frame + 1} or more"
             )
         n_inputs = pooled_width(config.read, decoder.config.n_embd)
         if seed is None:

@@ -2,7 +2,8 @@
 
 texts ─► token_ids [n_tokens] int32, lengths [N] ─► batches of rows, by length, to a token budget ─► compute(rows)
 
-Texts that are longer than the classifier reads are cut; only chapter 6's reading pads shorter ones.
+A text's token ids are the backbone's frame (backbone/frame.py) and the text's own between it. Texts that are longer
+than the classifier reads are cut, the frame is not; only chapter 6's reading pads shorter ones.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Encoded:
     lengths: NDArray[np.int64]  # [N], at least 1 each
     cut: NDArray[np.bool_]  # [N], whether the text lost tokens
     n_cut_tokens: int
+    n_frame: int = 0  # tokens of each text that are the backbone's frame
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -71,28 +73,45 @@ def encode_texts(
     max_length: int | None,
     truncate: str,
     end_of_text_id: int,
+    prefix_ids: Sequence[int] = (),
+    suffix_ids: Sequence[int] = (),
     pad: bool = False,
 ) -> Encoded:
-    """Encode texts; cut those longer than `max_length` at the end named by `truncate` (head or tail).
+    """Encode texts between `prefix_ids` and `suffix_ids`; `truncate` (head or tail) is the end that long ones lose.
 
-    With `pad`, every text is padded on the right to `max_length` with `end_of_text_id`, as in chapter 6. An empty text
-    becomes one `end_of_text_id`, with which GPT-2 separates texts.
+    With them a text has at most `max_length` tokens. With `pad`, every text is padded on the right to `max_length` with
+    `end_of_text_id`, as in chapter 6. An empty text becomes the prefix and suffix, or if there are none one
+    `end_of_text_id`, with which GPT-2 separates texts.
     """
+    n_frame = len(prefix_ids) + len(suffix_ids)
     pieces: list[NDArray[np.int32]] = []
     cut = np.zeros(len(texts), dtype=np.bool_)
     n_cut_tokens = 0
     for start in range(0, len(texts), CHUNK):
         for row, ids in enumerate(tokenizer.encode_many(texts[start : start + CHUNK]), start):
-            extra = len(ids) - max_length if max_length is not None else 0
-            if extra > 0:
-                cut[row] = True
-                n_cut_tokens += extra
-                ids = ids[:max_length] if truncate == "tail" else ids[extra:]
-            elif pad:
-                ids = ids + [end_of_text_id] * -extra
+            if max_length is not None:
+                n_own = len(ids)
+                ids = ids[kept_tokens(n_own, max_length - n_frame, truncate)]
+                cut[row] = len(ids) < n_own
+                n_cut_tokens += n_own - len(ids)
+            if n_frame:
+                ids = [*prefix_ids, *ids, *suffix_ids]
+            if pad and max_length is not None:
+                ids = ids + [end_of_text_id] * (max_length - len(ids))
             pieces.append(np.array(ids or [end_of_text_id], dtype=np.int32))
     token_ids = np.concatenate(pieces) if pieces else np.empty(0, np.int32)
-    return Encoded(token_ids, np.array([len(piece) for piece in pieces], dtype=np.int64), cut, n_cut_tokens)
+    lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
+    return Encoded(token_ids, lengths, cut, n_cut_tokens, n_frame)
+
+
+def kept_tokens(n_tokens: int, room: int, truncate: str) -> slice:
+    """The part of a text's own tokens that is read where there is room for `room`; `truncate` is the end that is cut.
+
+    >>> kept_tokens(10, 4, "tail"), kept_tokens(10, 4, "head")
+    (slice(0, 4, None), slice(6, 10, None))
+    """
+    n_kept = min(n_tokens, max(room, 0))
+    return slice(0, n_kept) if truncate == "tail" else slice(n_tokens - n_kept, n_tokens)
 
 
 def batches_by_length(lengths: NDArray[np.int64], token_budget: int) -> list[NDArray[np.int64]]:
@@ -143,5 +162,9 @@ def run_by_length(
 
 
 def tokens_per_character(encoded: Encoded, texts: Iterable[str]) -> float:
-    """The mean number of tokens for a character; high where the tokenizer was not made for the language."""
-    return encoded.n_tokens / max(sum(len(text) for text in texts), 1)
+    """The mean number of tokens for a character; high where the tokenizer was not made for the language.
+
+    The frame's tokens do not count.
+    """
+    n_own = encoded.n_tokens - len(encoded) * encoded.n_frame
+    return n_own / max(sum(len(text) for text in texts), 1)

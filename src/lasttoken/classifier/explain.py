@@ -3,7 +3,8 @@
     f(text) = log p(label) - log(1 - p(label))        the log-odds of one label, in nats (against all others together)
 
     integrated gradients   value of token t = (x_t - b_t) · ∫₀¹ ∂f/∂x_t (b + α(x - b)) dα    x: input embeddings of the
-                           text, b: the embedding of <|endoftext|> at every position; positions and padding stay
+                           text, b: the embedding of the end-of-text token at every position of the text's own tokens;
+                           positions, the backbone's frame and padding stay
     occlusion              value of word w = f(text) - f(text without w)
 
     gap = |Σ values - (f(text) - base)|               base: f of b, or of the empty text
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lasttoken.backbone.packing import Packing
+from lasttoken.classifier.encoding import kept_tokens
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.device import side_by_side
 from lasttoken.core.errors import SettingsError, one_of
@@ -128,8 +130,7 @@ def _word_ids(predictor: Predictor, text: str, spans: Sequence[tuple[int, int]])
     """The index of the word of each token that is not truncated: the word that holds the token's last character."""
     config = predictor.classifier.config
     last = [max(end - 1, start) for start, end in predictor.tokenizer.spans(text)]
-    extra = max(len(last) - config.max_length, 0)
-    last = last[: config.max_length] if config.truncate == "tail" else last[extra:]
+    last = last[kept_tokens(len(last), config.max_length - config.n_frame, config.truncate)]
     return np.searchsorted([start for start, _ in spans], last, side="right") - 1
 
 
@@ -165,14 +166,18 @@ class _Path:
         label_id: int,
         between: Callable[[], None] = lambda: None,
     ) -> None:
-        """`n_own`: the number of the text's own tokens; padding follows them and is the same at every point."""
+        """`n_own`: the number of the text's own tokens; the frame around them and padding are the same at every point.
+
+        The frame's tokens have no characters, so nothing is attributed to them.
+        """
         self.predictor, self.label_id, self.n_own, self.between = predictor, label_id, n_own, between
         decoder, config = predictor.classifier.decoder, predictor.classifier.config
+        self.own = slice(len(config.prefix_ids), len(config.prefix_ids) + n_own)
         with torch.no_grad():
             packing = Packing([len(token_ids)], token_ids.device)
             self.text = decoder.embed(token_ids, packing.positions)
             neutral = token_ids.clone()
-            neutral[:n_own] = config.end_of_text_id
+            neutral[self.own] = config.end_of_text_id
             self.baseline = decoder.embed(neutral, packing.positions)
 
     def ends(self) -> tuple[float, float]:
@@ -200,7 +205,7 @@ class _Path:
             alphas = torch.from_numpy((points[part] + 1) / 2).to(difference)
             x = (self.baseline + alphas[:, None, None] * difference).requires_grad_()
             (gradient,) = torch.autograd.grad(self._log_odds(x).sum(), x)
-            return (gradient * difference).sum(-1)[:, : self.n_own].double().cpu().numpy()
+            return (gradient * difference).sum(-1)[:, self.own].double().cpu().numpy()
 
         parts = [slice(start, start + batch_size) for start in range(0, n, batch_size)]
         for part, values in side_by_side(gradients_at, parts, self.text.device):

@@ -121,6 +121,8 @@ class Predictor:
             max_length=config.max_length,
             truncate=config.truncate,
             end_of_text_id=config.end_of_text_id,
+            prefix_ids=config.prefix_ids,
+            suffix_ids=config.suffix_ids,
             pad=config.pads,
         )
 

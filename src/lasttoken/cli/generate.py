@@ -32,7 +32,7 @@ def generate(
     from lasttoken.backbone.pretrained import load_backbone
 
     loaded = load_backbone(backbone, offline)
-    ids = loaded.tokenizer.encode(prompt)
+    ids = loaded.prompt_ids(prompt)
     stop_id = loaded.end_of_text_id if stop_at_end else None
     generation = continue_text(
         loaded.decoder,
@@ -43,7 +43,7 @@ def generate(
         seed=seed,
         stop_id=stop_id,
     )
-    text = loaded.tokenizer.decode([*ids, *generation.token_ids])
+    text = loaded.tokenizer.decode([*ids[len(loaded.prefix_ids) :], *generation.token_ids])
     if generation.full:
         terminal(quiet).say(
             f"the context of {loaded.config.n_positions} tokens is full: stopped after "

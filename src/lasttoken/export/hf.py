@@ -1,15 +1,12 @@
 """A classifier as a folder that `transformers.pipeline("text-classification")` loads, with the same logits.
 
 transformers pools the last token that is not padding, under the causal mask, with a head without bias and without a
-temperature. Other poolings and masks are rejected; bias and temperature are folded into the weights (folded.py). In
-transformers, `<|endoftext|>` in a text would be the token that ends texts; here it is text, so that token has another
-name in the exported tokenizer.json.
+temperature. Other poolings and masks are rejected; bias and temperature are folded into the weights (folded.py). The
+tokenizer is made in hf_tokenizer.py.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,6 @@ from typing import Any
 import torch
 
 from lasttoken.backbone.families import family_of
-from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import write_tensor_file
 from lasttoken.classifier.predict import Predictor
 from lasttoken.classifier.run_dir import RunDir
@@ -27,8 +23,7 @@ from lasttoken.core.storage import write_text
 from lasttoken.export.checking import PROBES, largest_difference, logits_of, quiet
 from lasttoken.export.folded import fold
 from lasttoken.export.folder import Exported, new_export
-
-ENDING = "<|lasttoken-end-of-text|>"  # what an exported tokenizer calls the token that ends texts
+from lasttoken.export.hf_tokenizer import ENDING, ExportedTokenizer, never_empty
 
 
 def check_exportable(predictor: Predictor) -> None:
@@ -60,7 +55,7 @@ def export_hf(run: Path, out: Path, check: bool = True) -> Exported:
     """Write a run's classifier for transformers, and compare its logits if transformers is installed.
 
     Raises:
-        SettingsError: see `check_exportable` and `fold`; or `out` exists.
+        SettingsError: see `check_exportable`, `fold` and `ExportedTokenizer`; or `out` exists.
         RunError: `run` is not a finished run.
         FailedError: transformers computes other logits.
     """
@@ -78,11 +73,12 @@ def export_hf(run: Path, out: Path, check: bool = True) -> Exported:
 def lost_in_export(predictor: Predictor) -> tuple[str, ...]:
     """What the classifier has and the format cannot hold, in sentences."""
     config = predictor.classifier.config
-    notes = [
-        f"texts are truncated to {config.max_length} tokens only when truncation=True is passed",
-        "transformers turns an empty text into no tokens, and fails or predicts something else; "
-        f"pass {ENDING!r} instead",
-    ]
+    notes = [f"texts are truncated to {config.max_length} tokens only when truncation=True is passed"]
+    if not config.n_frame:
+        notes.append(
+            "transformers turns an empty text into no tokens, and fails or predicts something else; "
+            f"pass {ENDING!r} instead"
+        )
     if lost := config.task.lost_rule(config.decision):
         notes.append(lost)
     return tuple(notes)
@@ -91,6 +87,7 @@ def lost_in_export(predictor: Predictor) -> tuple[str, ...]:
 def _write(folder: Path, predictor: Predictor, run: Path) -> None:
     classifier, config = predictor.classifier, predictor.classifier.config
     folded = fold(classifier)
+    tokenizer = ExportedTokenizer(predictor.tokenizer, config)
     family = family_of(classifier.decoder.config)
     state = classifier.decoder.state_without_lm_head() | {folded.bias_name: folded.final_bias}
     tensors = {**family.to_published(state), "score.weight": folded.head_weight.contiguous()}
@@ -103,22 +100,14 @@ def _write(folder: Path, predictor: Predictor, run: Path) -> None:
         "label2id": {label: int(label_id) for label_id, label in ids.items()},
         "eos_token_id": config.end_of_text_id,
         "bos_token_id": config.end_of_text_id,
-        "pad_token_id": config.end_of_text_id,
+        "pad_token_id": tokenizer.pad_id,
         "problem_type": config.task.problem_type,
         "dtype": "float32",
     }
     write_tensor_file(folder / "model.safetensors", tensors)
     write_text(folder / "config.json", _json(content))
-    write_text(folder / "tokenizer.json", _json(renamed_ending(predictor.tokenizer)))
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": config.max_length,
-        "padding_side": "right",
-        "truncation_side": "right" if config.truncate == "tail" else "left",
-        **{f"{name}_token": ENDING for name in ("pad", "eos", "bos", "unk")},
-        "clean_up_tokenization_spaces": False,
-    }
-    write_text(folder / "tokenizer_config.json", _json(settings))
+    write_text(folder / "tokenizer.json", _json(tokenizer.content))
+    write_text(folder / "tokenizer_config.json", _json(tokenizer.settings()))
     card = RunDir(run).path / "README.md"
     if card.is_file():
         write_text(folder / "README.md", as_card(card.read_text("utf-8"), predictor))
@@ -126,18 +115,6 @@ def _write(folder: Path, predictor: Predictor, run: Path) -> None:
 
 def _json(content: Any) -> str:
     return to_json(content, indent=1) + "\n"
-
-
-def renamed_ending(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The content of a tokenizer.json in which the token that ends texts has a name that no text contains."""
-    content: dict[str, Any] = json.loads(tokenizer.to_json())
-    vocabulary = content["model"]["vocab"]
-    if tokenizer.end_of_text in vocabulary:
-        vocabulary[ENDING] = vocabulary.pop(tokenizer.end_of_text)
-    for token in content.get("added_tokens") or []:
-        if token["content"] == tokenizer.end_of_text:
-            token["content"] = ENDING
-    return content
 
 
 USE = """
@@ -149,13 +126,14 @@ from transformers import pipeline
 
 classify = pipeline("text-classification", model="{name}")
 text = "a text"
-print(classify(text or "{ending}", truncation=True))
+print(classify({text}, truncation=True))
 ```
-
+{empty}
+Bias and temperature are in the weights, so the scores are those of `lasttoken predict`.{rule}
+"""
+EMPTY = """
 transformers turns an empty text into no tokens, and fails or predicts something else. To get the prediction of
 `lasttoken predict`, pass the end-of-text token instead, as above.
-
-Bias and temperature are in the weights, so the scores are those of `lasttoken predict`.{rule}
 """
 
 
@@ -164,7 +142,8 @@ def as_card(card: str, predictor: Predictor, name: str = "THIS FOLDER") -> str:
     config = predictor.classifier.config
     card = card.replace('library_name: "lasttoken"', 'library_name: "transformers"', 1)
     rule = config.task.rule_for_scores(config.decision)
-    return card.rstrip() + USE.format(name=name, rule=f" {rule}" if rule else "", ending=ENDING)
+    text, empty = ("text", "") if config.n_frame else (f'text or "{ENDING}"', EMPTY)
+    return card.rstrip() + USE.format(name=name, rule=f" {rule}" if rule else "", text=text, empty=empty)
 
 
 @torch.no_grad()
@@ -180,14 +159,10 @@ def compare_with_transformers(folder: Path, predictor: Predictor) -> float:
         with quiet():
             model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
             tokenizer = AutoTokenizer.from_pretrained(folder)
-        batch = tokenizer(never_empty(PROBES), padding=True, truncation=True, return_tensors="pt")
+        texts = never_empty(PROBES, predictor.classifier.config)
+        batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         batch.pop("token_type_ids", None)
         logits = model(**batch).logits.float().numpy()
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise FailedError(f"transformers cannot load the export: {error}") from error
     return largest_difference(logits, logits_of(predictor, PROBES), "transformers")
-
-
-def never_empty(texts: Sequence[str]) -> list[str]:
-    """Texts as transformers needs them: in place of an empty one, the token that ends texts."""
-    return [text or ENDING for text in texts]

@@ -59,8 +59,10 @@ session = onnxruntime.InferenceSession("{model}")
 def classify(texts):
     rows = []
     for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
-        ids = encoding.ids or [facts["end_of_text_id"]]
-        ids = ids[: facts["max_length"]] if facts["truncate"] == "tail" else ids[-facts["max_length"] :]
+        n_around = len(facts["prefix_ids"]) + len(facts["suffix_ids"])
+        room = facts["max_length"] - n_around  # for the text's own tokens
+        ids = encoding.ids[:room] if facts["truncate"] == "tail" else encoding.ids[-room:]
+        ids = facts["prefix_ids"] + ids + facts["suffix_ids"] or [facts["end_of_text_id"]]
         if facts["pads"]:
             ids = ids + [facts["end_of_text_id"]] * (facts["max_length"] - len(ids))
         rows.append(ids)
@@ -130,6 +132,8 @@ def _write_other_files(folder: Path, predictor: Predictor, run: Path, int8: Int8
         "truncate": config.truncate,
         "pads": config.pads,
         "end_of_text_id": config.end_of_text_id,
+        "prefix_ids": list(config.prefix_ids),
+        "suffix_ids": list(config.suffix_ids),
     }
     write_text(folder / "classifier.json", to_json(facts, indent=1) + "\n")
     write_text(folder / "tokenizer.json", predictor.tokenizer.to_json())

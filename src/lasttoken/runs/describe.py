@@ -80,4 +80,6 @@ def describe_backbone(name: str, offline: bool = False) -> dict[str, Any]:
         "vocab_size": config.vocab_size,
         "tokenizer_tokens": backbone.tokenizer.n_tokens,
         "end_of_text_id": backbone.end_of_text_id,
+        "prefix_ids": list(backbone.prefix_ids),
+        "suffix_ids": list(backbone.suffix_ids),
     }

@@ -88,7 +88,7 @@ def ask(
         raise SettingsError(f"--prompt is {prompt!r}; it must contain {{text}}, which is replaced by the text")
     labels = list(answers)
     label_ids = _label_ids(examples, labels)
-    answer_ids = [backbone.tokenizer.encode(" " + answer) for answer in answers.values()]
+    answer_ids = [_answer_ids(backbone, answer) for answer in answers.values()]
     scores, n_answered, n_correct = [], 0, 0
     for text, label_id in zip(examples.texts, label_ids, strict=True):
         ids = _question(backbone, prompt, text, max(WRITTEN_TOKENS, *map(len, answer_ids)))
@@ -129,7 +129,7 @@ def _label_ids(examples: Examples, labels: list[str]) -> NDArray[Any]:
 def _question(backbone: Backbone, prompt: str, text: str, room: int) -> list[int]:
     """The token ids of the question; its text is truncated until `room` more tokens fit the context."""
     limit = backbone.config.n_positions - room
-    ids = backbone.tokenizer.encode(prompt.replace("{text}", text))
+    ids = backbone.prompt_ids(prompt.replace("{text}", text))
     while len(ids) > limit:
         if not text:
             raise SettingsError(
@@ -139,8 +139,18 @@ def _question(backbone: Backbone, prompt: str, text: str, room: int) -> list[int
         text_ids = backbone.tokenizer.encode(text)
         shorter = backbone.tokenizer.decode(text_ids[: max(len(text_ids) - (len(ids) - limit), 0)])
         text = shorter.rstrip("\ufffd")  # half a character, which would take more tokens than it saved
-        ids = backbone.tokenizer.encode(prompt.replace("{text}", text))
+        ids = backbone.prompt_ids(prompt.replace("{text}", text))
     return ids
+
+
+def _answer_ids(backbone: Backbone, answer: str) -> list[int]:
+    """The token ids of an answer after a question and a space.
+
+    Some tokenizers write a space before every text, so they would write two before " yes" alone.
+    """
+    question = backbone.tokenizer.encode("?")
+    ids = backbone.tokenizer.encode(f"? {answer}")
+    return ids[len(question) :] if ids[: len(question)] == question else backbone.tokenizer.encode(" " + answer)
 
 
 def first_answer(written: str, answers: list[str]) -> int | None:

@@ -113,6 +113,8 @@ def trunk_digest(predictor: Predictor) -> str:
         config.max_length,
         config.truncate,
         config.end_of_text_id,
+        config.prefix_ids,
+        config.suffix_ids,
         predictor.device,
         classifier.decoder.fingerprint(),
     )

@@ -100,8 +100,10 @@ def _classifier_config(
             max_length=backbone.config.n_positions,
             truncate=settings.truncate,
             end_of_text_id=backbone.end_of_text_id,
+            prefix_ids=backbone.prefix_ids,
+            suffix_ids=backbone.suffix_ids,
         )
-        max_length = untruncated.longest
+        max_length = max(untruncated.longest, untruncated.n_frame + 1)
         notes.append(
             f"every text is padded to {max_length} tokens, the longest of train, with token {backbone.end_of_text_id}"
         )
@@ -118,6 +120,8 @@ def _classifier_config(
         truncate=settings.truncate,
         train_blocks=settings.train_blocks,
         end_of_text_id=backbone.end_of_text_id,
+        prefix_ids=backbone.prefix_ids,
+        suffix_ids=backbone.suffix_ids,
         backbone=backbone.name,
         int8_trunk=device.precision == "int8",
         separator=splits.train.separator,
