@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gguf_files import write_gguf
 from miniature import (
     N_SMALL_TOKENS,
     classifier_of,
@@ -332,3 +333,43 @@ def test_a_damaged_file_of_a_run_is_copied_or_trained_again_and_not_fetched(name
     with pytest.raises(BackboneError, match=rf"{name}.*train it again") as caught:
         load_classifier(tmp_path)
     assert "fetch" not in str(caught.value)
+
+
+def test_the_blocks_of_a_frozen_trunk_are_saved_as_they_came(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "small.gguf", random_gpt(n_inner=64), "Q4_0")
+    backbone = load_backbone(str(tmp_path / "small.gguf"))
+    classifier = classifier_of(backbone.decoder, train_blocks="1")
+    with torch.no_grad():
+        classifier.decoder.get_parameter("h.2.attn.c_attn.weight").add_(0.01)  # as training does
+    run = tmp_path / "run"
+    run.mkdir()
+    save_classifier(run, classifier, backbone.tokenizer)
+    stored = load_file(run / "model.safetensors")
+    packed = {name for name in stored if name.startswith("quantized.")}
+    assert {name for name in packed if "Q8_0" in name} == {"quantized.Q8_0.wte.weight"}
+    assert len(packed) == 1 + 2 * 4, "four matrices in each of two frozen blocks"
+    assert "transformer.h.2.attn.c_attn.weight" in stored
+    assert "transformer.h.1.attn.c_attn.weight" not in stored
+
+    loaded, _ = load_classifier(run)
+    for name, tensor in classifier.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    (tmp_path / "again").mkdir()
+    save_classifier(tmp_path / "again", loaded, backbone.tokenizer)
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+    content = bytearray((run / "model.safetensors").read_bytes())
+    start = content.index(stored["quantized.Q4_0.h.1.mlp.c_fc.weight"].numpy().tobytes())
+    content[start + 100] ^= 4
+    (run / "model.safetensors").write_bytes(content)
+    with pytest.raises(BackboneError, match=r"quantized\.Q4_0\.h\.1\.mlp\.c_fc\.weight"):
+        load_classifier(run)
+
+
+def test_a_network_that_trains_as_a_whole_is_saved_in_float32(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "small.gguf", random_gpt(n_inner=64), "Q8_0")
+    backbone = load_backbone(str(tmp_path / "small.gguf"))
+    (tmp_path / "run").mkdir()
+    save_classifier(tmp_path / "run", classifier_of(backbone.decoder, train_blocks="all"), backbone.tokenizer)
+    stored = load_file(tmp_path / "run" / "model.safetensors")
+    assert not [name for name in stored if name.startswith("quantized.")]

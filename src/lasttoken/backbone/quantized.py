@@ -8,9 +8,10 @@ it is imported where it is needed, because that takes 0.1 s.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from math import prod
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,24 +20,29 @@ from torch import Tensor
 
 from lasttoken.core.errors import BackboneError
 
-FLOATS = ("F32", "F16", "BF16")  # stored numbers of which none shares its bits with others
+PREFIX = "quantized."  # of stored names
+HALF = {"F16": torch.float16, "BF16": torch.bfloat16}
+FLOATS = ("F32", *HALF)  # stored numbers of which none shares its bits with others
 
 
 @dataclass(frozen=True)
 class QuantizedTensor:
     """A matrix or vector in one of GGUF's types."""
 
-    raw: NDArray[np.uint8]  # [rows, bytes in a row]
+    raw: NDArray[np.uint8]  # [rows, bytes in a row]; of a vector [1, bytes]
     type: str  # such as Q4_1
     shape: tuple[int, ...]
 
+    def __deepcopy__(self, memo: dict[int, object]) -> QuantizedTensor:
+        return self  # nothing changes it, and a copy would read the mapped file
+
     @property
     def in_blocks(self) -> bool:
-        """Whether it takes fewer bits than 16-bit numbers do, because the numbers of a block share a scale."""
+        """Whether the numbers of a block share a scale, so that float32 takes several times the memory."""
         return self.type not in FLOATS
 
     def dequantize(self) -> Tensor:
-        """The numbers, in float32.
+        """The numbers, in float32; those of F32 share their memory with `raw`.
 
         Raises:
             BackboneError: gguf knows the type but cannot dequantize it.
@@ -51,28 +57,49 @@ class QuantizedTensor:
                 f"weights of the type {self.type} cannot be dequantized by gguf {_version()}; give a file with another "
                 "quantization, such as Q8_0 or Q4_K_M"
             ) from error
-        numbers = np.ascontiguousarray(numbers, dtype=np.float32)
-        if not numbers.flags.writeable:  # F32 in a mapped file
-            numbers = numbers.copy()
-        return torch.from_numpy(numbers).reshape(self.shape)
+        return torch.from_numpy(np.ascontiguousarray(numbers, dtype=np.float32)).reshape(self.shape)
+
+    def as_stored(self) -> Tensor:
+        """Matrices of 16 bits as they are, sharing memory with `raw`; anything else in float32."""
+        if self.type not in HALF or len(self.shape) < 2:
+            return self.dequantize()
+        return torch.from_numpy(self.raw).view(HALF[self.type]).reshape(self.shape)
 
     def rows(self, order: NDArray[np.integer]) -> QuantizedTensor:
         """The rows in another order, or some of them."""
         return QuantizedTensor(self.raw[order], self.type, (len(order), *self.shape[1:]))
 
-    def check(self, where: str) -> None:
-        """Reject bytes that do not fit the type and shape.
 
-        Raises:
-            BackboneError: says what does not fit.
-        """
-        type_ = self.type
+def to_stored(quantized: Mapping[str, QuantizedTensor]) -> dict[str, Tensor]:
+    """Matrices by parameter name, as tensors of bytes [rows, bytes] whose names say the type.
+
+    h.0.attn.c_attn.weight in Q4_1 is stored as quantized.Q4_1.h.0.attn.c_attn.weight.
+    """
+    return {f"{PREFIX}{blocks.type}.{name}": torch.from_numpy(blocks.raw) for name, blocks in sorted(quantized.items())}
+
+
+def from_stored(tensors: Mapping[str, Tensor], source: Path) -> tuple[dict[str, Tensor], dict[str, QuantizedTensor]]:
+    """The inverse: the other tensors of a file, and the quantized ones by parameter name.
+
+    Raises:
+        BackboneError: a type that gguf does not know, or bytes that are not a matrix of its blocks.
+    """
+    others, quantized = {}, {}
+    for stored, tensor in tensors.items():
+        if not stored.startswith(PREFIX):
+            others[stored] = tensor
+            continue
+        type_, _, name = stored.removeprefix(PREFIX).partition(".")
         n_values, n_bytes = block_size(type_)
-        expected = prod(self.shape) // n_values * n_bytes
-        if not self.shape or self.shape[-1] % n_values or self.raw.size != expected or self.raw.dtype != np.uint8:
+        if tensor.dim() != 2 or tensor.dtype != torch.uint8 or tensor.shape[1] % n_bytes:
             raise BackboneError(
-                f"{where} has {self.raw.size:,} bytes for the shape {self.shape} in {type_}, which takes {expected:,}"
+                f"{source}: tensor {stored[:100]} has the shape {tuple(tensor.shape)} in {tensor.dtype}, and "
+                "not rows of "
+                f"blocks of {n_bytes} bytes; fetch it again"
             )
+        shape = (len(tensor), tensor.shape[1] // n_bytes * n_values)
+        quantized[name] = QuantizedTensor(tensor.numpy(), type_, shape)
+    return others, quantized
 
 
 @cache

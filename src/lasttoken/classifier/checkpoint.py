@@ -1,8 +1,9 @@
 """A classifier as a folder: config.json, model.safetensors, tokenizer.json. Nothing in it is a pickle.
 
-The tensors have the backbone's published names and layout, and the head is `score`. Our own settings (labels, pooling,
-lengths) are under "lasttoken" in config.json. The folder is complete: it can be moved, and loading it needs neither the
-original backbone nor the network.
+The tensors have the backbone's published names and layout, and the head is `score`; frozen matrices that came in few
+bits (quantized.py) are stored as they came. Our own settings (labels, pooling, lengths) are under "lasttoken" in
+config.json. The folder is complete: it can be moved, and loading it needs neither the original backbone nor the
+network.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from lasttoken.backbone.building import build_decoder
 from lasttoken.backbone.decoder import DecoderConfig
 from lasttoken.backbone.families import end_of_text, family_of, read_config
+from lasttoken.backbone.quantized import QuantizedTensor, from_stored, to_stored
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import read_tensor_files, write_tensor_file
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
@@ -39,7 +41,9 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
         StorageError: no permission, or a full disk.
     """
     family = family_of(classifier.decoder.config)
-    tensors = family.to_published(classifier.decoder.state_without_lm_head())
+    state, blocks = classifier.decoder.state_without_lm_head(), _frozen_blocks(classifier)
+    tensors = family.to_published({name: tensor for name, tensor in state.items() if name not in blocks})
+    tensors |= to_stored(blocks)
     tensors["score.weight"] = classifier.head.weight.detach().cpu().contiguous()
     tensors["score.bias"] = classifier.head.bias.detach().cpu().contiguous()
     labels, columns = classifier.config.labels, classifier.config.columns
@@ -57,6 +61,14 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
     write_tensor_file(folder / "model.safetensors", tensors)
     write_text(folder / "tokenizer.json", tokenizer.to_json())
     write_text(folder / "config.json", to_json(content, indent=1) + "\n")
+
+
+def _frozen_blocks(classifier: Classifier) -> dict[str, QuantizedTensor]:
+    """The parameters that are stored as the blocks from which they were dequantized: those of the trunk."""
+    if classifier.n_frozen is None:
+        return {}
+    frozen = classifier.frozen_tensors()
+    return {name: blocks for name, blocks in classifier.decoder.quantized.items() if name in frozen}
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
@@ -106,7 +118,10 @@ def _load(
     family = family_of(decoder_config)
     tensors = read_tensor_files(folder, family.not_weights)
     score = {name: tensors.pop(f"score.{name}", None) for name in ("weight", "bias")}
-    decoder = build_decoder(decoder_config, family.from_published(tensors), folder)
+    tensors, quantized = from_stored(tensors, folder / "model.safetensors")
+    dequantized = {name: blocks.dequantize() for name, blocks in quantized.items()}
+    decoder = build_decoder(decoder_config, family.from_published(tensors) | dequantized, folder)
+    decoder.quantized = quantized
     _check_fits(config, decoder_config, where)
     classifier = Classifier(decoder, config)
     shapes = {"weight": tuple(classifier.head.weight.shape), "bias": (len(config.labels),)}

@@ -55,8 +55,10 @@ def test_quantized_weights_are_those_that_the_gguf_package_dequantizes(tmp_path:
     theirs = {tensor.name: gguf.dequantize(tensor.data, tensor.tensor_type) for tensor in gguf.GGUFReader(path).tensors}
     state = loaded.state_dict()
     for name, number in (("attn.c_attn", "attn_qkv"), ("mlp.c_proj", "ffn_down"), ("ln_1", "attn_norm")):
-        assert np.array_equal(state[f"h.2.{name}.weight"].numpy(), theirs[f"blk.2.{number}.weight"])
-    assert np.array_equal(state["wte.weight"].numpy(), theirs["token_embd.weight"])
+        assert np.array_equal(state[f"h.2.{name}.weight"].float().numpy(), theirs[f"blk.2.{number}.weight"])
+    assert np.array_equal(state["wte.weight"].float().numpy(), theirs["token_embd.weight"])
+    stored = {"F16": torch.float16, "BF16": torch.bfloat16}.get(quantization, torch.float32)
+    assert (state["wte.weight"].dtype, state["h.2.ln_1.weight"].dtype) == (stored, torch.float32)
     in_blocks = quantization.startswith("Q")
     assert set(loaded.quantized) == {
         name for name in state if in_blocks and name != "wpe.weight" and state[name].dim() == 2

@@ -56,7 +56,7 @@ class GGUFFile:
         with path.open("rb") as file:
             if (magic := file.read(4)) != MAGIC:
                 raise BackboneError(f"{path} is not a GGUF file: it begins with {magic!r}, not {MAGIC!r}")
-        self._bytes: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
+        self._bytes: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="c")  # private: nothing is written back
         cursor = _Cursor(self._bytes.data)
         try:
             self.keys, self.tensors = self._read_header(cursor)

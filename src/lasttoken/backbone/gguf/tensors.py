@@ -42,10 +42,10 @@ def read_decoder(file: GGUFFile, architecture: Architecture, content: dict[str, 
         if (match := QUERY_OR_KEY.search(source)) and architecture.permuted:
             n_heads = content["num_attention_heads" if match[1] == "q" else "num_key_value_heads"]
             blocks = _undo_permutation(blocks, n_heads, f"{file.path}: tensor {source}")
-        tensor = blocks.dequantize()
+        tensor = blocks.as_stored()
         if architecture.norm_plus_one and source.endswith("_norm.weight"):
-            tensor -= 1
-        if blocks.in_blocks:
+            tensor = tensor - 1  # not in place: it may lie in the mapped file
+        if blocks.in_blocks and len(blocks.shape) == 2:
             quantized[ours] = blocks
         is_linear = BLOCK.match(source) and tensor.dim() == 2
         published[name] = tensor.t() if architecture.transposed and is_linear else tensor
