@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from miniature import classifier_of, small_tokenizer
+from rotary_miniatures import ROTARY_MINIATURES
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -23,6 +24,7 @@ from lasttoken.backbone.family import Family
 from lasttoken.backbone.gpt2.network import GPT2Config
 from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.backbone.rotary.config import Rope
 from lasttoken.backbone.weights import write_tensor_file
 from lasttoken.classifier.checkpoint import load_classifier, save_classifier
 from lasttoken.core.documents import to_json
@@ -34,10 +36,25 @@ LENGTHS = [7, 1, 24, 5, 24, 2]
 SIZES: dict[str, Any] = {"vocab_size": 261, "n_positions": 24, "n_embd": 32, "n_layer": 3, "n_head": 4}
 MINIATURES: dict[str, DecoderConfig] = {
     "gpt2": GPT2Config(**SIZES, n_inner=48, layer_norm_epsilon=1e-3),
+    **ROTARY_MINIATURES,
 }
-OTHER_VALUES: dict[str, Any] = {  # of fields for which doubling makes no other config
-    "tied": False,
-}
+
+
+def another(value: Any) -> Any:
+    """Another value of a field."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, Rope) or value is None:
+        return Rope(theta=77.0)
+    if isinstance(value, tuple):
+        return (*value, 7)
+    return value * 2 + type(value)(1)
+
+
+def twin_of(content: dict[str, Any]) -> Any:
+    """The network of transformers for the content of a config.json, with its own plain attention."""
+    config = AutoConfig.for_model(**content, pad_token_id=content["vocab_size"] - 1)
+    return AutoModelForCausalLM.from_config(config, attn_implementation="eager")  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(params=sorted(FAMILIES))
@@ -77,7 +94,8 @@ def write_folder(folder: Path, decoder: Decoder) -> Path:
     family = family_of(decoder.config)
     folder.mkdir(parents=True, exist_ok=True)
     write_tensor_file(folder / "model.safetensors", family.to_published(decoder.state_dict()))
-    write_text(folder / "config.json", to_json(family.write_config(decoder.config)))
+    content = {**family.write_config(decoder.config), "eos_token_id": decoder.config.vocab_size - 1}
+    write_text(folder / "config.json", to_json(content))
     write_text(folder / "tokenizer.json", small_tokenizer().to_json())
     return folder
 
@@ -94,10 +112,10 @@ def test_every_family_has_a_miniature() -> None:
 def test_logits_are_those_of_transformers(family: Family, config: DecoderConfig, tied: bool) -> None:
     decoder = random_decoder(replace(config, tied=tied), torch.float32)
     content = family.write_config(decoder.config)
-    twin: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(**content))  # type: ignore[no-untyped-call]
+    twin = twin_of(content)
     missing, unknown = twin.load_state_dict(family.to_published(decoder.state_dict()), strict=False)
     assert not unknown
-    assert set(missing) <= {"lm_head.weight"}
+    assert set(missing) <= {"lm_head.weight", "decoder.weight"}
     twin.tie_weights()
     twin.train(False)
     texts = random_texts(config, LENGTHS)
@@ -152,7 +170,8 @@ def test_a_classifier_on_it_is_saved_and_loaded(family: Family, config: DecoderC
     (tmp_path / "run").mkdir()
     save_classifier(tmp_path / "run", classifier, small_tokenizer())
     loaded, tokenizer = load_classifier(tmp_path / "run")
-    assert (loaded.decoder.config, tokenizer.end_of_text) == (config, family.end_of_text)
+    assert loaded.decoder.config == config.without_lm_head()
+    assert tokenizer.end_of_text == small_tokenizer().end_of_text
     text = torch.cat(random_texts(config, LENGTHS))
     with torch.no_grad():
         assert torch.equal(loaded(text, Packing(LENGTHS)), classifier(text, Packing(LENGTHS)))
@@ -195,7 +214,7 @@ def test_the_fingerprint_and_the_key_of_features_change_with_every_field(config:
     assert fingerprint["model_type"] == config.model_type, "two architectures may have the same fields"
     for field in fields(config):
         value = getattr(config, field.name)
-        other = replace(config, **{field.name: OTHER_VALUES.get(field.name, value * 2)})
+        other = replace(config, **{field.name: another(value)})
         decoder.config = other
         assert decoder.fingerprint() != fingerprint, field.name
         decoder.config = replace(config, **{field.name: value})

@@ -187,7 +187,7 @@ def test_no_safetensors(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ({"config.json": None}, "it has no config.json"),
         ({"tokenizer.json": None}, "it has no tokenizer.json, nor vocab.json and merges.txt"),
-        ({"config.json": b'{"model_type": "llama"}'}, "model_type 'llama'"),
+        ({"config.json": b'{"model_type": "bert"}'}, "model_type 'bert'"),
         ({"config.json": b"[1]"}, "its config.json is not a JSON object"),
         ({"config.json": b"{"}, "its config.json is not a JSON object"),
     ],

@@ -97,7 +97,7 @@ class Decoder(nn.Module, ABC):
     FINAL_NORM: ClassVar[str]  # the norm after the last block
 
     config: DecoderConfig
-    lm_head: nn.Linear | None  # None: tied to the token embedding
+    lm_head: nn.Module | None  # None: tied to the token embedding
     quantized: dict[str, QuantizedTensor]  # the blocks that frozen parameters were dequantized from, by parameter name:
     # a checkpoint stores them. Whoever changes such a parameter removes it here
 
@@ -138,7 +138,8 @@ class Decoder(nn.Module, ABC):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, [..., C] -> [..., V]."""
-        return F.linear(hidden, to_float32(self.token_embedding if self.lm_head is None else self.lm_head.weight))
+        weight = self.token_embedding if self.lm_head is None else self.get_parameter("lm_head.weight")
+        return F.linear(hidden, to_float32(weight))
 
     def extend(self, token_ids: Tensor, cache: KeyValues) -> Tensor:
         """The next t tokens of one text, [t] -> hidden [t, C]; `cache` grows by them."""

@@ -8,10 +8,12 @@ from typing import Any
 from lasttoken.backbone.decoder import DecoderConfig
 from lasttoken.backbone.family import Family
 from lasttoken.backbone.gpt2.family import GPT2_FAMILY
+from lasttoken.backbone.rotary.families import ROTARY_FAMILIES
+from lasttoken.backbone.unsupported import describe_unsupported
 from lasttoken.core.documents import load_json
 from lasttoken.core.errors import BackboneError, one_of, short_repr
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (GPT2_FAMILY,)}
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (GPT2_FAMILY, *ROTARY_FAMILIES)}
 UNNAMED = GPT2_FAMILY.model_type  # early config.json files of GPT-2 have no model_type
 
 
@@ -51,7 +53,8 @@ def config_of(content: dict[str, Any], path: Path) -> DecoderConfig:
     family = named_family(content)
     if family is None:
         raise BackboneError(
-            f"{path} has model_type = {short_repr(content['model_type'])}; this architecture cannot be loaded, "
+            f"{path} has model_type = {short_repr(content['model_type'])}"
+            f"{describe_unsupported(content['model_type'])}; this architecture cannot be loaded, "
             f"use one of {one_of(FAMILIES)}"
         )
     return family.read_config(content, path)

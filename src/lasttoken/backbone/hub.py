@@ -200,14 +200,17 @@ class _Repository:
 def _check_architecture(config: Path) -> None:
     """Reject an unsupported architecture before gigabytes are fetched; the loader checks everything else."""
     from lasttoken.backbone.families import FAMILIES, named_family  # it imports torch
+    from lasttoken.backbone.unsupported import describe_unsupported
 
     try:
         content = load_json(config, BackboneError)
     except (BackboneError, OSError) as error:
         raise _UnusableError(f"its {CONFIG} is not a JSON object") from error
     if named_family(content) is None:
+        model_type = content["model_type"]
         raise _UnusableError(
-            f"it has the model_type {short_repr(content['model_type'])}; use a model of type {one_of(FAMILIES)}"
+            f"it has the model_type {short_repr(model_type)}{describe_unsupported(model_type)}; "
+            f"use a model of type {one_of(FAMILIES)}"
         )
 
 

@@ -124,6 +124,7 @@ class GPT2(Decoder):
     FINAL_NORM = "ln_f"
 
     config: GPT2Config
+    lm_head: nn.Linear | None
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
