@@ -98,9 +98,23 @@ def shape_keys(architecture: str, content: Mapping[str, Any]) -> dict[str, Any]:
             "feed_forward_length": "intermediate_size",
             "attention.layer_norm_rms_epsilon": "rms_norm_eps",
             "attention.sliding_window": "sliding_window",
+            "attention.scale": "attention_multiplier",
+            "embedding_scale": "embedding_multiplier",
+            "residual_scale": "residual_multiplier",
+            "logit_scale": "logits_scaling",
         }
-    found = {f"{architecture}.{key}": content.get(name) for key, name in names.items()}
+    found = {f"{architecture}.{key}": content.get(name) for key, name in names.items()} | rope_keys(architecture, content)
     return {key: value for key, value in found.items() if value is not None}
+
+
+def rope_keys(architecture: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of the rotary embedding; of Gemma's two that of the blocks without a window."""
+    rope = content.get("rope_parameters", {})
+    rope = rope.get("full_attention", rope)
+    keys = {f"{architecture}.rope.freq_base": rope.get("rope_theta")}
+    if rope.get("rope_type") == "linear":
+        keys |= {f"{architecture}.rope.scaling.type": "linear", f"{architecture}.rope.scaling.factor": rope["factor"]}
+    return keys
 
 
 def tokenizer_keys() -> dict[str, Any]:

@@ -58,7 +58,7 @@ def small(script: ModuleType, whole: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def tokenizer(small: Path) -> Tokenizer:
-    return read_tokenizer(GGUFFile(small), END_OF_TEXT).tokenizer
+    return read_tokenizer(GGUFFile(small), END_OF_TEXT)
 
 
 def test_tensors_are_copied_byte_for_byte(whole: Path, small: Path) -> None:

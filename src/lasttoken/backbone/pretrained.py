@@ -113,11 +113,12 @@ def _load_gguf(name: str, path: Path, depth: int | None) -> Backbone:
     """See `load_backbone`."""
     source = GGUFBackbone(path)
     config = source.config if depth is None else _cut(source.config, depth, name)
-    framed = source.tokenizer()
-    framed.tokenizer.check_fits(config.vocab_size, path)
-    end_of_text_id = framed.tokenizer.end_of_text_id
-    assert end_of_text_id is not None  # read_tokenizer takes a token that the file has
-    return Backbone(name, source.decoder(config), framed.tokenizer, _max_length(name, config), end_of_text_id)
+    tokenizer = source.tokenizer()
+    tokenizer.check_fits(config.vocab_size, path)
+    end_of_text_id = tokenizer.end_of_text_id
+    assert end_of_text_id is not None  # read_tokenizer checks it
+    frame = tokenizer.prefix_ids, tokenizer.suffix_ids
+    return Backbone(name, source.decoder(config), tokenizer, _max_length(name, config), end_of_text_id, *frame)
 
 
 def _cut(config: DecoderConfig, depth: int, name: str) -> DecoderConfig:
@@ -151,7 +152,7 @@ def load_tokenizer(name: str, offline: bool = False) -> tuple[Tokenizer, int]:
     folder = locate_backbone(name, offline)
     if is_gguf(folder):
         source = GGUFBackbone(folder)
-        return source.tokenizer().tokenizer, _max_length(name, source.config)
+        return source.tokenizer(), _max_length(name, source.config)
     config, ending = _read_config(folder)
     return Tokenizer.load(folder, ending), _max_length(name, config)
 

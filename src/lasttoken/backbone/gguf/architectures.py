@@ -195,6 +195,8 @@ def _gemma3(file: GGUFFile) -> Content:
         "query_pre_attn_scalar": per_head if is_27b else content["head_dim"],
         "sliding_window": file.get("gemma3.attention.sliding_window", int),
         "sliding_window_pattern": file.get("gemma3.attention.sliding_window_pattern", int, GEMMA3_PATTERN),
+        "attn_logit_softcapping": file.keys.get("gemma3.attn_logit_softcapping"),
+        "final_logit_softcapping": file.keys.get("gemma3.final_logit_softcapping"),
         "rope_local_base_freq": file.get("gemma3.rope.freq_base_swa", float, GEMMA3_LOCAL_THETA),
     }
 

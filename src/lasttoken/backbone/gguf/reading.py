@@ -10,7 +10,8 @@ from lasttoken.backbone.families import config_of, end_of_text, family_of
 from lasttoken.backbone.gguf.architectures import architecture_of
 from lasttoken.backbone.gguf.file import GGUFFile
 from lasttoken.backbone.gguf.tensors import read_decoder
-from lasttoken.backbone.gguf.tokenizer import FramedTokenizer, read_tokenizer
+from lasttoken.backbone.gguf.tokenizer import read_tokenizer
+from lasttoken.backbone.tokenizer import Tokenizer
 
 SUFFIX = ".gguf"
 
@@ -40,6 +41,6 @@ class GGUFBackbone:
         """The network, or its first blocks if `config` was cut."""
         return read_decoder(self.file, self.architecture, self.content, config)
 
-    def tokenizer(self) -> FramedTokenizer:
-        """The tokenizer, and the tokens around each text."""
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer; it knows the tokens around each text."""
         return read_tokenizer(self.file, end_of_text(family_of(self.config), self.content, self.file.path))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Encoder
 
 from lasttoken.backbone.gguf.file import GGUFFile
@@ -58,44 +58,27 @@ PRES = {
 }
 
 
-@dataclass(frozen=True)
-class FramedTokenizer:
-    """A tokenizer, and the tokens that the model's own puts around each text."""
+def read_tokenizer(file: GGUFFile, end_of_text: str | int) -> Tokenizer:
+    """The tokenizer of a GGUF, or that of a tokenizer.json beside it.
 
-    tokenizer: Tokenizer
-    prefix_ids: tuple[int, ...]
-    suffix_ids: tuple[int, ...]
-
-
-def read_tokenizer(file: GGUFFile, end_of_text: str | int) -> FramedTokenizer:
-    """The tokenizer of a GGUF, or that of a tokenizer.json beside it; `end_of_text` is the token that ends texts, or
-    its id.
+    `end_of_text` is the token that ends texts, or its id.
 
     Raises:
         BackboneError: the file has no tokenizer, or one whose kind or pattern is not known, or values that contradict
-        each
-            other.
+            each other.
     """
-    pre, folder = None, file.path.parent
-    if (folder / TOKENIZER_FILE).is_file():
-        tokenizer = Tokenizer.load(folder, end_of_text)
-    else:
-        tokens = _strings(file, "tokenizer.ggml.tokens")
-        pre = _known_pre(file)
-        encoder = _encoder(file, tokens, pre)
-        ending = encoder.id_to_token(end_of_text) if isinstance(end_of_text, int) else end_of_text
-        if ending is None or encoder.token_to_id(ending) is None:
-            raise BackboneError(
-                f"{file.path} has no token {end_of_text!r}, which ends texts; {PUT_BESIDE}, or fetch the GGUF again"
-            )
-        tokenizer = Tokenizer(encoder, ending)
-    adds_bos = file.get("tokenizer.ggml.add_bos_token", bool, pre.add_bos if pre else False)
-    adds_eos = file.get("tokenizer.ggml.add_eos_token", bool, False)
-    return FramedTokenizer(
-        tokenizer,
-        (_token_id(file, tokenizer, "bos_token_id"),) if adds_bos else (),
-        (_token_id(file, tokenizer, "eos_token_id"),) if adds_eos else (),
-    )
+    if (file.path.parent / TOKENIZER_FILE).is_file():
+        return Tokenizer.load(file.path.parent, end_of_text)
+    tokens = _strings(file, "tokenizer.ggml.tokens")
+    pre = _known_pre(file)
+    encoder = _encoder(file, tokens, pre)
+    _add_frame(file, encoder, tokens, pre)
+    ending = encoder.id_to_token(end_of_text) if isinstance(end_of_text, int) else end_of_text
+    if ending is None or encoder.token_to_id(ending) is None:
+        raise BackboneError(
+            f"{file.path} has no token {end_of_text!r}, which ends texts; {PUT_BESIDE}, or fetch the GGUF again"
+        )
+    return Tokenizer(encoder, ending, str(file.path))
 
 
 def _strings(file: GGUFFile, key: str) -> list[str]:
@@ -174,12 +157,24 @@ def _add_tokens(file: GGUFFile, encoder: Encoder, tokens: list[str]) -> None:
     encoder.add_tokens([AddedToken(token, special=False, normalized=False) for token in user_defined])
 
 
-def _token_id(file: GGUFFile, tokenizer: Tokenizer, key: str) -> int:
+def _add_frame(file: GGUFFile, encoder: Encoder, tokens: list[str], pre: Pre) -> None:
+    """Let the tokenizer put the model's start and end tokens around texts, as a tokenizer.json says it."""
+    starts = file.get("tokenizer.ggml.add_bos_token", bool, pre.add_bos)
+    ends = file.get("tokenizer.ggml.add_eos_token", bool, False)
+    before = [_token_id(file, tokens, "bos_token_id")] if starts else []
+    after = [_token_id(file, tokens, "eos_token_id")] if ends else []
+    if before or after:
+        names = {tokens[token_id]: token_id for token_id in (*before, *after)}
+        encoder.post_processor = processors.TemplateProcessing(
+            single=[*(tokens[token_id] for token_id in before), "$A", *(tokens[token_id] for token_id in after)],
+            special_tokens=list(names.items()),
+        )
+
+
+def _token_id(file: GGUFFile, tokens: list[str], key: str) -> int:
     token_id: int = file.get(f"tokenizer.ggml.{key}", int)
-    if not 0 <= token_id < tokenizer.n_tokens:
+    if not 0 <= token_id < len(tokens):
         raise BackboneError(
-            f"{file.path} has tokenizer.ggml.{key} = {token_id:,}, and the tokenizer has "
-            f"{tokenizer.n_tokens:,} tokens; "
-            "fetch it again"
+            f"{file.path} has tokenizer.ggml.{key} = {token_id:,}, and {len(tokens):,} tokens; fetch it again"
         )
     return token_id
