@@ -103,7 +103,9 @@ def shape_keys(architecture: str, content: Mapping[str, Any]) -> dict[str, Any]:
             "residual_scale": "residual_multiplier",
             "logit_scale": "logits_scaling",
         }
-    found = {f"{architecture}.{key}": content.get(name) for key, name in names.items()} | rope_keys(architecture, content)
+    found = {f"{architecture}.{key}": content.get(name) for key, name in names.items()} | rope_keys(
+        architecture, content
+    )
     return {key: value for key, value in found.items() if value is not None}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from lasttoken.core.errors import BackboneError
 
 PREFIX = "quantized."  # of stored names
 HALF = {"F16": torch.float16, "BF16": torch.bfloat16}
+JOINED_ROWS = 8  # gguf dequantizes 16 rows at a time; with longer rows in half the time (2026-11-26-gguf.md)
 FLOATS = ("F32", *HALF)  # stored numbers of which none shares its bits with others
 
 
@@ -50,8 +52,9 @@ class QuantizedTensor:
         import gguf
         from gguf.quants import dequantize
 
+        joined = self.raw.reshape(len(self.raw) // gcd(len(self.raw), JOINED_ROWS), -1)
         try:
-            numbers = dequantize(self.raw, gguf.GGMLQuantizationType[self.type])
+            numbers = dequantize(joined, gguf.GGMLQuantizationType[self.type])
         except NotImplementedError as error:
             raise BackboneError(
                 f"weights of the type {self.type} cannot be dequantized by gguf {_version()}; give a file with another "

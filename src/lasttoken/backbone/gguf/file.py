@@ -56,7 +56,8 @@ class GGUFFile:
         with path.open("rb") as file:
             if (magic := file.read(4)) != MAGIC:
                 raise BackboneError(f"{path} is not a GGUF file: it begins with {magic!r}, not {MAGIC!r}")
-        self._bytes: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="c")  # private: nothing is written back
+        mapped = np.memmap(path, dtype=np.uint8, mode="c")  # private: nothing is written back
+        self._bytes: NDArray[np.uint8] = np.asarray(mapped)  # slicing is twice as fast without the subclass
         cursor = _Cursor(self._bytes.data)
         try:
             self.keys, self.tensors = self._read_header(cursor)

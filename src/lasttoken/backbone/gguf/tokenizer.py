@@ -10,6 +10,7 @@ those of the tokenizer.json files from which llama.cpp made the names (src/llama
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,10 +119,7 @@ def _encoder(file: GGUFFile, tokens: list[str], pre: Pre) -> Encoder:
     if len(vocab) < len(tokens):
         twice = next(token for token_id, token in enumerate(tokens) if vocab[token] != token_id)
         raise BackboneError(f"{file.path} cannot be read as a tokenizer: token {short_repr(twice)} has two ids")
-    is_strange = (
-        pair for pair in merges if len(pair) != 2 or not all(part in vocab for part in (*pair, "".join(pair)))
-    )
-    strange = next(is_strange, None)
+    strange = next((pair for pair in merges if len(pair) != 2 or not _are_tokens(*pair, vocab)), None)
     if strange is not None:
         raise BackboneError(
             f"{file.path} cannot be read as a tokenizer: the merge {short_repr(' '.join(strange))} is not "
@@ -134,6 +132,10 @@ def _encoder(file: GGUFFile, tokens: list[str], pre: Pre) -> Encoder:
         encoder.normalizer = normalizers.NFC()
     _add_tokens(file, encoder, tokens)
     return encoder
+
+
+def _are_tokens(left: str, right: str, vocab: Mapping[str, int]) -> bool:
+    return left in vocab and right in vocab and left + right in vocab
 
 
 def _pre_tokenizer(pre: Pre) -> Any:
