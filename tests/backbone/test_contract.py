@@ -16,7 +16,7 @@ import torch
 from miniature import classifier_of, small_tokenizer
 from rotary_miniatures import ROTARY_MINIATURES
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
+from twins import twin_of
 
 from lasttoken.backbone.decoder import Block, Decoder, DecoderConfig, KeyValues
 from lasttoken.backbone.families import FAMILIES, family_of, read_config
@@ -49,12 +49,6 @@ def another(value: Any) -> Any:
     if isinstance(value, tuple):
         return (*value, 7)
     return value * 2 + type(value)(1)
-
-
-def twin_of(content: dict[str, Any]) -> Any:
-    """The network of transformers for the content of a config.json, with its own plain attention."""
-    config = AutoConfig.for_model(**content, pad_token_id=content["vocab_size"] - 1)
-    return AutoModelForCausalLM.from_config(config, attn_implementation="eager")  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(params=sorted(FAMILIES))
@@ -117,7 +111,6 @@ def test_logits_are_those_of_transformers(family: Family, config: DecoderConfig,
     assert not unknown
     assert set(missing) <= {"lm_head.weight", "decoder.weight"}
     twin.tie_weights()
-    twin.train(False)
     texts = random_texts(config, LENGTHS)
     ours = decoder.logits(decoder(torch.cat(texts), Packing(LENGTHS)))
     theirs = torch.cat([twin(text[None]).logits[0] for text in texts])

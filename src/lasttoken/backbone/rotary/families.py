@@ -303,7 +303,9 @@ def _read_modernbert(file: ConfigFile) -> ModernBertDecoderConfig:
         if file.flag(name, default=False):
             raise file.fault(name, "only false can be computed")
     file.must_be("classifier_activation", "gelu", why="only 'gelu' can be computed")
-    sizes = read_sizes(file, tied=True, epsilon=("norm_eps", 1e-5))
+    ignored = ("num_key_value_heads", "head_dim")  # as transformers ignores them here
+    content = {name: value for name, value in file.content.items() if name not in ignored}
+    sizes = read_sizes(ConfigFile(content, file.path), tied=True, epsilon=("norm_eps", 1e-5))
     n_layer, every = sizes["n_layer"], file.size("global_attn_every_n_layers", 3)
     window = file.size("local_attention", 128) // 2  # of both sides in ModernBERT, of the one before in its decoder
     bases, defaults = ("global_rope_theta", "local_rope_theta"), (160_000.0, 10_000.0)
