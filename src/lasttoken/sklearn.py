@@ -38,9 +38,11 @@ from lasttoken.data.frames import from_lists
 from lasttoken.data.splitting.cutting import cut_validation
 from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs.calibration import calibrate
-from lasttoken.runs.session import open_device, open_session
+from lasttoken.runs.choice import plan_training
+from lasttoken.runs.fitting import Fitted, choose_fitted, fit_beside, make_training
+from lasttoken.runs.session import Session, open_device, open_session
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import SplitFeatures, Trainer, tail_logits
+from lasttoken.training.loop import SplitFeatures, tail_logits
 from lasttoken.training.shared import SharedFeatures
 
 FEATURES = SharedFeatures()  # of this process
@@ -55,6 +57,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         classes_: [K] the labels, sorted.
+        choice_: what was tried and chosen, where method, depth or read leave it open; see metrics.json of a run.
         n_trunk_texts_: the number of texts for which the last `fit` ran the trunk.
     """
 
@@ -62,6 +65,8 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         backbone: str = USUAL.backbone,
         *,
+        method: str = USUAL.method,
+        depth: str | int | None = USUAL.depth,
         train_blocks: str | int = USUAL.train_blocks,
         read: str = USUAL.read,
         causal_mask: bool = USUAL.causal_mask,
@@ -81,6 +86,8 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         offline: bool = False,
     ) -> None:
         self.backbone = backbone
+        self.method = method
+        self.depth = depth
         self.train_blocks = train_blocks
         self.read = read
         self.causal_mask = causal_mask
@@ -141,27 +148,42 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _settings(self, seed: int) -> Settings:
         names = {item for item in self.get_params(deep=False) if item not in ("random_state", "offline")}
         chosen = {name: getattr(self, name) for name in names}
-        return resolve("default", {**chosen, "train_blocks": str(self.train_blocks), "seed": seed, "no_cache": True})
+        # A default is "not given", so that the method may imply another value, see core/method.py.
+        given = {name: value for name, value in chosen.items() if value != getattr(USUAL, name)}
+        return resolve("default", {**given, "seed": seed, "no_cache": True})
 
     @flush_denormals()
     def _train(
         self, train: Examples, validation: Examples, settings: Settings, weights: NDArray[np.float32] | None
     ) -> Predictor:
         device = open_device(settings, Reporter())
-        session = open_session(Splits(train, validation, None), settings, device, offline=self.offline)
-        prepared, trunk, settings = session.prepared, session.trunk, session.settings
-        features, self.n_trunk_texts_ = {}, 0
+        splits = Splits(train, validation, None, validation_is_cut=True)
+        plan = plan_training(splits, settings, device, offline=self.offline)
+        session = open_session(splits, plan.main, device, offline=self.offline)
+        features = self._features(session, weights)
+        beside = fit_beside(plan, session, features, offline=self.offline) if plan.linear and plan.tail else None
+        fitted = Fitted(session, features, make_training(plan, session, features).run(), None)
+        if plan.candidates:
+            fitted = choose_fitted(plan, fitted, beside, 0.0)
+            self.choice_ = fitted.choice
+        prepared = fitted.session.prepared
+        prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
+        calibrate(prepared, fitted.features, fitted.session.settings, fitted.outcome)
+        self._trunk: TrunkPass | None = fitted.session.trunk
+        return prepared.predictor
+
+    def _features(self, session: Session, weights: NDArray[np.float32] | None) -> dict[str, SplitFeatures]:
+        """The features of the splits, those that this process knows not computed again."""
+        prepared, trunk = session.prepared, session.trunk
+        features: dict[str, SplitFeatures] = {}
+        self.n_trunk_texts_ = 0
         for name, encoded in prepared.encoded.items():
             rows = [int(row) for row in prepared.splits.named()[name].ids or []]
             row_weights = None if weights is None else weights[rows]
             source = FEATURES.pool(trunk, encoded, name)
             self.n_trunk_texts_ += FEATURES.n_new
             features[name] = SplitFeatures(source, prepared.truth[name], row_weights)
-        Trainer(prepared.classifier, features, settings, device).run()
-        prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
-        calibrate(prepared, features, settings)
-        self._trunk: TrunkPass | None = trunk
-        return prepared.predictor
+        return features
 
     # ------------------------------------------------------------------ answers
 

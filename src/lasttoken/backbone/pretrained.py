@@ -143,6 +143,15 @@ def _read_tensors(folder: Path, family: Family, depth: int | None) -> dict[str, 
     return read_tensor_files(folder, family.not_weights, is_needed)
 
 
+def count_blocks(name: str, offline: bool = False) -> int:
+    """The number of blocks of a backbone; its weights are not read.
+
+    Raises:
+        BackboneError, NetworkError: see `load_backbone`.
+    """
+    return _read_config(locate_backbone(name, offline))[0].n_layer
+
+
 def load_tokenizer(name: str, offline: bool = False) -> tuple[Tokenizer, int]:
     """A backbone's tokenizer and the longest text it was trained for, in tokens; its weights are not read.
 

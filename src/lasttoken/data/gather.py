@@ -53,7 +53,9 @@ def gather_splits(data: Path | Examples | Splits, settings: Settings, say: Say) 
         cut = cut_validation(splits.train, settings.validation_fraction, settings.seed)
         facts = {**splits.facts, **cut.facts}
         notes = (*splits.notes, *cut.notes)
-        splits = replace(splits, train=cut.train, validation=cut.validation, notes=notes, facts=facts)
+        splits = replace(
+            splits, train=cut.train, validation=cut.validation, notes=notes, facts=facts, validation_is_cut=True
+        )
         say(
             f"validation: {len(cut.named()['validation']):,} rows cut from train (--validation-fraction "
             f"{settings.validation_fraction:g})"
@@ -139,10 +141,11 @@ def _split(whole: Splits, settings: Settings, say: Say) -> Splits:
         splits, counts = split_as_chapter(examples, balance=balance, **fractions)
         after = f"balanced to {counts_in_words(counts.balanced)}" if balance else "not balanced"
         say(f"the book's recipe: {counts.n_rows:,} rows ({counts_in_words(counts.labels)}), {after}")
-        return replace(splits, notes=whole.notes, facts=whole.facts)
+        return replace(splits, notes=whole.notes, facts=whole.facts, validation_is_cut=True)
     splits = split_examples(examples, **fractions)
     counted = f"{examples.source or 'the data'} has {len(examples):,} rows ({counts_in_words(label_counts(examples))})"
-    return replace(splits, notes=(*whole.notes, counted, *splits.notes), facts={**whole.facts, **splits.facts})
+    facts = {**whole.facts, **splits.facts}
+    return replace(splits, notes=(*whole.notes, counted, *splits.notes), facts=facts, validation_is_cut=True)
 
 
 def shared_with_train(splits: Splits) -> dict[str, int]:

@@ -76,7 +76,8 @@ def draw_curves(history: Sequence[Mapping[str, Any]], folder: Path, n_train: int
     Args:
         history: the lines of `history.jsonl`, with `step`, `epoch` (passes over train so far), `examples_seen` and
             any of `train_loss`, `validation_loss`, `train_accuracy`, `validation_accuracy`. A value that is absent,
-            None or not finite is left out. The last line with `best: true` is marked as the kept weights.
+            None or not finite is left out. Lines with a `C` are the path of a logistic regression. The last line with
+            `best: true` is marked as the kept weights.
         folder: created when it does not exist.
         n_train: examples in the train split, for the second axis if no line has `examples_seen`.
 
@@ -124,15 +125,20 @@ def _draw(chart: _Chart, history: Sequence[Mapping[str, Any]], per_epoch: float 
     figure = Figure(figsize=(5.2, 3.6), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.05))
     axes = figure.add_subplot()
     values = [value for split in SPLIT_LINES for value in _draw_split(axes, history, split, chart.key)]
-    axes.set_xlabel("Epoch")
     axes.set_ylabel(chart.axis)
-    axes.set_xlim(0, _last_epoch(history))
+    if is_path := any("C" in line for line in history):
+        axes.set_xlabel("C (inverse regularization strength)")
+        axes.set_xscale("log")
+    else:
+        axes.set_xlabel("Epoch")
+        axes.set_xlim(0, _last_epoch(history))
     axes.grid(visible=True, color="#808080", alpha=0.25, linewidth=0.6)
     axes.spines["right"].set_visible(False)
-    axes.spines["top"].set_visible(per_epoch is not None)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
+    axes.spines["top"].set_visible(per_epoch is not None and not is_path)
+    if not is_path:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
     _scale(axes, chart.key, values)
-    if per_epoch is not None:
+    if per_epoch is not None and not is_path:
         _add_examples_axis(axes, per_epoch)
     if values:
         _mark_best(axes, history)
@@ -145,13 +151,13 @@ def _draw(chart: _Chart, history: Sequence[Mapping[str, Any]], per_epoch: float 
 def _draw_split(axes: Axes, history: Sequence[Mapping[str, Any]], split: str, key: str) -> list[float]:
     """Draw one split's line; its values."""
     key = f"{split}_{key}"
-    points = [(float(line["epoch"]), float(line[key])) for line in history if line.get(key) is not None]
-    points = [(epoch, value) for epoch, value in points if math.isfinite(value)]
+    points = [(_place(line), float(line[key])) for line in history if line.get(key) is not None]
+    points = [(place, value) for place, value in points if math.isfinite(value)]
     values = [value for _, value in points]
     look = SPLIT_LINES[split] | ({} if len(points) <= MAX_MARKED else {"marker": ""})
     if points:
-        epochs = [epoch for epoch, _ in points]
-        axes.plot(epochs, values, label=split, linewidth=1.6, clip_on=False, zorder=3, **look)
+        places = [place for place, _ in points]
+        axes.plot(places, values, label=split, linewidth=1.6, clip_on=False, zorder=3, **look)
     return values
 
 
@@ -177,9 +183,14 @@ def _times(factor: float) -> Callable[[ArrayLike], NDArray[np.float64]]:
 
 
 def _mark_best(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
-    best = [line["epoch"] for line in history if line.get("best")]
+    best = [_place(line) for line in history if line.get("best")]
     if best:
         axes.axvline(best[-1], color=INK, linewidth=1, linestyle=":", label="kept", zorder=2, clip_on=False)
+
+
+def _place(line: Mapping[str, Any]) -> float:
+    """Where a line of history stands: its epoch, or the C of a logistic regression."""
+    return float(line.get("C", line["epoch"]))
 
 
 def _last_epoch(history: Sequence[Mapping[str, Any]]) -> float:

@@ -20,19 +20,27 @@ from lasttoken.evaluation.decision_flags import AUTO, Target, parse_targets
 from lasttoken.evaluation.targets import threshold_for
 from lasttoken.evaluation.tasks.task import SplitMetrics, Task, Truth
 from lasttoken.runs.scored import Scored
-from lasttoken.training.loop import SplitFeatures, tail_logits
+from lasttoken.training.loop import SplitFeatures, TrainingOutcome, tail_logits
 from lasttoken.training.prepare import Prepared
 
 Logits = dict[str, NDArray[np.float32]]  # [N, K] by split
 
 
-def calibrate(prepared: Prepared, features: Mapping[str, SplitFeatures], settings: Settings) -> Logits:
-    """Fit temperature and decision rule on validation and store them in the classifier; the logits by split."""
+def calibrate(
+    prepared: Prepared, features: Mapping[str, SplitFeatures], settings: Settings, outcome: TrainingOutcome
+) -> Logits:
+    """Fit temperature and decision rule on validation and store them in the classifier; the logits by split.
+
+    Where the weights were fitted to validation too, held-out rows take its place, and their logits that of its own.
+    """
     classifier = prepared.classifier
     logits = {
         name: tail_logits(classifier, split.source, prepared.predictor.device) for name, split in features.items()
     }
     held_out, truth = logits["validation"], features["validation"].truth
+    if outcome.held_out is not None:
+        held_out, truth = outcome.held_out.logits, outcome.held_out.truth
+        logits["validation"][outcome.held_out.validation_rows] = outcome.held_out.validation_logits
     task = classifier.config.task
     temperature = task.fit_temperature(held_out, truth) if settings.calibrate else 1.0
     flag, targets = parse_targets(settings.threshold, prepared.labels)

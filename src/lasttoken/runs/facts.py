@@ -112,6 +112,7 @@ def report_facts(
         "multi_label": prepared.classifier.config.task.multi_label,
         **_example_facts(prepared, judged),
         "data": _data_facts(prepared, metrics["shared_with_train"]),
+        "choice": metrics.get("choice"),
         "repeats": metrics.get("folds") or metrics.get("seeds"),
         "learning_curve": metrics.get("learning_curve"),
         "command": _command(settings, source, prepared.classifier.decoder.config.n_embd),
@@ -136,8 +137,17 @@ def _run_facts(settings: Settings, outcome: TrainingOutcome, source: str) -> dic
         "backbone": settings.backbone,
         "data": source,
         "stopped": outcome.stopped,
-        "kept": f"the weights of step {outcome.kept_step:,} ({best if settings.keep == 'best' else 'the last'})",
+        "kept": _kept_in_words(outcome, best if settings.keep == "best" else "the last"),
     }
+
+
+def _kept_in_words(outcome: TrainingOutcome, why: str) -> str:
+    kept = next((line for line in outcome.history if line.get("best")), {})
+    return (
+        f"the head at C = {kept['C']:g} ({why})"
+        if "C" in kept
+        else f"the weights of step {outcome.kept_step:,} ({why})"
+    )
 
 
 def _data_facts(prepared: Prepared, shared_with_train: Mapping[str, int]) -> dict[str, Any]:

@@ -8,13 +8,14 @@ Rows of a label with fewer rows than folds are in the train split of every fold,
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.core.config import Settings
+from lasttoken.core.device import Device
 from lasttoken.core.process import flush_denormals
 from lasttoken.core.progress import Reporter
 from lasttoken.core.storage import write_text
@@ -24,10 +25,12 @@ from lasttoken.data.folders import read_splits
 from lasttoken.data.label_tables import labels_of
 from lasttoken.data.labels import with_row_counts
 from lasttoken.data.layouts import read_layout
+from lasttoken.data.splitting.cutting import cut_validation
 from lasttoken.data.splitting.splits import Splits
 from lasttoken.data.tables.cells import csv_line
 from lasttoken.data.tables.options import ReadOptions
 from lasttoken.evaluation.label_errors import Suspects, rank_suspects
+from lasttoken.runs.choice import Plan, plan_training
 from lasttoken.runs.session import open_device, open_session
 from lasttoken.training.repeater import Repeater, out_of_fold
 
@@ -60,7 +63,14 @@ def find_suspects(
     for note in cleaned.notes:
         reporter.say(note)
     device = open_device(settings, reporter)
-    session = open_session(Splits(examples, None, None), settings, device, offline=offline, reporter=reporter)
+    plan = _plan(examples, settings, device, offline, reporter)
+    session = open_session(
+        Splits(examples, None, None, validation_is_cut=True),
+        plan.linear or plan.main,
+        device,
+        offline=offline,
+        reporter=reporter,
+    )
     repeater = Repeater(session.prepared, session.features(reporter))
     with reporter.bar("folds", n_folds) as advance:
         log_probs = out_of_fold(repeater, session.settings, n_folds, lambda done: advance(done, ""))
@@ -69,6 +79,16 @@ def find_suspects(
         reporter.say(_about_unscored(examples, scored, n_folds))
     ranking = rank_suspects(log_probs[scored], repeater.truth[scored])
     return _suspects(examples, session.prepared.labels, scored, ranking), ranking.n_estimated
+
+
+def _plan(examples: Examples, settings: Settings, device: Device, offline: bool, reporter: Reporter) -> Plan:
+    """What is trained on each fold: depth and pooling are chosen once, on all rows; method auto is linear here."""
+    if not settings.leaves_choices:
+        return plan_training(Splits(examples, None, None), settings, device, offline=offline)
+    cut = replace(cut_validation(examples, settings.validation_fraction, settings.seed), validation_is_cut=True)
+    plan = plan_training(cut, settings, device, offline=offline, reporter=reporter)
+    reporter.say(f"depth {(plan.linear or plan.main).depth} and pooling {(plan.linear or plan.main).read} were chosen")
+    return plan
 
 
 def _about_unscored(examples: Examples, scored: NDArray[np.intp], n_folds: int) -> str:

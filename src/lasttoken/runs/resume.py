@@ -70,7 +70,14 @@ def read_run_splits(run_dir: RunDir, settings: Settings) -> Splits:
     train = replace(splits.train, columns=Columns(original) if original else None)
     facts = dict(content.get("data_facts", {}))
     notes = tuple(facts.pop("notes", ()))
-    return replace(splits, train=train, label_counts=content.get("label_counts"), notes=notes, facts=facts)
+    return replace(
+        splits,
+        train=train,
+        label_counts=content.get("label_counts"),
+        notes=notes,
+        facts=facts,
+        validation_is_cut=bool(content.get("validation_is_cut")),
+    )
 
 
 def check_fingerprint(run_dir: RunDir, fingerprint: str) -> None:

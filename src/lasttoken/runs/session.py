@@ -8,13 +8,16 @@ splits ─► backbone ─► learning rate for its width ─► head, token ids
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lasttoken.backbone.onednn import int8_passes
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.core.config import Settings
 from lasttoken.core.device import Device, pick_device
-from lasttoken.core.errors import SettingsError
 from lasttoken.core.progress import Reporter
 from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs.clock import Clock
@@ -37,13 +40,15 @@ class Session:
         """The device that computes."""
         return self.trunk.device
 
-    def fingerprint(self) -> str:
-        """The hash of everything that changes the result of the training."""
-        return fingerprint(self.prepared, self.settings, self.trunk.hash)
+    def fingerprint(self, asked: Settings | None = None) -> str:
+        """The hash of everything that changes the result; `asked`: settings that leave something open."""
+        return fingerprint(self.prepared, asked or self.settings, self.trunk.hash)
 
-    def features(self, reporter: Reporter) -> dict[str, SplitFeatures]:
-        """The features of every split, computed or read from the cache."""
-        return features_of(self.prepared, self.trunk, reporter)
+    def features(
+        self, reporter: Reporter, known: Mapping[str, NDArray[np.float32]] | None = None
+    ) -> dict[str, SplitFeatures]:
+        """The features of every split: those that are `known`, and others computed or read from the cache."""
+        return features_of(self.prepared, self.trunk, reporter, known or {})
 
 
 def open_device(settings: Settings, reporter: Reporter) -> Device:
@@ -74,8 +79,7 @@ def open_session(
         SettingsError: settings that this backbone, or this many rows, do not allow.
         DeviceError: the device computes other logits than the CPU.
     """
-    if settings.method != "tail" or settings.leaves_choices:
-        raise SettingsError("--method linear and auto, --depth auto and --read auto are not available yet; give values")
+    assert not settings.leaves_choices  # choice.py makes settings that leave nothing open
     clock, reporter = clock or Clock(), reporter or Reporter()
     with clock.part("load"):
         backbone = load_backbone(settings.backbone, offline, depth=settings.n_blocks)

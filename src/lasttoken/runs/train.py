@@ -7,9 +7,10 @@ All errors that a user can cause are raised before anything is written. metrics.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +19,33 @@ from lasttoken.audit.collecting import audit_splits
 from lasttoken.classifier.predict import Predictor
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.config import Settings
+from lasttoken.core.device import Device
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.locks import exclusive
 from lasttoken.core.process import flush_denormals, stop_on_signal
 from lasttoken.core.progress import Reporter
 from lasttoken.data.files import Examples
 from lasttoken.data.gather import gather_splits
+from lasttoken.data.label_tables import label_names
 from lasttoken.data.splitting.splits import Splits
 from lasttoken.evaluation.baselines import fit_baselines
 from lasttoken.runs.assess import Judged, judge_training
 from lasttoken.runs.calibration import calibrate
+from lasttoken.runs.choice import Plan, plan_training
 from lasttoken.runs.clock import Clock, durations_in_words
 from lasttoken.runs.facts import metrics_json
+from lasttoken.runs.fitting import Fitted, choose_fitted, fit_beside, make_training, repeats_trainings
 from lasttoken.runs.further import run_further_trainings
 from lasttoken.runs.label_flags import check_label_flags
 from lasttoken.runs.resume import can_resume, check_data, check_fingerprint, read_run_splits
 from lasttoken.runs.session import Session, open_device, open_session
 from lasttoken.runs.tracking import Tracker, open_tracker
-from lasttoken.runs.write import begin_run, run_toml, write_results
+from lasttoken.runs.write import asked_settings, begin_run, run_toml, write_results
 from lasttoken.runs.zero_shot import zero_shot_baseline
+from lasttoken.training.linear_training import LinearTraining
 from lasttoken.training.loop import CHECKPOINT_EVERY_S, Hooks, Line, SplitFeatures, State, Trainer, TrainingOutcome
-from lasttoken.training.repeater import Repeater
+from lasttoken.training.prepare import Prepared
+from lasttoken.training.repeater import Repeater, pooled
 from lasttoken.training.resume import restore_training, save_training
 
 STOPPED = {
@@ -110,10 +117,12 @@ def _train_exclusively(request: TrainingRequest) -> TrainedRun:
         audited = audit_splits(splits.named())
         for finding in audited.findings():
             reporter.say(finding)
-    session = open_session(splits, request.settings, device, offline=request.offline, reporter=reporter, clock=clock)
-    check_label_flags(session.settings, session.prepared.labels)
-    training = _Training(request, session, run_dir, resuming, clock)
-    features, repeater, outcome = training.fit(splits)
+    check_label_flags(request.settings, label_names(splits.train))
+    plan = _plan(request, splits, device, run_dir if resuming else None, clock)
+    session = open_session(splits, plan.main, device, offline=request.offline, reporter=reporter, clock=clock)
+    training = _Training(request, plan, session, run_dir, resuming, clock)
+    fitted = training.fit(splits)
+    session, features, outcome, repeater = fitted.session, fitted.features, fitted.outcome, fitted.repeater
     if outcome.stopped:
         reporter.say(f"{STOPPED[outcome.stopped].format(keep=session.settings.keep)} (step {outcome.kept_step:,})")
     judged = _judge(session, features, outcome, audited, request.offline, clock)
@@ -123,7 +132,7 @@ def _train_exclusively(request: TrainingRequest) -> TrainedRun:
     if repeater and outcome.stopped != "interrupted":
         with clock.part("repeats"):
             repeats = run_further_trainings(repeater, session, judged, reporter)
-    metrics = training.finish(outcome, judged, repeats)
+    metrics = training.finish(fitted, judged, repeats)
     reporter.say(durations_in_words(metrics["durations_s"], resuming))
     return TrainedRun(session.prepared.predictor, metrics, outcome.history, request.out)
 
@@ -143,45 +152,76 @@ def _read_splits(request: TrainingRequest, resumed: RunDir | None) -> Splits:
     return gather_splits(Splits(data, request.validation, request.test), settings, reporter.say)
 
 
+def _plan(request: TrainingRequest, splits: Splits, device: Device, resumed: RunDir | None, clock: Clock) -> Plan:
+    """What is trained: chosen now, or as the run that is resumed chose it."""
+    recorded = resumed.read_toml().get("choice") if resumed else None
+    if recorded:
+        return Plan.recorded(request.settings, recorded)
+    with clock.part("choice") if request.settings.leaves_choices else nullcontext():
+        return plan_training(splits, request.settings, device, offline=request.offline, reporter=request.reporter)
+
+
 class _Training:
     """The part of a run that writes: its folder, its tracker, and the loop that reports to both."""
 
     def __init__(
-        self, request: TrainingRequest, session: Session, run_dir: RunDir | None, resuming: bool, clock: Clock
+        self,
+        request: TrainingRequest,
+        plan: Plan,
+        session: Session,
+        run_dir: RunDir | None,
+        resuming: bool,
+        clock: Clock,
     ) -> None:
-        self.request, self.session, self.clock = request, session, clock
+        self.request, self.plan, self.session, self.clock = request, plan, session, clock
         self.run_dir, self.resuming = run_dir, resuming
         track = session.settings.track
         self.tracker = open_tracker(track, request.out or Path()) if track else None
 
-    def fit(self, splits: Splits) -> tuple[dict[str, SplitFeatures], Repeater | None, TrainingOutcome]:
-        """Compute the features and train the tail; the repeater keeps the weights that the tail started from."""
-        request, session, run_dir = self.request, self.session, self.run_dir
-        settings = session.settings
-        content = run_toml(request.data, session, splits)
+    def fit(self, splits: Splits) -> Fitted:
+        """Compute the features and train by the plan; where it has two methods, the better one on held-out rows."""
+        request, session, run_dir, plan = self.request, self.session, self.run_dir, self.plan
+        content = run_toml(request.data, session, splits, plan)
         replaces = run_dir is not None and run_dir.is_finished
         if run_dir and self.resuming:
             check_fingerprint(run_dir, content["fingerprint"])
         elif run_dir and not replaces:
             begin_run(run_dir, splits, content, request.reporter)
         with self.clock.part("trunk"):
-            features = session.features(request.reporter)
-        repeats = settings.seeds > 1 or settings.folds or settings.learning_curve
-        repeater = Repeater(session.prepared, features) if repeats else None
-        trainer = Trainer(
-            session.prepared.classifier,
-            features,
-            settings,
-            session.device,
-            checkpoint_every_s=request.checkpoint_every_s,
-            label_counts=session.prepared.label_counts,
-        )
+            features = session.features(request.reporter, plan.features)
+        beside = None
+        if plan.tail and plan.linear:
+            with self.clock.part("linear"):
+                beside = fit_beside(plan, session, features, offline=request.offline)
+        repeater = Repeater(session.prepared, features) if repeats_trainings(session.settings) else None
+        trainer = make_training(plan, session, features, request.checkpoint_every_s)
         if run_dir and replaces:  # only now, so that an earlier run outlives every error of the user's
             begin_run(run_dir, splits, content, request.reporter)
         if self.tracker:
-            self.tracker.start(settings.to_toml(), request.out.name if request.out else request.source)
-        with self.clock.part("tail"):
-            return features, repeater, self._run_loop(trainer, content["fingerprint"])
+            asked = asked_settings(session, plan)
+            self.tracker.start(asked.to_toml(), request.out.name if request.out else request.source)
+        started = time.monotonic()
+        with self.clock.part("tail" if plan.tail else "linear"):
+            outcome = (
+                self._run_path(trainer)
+                if isinstance(trainer, LinearTraining)
+                else self._run_loop(trainer, content["fingerprint"])
+            )
+        fitted = Fitted(session, features, outcome, repeater)
+        if not plan.candidates:
+            return fitted
+        chosen = choose_fitted(plan, fitted, beside, time.monotonic() - started)
+        request.reporter.say(chosen.choice_in_words())
+        return chosen
+
+    def _run_path(self, training: LinearTraining) -> TrainingOutcome:
+        """Solve for the head; its path has lines of history as the loop's evaluations have."""
+        run_dir, reporter = self.run_dir, self.request.reporter
+        if run_dir:
+            run_dir.write_history([])
+        with stop_on_signal() as should_stop:
+            training.hooks = Hooks(on_line=_report_lines(run_dir, self.tracker, reporter), should_stop=should_stop)
+            return training.run()
 
     def _run_loop(self, trainer: Trainer, fingerprint: str) -> TrainingOutcome:
         """Run the loop, from the beginning or from the last saved state."""
@@ -206,14 +246,16 @@ class _Training:
             )
             return trainer.run()
 
-    def finish(self, outcome: TrainingOutcome, judged: Judged, repeats: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, fitted: Fitted, judged: Judged, repeats: dict[str, Any]) -> dict[str, Any]:
         """Write the results and close the tracker; the content of metrics.json."""
-        run_dir, clock = self.run_dir, self.clock
-        metrics = metrics_json(self.session.prepared, outcome, judged, clock.seconds, repeats)
+        run_dir, clock, session, outcome = self.run_dir, self.clock, fitted.session, fitted.outcome
+        metrics = metrics_json(session.prepared, outcome, judged, clock.seconds, repeats)
+        if fitted.choice:
+            metrics["choice"] = fitted.choice
         metrics["durations_s"] = clock.durations_s()
         if run_dir:
             with clock.part("report"):
-                write_results(run_dir, self.session, outcome, judged, metrics, self.request.source)
+                write_results(run_dir, session, outcome, judged, metrics, self.request.source, self.plan)
             metrics["durations_s"] = clock.durations_s()
             run_dir.write_metrics(metrics)
         if self.tracker:
@@ -233,12 +275,23 @@ def _judge(
     prepared, settings = session.prepared, session.settings
     prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
     with clock.part("evaluate"):
-        logits = calibrate(prepared, features, settings)
+        logits = calibrate(prepared, features, settings, outcome)
     with clock.part("baselines"):
-        baselines = fit_baselines(prepared.classifier.config.task, prepared.splits, settings.seed)
+        baselines = fit_baselines(prepared.classifier.config.task, _rows_of_baselines(prepared, outcome), settings.seed)
         baselines |= zero_shot_baseline(prepared, settings, offline)
     with clock.part("judge"):
         return judge_training(prepared, features, logits, outcome, baselines, audited, settings)
+
+
+def _rows_of_baselines(prepared: Prepared, outcome: TrainingOutcome) -> Splits:
+    """The splits for the baselines: they learn from the same rows as the classifier, which may include validation.
+
+    With several labels a text, thresholds need validation.
+    """
+    splits = prepared.splits
+    if outcome.held_out is None or splits.test is None or splits.validation is None or splits.train.separator:
+        return splits
+    return replace(splits, train=pooled([splits.train, splits.validation]), validation=None)
 
 
 def _report_lines(run_dir: RunDir | None, tracker: Tracker | None, reporter: Reporter) -> Callable[[Line], None]:
@@ -257,8 +310,10 @@ def line_in_words(line: Line) -> str:
 
     >>> line_in_words({"epoch": 1.0, "step": 130, "train_loss": 0.25, "validation_accuracy": 0.975})
     'epoch 1.00  step    130  train loss 0.250  validation accuracy 97.50%'
+    >>> line_in_words({"C": 0.01, "step": 4, "train_loss": 0.25})
+    'C 0.01  train loss 0.250'
     """
-    parts = [f"epoch {line['epoch']:.2f}  step {line['step']:6,}"]
+    parts = [f"C {line['C']:g}"] if "C" in line else [f"epoch {line['epoch']:.2f}  step {line['step']:6,}"]
     for split in ("train", "validation", "test"):
         if (loss := line.get(f"{split}_loss")) is not None:
             parts.append(f"{split} loss {loss:.3f}")

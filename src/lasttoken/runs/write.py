@@ -7,6 +7,7 @@ end     config.json  model.safetensors  tokenizer.json  history.jsonl  predictio
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 
 from lasttoken.classifier.checkpoint import save_classifier
 from lasttoken.classifier.run_dir import RunDir
+from lasttoken.core.config import Settings
 from lasttoken.core.progress import Reporter
 from lasttoken.core.storage import write_text
 from lasttoken.data.files import Examples
@@ -26,6 +28,7 @@ from lasttoken.report.curves import draw_curves
 from lasttoken.report.page import render_report
 from lasttoken.report.plots import draw_plots
 from lasttoken.runs.assess import Judged
+from lasttoken.runs.choice import Plan
 from lasttoken.runs.facts import report_facts, versions
 from lasttoken.runs.predictions import write_predictions
 from lasttoken.runs.resume import data_files
@@ -33,14 +36,14 @@ from lasttoken.runs.session import Session
 from lasttoken.training.loop import TrainingOutcome
 
 
-def run_toml(data: Path | Examples | None, session: Session, splits: Splits) -> dict[str, Any]:
+def run_toml(data: Path | Examples | None, session: Session, splits: Splits, plan: Plan) -> dict[str, Any]:
     """The content of run.toml."""
-    settings, device = session.settings, session.device
+    settings, device = asked_settings(session, plan), session.device
     source = {"data": str(data)} if isinstance(data, Path) else {}
     columns = session.prepared.classifier.config.columns
     content: dict[str, Any] = {
         "created": datetime.now(UTC).replace(microsecond=0),
-        "fingerprint": session.fingerprint(),  # --resume compares it
+        "fingerprint": session.fingerprint(settings),  # --resume compares it
         "settings": {**source, **settings.to_toml()},
         "machine": {
             "device": device.torch_device.type,
@@ -52,8 +55,15 @@ def run_toml(data: Path | Examples | None, session: Session, splits: Splits) -> 
         "origin": {name: describe_origin(path) for name, path in data_files(data, settings).items()},
         "data_facts": {"notes": list(splits.notes), **splits.facts},
     }
+    content |= {"choice": plan.to_toml()} if plan.candidates else {}
+    content |= {"validation_is_cut": True} if splits.validation_is_cut else {}
     content |= {"label_counts": splits.label_counts} if splits.label_counts else {}  # before undersampling
     return content | ({"columns": columns.to_json()} if columns else {})
+
+
+def asked_settings(session: Session, plan: Plan) -> Settings:
+    """The settings as the user gave them, what they leave open included, with the learning rate of the backbone."""
+    return replace(plan.asked, learning_rate=session.settings.learning_rate)
 
 
 def begin_run(run_dir: RunDir, splits: Splits, content: Mapping[str, Any], reporter: Reporter) -> None:
@@ -72,6 +82,7 @@ def write_results(
     judged: Judged,
     metrics: dict[str, Any],
     source: str,
+    plan: Plan,
 ) -> None:
     """Write everything but metrics.json, which makes a run finished and comes last. `source`: the name of the data."""
     prepared = session.prepared
@@ -82,7 +93,7 @@ def write_results(
             path = run_dir.predictions / f"{name}.csv"
             write_predictions(path, prepared.splits.named()[name], scored, judged.baselines, name)
     curves = draw_curves(outcome.history, run_dir.path / "curves", len(prepared.splits.train))
-    facts = report_facts(prepared, session.settings, outcome, judged, metrics, curves, source)
+    facts = report_facts(prepared, asked_settings(session, plan), outcome, judged, metrics, curves, source)
     facts["curves"] |= draw_plots(facts, run_dir.path / "curves")
     write_text(run_dir.path / "report.html", render_report(facts))
     write_text(run_dir.path / "README.md", render_card(facts))

@@ -87,12 +87,23 @@ class Hooks:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Logits of rows of train and validation, each from a classifier that was not fitted to the row."""
+
+    logits: NDArray[np.float32]  # [M, K]
+    truth: Truth  # of these rows
+    validation_rows: NDArray[np.int64]  # the rows of validation among them, by their places in that split
+    validation_logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class TrainingOutcome:
     """How a training ended."""
 
     history: list[Line]
     kept_step: int
     stopped: str | None  # "early" or "interrupted"; None: all epochs were trained
+    held_out: HeldOut | None = None  # where the weights were fitted to validation too
 
 
 class Trainer:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from lasttoken.core.progress import Reporter
 from lasttoken.data.label_tables import label_names, truth_of
 from lasttoken.data.splitting.splits import Splits
 from lasttoken.evaluation.tasks.task import Truth
-from lasttoken.training.features import TrunkPass
+from lasttoken.training.features import StoredFeatures, TrunkPass
 from lasttoken.training.loop import SplitFeatures
 
 Say = Callable[[str], None]
@@ -148,12 +148,23 @@ def _truncation_notes(encoded: dict[str, Encoded], config: ClassifierConfig) -> 
     ]
 
 
-def features_of(prepared: Prepared, trunk: TrunkPass, reporter: Reporter) -> dict[str, SplitFeatures]:
-    """The features of every split, computed or read from the cache, with the truth."""
-    n_tokens = sum(encoded.n_tokens for encoded in prepared.encoded.values())
-    with reporter.bar("trunk", n_tokens) as advance:
+def features_of(
+    prepared: Prepared, trunk: TrunkPass, reporter: Reporter, known: Mapping[str, NDArray[np.float32]]
+) -> dict[str, SplitFeatures]:
+    """The features of every split, known, computed or read from the cache, with the truth.
+
+    `known` has features of splits with one vector a text, by the name of the split.
+    """
+    device = trunk.device.torch_device
+    unknown = [encoded for name, encoded in prepared.encoded.items() if name not in known]
+    with reporter.bar("trunk", sum(encoded.n_tokens for encoded in unknown)) as advance:
         features = {
-            name: SplitFeatures(trunk.source(encoded, name, lambda done: advance(done, "")), prepared.truth[name])
+            name: SplitFeatures(
+                StoredFeatures(encoded, known[name], False, device)
+                if name in known
+                else trunk.source(encoded, name, lambda done: advance(done, "")),
+                prepared.truth[name],
+            )
             for name, encoded in prepared.encoded.items()
         }
     prepared.classifier.release_trunk()

@@ -27,7 +27,8 @@ from lasttoken.data.files import Examples
 from lasttoken.data.label_tables import labels_of
 from lasttoken.data.splitting.cutting import cut_folds, cut_rows
 from lasttoken.training.features import FeatureSource
-from lasttoken.training.loop import Hooks, SplitFeatures, Trainer, tail_logits
+from lasttoken.training.linear_training import train_classifier
+from lasttoken.training.loop import Hooks, SplitFeatures, tail_logits
 from lasttoken.training.prepare import Prepared
 
 Rows = NDArray[np.int64]
@@ -92,6 +93,7 @@ class Repeater:
         parts = np.split(np.arange(len(self.truth), dtype=np.int64), ends[:-1])
         self.rows: dict[str, Rows] = dict(zip(features, parts, strict=True))  # rows of each split in the pool
         self.label_counts = prepared.label_counts
+        self.may_fold = prepared.splits.validation_is_cut
         self._parameters = self.classifier.trained()
         self._start = self._weights()
 
@@ -144,17 +146,19 @@ class Repeater:
         """
         self._start_again(settings.seed)
         splits = {name: SplitFeatures(self.pool.take(part), self.truth[part]) for name, part in rows.items()}
-        trainer = Trainer(
+        outcome = train_classifier(
             self.classifier,
             {name: splits[name] for name in ("train", "validation")},
             replace(settings, eval_every=0, eval_batches=0),
             self.device,
             Hooks(should_stop=should_stop),
             label_counts=self.label_counts,
+            may_fold=self.may_fold,
         )
-        trainer.run()
         task, temperature = self.classifier.config.task, 1.0
-        if settings.calibrate:
+        if settings.calibrate and outcome.held_out is not None:
+            temperature = task.fit_temperature(outcome.held_out.logits, outcome.held_out.truth)
+        elif settings.calibrate:
             temperature = task.fit_temperature(self._logits(splits["validation"]), splits["validation"].truth)
         return {name: task.log_probs(self._logits(splits[name]), temperature) for name in score}
 

@@ -24,6 +24,7 @@ class Splits:
     notes: tuple[str, ...] = ()
     label_counts: dict[str, int] | None = None  # rows of each label in train before undersampling, if any
     facts: Mapping[str, Any] = field(default_factory=dict)  # what was left out or merged, for metrics.json
+    validation_is_cut: bool = False  # from the same rows as train; False: the user gave a validation split
 
     def named(self) -> dict[str, Examples]:
         """The splits by name, without those that are None."""

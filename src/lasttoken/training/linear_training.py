@@ -1,0 +1,266 @@
+"""The training of a head as a logistic regression: every C of a path is scored on held-out rows, the best is kept.
+
+    features of train, validation ─► parts (held_out.py) ─► LinearPath for each ─► score of each C ─► head
+
+It stands beside `Trainer` and gives the same kind of outcome; a line of its history is a C in place of a step. Where
+the rows were held out in folds, the head is solved again on all of them, and the outcome has the logits of each row
+from the fold without it: temperature and metrics of validation are computed from these.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lasttoken.classifier.classifier import Classifier
+from lasttoken.classifier.encoding import run_by_length
+from lasttoken.core.config import Settings
+from lasttoken.core.device import Device
+from lasttoken.core.metric_registry import metrics_at
+from lasttoken.evaluation.tasks.task import Task, Truth
+from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
+from lasttoken.training.features import FeatureSource
+from lasttoken.training.held_out import Part, Score, parts_of, score_of
+from lasttoken.training.linear import PRECISE, Design, Head, LinearPath
+from lasttoken.training.loop import HeldOut, Hooks, Line, SplitFeatures, Trainer, TrainingOutcome
+
+STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # C for standardized features
+PATIENCE = 2  # values of C that may be worse than the best before the path ends
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows of train and validation as a logistic regression sees them."""
+
+    task: Task
+    features: Floats  # [N, F], train first
+    design: Design
+    truth: Truth  # [N], or [N, K]
+    parts: list[Part]
+    weights: list[Floats]  # of the fitted rows of each part
+    all_weights: Floats  # [N], where all rows are fitted
+    shift: Floats | float  # what `balance` adds to logits, see balance.py
+    metric: str
+
+    @property
+    def folds(self) -> bool:
+        """Whether rows are held out in folds."""
+        return len(self.parts) > 1
+
+    @property
+    def scored(self) -> NDArray[np.int64]:
+        """The held-out rows, in the order of the parts."""
+        return np.concatenate([part.scored for part in self.parts])
+
+    def path(
+        self, rows: NDArray[np.int64], weights: Floats, target: NDArray[np.floating] | None, tolerance: float
+    ) -> LinearPath:
+        """The logistic regression on some rows."""
+        return LinearPath(
+            self.design,
+            rows,
+            self.task.has_labels(self.truth[rows]),
+            exclusive=not self.task.multi_label,
+            weights=weights,
+            target=target,
+            tolerance=tolerance,
+        )
+
+
+@dataclass(frozen=True)
+class Point:
+    """One C, with what it gave on the held-out rows."""
+
+    strength: float
+    heads: list[Head]  # of each part
+    logits: Floats  # [M, K] of the held-out rows
+    score: Score
+
+
+def walk(
+    problem: Problem,
+    strengths: Sequence[float] = STRENGTHS,
+    target: NDArray[np.floating] | None = None,
+    tolerance: float = PRECISE,
+    hooks: Hooks | None = None,
+) -> list[Point]:
+    """The points of the path, from the smallest C until the loss has risen `PATIENCE` times, or a stop is asked for."""
+    paths = [
+        problem.path(part.fitted, weights, target, tolerance)
+        for part, weights in zip(problem.parts, problem.weights, strict=True)
+    ]
+    points: list[Point] = []
+    for strength in strengths:
+        heads = [path.solve(strength) for path in paths]
+        logits = np.concatenate(
+            [
+                head.logits(problem.features[part.scored]) + problem.shift
+                for head, part in zip(heads, problem.parts, strict=True)
+            ]
+        ).astype(np.float32)
+        score = score_of(problem.task, logits, problem.truth[problem.scored], problem.metric)
+        points.append(Point(strength, heads, logits, score))
+        best = min(range(len(points)), key=lambda place: points[place].score.loss)
+        if len(points) - 1 - best >= PATIENCE or (hooks and hooks.should_stop()):
+            break
+    return points
+
+
+def best_of(points: Sequence[Point]) -> int:
+    """The place of the best point; of equal ones the first, whose weights are the smallest."""
+    best = 0
+    for place, point in enumerate(points):
+        if point.score.is_better_than(points[best].score):
+            best = place
+    return best
+
+
+class LinearTraining:
+    """One training of a classifier's head, where the head is all that trains."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        splits: Mapping[str, SplitFeatures],
+        settings: Settings,
+        device: Device,
+        hooks: Hooks | None = None,
+        label_counts: NDArray[np.int64] | None = None,
+        may_fold: bool = False,
+        target: NDArray[np.floating] | None = None,
+    ) -> None:
+        """Read the features.
+
+        Args:
+            splits: "train" and "validation".
+            label_counts: [K], see `Trainer`.
+            may_fold: whether validation was cut from the same rows as train, see held_out.py.
+            target: [K, F], see `LinearPath`.
+        """
+        assert classifier.config.train_blocks == "head"
+        self.classifier, self.splits, self.settings = classifier, splits, settings
+        self.hooks, self.target = hooks or Hooks(), target
+        named = [splits[name] for name in ("train", "validation")]
+        features = np.concatenate([vectors_of(split.source, device) for split in named])
+        self.problem = make_problem(classifier.config.task, features, named, settings, label_counts, may_fold)
+
+    def run(self) -> TrainingOutcome:
+        """Solve for every C, and give the classifier the head of the best one."""
+        started, problem = time.monotonic(), self.problem
+        points = walk(problem, target=self.target, hooks=self.hooks)
+        best = best_of(points)
+        head = points[best].heads[0]
+        if problem.folds:
+            rows = np.arange(len(problem.features), dtype=np.int64)
+            head = problem.path(rows, problem.all_weights, self.target, PRECISE).solve(points[best].strength)
+        self._set(head)
+        lines = [self._line(step, point, step == best) for step, point in enumerate(points)]
+        for line in lines:
+            line["seconds"] = round(time.monotonic() - started, 4)  # of the whole path
+        for line in lines:
+            self.hooks.on_line(line)
+        return TrainingOutcome(lines, best, None, self._held_out(points[best]))
+
+    @torch.no_grad()
+    def _set(self, head: Head) -> None:
+        ours = self.classifier.head
+        ours.weight.copy_(torch.from_numpy(head.weight))
+        ours.bias.copy_(torch.from_numpy(np.asarray(head.bias + self.problem.shift, dtype=np.float32)))
+
+    def _line(self, step: int, point: Point, is_best: bool) -> Line:
+        """The line of history.jsonl for one C."""
+        problem, part = self.problem, self.problem.parts[0]
+        seen = np.asarray(point.heads[0].logits(problem.features[part.fitted]) + problem.shift, dtype=np.float32)
+        line: Line = {"kind": "strength", "step": step, "epoch": 0.0, "C": point.strength, "best": is_best}
+        for name, logits, rows in (("train", seen, part.fitted), ("validation", point.logits, problem.scored)):
+            metrics = problem.task.metrics(problem.truth[rows], log_probs=problem.task.log_probs(logits))
+            place = "train history" if name == "train" else "history"
+            for metric in metrics_at(place, problem.task.kind):  # type: ignore[arg-type]
+                line[f"{name}_{metric.name}"] = metrics.value(metric.name)
+        return line
+
+    def _held_out(self, point: Point) -> HeldOut | None:
+        """What calibration uses in place of logits for rows that the head was fitted to."""
+        if not self.problem.folds:
+            return None
+        scored, n_train = self.problem.scored, len(self.splits["train"])
+        is_validation = scored >= n_train
+        return HeldOut(
+            point.logits, self.problem.truth[scored], scored[is_validation] - n_train, point.logits[is_validation]
+        )
+
+
+def make_problem(
+    task: Task,
+    features: Floats,
+    splits: Sequence[SplitFeatures],
+    settings: Settings,
+    label_counts: NDArray[np.int64] | None,
+    may_fold: bool,
+    most_axes: int | None = None,
+) -> Problem:
+    """The regression of train and validation, whose features [N, F] are given; see `LinearTraining` and `Design`."""
+    truth = np.concatenate([split.truth for split in splits])
+    parts = parts_of([split.source.encoded for split in splits], truth, may_fold=may_fold, seed=settings.seed)
+    of_rows = np.concatenate(
+        [np.ones(len(split), np.float32) if split.weights is None else split.weights for split in splits]
+    )
+    shift: Floats | float = 0.0
+    if settings.train_balance != "none":
+        counts = np.bincount(np.asarray(splits[0].truth, dtype=np.int64), minlength=len(task.labels))
+        shift = prior_shift(counts if label_counts is None else label_counts)
+    rows = np.arange(len(truth), dtype=np.int64)
+    fitted = [*(part.fitted for part in parts), rows]
+    weights = [of_rows[each] * balanced_weights(truth[each], task, settings) for each in fitted]
+    design = Design.of(features, most_axes)
+    return Problem(task, features, design, truth, parts, weights[:-1], weights[-1], shift, settings.metric)
+
+
+def balanced_weights(truth: Truth, task: Task, settings: Settings) -> Floats:
+    """The weights [N] by which rows balance their labels: N / (K · n) of each, or how often a row is drawn."""
+    if settings.train_balance == "none":
+        return np.ones(len(truth), dtype=np.float32)
+    ids = np.asarray(truth, dtype=np.int64)
+    if settings.train_balance == "weights":
+        return label_weights(ids, len(task.labels))[ids]
+    drawn = epoch_rows(ids, settings.train_balance, settings.seed)
+    return np.bincount(drawn, minlength=len(ids)).astype(np.float32)
+
+
+def vectors_of(source: FeatureSource, device: Device) -> Floats:
+    """The features of all texts of a source that has one vector a text, [N, F] in the order of its rows."""
+
+    def compute(rows: NDArray[np.int64]) -> Floats:
+        return source.batch(rows.tolist())[0].float().cpu().numpy()
+
+    pieces = list(run_by_length(compute, source.encoded.lengths, device, token_budget=8 * device.token_budget))
+    vectors = np.empty((len(source.encoded), pieces[0][1].shape[1]), dtype=np.float32)
+    for rows, piece in pieces:
+        vectors[rows] = piece
+    return vectors
+
+
+def train_classifier(
+    classifier: Classifier,
+    splits: Mapping[str, SplitFeatures],
+    settings: Settings,
+    device: Device,
+    hooks: Hooks | None = None,
+    label_counts: NDArray[np.int64] | None = None,
+    may_fold: bool = False,
+) -> TrainingOutcome:
+    """Train by the method of the settings, without saving states; see `Trainer` and `LinearTraining`.
+
+    Raises:
+        DivergedError: a loss is not finite.
+    """
+    if settings.method == "linear":
+        return LinearTraining(classifier, splits, settings, device, hooks, label_counts, may_fold).run()
+    return Trainer(classifier, splits, settings, device, hooks, label_counts=label_counts).run()
