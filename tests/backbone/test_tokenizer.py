@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from miniature import N_SMALL_TOKENS, small_tokenizer, small_vocabulary
+from miniature import N_SMALL_TOKENS, framed_tokenizer, small_tokenizer, small_vocabulary
 from tokenizers import Tokenizer as Encoder
+from tokenizers import models
 
 from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
 from lasttoken.core.errors import BackboneError
@@ -164,3 +165,21 @@ def test_an_id_beyond_the_embedding_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(content), "utf-8")
     with pytest.raises(BackboneError, match=r"has the id 5,000, but the weights embed 261"):
         Tokenizer.load(tmp_path).check_fits(N_SMALL_TOKENS, tmp_path)
+
+
+def test_a_large_embedding_may_have_more_unused_rows() -> None:
+    """Qwen 2.5 7B has 152,064 rows for 151,665 tokens."""
+    vocab = small_vocabulary()
+    vocab |= {f"t{token_id}": token_id for token_id in range(len(vocab), 151_665)}
+    tokenizer = Tokenizer(Encoder(models.BPE(vocab=vocab, merges=[])))
+    tokenizer.check_fits(152_064, Path("somewhere"))
+    with pytest.raises(BackboneError, match="151,665 tokens, but the weights embed 152,700"):
+        tokenizer.check_fits(152_700, Path("somewhere"))
+
+
+def test_a_special_token_that_no_text_has_needs_no_row() -> None:
+    """Gemma 3's tokenizer has one for images beyond the rows of the models that read only text."""
+    framed_tokenizer((), ()).check_fits(N_SMALL_TOKENS, Path("somewhere"))
+    for frame in ((("<|start|>",), ()), ((), ("<|end|>",))):
+        with pytest.raises(BackboneError, match="somewhere has 263 tokens"):
+            framed_tokenizer(*frame).check_fits(N_SMALL_TOKENS, Path("somewhere"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from miniature import N_SMALL_TOKENS, small_tokenizer, small_vocabulary
+from tokenizer_families import FAMILIES, tokenizer_json, write_tokenizer
 
 from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
 from lasttoken.backbone.tokenizer_pipeline import SPLITS
@@ -66,6 +67,7 @@ LLAMA_3 = SPLITS[1]
         ("model.dropout", 0.5, "model.dropout"),
         ("model.type", "Unigram", "model.type"),
         ("model.type", "WordLevel", "model.type"),
+        ("model.type", "WordPiece", "model.type"),
         ("model.end_of_word_suffix", "x" * 10**6, "model.end_of_word_suffix"),
         ("model.vocab", {"a": "0"}, "'a'"),
         ("model.vocab", {"a": -1}, "'a'"),
@@ -91,71 +93,41 @@ def test_an_unknown_part_of_a_tokenizer_file_is_named(path: str, value: Any, nam
     assert len(str(caught.value)) < 1000
 
 
-SPACE = {"String": " "}
-FAMILIES: dict[str, dict[str, Any]] = {
-    "llama 3": {
-        "pre_tokenizer": sequence(
-            "pretokenizers",
-            {"type": "Split", "pattern": {"Regex": LLAMA_3}, "behavior": "Isolated", "invert": False},
-            BYTES,
-        ),
-        "post_processor": sequence(
-            "processors",
-            {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True},
-            {
-                "type": "TemplateProcessing",
-                "single": [{"Sequence": {"id": "A", "type_id": 0}}],
-                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-                "special_tokens": {},
-            },
-        ),
-    },
-    "qwen": {
-        "normalizer": {"type": "NFC"},
-        "pre_tokenizer": sequence(
-            "pretokenizers",
-            {"type": "Split", "pattern": {"Regex": SPLITS[2]}, "behavior": "Isolated", "invert": False},
-            BYTES,
-        ),
-    },
-    "smollm2": {
-        "pre_tokenizer": sequence(
-            "pretokenizers", {"type": "Digits", "individual_digits": True}, {**BYTES, "use_regex": True}
-        )
-    },
-    "gemma": {
-        "normalizer": {"type": "Replace", "pattern": SPACE, "content": "▁"},
-        "pre_tokenizer": {"type": "Split", "pattern": SPACE, "behavior": "MergedWithPrevious", "invert": False},
-        "decoder": sequence(
-            "decoders",
-            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-            {"type": "ByteFallback"},
-            {"type": "Fuse"},
-        ),
-    },
-    "llama 2": {
-        "normalizer": sequence(
-            "normalizers",
-            {"type": "Prepend", "prepend": "▁"},
-            {"type": "Replace", "pattern": SPACE, "content": "▁"},
-        ),
-        "pre_tokenizer": None,
-        "decoder": sequence(
-            "decoders",
-            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-            {"type": "ByteFallback"},
-            {"type": "Fuse"},
-            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-        ),
-    },
-}
-
-
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_the_parts_of_published_families_are_accepted_and_bounded(family: str, tmp_path: Path) -> None:
-    content = {**json.loads(SMALL.to_json()), **FAMILIES[family]}
-    content["model"]["byte_fallback"] = family in ("gemma", "llama 2")
-    (tmp_path / "tokenizer.json").write_text(json.dumps(content), "utf-8")
-    tokenizer = Tokenizer.load(tmp_path)
+    published = FAMILIES[family]
+    tokenizer = Tokenizer.load(write_tokenizer(tmp_path, published), published.ends_with)
     for text in ("a" * 1000, " " * 1000, "\u0958" * 1000, "👩‍👧" * 100, "see you at 12345 then\r\n"):
         assert len(tokenizer.encode(text)) <= 12 * len(text) + 64
+
+
+@pytest.mark.parametrize(
+    ("pre_tokenizer", "is_safe"),
+    [
+        ({"type": "Split", "pattern": {"String": " "}, "behavior": "Removed", "invert": False}, False),
+        ({"type": "Split", "pattern": {"String": " "}, "behavior": "Removed", "invert": True}, False),
+        ({"type": "Split", "pattern": {"Regex": LLAMA_3}, "behavior": "Removed", "invert": False}, False),
+        ({"type": "Split", "pattern": {"Regex": LLAMA_3}, "behavior": "Removed", "invert": True}, True),
+        ({"type": "Split", "pattern": {"Regex": LLAMA_3}, "behavior": "Lost", "invert": True}, False),
+    ],
+)
+def test_a_split_that_would_remove_characters_is_refused(
+    pre_tokenizer: dict[str, Any], is_safe: bool, tmp_path: Path
+) -> None:
+    folder = changed(tmp_path, "pre_tokenizer", value=sequence("pretokenizers", pre_tokenizer, BYTES))
+    if is_safe:
+        assert Tokenizer.load(folder).encode("a  b\r\n ½") == SMALL.encode("a  b\r\n ½")
+    else:
+        with pytest.raises(BackboneError, match="pre_tokenizer"):
+            Tokenizer.load(folder)
+
+
+@pytest.mark.parametrize("missing", ["<0x0A>", "<0xFF>"])
+def test_a_fallback_to_bytes_needs_all_of_them(missing: str, tmp_path: Path) -> None:
+    published = FAMILIES["llama2"]
+    content = tokenizer_json(published)
+    content["model"]["unk_token"] = None
+    del content["model"]["vocab"][missing]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(BackboneError, match=r"tokenizer\.json: .*byte_fallback"):
+        Tokenizer.load(tmp_path, published.ends_with)

@@ -7,7 +7,9 @@ expression can run for ever. So only the parts listed here are accepted, and eac
 no Replace makes a text longer, bytes are mapped to letters once, and the expressions are known ones. A text of n
 characters then has at most 12·n + 64 tokens, because NFC makes up to 3 characters of one, and UTF-8 up to 4 bytes.
 
-Families: GPT-2, Llama 3, Qwen, SmolLM, ModernBERT (byte-level); Llama 2, Gemma (▁ for a space, bytes as a fallback).
+Families: GPT-2, Llama 3, Qwen, SmolLM, OLMo 2, Granite, Mistral Nemo, ModernBERT (byte-level); Llama 2, Mistral, Gemma
+(▁ for a space, bytes as a fallback). Added tokens that are not special, such as ModernBERT's runs of spaces, are what
+a text's characters become.
 """
 
 from __future__ import annotations
@@ -122,8 +124,13 @@ class Split:
 
     type: Literal["Split"]
     pattern: Pattern
-    behavior: str
+    behavior: Annotated[str, OneOf(("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"))]
     invert: bool = False
+
+    def __post_init__(self) -> None:
+        keeps_all = self.behavior != "Removed" or (self.invert and self.pattern.Regex is not None)
+        if not keeps_all:  # the expressions match all characters, so that removing the rest removes none
+            raise ValueError("it removes characters from texts")
 
 
 @dataclass(frozen=True)
@@ -294,10 +301,21 @@ def check_pipeline(content: Mapping[str, Any], path: Path) -> None:
     parts = first.pretokenizers if isinstance(first, PreTokenizers) else [first]
     if any(isinstance(part, ByteLevel) for part in parts):
         check_bytes(model["vocab"], path)
-    elif not (pipeline.model.byte_fallback or pipeline.model.unk_token):
+    else:
+        check_fallback(pipeline.model, model["vocab"], path)
+
+
+def check_fallback(model: BPE, vocab: Mapping[str, int], path: Path) -> None:
+    """Reject a vocabulary of characters that has no tokens for other characters, which would vanish from texts.
+
+    Raises:
+        BackboneError: says what is missing.
+    """
+    has_bytes = model.byte_fallback and all(f"<0x{byte:02X}>" in vocab for byte in range(256))
+    if not has_bytes and model.unk_token not in vocab:
         raise BackboneError(
-            f"{path}: pre_tokenizer has no ByteLevel, and model has neither byte_fallback nor unk_token, so characters "
-            "without a token would be lost; fetch it again"
+            f"{path}: pre_tokenizer has no ByteLevel, and model has neither byte_fallback with tokens for all bytes "
+            "nor an unk_token, so characters without a token would be lost; fetch it again"
         )
 
 
