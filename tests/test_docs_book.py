@@ -126,12 +126,14 @@ def batch_shape(sms: Sms) -> str:
 
 
 def shape_of(name: str) -> str:
-    entry = BACKBONES[name]
-    return f"{entry.n_embd:,}, {entry.n_layer}, {entry.n_head}"
+    shape = BACKBONES[name].shape
+    assert shape is not None
+    return f"{shape.n_embd:,}, {shape.n_layer}, {shape.n_head}"
 
 
 def texts_and_context() -> str:
-    (shape,) = {(entry.vocab_size, entry.n_positions) for entry in BACKBONES.values() if entry.hub_id}
+    shapes = [entry.shape for entry in BACKBONES.values() if entry.shape and entry.hub_id]
+    (shape,) = {(shape.vocab_size, shape.n_positions) for shape in shapes}
     return words(*shape)
 
 

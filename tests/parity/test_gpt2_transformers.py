@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ RAGGED = [7, 1, 24, 5, 24, 2]
 UNIFORM = [9, 9, 9]
 # The published shapes with their own number of heads, a sixth of their layers, and heads an eighth as wide.
 MINIATURES = {
-    name: {"n_head": entry.n_head, "n_layer": entry.n_layer // 6, "n_embd": entry.n_head * 8}
+    name: {"n_head": entry.shape.n_head, "n_layer": entry.shape.n_layer // 6, "n_embd": entry.shape.n_head * 8}
     for name, entry in BACKBONES.items()
-    if name.startswith("gpt2")
+    if entry.shape and entry.hub_id
 }
 
 
@@ -93,9 +94,8 @@ def test_every_field_of_the_shape_is_obeyed_and_dropout_is_ignored(shape: dict[s
 
 @pytest.mark.slow
 def test_logits_of_the_full_124m_shape_are_those_of_transformers(tmp_path: Path) -> None:
-    entry = BACKBONES["gpt2"]
-    shape = {name: getattr(entry, name) for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")}
-    oracle = random_transformers(**shape)
+    assert (shape := BACKBONES["gpt2"].shape) is not None
+    oracle = random_transformers(**asdict(shape))
     gpt = loaded(oracle, tmp_path)
     assert sum(parameter.numel() for parameter in gpt.parameters()) == 124_439_808
     assert largest_difference(gpt, oracle, random_texts([40, 1, 111], 50257)) <= 1e-4

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lasttoken.core.errors import NetworkError, SettingsError
-from lasttoken.core.progress import Advance, Reporter
+from lasttoken.core.progress import BAR_UNITS, Advance, Reporter
 from lasttoken.runs import fetch as module
-from lasttoken.runs.fetch import BAR_UNITS, catalog, check_name, fetch
+from lasttoken.runs.fetch import catalog, check_name, fetch
 
 
 def test_names_of_both_catalogs_and_hub_ids_are_accepted() -> None:

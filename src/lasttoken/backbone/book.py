@@ -27,7 +27,9 @@ from lasttoken.backbone.gpt2.network import GPT2Config
 from lasttoken.backbone.weights import check_finite
 from lasttoken.core.errors import BackboneError, SettingsError, one_of
 
-HEADS = {entry.n_embd: entry.n_head for entry in BACKBONES.values() if entry.hub_id}  # by published width
+HEADS = {
+    entry.shape.n_embd: entry.shape.n_head for entry in BACKBONES.values() if entry.shape and entry.hub_id
+}  # by published width
 OTHER_NAMES = {  # as the chapter's summary calls them
     "token_emb.": "tok_emb.",
     "position_emb.": "pos_emb.",

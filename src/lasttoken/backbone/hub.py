@@ -89,10 +89,12 @@ def _parse_id(name: str) -> tuple[str, str]:
     """
     repo_id, separator, revision = name.partition("@")
     if "/" not in repo_id:
-        hub_id = find_backbone(repo_id).hub_id
-        if hub_id is None:
+        entry = find_backbone(repo_id)
+        if entry.wheel:
+            raise BackboneError(f"{name!r}: {repo_id} comes from the package index, without revisions; drop the '@'")
+        if entry.hub_id is None:
             raise BackboneError(f"the backbone {repo_id!r} comes with the package; there is nothing to fetch")
-        repo_id = hub_id
+        repo_id = entry.hub_id
     revision = revision if separator else "main"
     if not re.fullmatch(r"[\w./-]+", revision) or ".." in revision:
         raise BackboneError(f"{revision!r} in {name!r} is not a branch, a tag or a commit; write 'owner/name@revision'")

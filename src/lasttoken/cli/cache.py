@@ -17,8 +17,8 @@ from lasttoken.core.storage import CACHE_VARIABLE, cache_dir
 
 def cache(
     clear: Annotated[
-        Literal["features", "downloads", "logs", "all"] | None,
-        typer.Option("--clear", help="Delete this content. Backbones stay: they are in the hub's own cache."),
+        Literal["features", "downloads", "weights", "logs", "all"] | None,
+        typer.Option("--clear", help="Delete this content. Backbones of the hub stay: they are in its own cache."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking for confirmation.")] = False,
     as_json: Json = False,

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 from lasttoken.core.columns import ColumnSpec
-from lasttoken.core.config import DEVICES, FIELDS, PRECISIONS, flag_of, settings_of
+from lasttoken.core.config import BACKBONE_NAMES, DEVICES, FIELDS, PRECISIONS, flag_of, settings_of
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.resolve import resolve
 from lasttoken.core.setting import info_of, kind_of
@@ -59,9 +59,7 @@ LabelColumn = Annotated[
     ),
 ]
 RunDirectory = Annotated[Path, typer.Argument(help="A run directory.")]
-BackboneName = Annotated[
-    str, typer.Argument(help="pocket, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder, or a hub id.")
-]
+BackboneName = Annotated[str, typer.Argument(help=f"{BACKBONE_NAMES}.")]
 
 
 class Command(TyperCommand):

@@ -11,16 +11,23 @@ from lasttoken.cli.show import print_json, print_line
 
 
 def info(
-    what: Annotated[str, typer.Argument(help="A run directory, or a backbone.")],
+    what: Annotated[
+        str | None, typer.Argument(help="A run directory, or a backbone; without it: list the backbones.")
+    ] = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Show facts about a run or a backbone.
 
-    Of a run its labels, settings and versions; of a backbone its shape and tokenizer.
+    Of a run its labels, settings and versions; of a backbone its licence, size, shape and tokenizer. Nothing is fetched
+    for a name of the list.
     """
-    from lasttoken.runs.describe import describe
+    from lasttoken.runs.describe import describe, list_backbones
 
+    if what is None:
+        names = list_backbones()
+        print_json(names) if as_json else print_line("\n".join(f"{name}\t{text}" for name, text in names.items()))
+        return
     facts = describe(what, offline)
     if as_json:
         print_json(facts)

@@ -2,6 +2,7 @@
 
 <cache>/features    the trunk's output for the texts of a split
 <cache>/datasets    downloaded data sets
+<cache>/weights     backbones from the package index
 <cache>/logs        logs of internal errors
 """
 
@@ -14,7 +15,8 @@ from pathlib import Path
 
 from lasttoken.core.storage import cache_dir, storage_errors, sweep_temporaries
 
-FOLDERS = {"features": "features", "downloads": "datasets", "logs": "logs"}  # kind of content → folder in the cache
+# kind of content → folder in the cache
+FOLDERS = {"features": "features", "downloads": "datasets", "weights": "weights", "logs": "logs"}
 
 
 @dataclass(frozen=True)

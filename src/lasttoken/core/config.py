@@ -33,6 +33,10 @@ READS = ("last", "first", "mean", "last+mean", "padded-last")
 CHOSEN = "auto"  # a value of depth and read: it is chosen on validation
 ENDS = ("head", "tail")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+BACKBONE_NAMES = (
+    "pocket, smollm2-135m-q4, qwen3-0.6b, gpt2 or another name (lasttoken info lists them), a folder, a GGUF file, "
+    "or a hub id"
+)  # for help texts
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 SCHEDULES = ("constant", "cosine")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
@@ -165,7 +169,7 @@ class Settings:
     # the classifier
     backbone: str = setting(
         "pocket",
-        "Pretrained GPT: pocket, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder, or a hub id.",
+        f"Pretrained GPT: {BACKBONE_NAMES}.",
         commands=TRAINING_COMMANDS,
         changes_training=False,  # the fingerprint of a run contains the hash of its trunk
     )

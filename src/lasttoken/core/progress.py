@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+BAR_UNITS = 1_000_000  # the length of the bar of a download, whatever its size
 BAR_AFTER_S = 2.0  # shorter work shows no bar
 
 # C1 controls; line and paragraph separators; bidirectional embeddings, overrides and isolates; surrogates.
@@ -73,6 +74,20 @@ class Reporter:
     def bar(self, what: str, total: int) -> Iterator[Advance]:
         """A progress bar over `total` units, while the block runs."""
         yield lambda n, note: None
+
+    @contextmanager
+    def bytes_bar(self, what: str) -> Iterator[Callable[[int, int | None], None]]:
+        """A bar for a download: call it with the bytes so far and all bytes, or None; a retry starts over."""
+        with self.bar(what, BAR_UNITS) as advance:
+            position = 0
+
+            def progress(n_bytes: int, total: int | None) -> None:
+                nonlocal position
+                scaled = int(n_bytes / total * BAR_UNITS) if total else position
+                advance(scaled - position, f"{n_bytes:,} bytes")
+                position = scaled
+
+            yield progress
 
 
 class TerminalReporter(Reporter):

