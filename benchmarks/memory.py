@@ -227,14 +227,35 @@ def held_bytes(cache: Path) -> int:
     return sum(path.stat().st_size for path in cache.glob("features/*/features.bin"))
 
 
+# A large backbone in 16 bits -----------------------------------------------------------------------------------------
+
+
+def large_backbone(folder: Path, n_rows: int, backbone: Path) -> None:
+    """Train the last block of a backbone whose file is as large as the memory that it may take."""
+    data = folder / "messages.csv"
+    write_rows(data, random.Random(0).sample(messages(), n_rows))
+    show("file MB", "seconds", "CPU s", "peak MB", "own MB", "peak / file")
+    done = run(
+        ["train", str(data), "--backbone", str(backbone), "--epochs", "1", "--train-blocks", "1",
+         "--max-length", "32", "--out", str(folder / "run")],
+        folder / "cache",
+    )  # fmt: skip
+    file_bytes = (backbone / "model.safetensors").stat().st_size
+    show(mb(file_bytes), f"{done.seconds:.0f}", f"{done.cpu_s:.0f}", mb(done.peak_bytes), mb(done.own_bytes),
+         f"{done.peak_bytes / file_bytes:.2f}")  # fmt: skip
+
+
 def main() -> None:
-    """Run one of the two in a temporary folder."""
+    """Run one of the three in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("long-texts", "million-rows"))
-    parser.add_argument("--rows", type=int, help="default: 50,000 long texts, 1,000,000 short ones")
+    parser.add_argument("what", choices=("long-texts", "million-rows", "large-backbone"))
+    parser.add_argument("--rows", type=int, help="default: 50,000 long texts, 1,000,000 short ones, 40")
+    parser.add_argument("--backbone", type=Path, help="of large-backbone: a folder that random_backbone.py wrote")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if arguments.what == "million-rows":
+        if arguments.what == "large-backbone":
+            large_backbone(Path(folder), arguments.rows or 40, arguments.backbone)
+        elif arguments.what == "million-rows":
             million_rows(Path(folder), arguments.rows or 1_000_000)
         else:
             long_texts(Path(folder), arguments.rows or 50_000)

@@ -26,7 +26,8 @@ def test_pocket_entry_describes_the_bundled_folder() -> None:
     for name in ("n_embd", "n_layer", "n_head", "n_positions", "vocab_size"):
         assert getattr(entry.shape, name) == config[name] == getattr(decoder.config, name), name
     assert entry.n_parameters == sum(parameter.numel() for parameter in decoder.parameters())
-    assert entry.hub_id is entry.wheel is None
+    assert entry.hub_id is None
+    assert entry.wheel is None
     assert entry.max_length == 256 < entry.shape.n_positions
     card = (files("lasttoken") / "pocket" / "README.md").read_text("utf-8")
     assert f"license: {entry.licence.lower()}" in card
