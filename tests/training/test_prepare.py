@@ -90,3 +90,10 @@ def test_every_text_stands_in_the_frame_which_counts_as_tokens(changes: dict[str
 def test_a_length_that_the_frame_takes_by_itself_is_an_error(max_length: int, framed: Path) -> None:
     with pytest.raises(SettingsError, match=rf"--max-length is {max_length}, .* 2 tokens .* use 3 or more"):
         prepared(framed, max_length=max_length)
+
+
+def test_texts_in_a_script_that_the_tokenizer_spells_out_are_noted(backbone: Path) -> None:
+    examples = Examples(["中文文本", "日本語です", "see"] * 2, ["a", "b", "a"] * 2)
+    splits = Splits(examples, Examples(["한국어", "see"], ["a", "b"]), None)
+    run = prepare(splits, load_backbone(str(backbone)), plain_settings(), CPU, lambda note: None)
+    assert any("tokens per character" in note for note in run.notes)

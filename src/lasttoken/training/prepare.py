@@ -81,7 +81,7 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, device: Devi
     if ratio > FOREIGN_TOKENS_PER_CHARACTER and not config.pads:
         notes.append(
             f"the train texts take {ratio:.2f} tokens per character (English: about 0.25); "
-            f"{config.backbone} was trained on English"
+            f"{config.backbone} may not have learned their language"
         )
     for note in notes:
         say(note)
