@@ -158,7 +158,9 @@ def count_blocks(name: str, offline: bool = False) -> int:
     Raises:
         BackboneError, NetworkError: see `load_backbone`.
     """
-    return _read_config(locate_backbone(name, offline))[0].n_layer
+    folder = locate_backbone(name, offline)
+    config = GGUFBackbone(folder).config if is_gguf(folder) else _read_config(folder)[0]
+    return config.n_layer
 
 
 def load_tokenizer(name: str, offline: bool = False) -> tuple[Tokenizer, int]:

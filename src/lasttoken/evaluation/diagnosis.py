@@ -81,7 +81,8 @@ def diagnose(
     if "validation" in splits and "test" in splits:
         warnings.append(_too_good(task, splits["validation"], splits["test"]))
     if "train" in splits and "validation" in splits:
-        warnings.append(_overfitted(task, splits["train"], splits["validation"]))
+        solved = any("C" in line for line in history)  # a logistic regression: no blocks and no epochs
+        warnings.append(_overfitted(task, splits["train"], splits["validation"], solved))
     warnings.append(_unfinished(history))
     return [warning for warning in warnings if warning]
 
@@ -137,13 +138,14 @@ def _too_good(task: Task, validation: SplitMetrics, test: SplitMetrics) -> str |
     )
 
 
-def _overfitted(task: Task, train: SplitMetrics, validation: SplitMetrics) -> str | None:
+def _overfitted(task: Task, train: SplitMetrics, validation: SplitMetrics, solved: bool) -> str | None:
     (seen, (low, _)), (unseen, (_, high)) = _headline(task, train), _headline(task, validation)
     if low <= high or seen - unseen < 0.05:
         return None
     return (
         f"Train ({seen:.1%}) is much better than validation ({unseen:.1%}): the "
-        "classifier has memorized train rows. More labelled rows help most; fewer --train-blocks or --epochs may help."
+        "classifier has memorized train rows. More labelled rows help most"
+        + ("." if solved else "; fewer --train-blocks or --epochs may help.")
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.core.metric_registry import METRICS, metrics_at
 from lasttoken.evaluation.tasks.choice import task_class
+from lasttoken.report.choice import choice_table
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MARKDOWN = re.compile(r"([\\`*_\[\]|~$]|^[#+=-])")
@@ -37,7 +38,7 @@ def render_card(facts: Mapping[str, Any]) -> str:
         KeyError: title or headline is absent.
     """
     parts = [_metadata(facts), f"# {escape(facts['title'])}", _use(facts), _limits(facts), _data(facts)]
-    parts += [_metrics(facts), _calibration(facts), _decision(facts), _again(facts)]
+    parts += [_metrics(facts), _choice(facts), _calibration(facts), _decision(facts), _again(facts)]
     text = "\n\n".join(part for part in parts if part) + "\n"
     return text.encode("utf-8", "replace").decode("utf-8")  # JSON can hold a lone surrogate, UTF-8 cannot
 
@@ -138,6 +139,17 @@ def _metrics(facts: Mapping[str, Any]) -> str:
     verdict = [escape(sentence) for sentence in (facts.get("verdict") or {}).get("sentences") or []]
     about = f"Measured on {metrics['n']:,} {escape(split)} examples; 95 % intervals in parentheses."
     return "\n\n".join(["## Metrics", *([" ".join(verdict)] if verdict else []), about, table])
+
+
+def _choice(facts: Mapping[str, Any]) -> str:
+    if not facts.get("choice"):
+        return ""
+    table = choice_table(facts["choice"])
+    rows = [
+        tuple(f"**{cell}**" for cell in row) if place == table.chosen else row for place, row in enumerate(table.rows)
+    ]
+    lines = [table.header, ("---",) * len(table.header), *rows]
+    return "\n\n".join(["## Choice", table.sentence, "\n".join(f"| {' | '.join(line)} |" for line in lines)])
 
 
 def _calibration(facts: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from lasttoken.core.metric_registry import METRICS, headline_of
 from lasttoken.evaluation.baselines import BASELINES
 from lasttoken.evaluation.tasks.choice import task_class
+from lasttoken.report.choice import choice_table
 from lasttoken.report.sections import capped, complete, example, headline_columns, pr_caption, shorten, worst_labels
 
 MAX_MATRIX_LABELS = 20  # above, the most confused pairs replace the confusion matrix
@@ -173,6 +174,7 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "slices": capped(facts.get("slices") or []),
         "data": data,
         **{key: facts.get(key) for key in OPTIONAL},
+        **_choice(facts),
         "counts": _counts(data.get("counts") or {}),
         "data_sentences": _data_sentences(data),
         "curves": {name: Markup(svg) for name, svg in (facts.get("curves") or {}).items()},
@@ -184,6 +186,16 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "settings": facts.get("settings") or {},
         "versions": facts.get("versions") or {},
         "timing": facts.get("timing_s") or {},
+    }
+
+
+def _choice(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen, and how the head of a logistic regression was found."""
+    is_path = bool(facts.get("is_path"))
+    return {
+        "choice": choice_table(facts["choice"]) if facts.get("choice") else None,
+        "is_path": is_path,
+        "curve_axis": "the values of C" if is_path else "epochs and examples seen",
     }
 
 

@@ -113,6 +113,7 @@ def report_facts(
         **_example_facts(prepared, judged),
         "data": _data_facts(prepared, metrics["shared_with_train"]),
         "choice": metrics.get("choice"),
+        "is_path": any("C" in line for line in outcome.history),
         "repeats": metrics.get("folds") or metrics.get("seeds"),
         "learning_curve": metrics.get("learning_curve"),
         "command": _command(settings, source, prepared.classifier.decoder.config.n_embd),

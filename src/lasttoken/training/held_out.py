@@ -54,12 +54,15 @@ def parts_of(encoded: Sequence[Encoded], truth: Truth, *, may_fold: bool, seed: 
 
 
 def _folds(truth: Truth, groups: Rows, n_folds: int, seed: int) -> list[Rows]:
-    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+    from sklearn.model_selection import KFold, StratifiedGroupKFold
 
-    kind = GroupKFold if truth.ndim == 2 else StratifiedGroupKFold
+    shuffled = {"n_splits": n_folds, "shuffle": True, "random_state": seed}
+    if truth.ndim == 2:
+        of_groups = KFold(**shuffled).split(np.unique(groups))
+        return [np.flatnonzero(np.isin(groups, fold)) for _, fold in of_groups]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a label with fewer rows than folds
-        folds = kind(n_folds, shuffle=True, random_state=seed).split(groups, truth, groups)
+        folds = StratifiedGroupKFold(**shuffled).split(groups, truth, groups)
         return [np.asarray(fold, dtype=np.int64) for _, fold in folds if len(fold)]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,7 @@ from lasttoken.training.linear import PRECISE, Design, Head, LinearPath
 from lasttoken.training.loop import HeldOut, Hooks, Line, SplitFeatures, Trainer, TrainingOutcome
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # C for standardized features
+LARGE = 100_000_000  # N · F · K from which a problem is solved on several threads
 PATIENCE = 2  # values of C that may be worse than the best before the path ends
 
 Floats = NDArray[np.float32]
@@ -92,6 +94,17 @@ def walk(
     hooks: Hooks | None = None,
 ) -> list[Point]:
     """The points of the path, from the smallest C until the loss has risen `PATIENCE` times, or a stop is asked for."""
+    with few_threads(problem.features.size * len(problem.task.labels)):
+        return _walk(problem, strengths, target, tolerance, hooks)
+
+
+def _walk(
+    problem: Problem,
+    strengths: Sequence[float],
+    target: NDArray[np.floating] | None,
+    tolerance: float,
+    hooks: Hooks | None,
+) -> list[Point]:
     paths = [
         problem.path(part.fitted, weights, target, tolerance)
         for part, weights in zip(problem.parts, problem.weights, strict=True)
@@ -111,6 +124,16 @@ def walk(
         if len(points) - 1 - best >= PATIENCE or (hooks and hooks.should_stop()):
             break
     return points
+
+
+def few_threads(size: int) -> AbstractContextManager[object]:
+    """A context with one thread for NumPy's matrix multiplications if the problem, N · F · K numbers, is small.
+
+    Such a multiplication takes less time than its threads wait for one another on a busy machine.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, user_api="blas") if size < LARGE else nullcontext()
 
 
 def best_of(points: Sequence[Point]) -> int:
@@ -219,7 +242,8 @@ def make_problem(
     rows = np.arange(len(truth), dtype=np.int64)
     fitted = [*(part.fitted for part in parts), rows]
     weights = [of_rows[each] * balanced_weights(truth[each], task, settings) for each in fitted]
-    design = Design.of(features, most_axes)
+    with few_threads(features.size * len(task.labels)):
+        design = Design.of(features, most_axes)
     return Problem(task, features, design, truth, parts, weights[:-1], weights[-1], shift, settings.metric)
 
 
