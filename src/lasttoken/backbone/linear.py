@@ -67,6 +67,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -
     return F.gelu(y, approximate="tanh") if gelu else y
 
 
+def padded(x: Tensor) -> Tensor:
+    """x [n, in] with the rows of zeros that oneDNN's kernels need, for several layers of the same input.
+
+    Each layer would append them itself. The rows after the first n of what is computed have to be dropped.
+    """
+    by_onednn = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    return onednn.pad_rows(x) if by_onednn and onednn.has_onednn() else x
+
+
 class Linear(nn.Linear):
     """torch.nn.Linear on [n, in], by `linear`. `pack` stores the weight in oneDNN's layout; `quantize` uses 8 bits."""
 

@@ -81,7 +81,7 @@ class Packing:
         if self.uniform:
             return packed.view(shape)
         padded = packed.new_zeros(self.n_texts * self.longest, *packed.shape[1:])
-        return padded.index_copy(0, self._slots, packed).view(shape)
+        return padded.index_copy_(0, self._slots, packed).view(shape)
 
     def unpad(self, padded: Tensor) -> Tensor:
         """[B, T, ...] -> [n_tokens, ...]."""
@@ -123,7 +123,7 @@ class Packing:
         if len(self.groups) == 1:
             return [self.pad(packed)]
         sizes = [group.n_texts * group.longest for group in self.groups]
-        padded = packed.new_zeros(sum(sizes), *packed.shape[1:]).index_copy(0, self._group_slots, packed)
+        padded = packed.new_zeros(sum(sizes), *packed.shape[1:]).index_copy_(0, self._group_slots, packed)
         return [
             piece.view(group.n_texts, group.longest, *packed.shape[1:])
             for group, piece in zip(self.groups, torch.split(padded, sizes), strict=True)

@@ -165,3 +165,15 @@ def test_a_cut_config_keeps_the_kinds_of_its_blocks() -> None:
     assert cut.rope_of(0) == config.rope_of(0) == config.rope
     gemma = ROTARY_MINIATURES["gemma3_text"]
     assert [gemma.rope_of(layer) for layer in range(3)] == [gemma.local_rope, gemma.rope, gemma.local_rope]
+
+
+def test_autocast_computes_nearly_the_same_and_has_gradients(config: RotaryConfig) -> None:
+    decoder, packing = random_decoder(config, torch.float32), Packing(LENGTHS)
+    x = torch.randn(sum(LENGTHS), config.n_embd, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    block, position = decoder.blocks[1], packing.lengths - 1
+    expected = [block(x, packing, True), block.forward_at(x, packing, position, True)]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [block(x, packing, True), block.forward_at(x, packing, position, True)]
+    for exact, rough in zip(expected, found, strict=True):
+        assert float(((rough.float() - exact).norm() / exact.norm()).detach()) < 0.05
+        assert torch.autograd.grad(rough.float().sum(), x)[0].isfinite().all()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lasttoken.backbone.decoder import Pair
-from lasttoken.backbone.linear import Linear
+from lasttoken.backbone.linear import Linear, padded
 from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.rotary.config import RotaryConfig
 from lasttoken.backbone.rotary.norms import norm_of
@@ -43,9 +43,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, packing: Packing, causal: bool) -> Tensor:
         """Every token attends, [n, C] -> [n, C]."""
         table = self._table(x, packing)
-        heads = (self._queries(x, table), self._keys(x, table), self._values(x))
-        padded = zip(*(packing.pad_groups(part) for part in heads), packing.groups, strict=True)
-        y = packing.unpad_groups(self._attend(q, k, v, group, causal) for q, k, v, group in padded)
+        rows = padded(x)
+        heads = (self._queries(rows, len(x), table), self._keys(rows, len(x), table), self._values(rows, len(x)))
+        groups = zip(*(packing.pad_groups(part) for part in heads), packing.groups, strict=True)
+        y = packing.unpad_groups(self._attend(q, k, v, group, causal) for q, k, v, group in groups)
         return self.o_proj(y)  # type: ignore[no-any-return]
 
     def forward_at(self, x: Tensor, packing: Packing, position: Tensor, causal: bool) -> Tensor:
@@ -54,9 +55,10 @@ class Attention(nn.Module):
         Keys and values of all tokens are computed, everything else for B tokens.
         """
         table, rows = self._table(x, packing), packing.starts + position
-        k = packing.pad(self._keys(x, table)).transpose(1, 2)  # [B, G, T, D]
-        v = packing.pad(self._values(x)).transpose(1, 2)
-        q = self._queries(x[rows], (table[0][rows], table[1][rows]) if table else None)
+        all_rows, n = padded(x), len(x)
+        k = packing.pad(self._keys(all_rows, n, table)).transpose(1, 2)  # [B, G, T, D]
+        v = packing.pad(self._values(all_rows, n)).transpose(1, 2)
+        q = self._queries(x[rows], len(rows), (table[0][rows], table[1][rows]) if table else None)
         q = q.view(len(rows), self.n_kv_heads, -1, self.head_dim)  # [B, G, H/G, D]: heads in place of tokens
         seen = self._seen_from(position, packing, causal)[:, None, None, :]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=self.scale)
@@ -67,7 +69,9 @@ class Attention(nn.Module):
         start = 0 if past is None else past[0].shape[1]
         end = start + len(x)
         table = None if self.rotation is None else self.rotation.of_range(start, end, x)
-        q, k, v = (part.transpose(0, 1) for part in (self._queries(x, table), self._keys(x, table), self._values(x)))
+        t = len(x)
+        heads = (self._queries(x, t, table), self._keys(x, t, table), self._values(x, t))
+        q, k, v = (part.transpose(0, 1) for part in heads)
         if past is not None:
             k, v = torch.cat((past[0], k), 1), torch.cat((past[1], v), 1)
         distance = torch.arange(start, end, device=x.device)[:, None] - torch.arange(end, device=x.device)
@@ -77,13 +81,13 @@ class Attention(nn.Module):
     def _table(self, x: Tensor, packing: Packing) -> Table | None:
         return None if self.rotation is None else self.rotation.of_packing(packing, x)
 
-    def _queries(self, x: Tensor, table: Table | None) -> Tensor:
-        """[n, C] -> [n, H, D]."""
-        return self._turned(self.q_proj(x), self.n_head, "q_norm", table)
+    def _queries(self, x: Tensor, n: int, table: Table | None) -> Tensor:
+        """The first n rows of x [.., C] -> [n, H, D]."""
+        return self._turned(self.q_proj(x)[:n], self.n_head, "q_norm", table)
 
-    def _keys(self, x: Tensor, table: Table | None) -> Tensor:
-        """[n, C] -> [n, G, D]."""
-        return self._turned(self.k_proj(x), self.n_kv_heads, "k_norm", table)
+    def _keys(self, x: Tensor, n: int, table: Table | None) -> Tensor:
+        """The first n rows of x [.., C] -> [n, G, D]."""
+        return self._turned(self.k_proj(x)[:n], self.n_kv_heads, "k_norm", table)
 
     def _turned(self, y: Tensor, n_heads: int, norm: str, table: Table | None) -> Tensor:
         if self.qk_norm == "full":
@@ -93,9 +97,9 @@ class Attention(nn.Module):
             y = self.get_submodule(norm)(y)
         return y if table is None else rotate(y, table)
 
-    def _values(self, x: Tensor) -> Tensor:
-        """[n, C] -> [n, G, D]."""
-        return self.v_proj(x).view(len(x), self.n_kv_heads, self.head_dim)  # type: ignore[no-any-return]
+    def _values(self, x: Tensor, n: int) -> Tensor:
+        """The first n rows of x [.., C] -> [n, G, D]."""
+        return self.v_proj(x)[:n].view(n, self.n_kv_heads, self.head_dim)  # type: ignore[no-any-return]
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, packing: Packing, causal: bool) -> Tensor:
         """q [B, T, H, D], k and v [B, T, G, D] -> [B, T, H·D]."""

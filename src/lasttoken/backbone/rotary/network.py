@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lasttoken.backbone.decoder import Block, Decoder, Pair
 from lasttoken.backbone.half import Embedding, to_float32
-from lasttoken.backbone.linear import Linear
+from lasttoken.backbone.linear import Linear, padded
 from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.rotary.attention import Attention
 from lasttoken.backbone.rotary.config import Placement, RotaryConfig
@@ -51,13 +51,14 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, C] -> [n, C]."""
-        gate, up = self.gate_proj(x, gelu=self.activation == "gelu_tanh"), self.up_proj(x)
+        rows = padded(x)
+        gate, up = self.gate_proj(rows, gelu=self.activation == "gelu_tanh"), self.up_proj(rows)
         keep = gate.requires_grad or up.requires_grad  # otherwise nothing is needed again, and memory is reused
         if self.activation == "silu":
             gate = F.silu(gate, inplace=not keep)
         elif self.activation == "gelu":
             gate = F.gelu(gate)
-        return self.down_proj(gate * up if keep else gate.mul_(up))  # type: ignore[no-any-return]
+        return self.down_proj(gate * up if keep else gate.mul_(up))[: len(x)]  # type: ignore[no-any-return]
 
 
 class RotaryBlock(Block):

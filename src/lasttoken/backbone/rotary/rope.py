@@ -94,6 +94,8 @@ class Rotation:
 
 def rotate(x: Tensor, table: Table) -> Tensor:
     """Turn queries or keys [n, heads, D] by their positions."""
+    if x.dtype != table[0].dtype:  # under autocast x has 16 bits
+        return rotate(x.to(table[0].dtype), table).to(x.dtype)
     if torch.is_grad_enabled() and x.requires_grad:
         return _Rotate.apply(x, *table)  # type: ignore[no-any-return, no-untyped-call]
     return _turned(x, *table)
