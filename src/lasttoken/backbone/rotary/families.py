@@ -17,6 +17,7 @@ from lasttoken.backbone.rotary import names
 from lasttoken.backbone.rotary.config import Biases, Norm, Placement, QKNorm, RotaryConfig
 from lasttoken.backbone.rotary.config_file import ConfigFile
 from lasttoken.backbone.rotary.network import RotaryDecoder
+from lasttoken.backbone.rotary.onnx import RotaryOnnx
 from lasttoken.backbone.rotary.reading import (
     read_activation,
     read_sizes,
@@ -365,7 +366,7 @@ def _family(
         end_of_text=None,
         classifier_architecture=classifier_architecture,
         final_bias=None,
-        onnx=None,
+        onnx=RotaryOnnx,
     )
 
 
