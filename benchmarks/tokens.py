@@ -5,7 +5,9 @@
 A tokenizer with the published components is trained for each family (tests/tokenizer_families.py), on the first
 characters of each `.txt.gz` in the corpus if there is one, and written as tokenizer.json. `PreTrainedTokenizerFast`
 loads the file as it is; the last column is the class of transformers that AutoTokenizer takes for the repositories of
-this family, which may build another pipeline than the file asks for.
+this family, which may build another pipeline than the file asks for: GPT2Tokenizer leaves out SmolLM2's splitting of
+digits, and LlamaTokenizer puts no space before a text that starts with one. "not back" are texts that decoding does not
+give back, because NFC composes characters (Qwen, Ettin), or a space at the start or a "▁" is lost (Mistral, Gemma).
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from parity.test_tokenizers_transformers import as_in_file, texts_for
 from tokenizer_families import FAMILIES, TEXTS, Published, write_tokenizer
 
-N_CHARACTERS = 50_000  # of each file of the corpus
+N_CHARACTERS = 20_000  # of each file of the corpus
 N_MERGES = 3_000
 CLASSES = {  # tokenizer_class in the published tokenizer_config.json
     **dict.fromkeys(("gpt2", "smollm2", "olmo2", "granite"), "GPT2Tokenizer"),
