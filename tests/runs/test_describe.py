@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from miniature import N_SMALL_TOKENS
+from gguf_files import write_gguf
+from miniature import N_SMALL_TOKENS, random_gpt
 
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.core.errors import BackboneError, RunError
@@ -54,3 +55,11 @@ def test_what_is_neither_is_named(tmp_path: Path) -> None:
         describe(str(tmp_path))
     with pytest.raises(BackboneError, match="there is no run directory no-such-run"):
         describe("no-such-run", offline=True)
+
+
+def test_a_gguf_says_its_name_licence_and_types(tmp_path: Path) -> None:
+    keys = {"general.name": "Miniature", "general.license": "mit"}
+    path = write_gguf(tmp_path / "small.gguf", random_gpt(n_inner=64), "Q4_0", keys=keys)
+    facts = describe(str(path))
+    assert facts["file"] == {"name": "Miniature", "licence": "mit", "tensors": ["27 F32", "12 Q4_0", "1 Q8_0"]}
+    assert (facts["n_layer"], facts["vocab_size"]) == (3, N_SMALL_TOKENS)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lasttoken.backbone.catalog import BACKBONES
+from lasttoken.backbone.gguf.reading import GGUFBackbone, is_gguf
 from lasttoken.backbone.pretrained import load_backbone, locate_backbone
 from lasttoken.classifier.checkpoint import load_classifier, trained_columns
 from lasttoken.classifier.run_dir import FINAL, RunDir
@@ -28,8 +29,8 @@ def describe(what: str, offline: bool = False) -> dict[str, Any]:
         raise RunError(
             f"{what} is neither a run directory nor a backbone: it holds none of {one_of((FINAL, *CONFIGS))}"
         )
-    if what not in BACKBONES and folder.is_file():
-        raise RunError(f"{what} is a file; give a run directory, or a backbone by its name or folder")
+    if what not in BACKBONES and folder.is_file() and not is_gguf(folder):
+        raise RunError(f"{what} is a file; give a run directory, or a backbone by its name, folder or GGUF file")
     try:
         return describe_backbone(what, offline)
     except (BackboneError, NetworkError) as error:
@@ -74,11 +75,12 @@ def describe_backbone(name: str, offline: bool = False) -> dict[str, Any]:
     facts = entry.facts() if entry else {"backbone": name}
     if entry and not _is_here(name):
         return {**facts, "fetched": False}
-    backbone = load_backbone(name, offline)
+    backbone, source = load_backbone(name, offline), locate_backbone(name, offline)
     config = backbone.config
     return {
         **facts,
         **({"fetched": True} if entry else {}),
+        **({"file": GGUFBackbone(source).facts()} if is_gguf(source) else {}),
         "parameters": sum(parameter.numel() for parameter in backbone.decoder.parameters()),
         "n_layer": config.n_layer,
         "n_embd": config.n_embd,

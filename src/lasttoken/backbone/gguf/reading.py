@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from lasttoken.backbone.decoder import Decoder, DecoderConfig
 from lasttoken.backbone.families import config_of, end_of_text, family_of
@@ -36,6 +38,13 @@ class GGUFBackbone:
     def config(self) -> DecoderConfig:
         """The config of the whole network."""
         return config_of(self.content, self.file.path)
+
+    def facts(self) -> dict[str, Any]:
+        """What the file says about itself: name, licence, origin, and how many tensors it has of each type."""
+        keys = {"name": "general.name", "licence": "general.license", "description": "general.description"}
+        stated = {fact: self.file.keys[key] for fact, key in keys.items() if key in self.file.keys}
+        types = Counter(tensor.type for tensor in self.file.tensors.values())
+        return {**stated, "tensors": [f"{n} {type_}" for type_, n in types.most_common()]}
 
     def decoder(self, config: DecoderConfig) -> Decoder:
         """The network, or its first blocks if `config` was cut."""
