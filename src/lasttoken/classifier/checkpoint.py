@@ -27,6 +27,7 @@ from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.documents import checked, to_json
 from lasttoken.core.errors import BackboneError, LastTokenError, RunError, short_repr
+from lasttoken.core.process import return_freed_memory
 from lasttoken.core.storage import write_text
 
 FORMAT = 1
@@ -58,6 +59,7 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
         "problem_type": classifier.config.task.problem_type,
         "lasttoken": {"format": FORMAT, **asdict(classifier.config), "columns": columns.to_json() if columns else None},
     }
+    return_freed_memory()  # of the training: writing brings every page of a mapped trunk into memory
     write_tensor_file(folder / "model.safetensors", tensors)
     write_text(folder / "tokenizer.json", tokenizer.to_json())
     write_text(folder / "config.json", to_json(content, indent=1) + "\n")

@@ -36,6 +36,12 @@ def tune_cpu() -> None:
             mallopt(parameter, n_bytes)
 
 
+def return_freed_memory() -> None:
+    """Give memory that was freed, and that `tune_cpu` makes the process keep, back to the system (glibc only)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def flushes_denormals() -> bool:
     """Whether denormal numbers count as zero in this thread."""
     return torch.tensor(1e-310, dtype=torch.float64).mul(2).item() == 0
