@@ -157,6 +157,7 @@ class Difference:
 
     Of accuracies also: `n_only_a` rows that only A predicts correctly, `n_only_b` only B, and `p_value`, McNemar's
     exact test: how likely such an uneven pair of counts, or a more uneven one, is when neither is better.
+    `design_effect`: by how much copies among the rows raise the variance; 1 without copies.
     """
 
     value: float
@@ -164,6 +165,7 @@ class Difference:
     n_only_a: int | None = None
     n_only_b: int | None = None
     p_value: float | None = None
+    design_effect: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         """Numbers and lists only."""
@@ -208,6 +210,7 @@ def paired_difference(correct_a: ArrayLike, correct_b: ArrayLike, *, groups: Arr
         n_only_a=n_only_a,
         n_only_b=n_only_b,
         p_value=mcnemar_p(int((by_group > 0).sum()), int((by_group < 0).sum())),
+        design_effect=effect,
     )
 
 

@@ -1,7 +1,8 @@
 """The verdict: is the GPT better than the best baseline on the same rows, and by how much?
 
 The best baseline is chosen on the rows on which it is compared, so the comparison favors the baseline, never the GPT.
-The metric is the task's headline metric: accuracy of a single-label task, micro-F1 of a multi-label task.
+The metric is the task's headline metric: accuracy of a single-label task, micro-F1 of a multi-label task. Where the
+GPT is ahead by accuracy but the rows are too few to tell, the verdict estimates how many would be enough.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.evaluation.baselines import BASELINES
+from lasttoken.evaluation.intervals import Difference
+from lasttoken.evaluation.sample_size import rows_in_words, rows_to_tell_apart
 from lasttoken.evaluation.tasks.task import Task, Truth
 
 
@@ -28,6 +31,7 @@ class Verdict:
     times_faster: float | None  # the GPT's time per text divided by the baseline's
     sentences: tuple[str, ...]
     measure: str = "accuracy"  # or micro_f1
+    rows_needed: int | None = None  # to tell the two apart, where the GPT is ahead but its interval includes 0
 
     def to_json(self) -> dict[str, Any]:
         """The verdict in metrics.json and the report."""
@@ -58,19 +62,36 @@ def judge(
     best = min(differences, key=lambda name: differences[name].value)
     difference, seconds = differences[best], seconds_per_row or {}
     times = seconds["ours"] / seconds[best] if seconds.get("ours") and seconds.get(best) else None
-    verdict = Verdict(best, difference.value, difference.ci95, difference.p_value, times, (), task.headline)
+    verdict = Verdict(
+        best,
+        difference.value,
+        difference.ci95,
+        difference.p_value,
+        times,
+        (),
+        task.headline,
+        _rows_needed(difference, len(truth)),
+    )
     evidence = (
         f"{task.evidence(difference, len(truth))} The best baseline was chosen on these same rows, which favors it."
     )
-    return replace(verdict, sentences=(_sentence(verdict, task.points), evidence))
+    return replace(verdict, sentences=(_sentence(verdict, task.points, len(truth)), evidence))
 
 
-def _sentence(verdict: Verdict, points: str) -> str:
+def _rows_needed(difference: Difference, n_rows: int) -> int | None:
+    """The rows that would tell the two apart; None where they are told apart, or compared by another metric."""
+    if difference.n_only_a is None or difference.n_only_b is None or difference.ci95[0] > 0:
+        return None
+    return rows_to_tell_apart(difference.n_only_a / n_rows, difference.n_only_b / n_rows, difference.design_effect)
+
+
+def _sentence(verdict: Verdict, points: str, n_rows: int) -> str:
     low, high = verdict.difference_ci95
     rival = f"{BASELINES[verdict.baseline].words} ({verdict.baseline})"
-    speed = ""
+    faster = ""
     if verdict.times_faster and verdict.times_faster >= 2:
-        speed = f" and answers about {_round(verdict.times_faster)} times faster"
+        faster = f"answers about {_round(verdict.times_faster)} times faster"
+    speed = f" and {faster}" if faster else ""
     if low > 0:
         return (
             f"The GPT is better than the best baseline, {rival}, by {_points(verdict.difference, low, high, points)}."
@@ -81,7 +102,13 @@ def _sentence(verdict: Verdict, points: str) -> str:
             f"which is cheaper{speed}."
         )
     interval = f"{signed_points(verdict.difference)} {points} ({signed_points(low)} to {signed_points(high)})"
-    return f"No evidence that the GPT is better: {rival} does as well{speed}. The difference is {interval}."
+    if verdict.difference <= 0:
+        return f"No evidence that the GPT is better: {rival} does as well{speed}. The difference is {interval}."
+    needed = f"; {rows_in_words(verdict.rows_needed)} would be needed if it is real" if verdict.rows_needed else ""
+    return (
+        f"No evidence that the GPT is better than {rival}{f', which {faster}' if faster else ''}: on {n_rows:,} "
+        f"{'row' if n_rows == 1 else 'rows'} the difference of {interval} cannot be told from chance{needed}."
+    )
 
 
 def _points(value: float, low: float, high: float, points: str = "points") -> str:
