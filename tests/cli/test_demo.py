@@ -30,7 +30,8 @@ def test_the_demo_leaves_a_complete_run_and_classifies(tmp_path: Path) -> None:
     }
     assert n_rows == metrics["examples"] == {"train": 280, "validation": 40, "test": 80}
 
-    spam, ham = (line.split("\t") for line in answer.out.splitlines()[-2:])
+    assert answer.out.splitlines()[-1] == verdict
+    spam, ham = (line.split("\t") for line in answer.out.splitlines()[:2])
     assert (spam[0], ham[0]) == ("spam", "ham")
     assert spam[-1].endswith(SPAM)
     assert ham[-1].endswith(HAM)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 
 import pytest
+from rich.progress import Progress
 
 from lasttoken.core.progress import Reporter, SafeConsole, TerminalReporter, printable, printable_json
 
@@ -56,9 +58,38 @@ def test_a_bar_appears_after_two_seconds_of_work_on_a_terminal(monkeypatch: pyte
     assert is_shown == [False, False, True]
 
 
+def test_work_without_units_shows_what_it_is_once_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    started = threading.Event()
+
+    def start(progress: Progress) -> None:
+        shown.extend(task.description for task in progress.tasks)
+        started.set()
+
+    monkeypatch.setattr("lasttoken.core.progress.Progress.start", start)
+    monkeypatch.setattr(SafeConsole, "shows_progress", True)
+    reporter = TerminalReporter(SafeConsole())
+    with reporter.working("work that is over at once"):
+        pass
+    monkeypatch.setattr("lasttoken.core.progress.BAR_AFTER_S", 0.0)
+    with reporter.working("training the baselines"):
+        assert started.wait(60)
+    assert shown == ["training the baselines"]
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
+def test_an_error_ends_the_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SafeConsole, "shows_progress", True)
+    with pytest.raises(ValueError, match="of the block"), TerminalReporter(SafeConsole()).working("reading"):
+        raise ValueError("of the block")
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
 def test_nothing_is_printed_by_default_and_no_bar_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     for reporter in (Reporter(), TerminalReporter(SafeConsole(stderr=True))):
         with reporter.bar("training", 2) as advance:
             advance(2, "")
+        with reporter.working("reading"):
+            pass
     Reporter().say("a sentence")
     assert capsys.readouterr() == ("", "")

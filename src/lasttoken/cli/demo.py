@@ -36,17 +36,19 @@ def demo(
 
     reporter = terminal(quiet)
     tune_cpu()
+    reporter.say("training a classifier that tells spam from ham, on messages that were written for this demo")
     run = run_demo(out, overwrite=overwrite or out == OUT, offline=offline, reporter=reporter)
     if as_json:
         print_json({**run.metrics, "run": str(run.out)})
         return
-    print_metrics(run.metrics, run.out, reporter)
+    reporter.say("two new texts, with their label and its probability:")
     for text in TEXTS:
         prediction = run.predictor.predict([text])[0]
         print_line(f"{prediction.label}\t{prediction.score:.3f}\t{text}")
+    print_metrics(run.metrics, None, reporter)
     reporter.say(
-        "the demo's messages were written for it, so its metrics are illustrative; the SMS collection is the real "
-        f"test. The report is {out / 'report.html'}. Next:\n"
+        "The demo's messages are few and were written for it, so its metrics are illustrative; the SMS collection is "
+        f"the real test.\nThe run is in {out}, with its report in {out / 'report.html'}. Next:\n"
         f"  {_program()} predict {out} 'your text'\n"
         f"  {_program()} serve {out}\n"
         f"  {_program()} fetch sms-spam"

@@ -9,13 +9,14 @@ goes through `printable`; `SafeConsole` does that for tables, and does not inter
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 BAR_UNITS = 1_000_000  # the length of the bar of a download, whatever its size
@@ -89,6 +90,11 @@ class Reporter:
 
             yield progress
 
+    @contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """A sign of life while the block runs, of work that has no units; the block must not open a bar."""
+        yield
+
 
 class TerminalReporter(Reporter):
     """Prints sentences on stderr, and bars if stderr is a terminal and the work takes over two seconds."""
@@ -124,4 +130,23 @@ class TerminalReporter(Reporter):
         try:
             yield advance
         finally:
+            progress.stop()
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """See `Reporter`: after two seconds a line shows what is being done, and for how long."""
+        if not self._console.shows_progress:
+            yield
+            return
+        columns = (TextColumn("{task.description}", markup=False), SpinnerColumn("line"), TimeElapsedColumn())
+        progress = Progress(*columns, console=self._console, transient=True)
+        progress.add_task(what, total=None)
+        timer = threading.Timer(BAR_AFTER_S, progress.start)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
             progress.stop()

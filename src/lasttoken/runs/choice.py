@@ -149,8 +149,10 @@ def plan_training(
     n_blocks = count_blocks(settings.backbone, offline)
     fixed = None if settings.depth == CHOSEN else settings.n_blocks or n_blocks
     depths = depths_to_try(n_blocks) if fixed is None else [min(fixed, n_blocks)]
-    explorer = _Explorer(splits, settings, device, depths, offline, reporter or Reporter())
-    best = explorer.explore()
+    reporter = reporter or Reporter()
+    explorer = _Explorer(splits, settings, device, depths, offline, reporter)
+    with reporter.working("comparing depths and poolings"):
+        best = explorer.explore()
     tail = None
     if settings.method == "tail" or (settings.method == "auto" and not explorer.folds):
         depth = fixed or tail_depth(best.depth, settings.train_blocks, n_blocks)
@@ -185,7 +187,8 @@ class _Explorer:
         )
         read = self.reads[0] if len(self.reads) == 1 else "last"
         as_linear = replace(settings, method="linear", train_blocks="head", depth=str(max(depths)), read=read)
-        self.session = open_session(explored, as_linear, device, offline=offline)
+        with reporter.working(f"loading {settings.backbone}"):
+            self.session = open_session(explored, as_linear, device, offline=offline)
         started = time.monotonic()
         encoded = self.session.prepared.encoded
         with reporter.bar("depths", sum(each.n_tokens for each in encoded.values())) as advance:

@@ -81,12 +81,12 @@ def open_session(
     """
     assert not settings.leaves_choices  # choice.py makes settings that leave nothing open
     clock, reporter = clock or Clock(), reporter or Reporter()
-    with clock.part("load"):
+    with clock.part("load"), reporter.working(f"loading {settings.backbone}"):
         backbone = load_backbone(settings.backbone, offline, depth=settings.n_blocks)
     settings = settings.with_rate_for(backbone.config.n_embd)
-    with clock.part("encode"):
+    with clock.part("encode"), reporter.working("encoding the texts"):
         prepared = prepare(splits, backbone, settings, device, reporter.say)
     cache = None if settings.no_cache else FeatureCache(settings.cache_limit_bytes)
-    with clock.part("trunk"):
+    with clock.part("trunk"), reporter.working("preparing the trunk"):
         trunk = TrunkPass(prepared.classifier, device, cache=cache, say=reporter.say)
     return Session(settings, prepared, trunk)

@@ -112,7 +112,7 @@ def _train_exclusively(request: TrainingRequest) -> TrainedRun:
     if run_dir and not resuming:
         run_dir.check_free(request.overwrite)
     device = open_device(request.settings, reporter)
-    with clock.part("data"):
+    with clock.part("data"), reporter.working("reading and checking the data"):
         splits = _read_splits(request, run_dir if resuming else None)
         audited = audit_splits(splits.named())
         for finding in audited.findings():
@@ -125,7 +125,7 @@ def _train_exclusively(request: TrainingRequest) -> TrainedRun:
     session, features, outcome, repeater = fitted.session, fitted.features, fitted.outcome, fitted.repeater
     if outcome.stopped:
         reporter.say(f"{STOPPED[outcome.stopped].format(keep=session.settings.keep)} (step {outcome.kept_step:,})")
-    judged = _judge(session, features, outcome, audited, request.offline, clock)
+    judged = _judge(session, features, outcome, audited, request, clock)
     for sentence in [*(result.sentence() for result in judged.targets), *judged.warnings]:
         reporter.say(sentence)
     repeats = {}
@@ -191,7 +191,7 @@ class _Training:
             features = session.features(request.reporter, plan.features)
         beside = None
         if plan.tail and plan.linear:
-            with self.clock.part("linear"):
+            with self.clock.part("linear"), request.reporter.working("fitting a linear head"):
                 beside = fit_beside(plan, session, features, offline=request.offline)
         repeater = Repeater(session.prepared, features) if repeats_trainings(session.settings) else None
         trainer = make_training(plan, session, features, request.checkpoint_every_s)
@@ -219,7 +219,7 @@ class _Training:
         run_dir, reporter = self.run_dir, self.request.reporter
         if run_dir:
             run_dir.write_history([])
-        with stop_on_signal() as should_stop:
+        with stop_on_signal() as should_stop, reporter.working("fitting the linear head"):
             training.hooks = Hooks(on_line=_report_lines(run_dir, self.tracker, reporter), should_stop=should_stop)
             return training.run()
 
@@ -254,7 +254,7 @@ class _Training:
             metrics["choice"] = fitted.choice
         metrics["durations_s"] = clock.durations_s()
         if run_dir:
-            with clock.part("report"):
+            with clock.part("report"), self.request.reporter.working("writing the report"):
                 write_results(run_dir, session, outcome, judged, metrics, self.request.source, self.plan)
             metrics["durations_s"] = clock.durations_s()
             run_dir.write_metrics(metrics)
@@ -268,18 +268,18 @@ def _judge(
     features: dict[str, SplitFeatures],
     outcome: TrainingOutcome,
     audited: Audit,
-    offline: bool,
+    request: TrainingRequest,
     clock: Clock,
 ) -> Judged:
     """Calibrate the kept weights, and compare the classifier with the baselines."""
-    prepared, settings = session.prepared, session.settings
+    prepared, settings, reporter = session.prepared, session.settings, request.reporter
     prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
-    with clock.part("evaluate"):
+    with clock.part("evaluate"), reporter.working("evaluating the classifier"):
         logits = calibrate(prepared, features, settings, outcome)
-    with clock.part("baselines"):
+    with clock.part("baselines"), reporter.working("training the baselines"):
         baselines = fit_baselines(prepared.classifier.config.task, _rows_of_baselines(prepared, outcome), settings.seed)
-        baselines |= zero_shot_baseline(prepared, settings, offline)
-    with clock.part("judge"):
+        baselines |= zero_shot_baseline(prepared, settings, request.offline)
+    with clock.part("judge"), reporter.working("computing metrics and intervals"):
         return judge_training(prepared, features, logits, outcome, baselines, audited, settings)
 
 
