@@ -31,23 +31,24 @@ def demo(
     Then classifies two texts and writes a report. The messages were written for the demo, so its metrics are
     illustrative.
     """
-    from lasttoken.core.process import tune_cpu
-    from lasttoken.runs.demo import TEXTS, run_demo
-
     reporter = terminal(quiet)
-    tune_cpu()
     reporter.say("training a classifier that tells spam from ham, on messages that were written for this demo")
+    with reporter.working("starting"):
+        from lasttoken.core.process import tune_cpu
+        from lasttoken.runs.demo import TEXTS, run_demo
+
+    tune_cpu()
     run = run_demo(out, overwrite=overwrite or out == OUT, offline=offline, reporter=reporter)
     if as_json:
         print_json({**run.metrics, "run": str(run.out)})
         return
-    reporter.say("two new texts, with their label and its probability:")
+    reporter.say("\ntwo new texts, with their label and its probability:")
     for text in TEXTS:
         prediction = run.predictor.predict([text])[0]
         print_line(f"{prediction.label}\t{prediction.score:.3f}\t{text}")
     print_metrics(run.metrics, None, reporter)
     reporter.say(
-        "The demo's messages are few and were written for it, so its metrics are illustrative; the SMS collection is "
+        "\nThe demo's messages are few and were written for it, so its metrics are illustrative; the SMS collection is "
         f"the real test.\nThe run is in {out}, with its report in {out / 'report.html'}. Next:\n"
         f"  {_program()} predict {out} 'your text'\n"
         f"  {_program()} serve {out}\n"
