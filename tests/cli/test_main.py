@@ -105,7 +105,7 @@ def test_overwriting_that_fails_leaves_no_finished_run(
 def test_the_traceback_of_an_internal_error_is_in_a_log_file(
     data: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a bug\nof two lines")
 
     monkeypatch.setattr("lasttoken.runs.session.load_backbone", broken)
@@ -122,7 +122,7 @@ def test_the_traceback_of_an_internal_error_is_in_a_log_file(
 def test_an_internal_error_is_reported_even_if_its_log_cannot_be_written(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lasttoken.runs.session.load_backbone", lambda *_: 1 / 0)
+    monkeypatch.setattr("lasttoken.runs.session.load_backbone", lambda *_, **__: 1 / 0)
     with pytest.MonkeyPatch.context() as patch:
         fail_on(patch, "logs", errno.ENOSPC)
         sentence = sentence_of(run_cli("train", data, "--out", tmp_path / "run", "--quiet"), 1)
@@ -133,7 +133,7 @@ def test_an_internal_error_is_reported_even_if_its_log_cannot_be_written(
 def test_ctrl_c_before_the_training_is_one_sentence(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lasttoken.runs.session.load_backbone", interrupted)

@@ -78,6 +78,15 @@ def test_work_without_units_shows_what_it_is_once_it_takes_long(monkeypatch: pyt
     assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
 
+def test_a_bar_takes_the_place_of_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work may download something, with a bar of its own; two live lines would overwrite each other."""
+    monkeypatch.setattr(SafeConsole, "shows_progress", True)
+    with TerminalReporter(SafeConsole()).working("loading"):
+        assert [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+        with TerminalReporter(SafeConsole()).bar("fetching", 10):
+            assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
 def test_an_error_ends_the_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SafeConsole, "shows_progress", True)
     with pytest.raises(ValueError, match="of the block"), TerminalReporter(SafeConsole()).working("reading"):

@@ -32,6 +32,8 @@ _IN_TEXT = {
 
 Advance = Callable[[int, str], None]  # (number of units just completed, note beside the bar)
 
+_signs_of_life: list[Callable[[], None]] = []  # functions that remove them: a terminal shows one live line at a time
+
 
 def printable(text: str) -> str:
     """A text that is safe to print on a terminal: control characters are replaced by their codes.
@@ -92,7 +94,7 @@ class Reporter:
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
-        """A sign of life while the block runs, of work that has no units; the block must not open a bar."""
+        """A sign of life while the block runs, of work that has no units; a bar in the block takes its place."""
         yield
 
 
@@ -112,6 +114,8 @@ class TerminalReporter(Reporter):
         if not self._console.shows_progress:
             yield lambda n, note: None
             return
+        for remove in _signs_of_life:
+            remove()
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -144,9 +148,15 @@ class TerminalReporter(Reporter):
         timer = threading.Timer(BAR_AFTER_S, progress.start)
         timer.daemon = True
         timer.start()
-        try:
-            yield
-        finally:
+
+        def remove() -> None:
             timer.cancel()
             timer.join()
             progress.stop()
+
+        _signs_of_life.append(remove)
+        try:
+            yield
+        finally:
+            _signs_of_life.remove(remove)
+            remove()
