@@ -18,3 +18,13 @@ def test_pages_of_a_mapped_file_are_released_and_read_again(tmp_path: Path) -> N
     own = torch.arange(1 << 20, dtype=torch.float32)
     drop_mapped_pages([weight, own])
     assert torch.equal(weight, own)
+
+
+def test_pages_that_were_never_written_are_dropped_and_read_again(tmp_path: Path) -> None:
+    weight = torch.arange(100_000, dtype=torch.float32)
+    save_file({"weight": weight}, tmp_path / "mapped.safetensors")
+    with safe_open(tmp_path / "mapped.safetensors", "pt") as file:
+        mapped = file.get_tensor("weight")
+    assert torch.equal(mapped, weight)
+    drop_mapped_pages([mapped], never_written=True)
+    assert torch.equal(mapped, weight)

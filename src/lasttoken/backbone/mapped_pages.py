@@ -10,21 +10,23 @@ from pathlib import Path
 
 from torch import Tensor
 
-PAGE_OUT = 21  # Linux's MADV_PAGEOUT
+PAGE_OUT, DONT_NEED = 21, 4  # Linux's MADV_PAGEOUT, which large pages of some file systems ignore; MADV_DONTNEED
 
 
-def drop_mapped_pages(tensors: Iterable[Tensor]) -> None:
+def drop_mapped_pages(tensors: Iterable[Tensor], never_written: bool = False) -> None:
     """Let the system reclaim the memory of tensors that lie in mapped files; it reads them again when needed.
 
-    Nothing is lost: other tensors, and pages that were written to, stay as they are. Linux only.
+    Nothing is lost: other tensors, and pages that were written to, stay as they are. Linux only. `never_written`: the
+    caller knows that no page was written to, so that each can be dropped; one that was would be read from its file.
     """
     mapped = _file_mappings()  # reads a file of the system: pass many tensors at once
+    advice = DONT_NEED if never_written else PAGE_OUT
     for tensor in tensors:
         start, n_bytes = tensor.data_ptr(), tensor.numel() * tensor.element_size()
         first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + n_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
         if end > first and any(low <= start < high for low, high in mapped):
             with contextlib.suppress(OSError, AttributeError):
-                ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), PAGE_OUT)
+                ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), advice)
 
 
 def _file_mappings() -> list[tuple[int, int]]:

@@ -23,7 +23,7 @@ from annotated_types import Ge, Interval, MinLen
 from torch import Tensor, nn
 
 from lasttoken.backbone.decoder import Decoder
-from lasttoken.backbone.half import to_float32
+from lasttoken.backbone.half import is_half, to_float32
 from lasttoken.backbone.linear import Linear
 from lasttoken.backbone.mapped_pages import drop_mapped_pages
 from lasttoken.backbone.packing import Packing
@@ -187,8 +187,11 @@ class Classifier(nn.Module):
         return device.token_budget * (CONVERTING_BUDGETS if converts else 1)
 
     def release_trunk(self) -> None:
-        """Let the system reclaim the memory of the trunk's mapped matrices, which are read again when needed."""
-        drop_mapped_pages(self.frozen_tensors().values())
+        """Let the system reclaim the memory of the trunk's mapped matrices, which are read again when needed.
+
+        Those in 16 bits are never written to.
+        """
+        drop_mapped_pages((tensor for tensor in self.frozen_tensors().values() if is_half(tensor)), never_written=True)
 
     def trunk_tensors(self) -> dict[str, Tensor]:
         """The tensors that features depend on, by name."""
