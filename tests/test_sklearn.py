@@ -165,6 +165,22 @@ def test_weights_of_one_change_nothing_and_weights_of_zero_silence_rows(backbone
             make(backbone).fit(TEXTS, LABELS, sample_weight=bad)
 
 
+@pytest.mark.parametrize("method", ["linear", "auto"])
+def test_method_and_depth_are_parameters(method: str, backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {"backbone": backbone, "method": method, "device": "cpu", "offline": True}
+    made = LastTokenClassifier(**given).fit(TEXTS, LABELS)
+    assert made.score(TEXTS, LABELS) > 0.9
+    assert {each["depth"] for each in made.choice_["candidates"]} >= {1, 2}
+    again = pickle.loads(pickle.dumps(made))
+    np.testing.assert_allclose(again.predict_proba(TEXTS), made.predict_proba(TEXTS), atol=1e-5)
+    assert LastTokenClassifier(**given).fit(["win a prize", "see you"], ["spam", "ham"]).predict(["win"]).shape == (1,)
+    monkeypatch.setattr("lasttoken.training.held_out.FEW_ROWS", 2)
+    assert LastTokenClassifier(**given, read="mean", depth=2).fit(TEXTS, LABELS).score(TEXTS, LABELS) > 0.9
+    if method == "linear":
+        with pytest.raises(ValueError, match="--epochs has no effect"):
+            LastTokenClassifier(**given, epochs=2).fit(TEXTS, LABELS)
+
+
 def test_few_rows_are_enough(backbone: str) -> None:
     made = make(backbone, epochs=1).fit(["win a prize", "see you"], ["spam", "ham"])
     assert made.predict(["win"]).shape == (1,)

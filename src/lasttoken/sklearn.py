@@ -165,7 +165,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         fitted = Fitted(session, features, make_training(plan, session, features).run(), None)
         if plan.candidates:
             fitted = choose_fitted(plan, fitted, beside, 0.0)
-            self.choice_ = fitted.choice
+            self.choice_: dict[str, Any] = fitted.choice or {}
         prepared = fitted.session.prepared
         prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
         calibrate(prepared, fitted.features, fitted.session.settings, fitted.outcome)

@@ -4,8 +4,9 @@
                                                                                                         │
                          method linear: its head       method tail: blocks trained behind it     auto: both, the better
 
-A backbone is not read best at its end (docs/decisions/depth.md), and where is known only from the data. The comparison
-takes a part of the rows, the main axes of their features and a coarse path of C. The head that is kept is fitted anew.
+The end of a backbone is rarely where it reads best, and the best depth depends on the data (docs/methods.md). The
+comparison takes a part of the rows, the main axes of their features and a coarse path of C. The head that is kept is
+fitted anew.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from lasttoken.classifier.encoding import run_by_length
 from lasttoken.core.config import Settings
 from lasttoken.core.metric_registry import METRICS
 from lasttoken.core.progress import Reporter
-from lasttoken.runs.choice import Candidate, Plan, best_candidate
+from lasttoken.runs.choice import Candidate, Plan
 from lasttoken.runs.session import Session, open_session
 from lasttoken.training.depths import pool_states, pooled
 from lasttoken.training.held_out import Score, score_of
@@ -49,11 +49,9 @@ class Fitted:
         def value(candidate: Candidate) -> str:
             return metric.formatted({metric.name: candidate.value})
 
-        others = [each for each in candidates if each.in_words() != chosen.in_words()]
-        other_methods = [each for each in others if each.method != chosen.method]
-        next_best = best_candidate(other_methods[-1:] or others) if others else None
+        others = [each for each in candidates[-2:] if {each.method, chosen.method} == {"linear", "tail"}]
+        rest = "".join(f"; {other.in_words()}: {value(other)}" for other in others)
         seconds = self.choice["seconds"]
-        rest = f"; next: {next_best.in_words()}, {value(next_best)}" if next_best else ""
         return (
             f"chosen on {self.choice['held_out']}: {chosen.in_words()}, {metric.title} {value(chosen)}{rest} "
             f"({len(candidates)} candidates, {seconds:.0f} s)"
