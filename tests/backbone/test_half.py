@@ -120,6 +120,13 @@ def test_an_explanation_by_gradients_is_the_same(folder: Path) -> None:
     assert scores[0] == scores[1]
 
 
+def test_a_large_trunk_is_explained_without_gradients(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = Predictor(pair_of(folder)[0].requires_grad_(False).eval(), small_tokenizer())
+    assert explain(predictor, "in the end").method == "integrated-gradients"
+    monkeypatch.setattr(classifier_module, "PACKED_FROM_HALF_BYTES", 0)
+    assert explain(predictor, "in the end").method == "occlusion"
+
+
 def test_a_server_tells_trunks_apart_and_copies_them_as_they_are(folder: Path, dtype: torch.dtype) -> None:
     mapped, float32 = (Predictor(classifier, small_tokenizer()) for classifier in pair_of(folder))
     other = Predictor(pair_of(folder, seed=5)[0], small_tokenizer())

@@ -181,6 +181,12 @@ class Classifier(nn.Module):
                     layer.pack()
                 drop_mapped_pages(layer.weight for layer in layers)  # after each block, so that peak memory stays low
 
+    @property
+    def stays_mapped(self) -> bool:
+        """Whether the trunk's matrices are in 16 bits and too large to be packed in float32."""
+        layers = [layer for layers in self._trunk_layers() for layer in layers if is_half(layer.weight)]
+        return sum(4 * layer.weight.numel() for layer in layers) > PACKED_FROM_HALF_BYTES
+
     def token_budget(self, device: Device) -> int:
         """Tokens to compute at a time: more where each batch converts the trunk's matrices from 16 bits."""
         converts = device == CPU and any(layer.converts for layers in self._trunk_layers() for layer in layers)

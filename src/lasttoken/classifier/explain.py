@@ -36,8 +36,6 @@ from lasttoken.core.spelling import match_label
 GRADIENTS, OCCLUSION = "integrated-gradients", "occlusion"
 METHODS = (GRADIENTS, OCCLUSION)
 FIRST_STEPS, MOST_STEPS = 16, 256  # points of the integral: doubled until the gap is small
-GRADIENT_BYTES = 512_000_000  # of intermediate results that one batch keeps for its gradients, about
-KEPT_BYTES = 80  # for a token, a block and a channel: some twenty numbers
 SMALL_GAP = 0.05  # of f(text) - base, or of half a nat where that is less
 MOST_VARIANTS = 256  # texts that occlusion classifies; in a longer text, groups of neighbouring words are left out
 UNSPACED = "\u2e80-\u9fff\uf900-\ufaff"  # scripts written without spaces: each character counts as a word
@@ -125,7 +123,8 @@ def _choose_method(method: str | None, predictor: Predictor, say: Say) -> str:
         )
     if method is None and in_8_bits:
         say(f"the trunk computes in 8 bits and has no gradients; the explanation uses {OCCLUSION}")
-    return method or (OCCLUSION if in_8_bits else GRADIENTS)
+    # Gradients keep every block's intermediate results, and convert each matrix of a large trunk once more.
+    return method or (OCCLUSION if in_8_bits or predictor.classifier.stays_mapped else GRADIENTS)
 
 
 def _word_ids(predictor: Predictor, text: str, spans: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
@@ -200,10 +199,7 @@ class _Path:
         difference = self.text - self.baseline
         total = np.zeros(self.n_own)
         # At least two batches, so that one thread computes each: several threads would sum gradients in another order.
-        config = self.predictor.classifier.decoder.config
-        kept = GRADIENT_BYTES // (config.n_layer * config.n_embd * KEPT_BYTES)
-        n_tokens = min(self.predictor.device.token_budget, kept)
-        batch_size = max(min(n_tokens // len(difference), n // 2), 1)
+        batch_size = max(min(self.predictor.device.token_budget // len(difference), n // 2), 1)
 
         def gradients_at(part: slice) -> NDArray[np.float64]:
             self.between()
