@@ -2,11 +2,13 @@
 
     OMP_NUM_THREADS=1 python benchmarks/memory.py million-rows
     OMP_NUM_THREADS=1 python benchmarks/memory.py long-texts
+    OMP_NUM_THREADS=1 python benchmarks/memory.py large-backbone --backbone FOLDER
 
 `million-rows` makes CSV files of 100,000 and 1,000,000 messages, some of them repeated, and runs `lasttoken split`.
 `long-texts` makes 50,000 texts of 300 tokens and a small random backbone, and runs `lasttoken train` with room for all
 features in the cache (once another run's have gone), with room for those of train alone, and with room for no
 large split; metrics and weights are compared.
+`large-backbone` runs `lasttoken train` with a folder of random_backbone.py, and compares the peak with its file.
 Every command runs in a process of its own, with an empty cache, in a temporary folder. `--rows` makes either smaller.
 
 Memory is read from the kernel (Linux): `peak` is the process's largest resident set; `own` is the part of it that no
