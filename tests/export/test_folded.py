@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from miniature import classifier_of, random_gpt
 
-from lasttoken.backbone import families
 from lasttoken.core.errors import SettingsError
 from lasttoken.export.folded import fold
 
@@ -38,10 +35,3 @@ def test_linearly_dependent_weights_are_rejected() -> None:
         classifier.head.bias.copy_(torch.tensor([0.0, 1.0]))
     with pytest.raises(SettingsError, match=r"cannot be folded .* --to onnx"):
         fold(classifier)
-
-
-def test_a_family_whose_final_norm_has_no_bias_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_bias = replace(families.FAMILIES["gpt2"], final_bias=None)
-    monkeypatch.setitem(families.FAMILIES, "gpt2", without_bias)
-    with pytest.raises(SettingsError, match=r"no bias.*--to onnx"):
-        fold(classifier_of(random_gpt()))

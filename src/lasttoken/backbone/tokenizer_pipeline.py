@@ -8,8 +8,8 @@ no Replace makes a text longer, bytes are mapped to letters once, and the expres
 characters then has at most 12·n + 64 tokens, because NFC makes up to 3 characters of one, and UTF-8 up to 4 bytes.
 
 Families: GPT-2, Llama 3, Qwen, SmolLM, OLMo 2, Granite, Mistral Nemo, ModernBERT (byte-level); Llama 2, Mistral, Gemma
-(▁ for a space, bytes as a fallback). Added tokens that are not special, such as ModernBERT's runs of spaces, are what
-a text's characters become.
+(▁ for a space, bytes as a fallback). Added tokens that are not special, such as ModernBERT's runs of spaces, are found
+in texts and stay whole.
 """
 
 from __future__ import annotations

@@ -67,8 +67,6 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
 
 def _frozen_blocks(classifier: Classifier) -> dict[str, QuantizedTensor]:
     """The parameters that are stored as the blocks from which they were dequantized: those of the trunk."""
-    if classifier.n_frozen is None:
-        return {}
     frozen = classifier.frozen_tensors()
     return {name: blocks for name, blocks in classifier.decoder.quantized.items() if name in frozen}
 

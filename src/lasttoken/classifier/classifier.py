@@ -206,7 +206,9 @@ class Classifier(nn.Module):
 
     def frozen_tensors(self) -> dict[str, Tensor]:
         """The trunk's tensors by name. It works for a loaded classifier too, in which nothing requires gradients."""
-        return self.decoder.front_tensors(self.n_frozen or 0, with_final_norm=not self.keeps_tokens)
+        if self.n_frozen is None:
+            return {}
+        return self.decoder.front_tensors(self.n_frozen, with_final_norm=not self.keeps_tokens)
 
     def trunk(self, token_ids: Tensor, packing: Packing) -> Tensor:
         """Packed token ids [n] -> features: [n, C], what the head reads [B, ·] if only it trains, or the ids."""

@@ -63,7 +63,7 @@ def ask(
         if limit < 1:
             raise SettingsError(f"--limit is {limit}; it must be at least 1")
         examples = examples.take(range(min(limit, len(examples))))
-    loaded = load_backbone(backbone, offline)
+    loaded = load_backbone(backbone, offline, reporter=reporter)
     with reporter.bar("asking", len(examples)) as advance:
         replies = ask_backbone(
             loaded, examples, answer_of_label, PROMPT if prompt is None else prompt, lambda n: advance(n, "")

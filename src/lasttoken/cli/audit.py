@@ -55,7 +55,7 @@ def audit(
     reporter = terminal(quiet)
     if html:
         check_output("--html", html)
-    tokenizer, max_length = load_tokenizer(backbone, offline)
+    tokenizer, max_length = load_tokenizer(backbone, offline, reporter)
     separator = separator_of(multi_label, label_separator)
     splits = read_for_audit(data, column_spec(text, label), options=read_options(flags), separator=separator)
     for note in dict.fromkeys(note for examples in splits.values() for note in examples.notes):

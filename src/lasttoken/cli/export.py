@@ -15,7 +15,12 @@ from lasttoken.core.errors import SettingsError
 def export(
     run: RunDirectory,
     to: Annotated[
-        Literal["hf", "onnx"], typer.Option("--to", help="hf: for transformers' pipeline; onnx: an ONNX graph.")
+        Literal["hf", "onnx"],
+        typer.Option(
+            "--to",
+            help="onnx: an ONNX graph, for any backbone and pooling; hf: for transformers' pipeline, only for backbones of "
+            "GPT-2's architecture with pooling last.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to create.")],
     precision: Annotated[

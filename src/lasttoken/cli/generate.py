@@ -31,7 +31,7 @@ def generate(
     from lasttoken.backbone.generation import generate as continue_text
     from lasttoken.backbone.pretrained import load_backbone
 
-    loaded = load_backbone(backbone, offline)
+    loaded = load_backbone(backbone, offline, reporter=terminal(quiet))
     ids = loaded.prompt_ids(prompt)
     stop_id = loaded.end_of_text_id if stop_at_end else None
     generation = continue_text(

@@ -40,6 +40,9 @@ def import_(
     if max_length < 1:
         raise SettingsError(f"--max-length is {max_length}; it must be at least 1")
     names = [name.strip() for name in labels.split(",")]
-    import_book(file, out, names, max_length=max_length, n_head=heads, tokenizer=tokenizer, offline=offline)
-    terminal(quiet).say("the run has no metrics; measure them with lasttoken evaluate")
+    reporter = terminal(quiet)
+    import_book(
+        file, out, names, max_length=max_length, n_head=heads, tokenizer=tokenizer, offline=offline, reporter=reporter
+    )
+    reporter.say("the run has no metrics; measure them with lasttoken evaluate")
     print_line(str(out))

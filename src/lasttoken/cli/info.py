@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lasttoken.cli.flags import Json, Offline
-from lasttoken.cli.show import print_json, print_line
+from lasttoken.cli.show import print_json, print_line, terminal
 
 
 def info(
@@ -28,7 +28,7 @@ def info(
         names = list_backbones()
         print_json(names) if as_json else print_line("\n".join(f"{name}\t{text}" for name, text in names.items()))
         return
-    facts = describe(what, offline)
+    facts = describe(what, offline, terminal(quiet=False))
     if as_json:
         print_json(facts)
         return

@@ -97,6 +97,10 @@ class Reporter:
         """A sign of life while the block runs, of work that has no units; a bar in the block takes its place."""
         yield
 
+    def gives_way(self) -> bool:
+        """Whether a library may show bars of its own; a sign of life is removed for them."""
+        return False
+
 
 class TerminalReporter(Reporter):
     """Prints sentences on stderr, and bars if stderr is a terminal and the work takes over two seconds."""
@@ -114,8 +118,7 @@ class TerminalReporter(Reporter):
         if not self._console.shows_progress:
             yield lambda n, note: None
             return
-        for remove in _signs_of_life:
-            remove()
+        self.gives_way()
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -135,6 +138,12 @@ class TerminalReporter(Reporter):
             yield advance
         finally:
             progress.stop()
+
+    def gives_way(self) -> bool:
+        """See `Reporter`."""
+        for remove in _signs_of_life:
+            remove()
+        return self._console.shows_progress
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:

@@ -20,6 +20,7 @@ from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.locks import exclusive
+from lasttoken.core.progress import Reporter
 
 
 def import_book(
@@ -31,6 +32,7 @@ def import_book(
     n_head: int | None = None,
     tokenizer: str = "gpt2",
     offline: bool = False,
+    reporter: Reporter | None = None,
 ) -> ClassifierConfig:
     """Make a run of saved weights. It has no metrics; `evaluate` measures them.
 
@@ -42,6 +44,7 @@ def import_book(
         n_head: attention heads; needed where the width is not one of the four published ones.
         tokenizer: the backbone that provides the tokenizer, or a folder with its files, such as the book's gpt2/124M.
         offline: never use the network to get it.
+        reporter: shows the progress of a download; None: nothing does.
 
     Raises:
         BackboneError: the file is missing, corrupt, or not such a state dict.
@@ -57,7 +60,7 @@ def import_book(
             raise SettingsError(
                 f"--labels names {len(set(labels))} labels, and the head of {file} has {n_labels} outputs"
             )
-        encoder = _load_tokenizer(tokenizer, offline)
+        encoder = _load_tokenizer(tokenizer, offline, reporter)
         vocab_size = weights.decoder.config.vocab_size
         encoder.check_fits(vocab_size, file)
         config = ClassifierConfig(
@@ -74,9 +77,9 @@ def import_book(
     return config
 
 
-def _load_tokenizer(name: str, offline: bool) -> Tokenizer:
+def _load_tokenizer(name: str, offline: bool, reporter: Reporter | None) -> Tokenizer:
     folder = Path(name).expanduser()
-    return Tokenizer.load(folder) if folder.is_dir() else load_tokenizer(name, offline)[0]
+    return Tokenizer.load(folder) if folder.is_dir() else load_tokenizer(name, offline, reporter)[0]
 
 
 def _classifier(weights: BookWeights, config: ClassifierConfig) -> Classifier:

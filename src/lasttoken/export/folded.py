@@ -33,15 +33,10 @@ def fold(classifier: Classifier) -> Folded:
     """Move bias and temperature of a classifier's head into other weights; the classifier itself does not change.
 
     Raises:
-        SettingsError: the backbone's final norm has no bias, there are more labels than the backbone is wide, or the
-            labels' weights are linearly dependent.
+        SettingsError: there are more labels than the backbone is wide, or the labels' weights are linearly dependent.
     """
     family = family_of(classifier.decoder.config)
-    if family.final_bias is None:
-        raise SettingsError(
-            f"{family.title}'s final norm has no bias, and transformers has no place for the one of the head; "
-            "export --to onnx"
-        )
+    assert family.final_bias is not None  # `check_exportable` rejects the others
     weight, bias = (tensor.detach().double().cpu() for tensor in (classifier.head.weight, classifier.head.bias))
     delta = torch.linalg.pinv(weight) @ bias
     residual = float((weight @ delta - bias).abs().max() / bias.abs().max().clamp(min=1e-12))

@@ -30,14 +30,16 @@ def check_exportable(predictor: Predictor) -> None:
     """Reject a classifier that transformers would compute differently.
 
     Raises:
-        SettingsError: a family for which transformers has no classifier, another pooling than the last token, no
-            causal mask, or a trunk in 8 bits.
+        SettingsError: a family without a place for the head's bias, another pooling than the last token, no causal
+            mask, or a trunk in 8 bits.
     """
     config = predictor.classifier.config
     instead = "; export --to onnx, which supports it"
     family = family_of(predictor.classifier.decoder.config)
-    if family.classifier_architecture is None:
-        raise SettingsError(f"transformers has no classifier on {family.title}{instead}")
+    if family.classifier_architecture is None or family.final_bias is None:
+        raise SettingsError(
+            f"the backbone is of the family {family.title}, on which transformers has no classifier with a bias{instead}"
+        )
     if config.read != "last":
         raise SettingsError(
             f"the classifier was trained with --read {config.read}, and transformers pools only the last token{instead}"

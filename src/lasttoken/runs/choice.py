@@ -147,10 +147,10 @@ def plan_training(
     if not settings.leaves_choices:
         is_linear = settings.method == "linear"
         return Plan(settings, settings if is_linear else None, None if is_linear else settings)
-    n_blocks = count_blocks(settings.backbone, offline)
+    reporter = reporter or Reporter()
+    n_blocks = count_blocks(settings.backbone, offline, reporter)
     fixed = None if settings.depth == CHOSEN else settings.n_blocks or n_blocks
     depths = depths_to_try(n_blocks) if fixed is None else [min(fixed, n_blocks)]
-    reporter = reporter or Reporter()
     explorer = _Explorer(splits, settings, device, depths, offline, reporter)
     with reporter.working("comparing depths and poolings"):
         best = explorer.explore()

@@ -11,12 +11,13 @@ from lasttoken.backbone.pretrained import load_backbone, locate_backbone
 from lasttoken.classifier.checkpoint import load_classifier, trained_columns
 from lasttoken.classifier.run_dir import FINAL, RunDir
 from lasttoken.core.errors import BackboneError, NetworkError, RunError, one_of
+from lasttoken.core.progress import Reporter
 
 CONFIGS = ("config.json", "hparams.json")  # either makes a folder a backbone
 
 
-def describe(what: str, offline: bool = False) -> dict[str, Any]:
-    """Facts about a run directory, or about a backbone by name, hub id or folder.
+def describe(what: str, offline: bool = False, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Facts about a run directory, or about a backbone by name, hub id or folder; `reporter` shows a download.
 
     Raises:
         RunError: a run that is not finished, or a folder that is neither.
@@ -32,7 +33,7 @@ def describe(what: str, offline: bool = False) -> dict[str, Any]:
     if what not in BACKBONES and folder.is_file() and not is_gguf(folder):
         raise RunError(f"{what} is a file; give a run directory, or a backbone by its name, folder or GGUF file")
     try:
-        return describe_backbone(what, offline)
+        return describe_backbone(what, offline, reporter)
     except (BackboneError, NetworkError) as error:
         if what in BACKBONES or folder.exists():
             raise
@@ -66,7 +67,7 @@ def describe_run(run_dir: RunDir) -> dict[str, Any]:
     }
 
 
-def describe_backbone(name: str, offline: bool = False) -> dict[str, Any]:
+def describe_backbone(name: str, offline: bool = False, reporter: Reporter | None = None) -> dict[str, Any]:
     """Shape, size and tokenizer of a backbone, and what the catalog says of it.
 
     A name of the catalog whose weights are not in the cache is not fetched: then there is no shape.
@@ -75,7 +76,7 @@ def describe_backbone(name: str, offline: bool = False) -> dict[str, Any]:
     facts = entry.facts() if entry else {"backbone": name}
     if entry and not _is_here(name):
         return {**facts, "fetched": False}
-    backbone, source = load_backbone(name, offline), locate_backbone(name, offline)
+    backbone, source = load_backbone(name, offline, reporter=reporter), locate_backbone(name, offline)
     config = backbone.config
     return {
         **facts,

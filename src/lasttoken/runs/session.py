@@ -82,7 +82,7 @@ def open_session(
     assert not settings.leaves_choices  # choice.py makes settings that leave nothing open
     clock, reporter = clock or Clock(), reporter or Reporter()
     with clock.part("load"), reporter.working(f"loading {settings.backbone}"):
-        backbone = load_backbone(settings.backbone, offline, depth=settings.n_blocks)
+        backbone = load_backbone(settings.backbone, offline, settings.n_blocks, reporter)
     settings = settings.with_rate_for(backbone.config.n_embd)
     with clock.part("encode"), reporter.working("encoding the texts"):
         prepared = prepare(splits, backbone, settings, device, reporter.say)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from miniature import random_gpt, small_tokenizer
 from tokenizers import Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
+from transformers import PreTrainedTokenizerFast
 
 from lasttoken.backbone.gguf.file import GGUFFile
 from lasttoken.backbone.gguf.tokenizer import PRES, read_tokenizer
@@ -112,9 +113,14 @@ def test_user_defined_tokens_are_cut_out_of_texts_and_control_tokens_are_not(tmp
     tokens = [*tokenizer_keys()["tokenizer.ggml.tokens"], "<think>", "<|start|>"]
     types = [1] * (len(tokens) - 3) + [3, 4, 3]
     tokenizer = read_tokenizer(opened(tmp_path, tokens=tokens, token_type=types), END_OF_TEXT)
-    ids = tokenizer.encode("a<think>b<|start|>")
+    text = "a<think>b<|start|>"
+    ids = tokenizer.encode(text)
     assert len(tokens) - 2 in ids
     assert len(tokens) - 1 not in ids
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json())
+    theirs = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), split_special_tokens=True)
+    assert ids == theirs.encode(text, add_special_tokens=False)
+    assert ids == Tokenizer.load(tmp_path).encode(text), "a tokenizer.json is read in the same way"
 
 
 def test_a_tokenizer_json_beside_the_file_is_preferred(tmp_path: Path) -> None:
