@@ -48,7 +48,8 @@ def fetch_backbone(
     """The folder of a backbone's files in the hub's cache; fetches those that are missing.
 
     The name is one of the catalog, or a hub id with a slash, and may end in `@revision` (a branch, tag or commit).
-    `show_progress` is asked for when something has to be fetched: whether bars may be shown on a terminal. The cache, `HF_ENDPOINT` and the token are the hub's own.
+    `show_progress` is asked, when something has to be fetched, whether bars may be shown on a terminal. The cache,
+    `HF_ENDPOINT` and the token are the hub's own.
 
     Files: config.json, tokenizer.json (or vocab.json and merges.txt), model.safetensors (or its shards).
 

@@ -5,7 +5,8 @@
     "Do you have time" ─► 5211 345 423 640   (GPT-2's)
 
 Special tokens in a user's text are text: `<|endoftext|>` becomes the tokens of those characters, never the special
-token. Added tokens that are not special, such as Qwen3's `<think>`, stay whole. The `tokenizers` library does the work; tokenizer_pipeline.py says what a file may ask of it.
+token. Added tokens that are not special, such as Qwen3's `<think>`, stay whole. The `tokenizers` library does the
+work; tokenizer_pipeline.py says what a file may ask of it.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ def export(
         Literal["hf", "onnx"],
         typer.Option(
             "--to",
-            help="onnx: an ONNX graph, for any backbone and pooling; hf: for transformers' pipeline, only for backbones of "
-            "GPT-2's architecture with pooling last.",
+            help="onnx: an ONNX graph, for any backbone and pooling; hf: for transformers' pipeline, for backbones of "
+            "GPT-2's architecture and pooling last.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to create.")],

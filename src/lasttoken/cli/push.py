@@ -19,7 +19,7 @@ def push(
 ) -> None:
     """Upload a classifier to a hub.
 
-    It is exported for transformers, as by export --to hf, and uploaded with its model card; HF_TOKEN and HF_ENDPOINT are the hub's own
+    It is exported as by export --to hf, and uploaded with its model card; HF_TOKEN and HF_ENDPOINT are the hub's own
     variables.
     """
     from lasttoken.export.push import push as upload

@@ -38,7 +38,7 @@ def check_exportable(predictor: Predictor) -> None:
     family = family_of(predictor.classifier.decoder.config)
     if family.classifier_architecture is None or family.final_bias is None:
         raise SettingsError(
-            f"the backbone is of the family {family.title}, on which transformers has no classifier with a bias{instead}"
+            f"the backbone is of the family {family.title}, and transformers' classifiers on it have no bias{instead}"
         )
     if config.read != "last":
         raise SettingsError(

@@ -25,7 +25,7 @@ from lasttoken.runs.session import Session, open_session
 from lasttoken.training.depths import pool_states, pooled
 from lasttoken.training.held_out import Score, score_of
 from lasttoken.training.label_words import label_rows, target_of
-from lasttoken.training.linear_training import LinearTraining
+from lasttoken.training.linear_training import LinearTraining, in_order
 from lasttoken.training.loop import CHECKPOINT_EVERY_S, SplitFeatures, Trainer, TrainingOutcome, tail_logits
 from lasttoken.training.repeater import Repeater
 
@@ -117,10 +117,7 @@ def read_features(session: Session, split: SplitFeatures, read: str) -> NDArray[
         states, packing = split.source.batch(rows.tolist())
         return pool_states(classifier, states.to(classifier.head.weight.dtype), packing).float().cpu().numpy()
 
-    pieces = list(run_by_length(compute, encoded.lengths, device))
-    vectors = np.empty((len(encoded), pieces[0][1].shape[1]), dtype=np.float32)
-    for rows, piece in pieces:
-        vectors[rows] = piece
+    vectors = in_order(run_by_length(compute, encoded.lengths, device), len(encoded))
     return np.ascontiguousarray(pooled(vectors, read))
 
 

@@ -22,6 +22,7 @@ Floats = NDArray[np.floating]
 MAX_ITERATIONS = 500
 PRECISE, ROUGH = 1e-4, 1e-3  # largest gradient of the mean loss at the end: of a head that is kept, of a comparison
 SMALLEST_SPREAD = 1e-6  # of a number's sd to its mean; below, it counts as constant
+CHUNK = 1024  # rows that are standardized at a time, which bounds the copies in float64
 SMALLEST_AXIS = 1e-7  # of an axis' variance to the largest; below, it is rounding
 
 
@@ -51,7 +52,9 @@ class Design:
     def of(cls, features: NDArray[np.float32], most_axes: int | None = None) -> Design:
         """The design of features [N, F]; `most_axes` keeps only the axes of the largest variance."""
         mean, sd = _moments(features)
-        z = ((features - mean) / sd).astype(np.float32)
+        z = np.empty_like(features)
+        for first in range(0, len(features), CHUNK):
+            z[first : first + CHUNK] = (features[first : first + CHUNK] - mean) / sd
         axes, spread = _principal_axes(z, most_axes)
         return cls(mean, sd, axes, spread, z @ axes)
 
@@ -84,7 +87,7 @@ class LinearPath:
         self.design, self.exclusive, self.tolerance, self.target = design, exclusive, tolerance, target
         self.weights = np.ones(len(rows), np.float32) if weights is None else weights.astype(np.float32)
         self.total = float(self.weights.sum())
-        self.inputs = design.inputs[rows]  # [N, R]
+        self.inputs = rows_of(design.inputs, rows)  # [N, R]
         self.truth = truth.astype(np.float32)
         self.offset: Floats | float = 0.0
         if target is not None:  # W₀ acts on the axes that the rows span, which is all of its effect on them
@@ -147,6 +150,17 @@ class LinearPath:
         return Head(weight.astype(np.float32), bias.astype(np.float32))
 
 
+def rows_of(array: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Some rows of an array: a view if they follow one another, else a copy.
+
+    >>> rows_of(np.zeros((5, 2), np.float32), np.arange(1, 4)).base is None
+    False
+    """
+    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+        return array[rows[0] : rows[0] + len(rows)]
+    return array[rows]
+
+
 def _standardized(weight: Floats, sd: Floats) -> Floats:
     """Weights [K, F] of features as those of standardized features."""
     return np.where(np.isfinite(sd), weight * np.where(np.isfinite(sd), sd, 0), 0)
@@ -154,7 +168,11 @@ def _standardized(weight: Floats, sd: Floats) -> Floats:
 
 def _moments(features: NDArray[np.float32]) -> tuple[Floats, Floats]:
     """Mean and standard deviation [F] of the rows; a number that hardly varies has an infinite one, and no effect."""
-    mean, sd = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
+    mean = features.mean(0, dtype=np.float64)
+    squares = np.zeros_like(mean)
+    for first in range(0, len(features), CHUNK):
+        squares += ((features[first : first + CHUNK] - mean) ** 2).sum(0)
+    sd = np.sqrt(squares / len(features))
     return mean, np.where(sd > SMALLEST_SPREAD * np.maximum(abs(mean), 1e-30), sd, np.inf)
 
 

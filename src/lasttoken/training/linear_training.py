@@ -10,7 +10,7 @@ from the fold without it: temperature and metrics of validation are computed fro
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ from lasttoken.evaluation.tasks.task import Task, Truth
 from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
 from lasttoken.training.features import FeatureSource
 from lasttoken.training.held_out import Part, Score, parts_of, score_of
-from lasttoken.training.linear import PRECISE, Design, Head, LinearPath
+from lasttoken.training.linear import PRECISE, Design, Head, LinearPath, rows_of
 from lasttoken.training.loop import HeldOut, Hooks, Line, SplitFeatures, Trainer, TrainingOutcome
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # C for standardized features
@@ -114,7 +114,7 @@ def _walk(
         heads = [path.solve(strength) for path in paths]
         logits = np.concatenate(
             [
-                head.logits(problem.features[part.scored]) + problem.shift
+                head.logits(rows_of(problem.features, part.scored)) + problem.shift
                 for head, part in zip(heads, problem.parts, strict=True)
             ]
         ).astype(np.float32)
@@ -200,7 +200,9 @@ class LinearTraining:
     def _line(self, step: int, point: Point, is_best: bool) -> Line:
         """The line of history.jsonl for one C."""
         problem, part = self.problem, self.problem.parts[0]
-        seen = np.asarray(point.heads[0].logits(problem.features[part.fitted]) + problem.shift, dtype=np.float32)
+        seen = np.asarray(
+            point.heads[0].logits(rows_of(problem.features, part.fitted)) + problem.shift, dtype=np.float32
+        )
         line: Line = {"kind": "strength", "step": step, "epoch": 0.0, "C": point.strength, "best": is_best}
         for name, logits, rows in (("train", seen, part.fitted), ("validation", point.logits, problem.scored)):
             metrics = problem.task.metrics(problem.truth[rows], log_probs=problem.task.log_probs(logits))
@@ -264,10 +266,19 @@ def vectors_of(source: FeatureSource, device: Device) -> Floats:
     def compute(rows: NDArray[np.int64]) -> Floats:
         return source.batch(rows.tolist())[0].float().cpu().numpy()
 
-    pieces = list(run_by_length(compute, source.encoded.lengths, device, token_budget=8 * device.token_budget))
-    vectors = np.empty((len(source.encoded), pieces[0][1].shape[1]), dtype=np.float32)
-    for rows, piece in pieces:
-        vectors[rows] = piece
+    return in_order(
+        run_by_length(compute, source.encoded.lengths, device, token_budget=8 * device.token_budget),
+        len(source.encoded),
+    )
+
+
+def in_order(batches: Iterable[tuple[NDArray[np.int64], Floats]], n_rows: int) -> Floats:
+    """The rows [N, F] of batches, each with the places of its rows."""
+    vectors = np.empty((0, 0), dtype=np.float32)
+    for rows, batch in batches:
+        if not vectors.size:
+            vectors = np.empty((n_rows, batch.shape[1]), dtype=np.float32)
+        vectors[rows] = batch
     return vectors
 
 
