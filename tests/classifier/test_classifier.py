@@ -148,7 +148,7 @@ def test_under_the_mask_the_first_token_sees_itself_only_and_the_last_sees_all(r
 
 
 def test_more_blocks_than_there_are_is_rejected() -> None:
-    with pytest.raises(SettingsError, match=r"--train-blocks is 4, but the backbone has 3 blocks; use 3 or all"):
+    with pytest.raises(SettingsError, match=r"--train-blocks is 4, but the classifier has 3 blocks; use 3 or all"):
         classifier_of(random_gpt(n_layer=3), train_blocks="4")
 
 

@@ -132,12 +132,21 @@ def _load_gguf(name: str, path: Path, depth: int | None) -> Backbone:
 
 
 def _cut(config: DecoderConfig, depth: int, name: str) -> DecoderConfig:
-    if not 1 <= depth <= config.n_layer:
-        raise SettingsError(
-            f"--depth {depth} is not from 1 to {config.n_layer}, the number of blocks of the backbone {name!r}; give a "
-            "depth that it has"
-        )
+    check_depth(depth, config.n_layer, name)
     return config.cut_to(depth)
+
+
+def check_depth(depth: int, n_blocks: int, name: str) -> None:
+    """Reject a depth that the backbone `name` of so many blocks does not have.
+
+    Raises:
+        SettingsError: names both numbers.
+    """
+    if not 1 <= depth <= n_blocks:
+        raise SettingsError(
+            f"--depth {depth} is not from 1 to {n_blocks}, the number of blocks of the backbone {name!r}; give a depth "
+            "that it has"
+        )
 
 
 def _read_tensors(folder: Path, family: Family, depth: int | None) -> dict[str, Tensor]:

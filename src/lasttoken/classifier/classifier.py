@@ -96,8 +96,10 @@ class Classifier(nn.Module):
         self.gpt = decoder  # under this name its tensors are in resume.safetensors
         n_layer = decoder.config.n_layer
         if config.train_blocks.isdigit() and int(config.train_blocks) > n_layer:
+            blocks = f"{n_layer} block{'s' if n_layer > 1 else ''}"
             raise SettingsError(
-                f"--train-blocks is {config.train_blocks}, but the backbone has {n_layer} blocks; use {n_layer} or all"
+                f"--train-blocks is {config.train_blocks}, but the classifier has {blocks}; use {n_layer} or all, or "
+                "more blocks of the backbone (--depth)"
             )
         if config.max_length > decoder.config.n_positions:
             raise SettingsError(

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lasttoken.backbone.pretrained import count_blocks
+from lasttoken.backbone.pretrained import check_depth, count_blocks
 from lasttoken.core.config import CHOSEN, Settings
 from lasttoken.core.device import Device
 from lasttoken.core.metric_registry import METRICS
@@ -150,7 +150,9 @@ def plan_training(
     reporter = reporter or Reporter()
     n_blocks = count_blocks(settings.backbone, offline, reporter)
     fixed = None if settings.depth == CHOSEN else settings.n_blocks or n_blocks
-    depths = depths_to_try(n_blocks) if fixed is None else [min(fixed, n_blocks)]
+    if fixed is not None:
+        check_depth(fixed, n_blocks, settings.backbone)
+    depths = depths_to_try(n_blocks) if fixed is None else [fixed]
     explorer = _Explorer(splits, settings, device, depths, offline, reporter)
     with reporter.working("comparing depths and poolings"):
         best = explorer.explore()
