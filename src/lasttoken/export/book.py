@@ -43,8 +43,7 @@ def import_book(
         max_length: tokens to which every text is padded or cut: the longest train text, 120 in the chapter.
         n_head: attention heads; needed where the width is not one of the four published ones.
         tokenizer: the backbone that provides the tokenizer, or a folder with its files, such as the book's gpt2/124M.
-        offline: never use the network to get it.
-        reporter: shows the progress of a download; None: nothing does.
+        offline, reporter: whether the network is never used to get it, and what shows a download.
 
     Raises:
         BackboneError: the file is missing, corrupt, or not such a state dict.
@@ -55,11 +54,9 @@ def import_book(
     with exclusive(out):
         run_dir.check_free(overwrite=False, replace_unfinished=False)
         weights = read_book_weights(file, n_head)
-        n_labels = len(weights.head_weight)
-        if len(labels) != n_labels or len(set(labels)) != n_labels:
-            raise SettingsError(
-                f"--labels names {len(set(labels))} labels, and the head of {file} has {n_labels} outputs"
-            )
+        n_named, n_labels = len(set(labels)), len(weights.head_weight)
+        if len(labels) != n_labels or n_named != n_labels:
+            raise SettingsError(f"--labels names {n_named} labels, and the head of {file} has {n_labels} outputs")
         encoder = _load_tokenizer(tokenizer, offline, reporter)
         vocab_size = weights.decoder.config.vocab_size
         encoder.check_fits(vocab_size, file)
