@@ -168,6 +168,7 @@ def classifier_of(
     causal_mask: bool = True,
     train_blocks: str = "1",
     seed: int = 123,
+    frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
 ) -> Classifier:
     """A classifier on a decoder, which becomes its own: training changes it."""
     config = ClassifierConfig(
@@ -178,6 +179,8 @@ def classifier_of(
         truncate="tail",
         train_blocks=train_blocks,
         end_of_text_id=decoder.config.vocab_size - 1,
+        prefix_ids=frame[0],
+        suffix_ids=frame[1],
         backbone="miniature",
     )
     return Classifier(decoder, config, seed)

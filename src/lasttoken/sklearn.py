@@ -69,6 +69,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         depth: str | int | None = USUAL.depth,
         train_blocks: str | int = USUAL.train_blocks,
         read: str = USUAL.read,
+        prompt: str = USUAL.prompt,
         causal_mask: bool = USUAL.causal_mask,
         max_length: int | None = USUAL.max_length,
         truncate: str = USUAL.truncate,
@@ -90,6 +91,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.depth = depth
         self.train_blocks = train_blocks
         self.read = read
+        self.prompt = prompt
         self.causal_mask = causal_mask
         self.max_length = max_length
         self.truncate = truncate

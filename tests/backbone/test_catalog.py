@@ -7,9 +7,10 @@ from importlib.resources import files
 
 import pytest
 
-from lasttoken.backbone.catalog import BACKBONES, find_backbone
+from lasttoken.backbone.catalog import BACKBONES, find_backbone, prompt_of
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.core.errors import BackboneError
+from lasttoken.core.prompt import check_prompt
 
 NAMES = {
     "pocket", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "smollm2-135m-q4", "smollm2-135m", "smollm2-360m",
@@ -86,6 +87,16 @@ def test_every_backbone_has_its_own_place_and_says_what_it_is() -> None:
         assert entry.licence in entry.description
         assert ("gated" in entry.description) == entry.gated == (name in ("llama-3.2-1b", "gemma-3-270m"))
         assert entry.facts()["download"] == ("unknown" if entry.download_bytes is None else entry.size)
+
+
+def test_prompts_are_valid_and_found_by_name() -> None:
+    prompts = {name: entry.prompt for name, entry in BACKBONES.items()}
+    for name, prompt in prompts.items():
+        assert prompt_of(name) == prompt
+        if prompt is not None:
+            check_prompt(prompt, "last")
+    assert prompts["smollm2-135m-q4"] is not None
+    assert [prompts["pocket"], prompts["gpt2"], prompt_of("./pocket"), prompt_of("nobody/nothing")] == [None] * 4
 
 
 def test_unknown_backbone_names_the_nearest() -> None:

@@ -204,6 +204,23 @@ def test_matrices_in_16_bits_stay_so_and_give_what_float32_copies_give(
     assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
 
 
+@pytest.mark.parametrize("read", ["mean", "last+mean"])
+@pytest.mark.parametrize("train_blocks", ["head", "1", "all"])
+@torch.no_grad()
+def test_a_mean_is_over_the_tokens_inside_the_frame(config: DecoderConfig, read: str, train_blocks: str) -> None:
+    frame, lengths = ((7, 8, 9), (5, 6)), [5, 9, 24, 6, 9]
+    classifier = classifier_of(random_decoder(config), read=read, train_blocks=train_blocks, frame=frame)
+    texts = random_texts(config, lengths)
+    hidden = [classifier.decoder(text, Packing([len(text)])) for text in texts]  # each by itself
+    means = torch.stack([text[3:-2].mean(0) if len(text) > 5 else text.mean(0) for text in hidden])
+    last = torch.stack([text[-1] for text in hidden])
+    expected = classifier.head.double()(torch.cat((last, means), dim=1) if read == "last+mean" else means)
+    packed, packing = torch.cat(texts), Packing(lengths)
+    torch.testing.assert_close(classifier(packed, packing), expected, atol=1e-9, rtol=0)
+    embedded = classifier.decoder.embed(packed, packing.positions)
+    torch.testing.assert_close(classifier.read_embedded(embedded, packing), expected, atol=1e-9, rtol=0)
+
+
 def test_the_fingerprint_and_the_key_of_features_change_with_every_field(config: DecoderConfig) -> None:
     decoder = random_decoder(config, torch.float32)
     fingerprint, key = decoder.fingerprint(), trunk_hash(classifier_of(decoder))

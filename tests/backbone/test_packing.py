@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lasttoken.backbone.packing import MIN_LENGTH_RATIO, Packing
@@ -40,6 +40,18 @@ def test_gradients_go_through_groups() -> None:
     packing, packed = Packing([1, 9, 2]), torch.randn(12, 3, requires_grad=True)
     packing.unpad_groups(2 * piece for piece in packing.pad_groups(packed)).sum().backward()  # type: ignore[no-untyped-call]
     assert torch.equal(packed.grad, torch.full((12, 3), 2.0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("around", [(0, 0), (2, 0), (0, 3), (2, 3)])
+@settings(deadline=None)
+@given(n_own=st.lists(st.integers(0, 9), min_size=1, max_size=9))
+def test_a_mean_counts_the_tokens_between_those_around_a_text(around: tuple[int, int], n_own: list[int]) -> None:
+    """And all tokens where there are no others."""
+    lengths = [max(n + sum(around), 1) for n in n_own]
+    packing, packed = Packing(lengths), torch.randn(sum(lengths), 4, dtype=torch.float64)
+    for mean, text in zip(packing.mean(packed, around), torch.split(packed, lengths), strict=True):
+        own = text[around[0] : len(text) - around[1]]
+        torch.testing.assert_close(mean, (own if len(own) else text).mean(0), atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("lengths", [[5, 5, 5], [10, 9, 8], [7]])

@@ -124,6 +124,10 @@ def test_only_flags_that_are_given_become_settings() -> None:
     assert chosen_settings({"causal_mask": True}) == {"causal_mask": False}, "--no-causal-mask"
 
 
+def test_a_prompt_may_have_newlines_and_tabs_on_one_line() -> None:
+    assert chosen_settings({"prompt": r"\t{text}\nTopic:"}) == {"prompt": "\t{text}\nTopic:"}
+
+
 def test_defaults_of_flags_are_those_of_the_functions_below() -> None:
     from lasttoken.runs.evaluate import FirstBatches
     from lasttoken.runs.train import TrainingRequest

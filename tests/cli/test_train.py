@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import typer
 from miniature import messages, run_cli, write_messages
 from run_folders import RUN_FILES, files_below, read_metrics, rows_of, settings_of, train, unfinished
 
+from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.classifier.checkpoint import load_classifier
 from lasttoken.cli.main import app
+from lasttoken.runs import session
 
 # What other people's scripts rely on, by name.
 TRAIN_FLAGS = """
@@ -84,6 +88,25 @@ def test_a_flag_wins_over_config_which_wins_over_the_recipe(data: Path, backbone
     assert found["batch_size"] == 4, "--config"
     assert found["eval_every"] == 50, "the recipe"
     assert found["keep"] == "last", "the recipe"
+
+
+@pytest.mark.parametrize("by_flag", [True, False])
+def test_the_prompt_is_recorded_and_read(
+    by_flag: bool, data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is typed, or the backbone's own, which a backbone in a folder does not have."""
+    prompt, run = "{text}\nTopic:", tmp_path / "run"
+    if not by_flag:
+        with_prompt = lambda *args, **kwargs: replace(load_backbone(*args, **kwargs), prompt=prompt)  # noqa: E731
+        monkeypatch.setattr(session, "load_backbone", with_prompt)
+    said = train(data, backbone, run, "--read", "mean", *(["--prompt", r"{text}\nTopic:"] if by_flag else [])).err
+    assert repr(prompt) in said
+    assert settings_of(run)["prompt"] == prompt
+    facts = json.loads(run_cli("info", run, "--json").out)
+    assert facts["prompt"] == prompt
+    classifier, tokenizer = load_classifier(run)
+    assert (*classifier.config.prefix_ids, *classifier.config.suffix_ids) == tuple(tokenizer.encode("\nTopic:"))
+    assert "Topic:" in (run / "report.html").read_text("utf-8")
 
 
 def test_the_run_directory_is_named_after_the_data(

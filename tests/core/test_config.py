@@ -36,6 +36,7 @@ OTHER: dict[str, Any] = {
     "depth": "3",
     "train_blocks": "all",
     "read": "mean",
+    "prompt": "{text}\nTopic:",
     "causal_mask": False,
     "max_length": 77,
     "truncate": "head",

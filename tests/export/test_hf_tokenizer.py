@@ -49,6 +49,18 @@ def test_a_recorded_frame_that_the_tokenizer_does_not_have_is_exported(make_run:
         assert theirs("the")["input_ids"] == [*frame, *small_tokenizer().encode("the")]
 
 
+def test_a_prompt_of_many_tokens_that_texts_have_too(make_run: MakeRun, tmp_path: Path) -> None:
+    tokenizer = framed_tokenizer((), ("<|end|>",))
+    before, behind = tokenizer.encode_with_special(("<|start|>What is in the text? ", "<|end|>\nin the end:"))
+    run = make_run(tokenizer=tokenizer, prefix_ids=tuple(before), suffix_ids=(*behind, END), max_length=48)
+    theirs = AutoTokenizer.from_pretrained(export(run, tmp_path / "out"))
+    encoded = Predictor.load(run, "cpu").encode([*TEXTS, ""])
+    assert encoded.n_frame > 16
+    for row, ids in enumerate(theirs([*TEXTS, ""], truncation=True)["input_ids"]):
+        assert ids == encoded.ids_of([row]).tolist()
+    assert theirs.pad_token_id not in encoded.token_ids
+
+
 def test_padding_needs_a_token_that_does_not_end_texts(make_run: MakeRun, tmp_path: Path) -> None:
     content = json.loads(framed_tokenizer((), ("<|endoftext|>",)).to_json())
     content["added_tokens"] = content["added_tokens"][:1]

@@ -34,6 +34,16 @@ def test_every_reading_gives_our_logits(read: str, causal_mask: bool, make_run: 
         np.testing.assert_allclose(run_session(session, predictor, (text,))[1][0], row, atol=1e-5)
 
 
+@pytest.mark.parametrize("read", ["last", "mean", "last+mean"])
+def test_texts_inside_a_frame_give_our_logits(read: str, make_run: MakeRun, tmp_path: Path) -> None:
+    """TEXTS has an empty one, of which a mean reads the frame."""
+    run = make_run(read=read, prefix_ids=(9, 8, 7), suffix_ids=(6, 5))
+    assert run_cli("export", run, "--to", "onnx", "--out", tmp_path / "out").code == 0
+    predictor, session = Predictor.load(run, "cpu"), open_session(tmp_path / "out" / ONNX)
+    expected = np.exp(predictor.log_probs(predictor.encode(TEXTS)))
+    np.testing.assert_allclose(run_session(session, predictor, TEXTS)[1], expected, atol=1e-5)
+
+
 def test_what_stands_beyond_a_text_is_not_read(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(causal_mask=False, read="mean")
     assert run_cli("export", run, "--to", "onnx", "--out", tmp_path / "out").code == 0

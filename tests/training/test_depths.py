@@ -7,6 +7,7 @@ import pytest
 from miniature import classifier_of, random_encoded, random_gpt
 
 from lasttoken.backbone.decoder import Decoder
+from lasttoken.backbone.frame import Frame
 from lasttoken.core.device import CPU
 from lasttoken.training.depths import depth_features, depths_to_try, pooled
 from lasttoken.training.feature_cache import FeatureCache
@@ -27,19 +28,21 @@ def cut(depth: int) -> Decoder:
 @pytest.mark.parametrize("read", ["last", "mean", "last+mean", "first"])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("is_cached", [True, False])
-def test_every_depth_is_what_a_shorter_network_reads(read: str, causal: bool, is_cached: bool) -> None:
+@pytest.mark.parametrize("frame", [((), ()), ((4, 5), (6,))], ids=["bare", "framed"])
+def test_every_depth_is_what_a_shorter_network_reads(read: str, causal: bool, is_cached: bool, frame: Frame) -> None:
     encoded, depths = random_encoded(9, 12), [1, 3, 4]
     whole = classifier_of(
         random_gpt(n_layer=N_LAYER),
         train_blocks="head",
         read="first" if read == "first" else "last",
         causal_mask=causal,
+        frame=frame,
     )
     trunk = TrunkPass(whole, CPU, cache=FeatureCache() if is_cached else None, say=pytest.fail)
     for _ in range(2):  # computed, then from the cache
         found = depth_features(trunk, encoded, depths)
         for depth in depths:
-            classifier = classifier_of(cut(depth), train_blocks="head", read=read, causal_mask=causal)
+            classifier = classifier_of(cut(depth), train_blocks="head", read=read, causal_mask=causal, frame=frame)
             source = TrunkPass(classifier, CPU, cache=None, say=pytest.fail).source(encoded, "train")
             np.testing.assert_allclose(pooled(found.at(depth), read), vectors_of(source, CPU), atol=1e-5)
 

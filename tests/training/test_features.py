@@ -83,3 +83,6 @@ def test_the_trunk_s_hash_does_not_depend_on_the_tail() -> None:
 
     assert hash_with(labels=("a", "b", "c"), seed=5, read="mean") == hash_with()
     assert hash_with(train_blocks="head", read="mean") != hash_with(train_blocks="head")
+    hashes = {hash_with(train_blocks="head", frame=frame) for frame in (((), ()), ((1,), ()), ((), (1,)))}
+    assert len(hashes) == 3, "a mean that the trunk computes leaves the frame out"
+    assert hash_with(frame=((1,), ())) == hash_with(), "the tokens of a frame are among the texts' own in the key"

@@ -92,6 +92,27 @@ def test_a_length_that_the_frame_takes_by_itself_is_an_error(max_length: int, fr
         prepared(framed, max_length=max_length)
 
 
+@pytest.mark.parametrize("max_length", [None, 9])
+def test_a_prompt_stands_inside_the_frame_and_is_recorded(max_length: int | None, framed: Path) -> None:
+    run = prepared(framed, prompt="the {text}<|end|>", max_length=max_length)
+    config, tokenizer = run.classifier.config, run.predictor.tokenizer
+    assert config.prompt == "the {text}<|end|>"
+    assert config.prefix_ids == (N_SMALL_TOKENS, *tokenizer.encode("the "))
+    assert config.suffix_ids == (N_SMALL_TOKENS + 1,) * 2
+    texts = run.splits.train.texts
+    for row, text in enumerate(texts):
+        own = tokenizer.encode(text)[: max_length - config.n_frame if max_length else None]
+        assert run.encoded["train"].ids_of([row]).tolist() == [*config.prefix_ids, *own, *config.suffix_ids]
+    assert any("the {text}<|end|>" in note for note in run.notes)
+    assert any(f"{config.n_frame} of them the prompt" in note for note in run.notes) == bool(max_length)
+
+
+def test_a_prompt_that_leaves_no_room_for_a_text_is_an_error(backbone: Path) -> None:
+    with pytest.raises(SettingsError, match=r"--max-length is 6, but 6 tokens .*--prompt"):
+        prepared(backbone, prompt="{text} Topic", max_length=6)
+    assert prepared(backbone, prompt="{text} Topic", max_length=7).encoded["train"].longest == 7
+
+
 def test_texts_in_a_script_that_the_tokenizer_spells_out_are_noted(backbone: Path) -> None:
     examples = Examples(["中文文本", "日本語です", "see"] * 2, ["a", "b", "a"] * 2)
     splits = Splits(examples, Examples(["한국어", "see"], ["a", "b"]), None)

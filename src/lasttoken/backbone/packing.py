@@ -136,9 +136,25 @@ class Packing:
             return self.unpad(pieces[0])
         return torch.cat([piece.flatten(0, 1) for piece in pieces]).index_select(0, self._group_slots)
 
-    def mean(self, packed: Tensor) -> Tensor:
-        """The mean over each text's tokens, [n_tokens, C] -> [B, C]."""
+    def mean(self, packed: Tensor, around: tuple[int, int] = (0, 0)) -> Tensor:
+        """The mean over each text's tokens, [n_tokens, C] -> [B, C].
+
+        `around`: the number of tokens at the start and at the end of every text that do not count, unless a text has no
+        others.
+        """
+        if any(around):
+            inside, n_inside = self.once(("inside", around), lambda: self._inside(around))
+            total = packed.new_zeros(self.n_texts, packed.shape[1])
+            return total.index_add(0, self._texts[inside], packed[inside]) / n_inside[:, None]
         if self.uniform:
             return self.pad(packed).mean(1)
         total = packed.new_zeros(self.n_texts, packed.shape[1]).index_add(0, self._texts, packed)
         return total / self.lengths[:, None]
+
+    def _inside(self, around: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The indices of the tokens that are not `around` their text, and their number in each text, [B]."""
+        is_empty = self.lengths <= sum(around)
+        first = torch.where(is_empty, 0, around[0])[self._texts]
+        end = torch.where(is_empty, self.lengths, self.lengths - around[1])[self._texts]
+        inside = (self.positions >= first) & (self.positions < end)
+        return inside.nonzero()[:, 0], torch.where(is_empty, self.lengths, self.lengths - sum(around))

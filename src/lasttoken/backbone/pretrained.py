@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lasttoken.backbone.building import build_decoder
-from lasttoken.backbone.catalog import BACKBONES, find_backbone
+from lasttoken.backbone.catalog import BACKBONES, find_backbone, prompt_of
 from lasttoken.backbone.decoder import Decoder, DecoderConfig
 from lasttoken.backbone.families import end_of_text, family_of, read_config
 from lasttoken.backbone.family import Family
@@ -42,6 +42,7 @@ class Backbone:
     end_of_text_id: int
     prefix_ids: tuple[int, ...] = ()  # what its own tokenizer puts before every text, and after it
     suffix_ids: tuple[int, ...] = ()
+    prompt: str | None = None  # the template in which classifiers on it read texts, unless another one is asked for
 
     @property
     def config(self) -> DecoderConfig:
@@ -116,7 +117,7 @@ def load_backbone(
             "put the tokenizer that the weights were trained with beside them"
         )
     frame = tokenizer.prefix_ids, tokenizer.suffix_ids
-    return Backbone(name, decoder, tokenizer, _max_length(name, config), end_of_text_id, *frame)
+    return Backbone(name, decoder, tokenizer, _max_length(name, config), end_of_text_id, *frame, _own_prompt(name))
 
 
 def _load_gguf(name: str, path: Path, depth: int | None) -> Backbone:
@@ -128,7 +129,13 @@ def _load_gguf(name: str, path: Path, depth: int | None) -> Backbone:
     end_of_text_id = tokenizer.end_of_text_id
     assert end_of_text_id is not None  # read_tokenizer checks it
     frame = tokenizer.prefix_ids, tokenizer.suffix_ids
-    return Backbone(name, source.decoder(config), tokenizer, _max_length(name, config), end_of_text_id, *frame)
+    decoder, max_length = source.decoder(config), _max_length(name, config)
+    return Backbone(name, decoder, tokenizer, max_length, end_of_text_id, *frame, _own_prompt(name))
+
+
+def _own_prompt(name: str) -> str | None:
+    """The prompt of a backbone of the catalog; a folder or a file of the same name has none."""
+    return None if name != BUNDLED and Path(name).expanduser().exists() else prompt_of(name)
 
 
 def _cut(config: DecoderConfig, depth: int, name: str) -> DecoderConfig:

@@ -114,6 +114,12 @@ class Tokenizer:
         with _library_errors("the tokenizer cannot encode a text"):
             return [encoding.ids for encoding in self._encoder.encode_batch_fast(clean, add_special_tokens=False)]
 
+    def encode_with_special(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of texts of a developer's own: names of special tokens in them are those tokens."""
+        with _library_errors("the tokenizer cannot encode a text"):
+            encoder = Encoder.from_str(self.to_json())  # a copy, because other threads may be encoding users' texts
+            return [encoder.encode(_encodable(text), add_special_tokens=False).ids for text in texts]
+
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Start and end of each token of `encode`, in characters of the text; parts of one character have the same."""
         return self._encoder.encode(_encodable(text), add_special_tokens=False).offsets

@@ -9,8 +9,8 @@
 
 Without dropout the trunk is a function of the text, so its features can be cached; `tail(trunk(x))` is the whole
 classifier in each case. Pooling (`read` in the config): `last` takes the last token of the text, `first` the first, and
-`mean` averages the final norm's output over the text; `last+mean` concatenates both, so the head reads 2C numbers;
-`padded-last` is `last` of a text that was padded when it was encoded (chapter 6 of the book).
+`mean` averages the final norm's output over the text's own tokens; `last+mean` concatenates both, so the head reads 2C
+numbers; `padded-last` is `last` of a text that was padded when it was encoded (chapter 6 of the book).
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ class ClassifierConfig:
     decision: Decision = MOST_PROBABLE  # from probabilities to a label
     separator: Annotated[str, MinLen(1)] | None = None  # between the labels of a text; None: each text has one label
     columns: ColumnSpec | None = None  # of the training data; None: it had no columns, or they are not known
-    prefix_ids: tuple[Annotated[int, Ge(0)], ...] = ()  # before every text, and after it: the backbone's frame
+    prefix_ids: tuple[Annotated[int, Ge(0)], ...] = ()  # before every text, and after it: the frame
     suffix_ids: tuple[Annotated[int, Ge(0)], ...] = ()
+    prompt: str | None = None  # the template whose tokens are in them, for readers; None: only the backbone's own are
 
     @property
     def task(self) -> Task:
@@ -74,9 +75,14 @@ class ClassifierConfig:
         return self.read == "padded-last"
 
     @property
+    def around(self) -> tuple[int, int]:
+        """The numbers of tokens before and after every text."""
+        return len(self.prefix_ids), len(self.suffix_ids)
+
+    @property
     def n_frame(self) -> int:
         """The number of tokens that stand around every text; `max_length` counts them."""
-        return len(self.prefix_ids) + len(self.suffix_ids)
+        return sum(self.around)
 
 
 class Classifier(nn.Module):
@@ -108,8 +114,9 @@ class Classifier(nn.Module):
             )
         if config.max_length <= config.n_frame:
             raise SettingsError(
-                f"--max-length is {config.max_length}, but the backbone's tokenizer puts {config.n_frame} tokens "
-                f"around every text; use {config.n_frame + 1} or more"
+                f"--max-length is {config.max_length}, but {config.n_frame} tokens stand around every text "
+                f"({'the prompt' if config.prompt else 'start and end tokens of the backbone'}); use "
+                f"{config.n_frame + 1} or more{', or a shorter --prompt' if config.prompt else ''}"
             )
         n_inputs = pooled_width(config.read, decoder.config.n_embd)
         if seed is None:
@@ -244,7 +251,8 @@ class Classifier(nn.Module):
         last = self.decoder.blocks[-1]
         if self.config.read in ("mean", "last+mean"):
             hidden = self.decoder.final_norm(last(x, packing, causal))
-            return pool(hidden, packing) if self.config.read == "last+mean" else packing.mean(hidden)
+            around = self.config.around
+            return pool(hidden, packing, around) if self.config.read == "last+mean" else packing.mean(hidden, around)
         position = torch.zeros_like(packing.lengths) if self.config.read == "first" else packing.lengths - 1
         return self.decoder.final_norm(last.forward_at(x, packing, position, causal))  # type: ignore[no-any-return]
 
@@ -262,9 +270,9 @@ def pooled_width(read: str, n_embd: int) -> int:
     return 2 * n_embd if read == "last+mean" else n_embd
 
 
-def pool(hidden: Tensor, packing: Packing) -> Tensor:
-    """The last token of each text beside the mean of its tokens, [n, C] -> [B, 2C]."""
-    return torch.cat((hidden[packing.starts + packing.lengths - 1], packing.mean(hidden)), dim=1)
+def pool(hidden: Tensor, packing: Packing, around: tuple[int, int]) -> Tensor:
+    """The last token of each text beside the mean of the tokens inside its frame, [n, C] -> [B, 2C]."""
+    return torch.cat((hidden[packing.starts + packing.lengths - 1], packing.mean(hidden, around)), dim=1)
 
 
 def drawn_head(n_inputs: int, n_labels: int, seed: int) -> nn.Linear:

@@ -19,6 +19,7 @@ from typer.core import TyperCommand
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.config import BACKBONE_NAMES, DEVICES, FIELDS, PRECISIONS, flag_of, settings_of
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.prompt import from_command_line
 from lasttoken.core.resolve import resolve
 from lasttoken.core.setting import info_of, kind_of
 from lasttoken.data.tables.formats import format_names
@@ -163,6 +164,8 @@ def chosen_settings(flags: dict[str, Any]) -> dict[str, Any]:
     chosen = {name: value for name, value in flags.items() if value is not None and value != []}
     if "causal_mask" in chosen:
         chosen["causal_mask"] = not chosen["causal_mask"]
+    if "prompt" in chosen:
+        chosen["prompt"] = from_command_line(chosen["prompt"])
     return chosen
 
 

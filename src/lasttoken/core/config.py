@@ -15,6 +15,7 @@ from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.errors import SettingsError, one_of
 from lasttoken.core.method import DEFAULT_METHOD, METHODS, OF_THE_TAIL
 from lasttoken.core.metric_registry import METRICS, Kind, metric_choices, metrics_at
+from lasttoken.core.prompt import NO_PROMPT, OWN_PROMPT, check_prompt
 from lasttoken.core.recipes import HANDLING, RECIPES, DataHandling
 from lasttoken.core.setting import (
     ABOVE_0,
@@ -201,6 +202,12 @@ class Settings:
         alias="--pooling",
         commands=TRAINING_COMMANDS,
     )
+    prompt: str = setting(
+        OWN_PROMPT,
+        "Prompt in which every text is read, such as '{text}\\nThis message is about'; none; or auto: the backbone's "
+        "own, which lasttoken info NAME shows. Special tokens in it are special tokens.",
+        commands=TRAINING_COMMANDS,
+    )
     causal_mask: bool = setting(
         True, "Let every token attend to the whole text.", flag="--no-causal-mask", commands=(CURVE,)
     )
@@ -356,6 +363,11 @@ class Settings:
         return None if self.depth in (None, "all") else int(self.depth)
 
     @property
+    def template(self) -> str | None:
+        """The prompt around every text; None: there is none. See `with_prompt_of` for the backbone's own."""
+        return None if self.prompt in (OWN_PROMPT, NO_PROMPT) else self.prompt
+
+    @property
     def leaves_choices(self) -> bool:
         """Whether method, depth or pooling are to be chosen on validation."""
         return CHOSEN in (self.method, self.depth, self.read)
@@ -402,6 +414,7 @@ class Settings:
             _check_blocks,
             _check_depth,
             _check_method,
+            _check_prompt,
             _check_fields,
         ):
             check(self)
@@ -415,6 +428,15 @@ class Settings:
         if self.learning_rate or self.method == "linear":
             return self
         return replace(self, learning_rate=5e-5 * (768 / n_embd) ** 2)
+
+    def with_prompt_of(self, own: str | None) -> Settings:
+        """The settings with the prompt that is used: the one that was set, or `own`, the backbone's.
+
+        Pooling padded-last reads no prompt.
+        """
+        if self.prompt != OWN_PROMPT or own is None or self.read == "padded-last":
+            return self
+        return replace(self, prompt=own)
 
     def to_toml(self) -> dict[str, Any]:
         """The settings as `run.toml` holds them, without those that are None."""
@@ -544,6 +566,10 @@ def _check_method(settings: Settings) -> None:
                 f"{flag_of(name)} has no effect with --method linear, which solves for the head without gradient "
                 "steps; leave it out, or use --method tail or auto"
             )
+
+
+def _check_prompt(settings: Settings) -> None:
+    check_prompt(settings.prompt, settings.read)
 
 
 def _check_fields(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """The tokenizer of a classifier as transformers loads it, with the same token ids for every text.
 
 special tokens      get names that no text contains: in transformers `<|endoftext|>` in a text would be the token that
-                    ends texts; here it is text
+                    ends texts; here it is text. Other tokens of a prompt keep theirs
 post-processor      puts the classifier's frame around a text
 padding token       does not end the frame: transformers pools the last token whose id is not the padding's
 """
@@ -36,7 +36,8 @@ class ExportedTokenizer:
         self._names[config.end_of_text_id] = ENDING
         self._rename({token: self._names[token_id] for token, token_id in ids.items()})
         frame = config.prefix_ids, config.suffix_ids
-        names = [self._names[token_id] for token_id in (*config.prefix_ids, *config.suffix_ids)]
+        tokens = {token_id: token for token, token_id in self._vocabulary().items()}
+        names = [self._names.get(token_id, tokens[token_id]) for token_id in (*config.prefix_ids, *config.suffix_ids)]
         self.content["post_processor"] = framed_post_processor(self.content.get("post_processor"), frame, names)
         free = [token_id for token_id in (config.end_of_text_id, *self._names) if token_id not in config.suffix_ids]
         pad_id = min(free, key=config.prefix_ids.count, default=None)  # if it can be, no token of the frame at all
@@ -47,16 +48,21 @@ class ExportedTokenizer:
             )
         self.pad_id = pad_id
 
-    def _special_ids(self, tokenizer: Tokenizer) -> dict[str, int]:
-        """The tokens that get another name, and their ids: special ones, the frame's, and the one that ends texts."""
+    def _vocabulary(self) -> dict[str, int]:
+        """All tokens, and their ids."""
         vocabulary: dict[str, int] = self.content["model"]["vocab"]
-        added = self.content.get("added_tokens") or []
-        every = vocabulary | {token["content"]: token["id"] for token in added}
-        special = {token["content"] for token in added if token["special"]}
-        frame = {*self.config.prefix_ids, *self.config.suffix_ids}
+        return vocabulary | {token["content"]: token["id"] for token in self.content.get("added_tokens") or []}
+
+    def _special_ids(self, tokenizer: Tokenizer) -> dict[str, int]:
+        """The tokens that get another name, and their ids: special ones, the frame's, and the one that ends texts.
+
+        The frame is the model's own: a prompt may have tokens that texts have too.
+        """
+        special = {token["content"] for token in self.content.get("added_tokens") or [] if token["special"]}
+        frame = {*tokenizer.prefix_ids, *tokenizer.suffix_ids}
         return {
             token: token_id
-            for token, token_id in every.items()
+            for token, token_id in self._vocabulary().items()
             if token in special or token_id in frame or token == tokenizer.end_of_text
         }
 

@@ -220,7 +220,7 @@ def classifier_nodes(graph: Graph, classifier: Classifier) -> None:
     x = decoder.blocks(x, _mask(graph, visible, positions, config.causal_mask))
     if config.read in ("mean", "last+mean"):
         hidden = decoder.final_norm(x)
-        x = _mean(graph, hidden, visible)
+        x = _mean(graph, hidden, _own(graph, visible, positions, config.around))
         if config.read == "last+mean":
             x = graph.node("Concat", _token(graph, hidden, "last"), x, axis=1)
     else:
@@ -249,11 +249,23 @@ def _token(graph: Graph, x: str, read: str) -> str:
     return graph.node("GatherND", x, graph.node("Unsqueeze", last, graph.integers(1)), batch_dims=1)
 
 
-def _mean(graph: Graph, x: str, visible: str) -> str:
-    """[B, T, C] -> [B, C]: the mean over the visible tokens."""
+def _own(graph: Graph, visible: str, positions: str, around: tuple[int, int]) -> str:
+    """The visible tokens [B, T] that are not `around` their text, or all of them where there are no others."""
+    if not any(around):
+        return visible
+    lengths = graph.node("Unsqueeze", "lengths", graph.integers(1))  # [B, 1]
+    end = graph.node("Sub", lengths, graph.integers(around[1]))
+    behind = graph.node("GreaterOrEqual", positions, graph.integers(around[0]))
+    own = graph.node("And", behind, graph.node("Less", positions, end))
+    is_empty = graph.node("LessOrEqual", lengths, graph.integers(sum(around)))
+    return graph.node("Or", own, graph.node("And", is_empty, visible))
+
+
+def _mean(graph: Graph, x: str, counted: str) -> str:
+    """[B, T, C] -> [B, C]: the mean over the tokens that count."""
     from onnx import TensorProto
 
-    weight = graph.node("Cast", visible, to=TensorProto.FLOAT)
+    weight = graph.node("Cast", counted, to=TensorProto.FLOAT)
     weighted = graph.node("Mul", x, graph.node("Unsqueeze", weight, graph.integers(2)))
     summed = graph.node("ReduceSum", weighted, graph.integers(1), keepdims=0)
     return graph.node("Div", summed, graph.node("ReduceSum", weight, graph.integers(1), keepdims=1))

@@ -57,6 +57,7 @@ def describe_run(run_dir: RunDir) -> dict[str, Any]:
         "multi_label": config.task.multi_label,
         "decision": config.task.rule_in_words(config.decision),
         "reads": config.read,
+        "prompt": config.prompt,
         "max_length": config.max_length,
         "int8_trunk": config.int8_trunk,
         "parameters": sum(parameter.numel() for parameter in classifier.parameters()),

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lasttoken.backbone.catalog import prompt_of
 from lasttoken.classifier.explain import explain
 from lasttoken.core.config import Settings, flag_of, switch_of
 from lasttoken.core.metric_registry import METRICS
@@ -263,6 +264,7 @@ def _command(settings: Settings, source: str, n_embd: int) -> str:
     usual = {item.name: item.default for item in fields(Settings)} | RECIPES[settings.recipe]
     if usual["learning_rate"] is None:
         usual["learning_rate"] = replace(settings, learning_rate=None).with_rate_for(n_embd).learning_rate
+    usual["prompt"] = settings.prompt if settings.template == prompt_of(settings.backbone) else usual["prompt"]
     parts = ["lasttoken", "train", source]
     parts += ["--recipe", settings.recipe] if settings.recipe != "default" else []
     for name, value in settings.to_toml().items():

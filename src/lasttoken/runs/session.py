@@ -31,7 +31,7 @@ from lasttoken.training.prepare import Prepared, features_of, fingerprint, prepa
 class Session:
     """A training that is ready to compute features."""
 
-    settings: Settings  # with a learning rate
+    settings: Settings  # with the learning rate and the prompt of the backbone, where none were given
     prepared: Prepared
     trunk: TrunkPass
 
@@ -83,7 +83,7 @@ def open_session(
     clock, reporter = clock or Clock(), reporter or Reporter()
     with clock.part("load"), reporter.working(f"loading {settings.backbone}"):
         backbone = load_backbone(settings.backbone, offline, settings.n_blocks, reporter)
-    settings = settings.with_rate_for(backbone.config.n_embd)
+    settings = settings.with_rate_for(backbone.config.n_embd).with_prompt_of(backbone.prompt)
     with clock.part("encode"), reporter.working("encoding the texts"):
         prepared = prepare(splits, backbone, settings, device, reporter.say)
     cache = None if settings.no_cache else FeatureCache(settings.cache_limit_bytes)

@@ -62,8 +62,8 @@ def run_toml(data: Path | Examples | None, session: Session, splits: Splits, pla
 
 
 def asked_settings(session: Session, plan: Plan) -> Settings:
-    """The settings as the user gave them, what they leave open included, with the learning rate of the backbone."""
-    return replace(plan.asked, learning_rate=session.settings.learning_rate)
+    """The settings as the user gave them, choices left open included, with learning rate and prompt of the backbone."""
+    return replace(plan.asked, learning_rate=session.settings.learning_rate, prompt=session.settings.prompt)
 
 
 def begin_run(run_dir: RunDir, splits: Splits, content: Mapping[str, Any], reporter: Reporter) -> None:

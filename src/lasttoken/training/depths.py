@@ -51,7 +51,7 @@ class DepthFeatures:
     array: Floats | FeatureFile  # [n_depths · N, 2C], or [·, C] for the first token
 
     def at(self, depth: int) -> Floats:
-        """The features after `depth` blocks, [N, 2C]: the last token's state, then the mean of all tokens."""
+        """The features after `depth` blocks, [N, 2C]: the last token's state, then the mean of the own tokens."""
         first = self.depths.index(depth) * self.n_texts
         end = first + self.n_texts
         return self.array.rows([(first, end)]) if isinstance(self.array, FeatureFile) else self.array[first:end]
@@ -134,4 +134,4 @@ def pool_states(classifier: Classifier, x: Tensor, packing: Packing) -> Tensor:
     """States after a block [n, C] -> last token and mean after the final norm, [B, 2C], or the first token, [B, C]."""
     if classifier.config.read == "first":
         return classifier.decoder.final_norm(x[packing.starts])  # type: ignore[no-any-return]
-    return pool(classifier.decoder.final_norm(x), packing)
+    return pool(classifier.decoder.final_norm(x), packing, classifier.config.around)

@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -93,15 +93,17 @@ class LiveFeatures:
 def trunk_hash(classifier: Classifier) -> str:
     """A hash of everything that features depend on, apart from the texts and the machine.
 
-    That is the trunk's tensors, its number of blocks, the causal mask, the pooling if the trunk includes it, and what
-    changes the computation without being a tensor (`Decoder.fingerprint`).
+    That is the trunk's tensors, its number of blocks, the causal mask, the pooling and the frame if the trunk includes
+    the pooling, and what changes the computation without being a tensor (`Decoder.fingerprint`).
     """
     config = classifier.config
     digest = hashlib.sha256()
     pooling = config.read if not classifier.keeps_tokens else ""
-    facts = [classifier.n_frozen, config.causal_mask, pooling, classifier.decoder.fingerprint()]
+    facts: list[Any] = [classifier.n_frozen, config.causal_mask, pooling, classifier.decoder.fingerprint()]
     if config.int8_trunk:
         facts.append("int8")
+    if config.n_frame and not classifier.keeps_tokens:  # a mean leaves the frame out
+        facts.append(list(config.around))
     digest.update(json.dumps(facts).encode())
     for name, tensor in sorted(classifier.trunk_tensors().items()):
         stored = tensor.detach().cpu() if tensor.is_contiguous() else tensor.detach().cpu().t()

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.backbone.pretrained import Backbone
+from lasttoken.backbone.prompt import frame_with_prompt
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import FOREIGN_TOKENS_PER_CHARACTER, Encoded, encode_texts, tokens_per_character
 from lasttoken.classifier.predict import Predictor
@@ -112,6 +113,11 @@ def _classifier_config(
             "--read first under the causal mask sees one token of each text; "
             "add --no-causal-mask to let it see the text"
         )
+    prefix_ids, suffix_ids = frame_with_prompt(backbone, settings.template)
+    if settings.template is not None:
+        notes.append(
+            f"every text is read inside the prompt {settings.template!r}, of {len(prefix_ids) + len(suffix_ids)} tokens"
+        )
     return ClassifierConfig(
         labels=tuple(labels),
         read=settings.read,
@@ -120,8 +126,9 @@ def _classifier_config(
         truncate=settings.truncate,
         train_blocks=settings.train_blocks,
         end_of_text_id=backbone.end_of_text_id,
-        prefix_ids=backbone.prefix_ids,
-        suffix_ids=backbone.suffix_ids,
+        prefix_ids=prefix_ids,
+        suffix_ids=suffix_ids,
+        prompt=settings.template,
         backbone=backbone.name,
         int8_trunk=device.precision == "int8",
         separator=splits.train.separator,
@@ -141,8 +148,8 @@ def _batch_note(splits: Splits, settings: Settings, config: ClassifierConfig) ->
 
 def _truncation_notes(encoded: dict[str, Encoded], config: ClassifierConfig) -> list[str]:
     return [
-        f"{n:,} of {len(split):,} {name} texts were cut to {config.max_length} tokens "
-        f"({split.n_cut_tokens:,} tokens lost)"
+        f"{n:,} of {len(split):,} {name} texts were cut to {config.max_length} tokens"
+        f"{f', {config.n_frame} of them the prompt,' if config.prompt else ''} ({split.n_cut_tokens:,} tokens lost)"
         for name, split in encoded.items()
         if (n := int(split.cut.sum()))
     ]
