@@ -80,7 +80,6 @@ def commands(run: Path, data: Path, backbone: Path, work: Path) -> dict[str, lis
     train = ["train", data, "--backbone", backbone, "--epochs", 1]
     return {
         "help": ["--help"],
-        "train": [*train, "--out", work / "run"],
         "train, tracked": [*train, "--out", work / "tracked", "--track", "mlflow"],
         "predict": ["predict", run, "a text"],
         "predict a file": ["predict", run, "--input", data, "--output", work / "out.csv"],

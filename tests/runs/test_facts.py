@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from run_folders import read_metrics, rows_of, train
 
+from lasttoken.classifier.explain import _Path
 from lasttoken.data.files import Examples
 from lasttoken.runs.facts import VERSIONS_OF, hash_of, versions
 
@@ -53,3 +55,14 @@ def test_the_report_shows_the_command_that_trains_the_same_run(data: Path, backb
     for flag in ("--epochs 1", "--seed 7", "--no-causal-mask", "--read mean", f"--backbone {backbone}"):
         assert flag in command
     assert "--batch-size" not in command, "a default of the recipe"
+
+
+def test_the_words_of_errors_cost_a_text_for_each_word(
+    data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients of a large backbone would take longer than its training."""
+    monkeypatch.setattr(_Path, "integrate", lambda *_: pytest.fail("gradients were computed"))
+    train(data, backbone, tmp_path / "run")
+    report = (tmp_path / "run/report.html").read_text("utf-8")
+    assert "leaving each out" in report
+    assert 'class="for' in report.partition("leaving each out")[0]

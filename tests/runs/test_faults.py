@@ -18,7 +18,7 @@ from lasttoken.core.storage import write_bytes
 pytestmark = pytest.mark.slow
 
 STRIDES = {
-    "predict.csv": 3, "predict.jsonl.gz": 9, "predict.parquet": 9, "train": 60, "train --overwrite": 60, "export": 7,
+    "predict.csv": 9, "predict.jsonl.gz": 11, "predict.parquet": 13, "train": 90, "train --overwrite": 120, "export": 7,
     "fetch": 2, "cache": 5,
 }  # fmt: skip
 

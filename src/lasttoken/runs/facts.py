@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lasttoken.backbone.catalog import prompt_of
-from lasttoken.classifier.explain import explain
+from lasttoken.classifier.explain import OCCLUSION, explain
 from lasttoken.core.config import Settings, flag_of, switch_of
 from lasttoken.core.metric_registry import METRICS
 from lasttoken.core.recipes import RECIPES
@@ -254,9 +254,10 @@ def _example_facts(prepared: Prepared, judged: Judged) -> dict[str, Any]:
 
 
 def _words(prepared: Prepared, text: str, label: str) -> list[list[Any]] | None:
+    """Each word with what leaving it out changes; gradients would take longer than a training where it is quick."""
     if len(text) > LONGEST_EXPLAINED:
         return None
-    return [[word.text, word.value] for word in explain(prepared.predictor, text, label=label).words]
+    return [[word.text, word.value] for word in explain(prepared.predictor, text, label=label, method=OCCLUSION).words]
 
 
 def _command(settings: Settings, source: str, n_embd: int) -> str:
