@@ -26,7 +26,7 @@ from lasttoken.training.features import Progress, TrunkPass
 
 EACH_UP_TO = 12  # blocks of a backbone in which every depth is tried
 MOST_DEPTHS = 10  # that are tried in a deeper one
-FIRST, LAST = 0.2, 0.7  # of its blocks, the range of depths that is tried
+FIRST, LAST = 0.3, 1.0  # of its blocks, the range of depths that is tried (docs/decisions/reading.md)
 Floats = NDArray[np.float32]
 
 
@@ -34,7 +34,7 @@ def depths_to_try(n_blocks: int) -> list[int]:
     """The depths that are tried for a backbone of so many blocks.
 
     >>> depths_to_try(6), depths_to_try(30)
-    ([1, 2, 3, 4, 5, 6], [6, 8, 9, 11, 13, 14, 16, 18, 19, 21])
+    ([1, 2, 3, 4, 5, 6], [9, 11, 14, 16, 18, 21, 23, 25, 28, 30])
     """
     if n_blocks <= EACH_UP_TO:
         return list(range(1, n_blocks + 1))
