@@ -206,7 +206,8 @@ def test_a_plan_survives_its_record(backbone: Path) -> None:
 def test_a_deep_backbone_is_loaded_only_as_far_as_it_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_backbone(tmp_path / "deep", random_gpt(n_layer=14, n_embd=16))
     monkeypatch.setattr("lasttoken.training.depths.MOST_DEPTHS", 3)
+    monkeypatch.setattr("lasttoken.training.depths.LAST", 0.7)
     texts, labels = messages(60)
     trained = TextClassifier.train(texts, labels, backbone=str(folder), method="linear")
     depths = {each["depth"] for each in trained.metrics["choice"]["candidates"]}
-    assert depths == {3, 6, 10}
+    assert depths == {4, 7, 10}
