@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from loopback import Answer, Server, closed_port, files_in, in_turn, kill_after, run_to_the_end, serving, start_fetching
 
 from lasttoken.core.errors import DataError, NetworkError, StorageError
+from lasttoken.core.published import PublishedFile
 from lasttoken.core.retries import RetryableError
 from lasttoken.data import catalog, datasets
 from lasttoken.data.catalog import DatasetEntry
@@ -257,11 +258,11 @@ def test_short_content_is_named_with_both_sizes(own_cache: Path) -> None:
 def test_member_larger_than_published_is_not_unpacked(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
 
-    def describe(path: Path) -> str:
+    def sized(path: Path) -> PublishedFile:
         written.append(path.stat().st_size)
-        return ""
+        return PublishedFile(written[-1], "")
 
-    monkeypatch.setattr(datasets, "_describe", describe)
+    monkeypatch.setattr(PublishedFile, "of", sized)
     sentence, _ = rejected(own_cache, Answer(make_zip(TinyCollection=bytes(50_000_000))))
     assert f"has more than the published {len(CONTENT):,} bytes" in sentence
     assert written == [len(CONTENT) + 1]

@@ -9,7 +9,7 @@ from miniature import random_encoded
 from lasttoken.classifier.encoding import Encoded
 from lasttoken.evaluation.tasks.choice import task_of
 from lasttoken.training import held_out
-from lasttoken.training.held_out import Score, parts_of, score_of
+from lasttoken.training.held_out import Score, best_place, parts_of, score_of
 
 
 def repeated(encoded: Encoded) -> Encoded:
@@ -61,6 +61,6 @@ def test_a_score_does_not_punish_confidence_and_ties_go_to_the_loss() -> None:
         score = score_of(task, logits, truth, metric)
         assert score_of(task, 10 * logits, truth, metric).value == pytest.approx(score.value, abs=1e-4)
     assert score.value == 0.8
-    assert Score(0.8, 0.3, True).is_better_than(Score(0.8, 0.4, True))
-    assert Score(0.4, 0.4, False).is_better_than(Score(0.5, 0.3, False))
-    assert not Score(0.8, 0.4, True).is_better_than(Score(0.8, 0.4, True))
+    assert best_place([Score(0.8, 0.4, True), Score(0.8, 0.3, True), Score(0.7, 0.1, True)]) == 1
+    assert best_place([Score(0.5, 0.3, False), Score(0.4, 0.4, False)]) == 1
+    assert best_place([Score(0.8, 0.4, True), Score(0.8, 0.4, True)]) == 0

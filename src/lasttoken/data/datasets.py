@@ -8,15 +8,14 @@ A file gets its name in the cache only when it is complete, so a file in the cac
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
-from lasttoken.core.errors import DataError, NetworkError, StorageError, one_of
+from lasttoken.core.errors import DataError, NetworkError, one_of
+from lasttoken.core.published import CORRUPT_ZIP, PublishedFile
 from lasttoken.core.retries import BACKOFF_S, TIMEOUT_S, RetryableError, retried, status_error, why
 from lasttoken.core.storage import cache_dir, make_dir, new_file, storage_errors, sweep_temporaries
 from lasttoken.data.catalog import DatasetEntry, find_dataset
@@ -53,7 +52,7 @@ def fetch_dataset(
     source = url or entry.url
     target = cache_dir() / "datasets" / entry.name / entry.member
     by_hand = f"download {source} by hand and put the file {entry.member!r} from it at {target}"
-    if _is_cached(target, entry):
+    if entry.published.is_at(target, DataError):
         return target
     if offline:
         raise NetworkError(f"{name} is not in the cache, and --offline forbids fetching it; {by_hand}")
@@ -66,31 +65,6 @@ def fetch_dataset(
     except RetryableError as failure:
         raise NetworkError(f"could not fetch {name}: {failure}; try again later, or {by_hand}") from failure
     return target
-
-
-def _is_cached(target: Path, entry: DatasetEntry) -> bool:
-    """Whether the cache holds the published file; another file in its place may be the user's and is not deleted."""
-    try:
-        description = _describe(target)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise StorageError(f"{target} cannot be read: {error.strerror}; move it away and run again") from error
-    if description != _published(entry):
-        raise DataError(
-            f"{target} has {description}, but the published file has {_published(entry)}; delete it and run again"
-        )
-    return True
-
-
-def _describe(path: Path) -> str:
-    with path.open("rb") as handle:
-        sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
-        return f"{handle.tell():,} bytes and sha256 {sha256}"
-
-
-def _published(entry: DatasetEntry) -> str:
-    return f"{entry.member_bytes:,} bytes and sha256 {entry.sha256}"
 
 
 def _download(
@@ -135,14 +109,14 @@ def _extract(archive: IO[bytes], entry: DatasetEntry, target: Path) -> None:
     with new_file(target) as temporary:
         with temporary.open("wb") as content:
             _unpack(archive, entry, content)
-        description = _describe(temporary)
-        if temporary.stat().st_size > entry.member_bytes:
+        unpacked = PublishedFile.of(temporary)
+        if unpacked.n_bytes > entry.member_bytes:
             raise RetryableError(
                 f"{entry.member!r} in the zip has more than the published {entry.member_bytes:,} bytes"
             )
-        if description != _published(entry):
+        if unpacked != entry.published:
             raise RetryableError(
-                f"{entry.member!r} in the zip has {description}, but the published file has {_published(entry)}"
+                f"{entry.member!r} in the zip has {unpacked}, but the published file has {entry.published}"
             )
 
 
@@ -157,8 +131,6 @@ def _unpack(archive: IO[bytes], entry: DatasetEntry, content: IO[bytes]) -> None
 
 
 def _member_chunks(archive: IO[bytes], entry: DatasetEntry) -> Iterator[bytes]:
-    # For a corrupt zip, an encrypted member or an unknown compression, zipfile raises various classes.
-    corrupt = (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError, OverflowError)
     try:
         with ZipFile(archive) as folder:
             if entry.member not in folder.namelist():
@@ -168,5 +140,5 @@ def _member_chunks(archive: IO[bytes], entry: DatasetEntry) -> Iterator[bytes]:
             with folder.open(entry.member) as member:
                 while chunk := member.read(CHUNK_BYTES):
                     yield chunk
-    except corrupt as error:
+    except (*CORRUPT_ZIP, OSError) as error:
         raise RetryableError(f"the downloaded file is not a complete zip file ({why(error)})") from error

@@ -30,10 +30,10 @@ from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs.session import open_session
 from lasttoken.training.depths import DepthFeatures, depth_features, depths_to_try, pooled
 from lasttoken.training.features import StoredFeatures
-from lasttoken.training.held_out import Score
+from lasttoken.training.held_out import Score, best_place
 from lasttoken.training.label_words import SCALES, are_words, label_rows, target_of
 from lasttoken.training.linear import ROUGH
-from lasttoken.training.linear_training import STRENGTHS, Problem, best_of, make_problem, walk
+from lasttoken.training.linear_training import STRENGTHS, Problem, make_problem, walk
 from lasttoken.training.loop import SplitFeatures
 
 EXPLORED_ROWS = 2_000  # of train, and as many of validation, in the comparison of depths
@@ -76,7 +76,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained, with settings that leave nothing open; both None never."""
+    """What is trained, with settings that leave nothing open; `linear`, `tail` or both."""
 
     asked: Settings
     linear: Settings | None
@@ -237,7 +237,7 @@ class _Explorer:
             rows = label_rows(prepared.classifier.decoder, prepared.predictor.tokenizer, prepared.labels)
             target = target_of(rows, problem.features, read, label_words)
         points = walk(problem, EXPLORED_STRENGTHS, target, ROUGH)
-        point = points[best_of(points)]
+        point = points[best_place([each.score for each in points])]
         self.candidates.append(
             Candidate(
                 method="linear",
@@ -283,11 +283,7 @@ class _Explorer:
 
 def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
     """The candidate with the best score; of equal ones the first, which is the shallowest."""
-    best = candidates[0]
-    for candidate in candidates[1:]:
-        if candidate.score.is_better_than(best.score):
-            best = candidate
-    return best
+    return candidates[best_place([candidate.score for candidate in candidates])]
 
 
 def some_rows(examples: Examples, n: int, seed: int) -> list[int]:

@@ -23,7 +23,7 @@ from lasttoken.core.progress import Reporter
 from lasttoken.runs.choice import Candidate, Plan
 from lasttoken.runs.session import Session, open_session
 from lasttoken.training.depths import pool_states, pooled
-from lasttoken.training.held_out import Score, score_of
+from lasttoken.training.held_out import Score, best_place, score_of
 from lasttoken.training.label_words import label_rows, target_of
 from lasttoken.training.linear_training import LinearTraining, in_order
 from lasttoken.training.loop import CHECKPOINT_EVERY_S, SplitFeatures, Trainer, TrainingOutcome, tail_logits
@@ -126,10 +126,7 @@ def choose_fitted(plan: Plan, main: Fitted, beside: Fitted | None, seconds: floa
     candidates = list(plan.candidates)
     fitted = [(each, _candidate(plan, each, seconds if each is main else 0.0)) for each in (beside, main) if each]
     candidates += [candidate for _, candidate in fitted]
-    best, chosen = fitted[0]
-    for each, candidate in fitted[1:]:
-        if candidate.score.is_better_than(chosen.score):
-            best, chosen = each, candidate
+    best, chosen = fitted[best_place([candidate.score for _, candidate in fitted])]
     choice = {
         "metric": plan.asked.metric,
         "held_out": "folds of train and validation" if best.outcome.held_out else "validation",

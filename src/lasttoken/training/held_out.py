@@ -81,12 +81,15 @@ class Score:
     loss: float  # at the best temperature, so that a confident and a cautious classifier compare fairly
     higher_is_better: bool
 
-    def is_better_than(self, other: Score | None) -> bool:
-        """Whether the metric is better, or the loss where the metric is the same."""
-        if other is None:
-            return True
-        sign = 1 if self.higher_is_better else -1
-        return (sign * self.value, -self.loss) > (sign * other.value, -other.loss)
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Orders scores, the best last: by the metric, or by the loss where the metric is the same."""
+        return (self.value if self.higher_is_better else -self.value, -self.loss)
+
+
+def best_place(scores: Sequence[Score]) -> int:
+    """The place of the best score; of equal ones the first."""
+    return max(range(len(scores)), key=lambda place: scores[place].rank)
 
 
 def score_of(task: Task, logits: NDArray[np.float32], truth: Truth, metric: str) -> Score:

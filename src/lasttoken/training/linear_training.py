@@ -26,7 +26,7 @@ from lasttoken.core.metric_registry import metrics_at
 from lasttoken.evaluation.tasks.task import Task, Truth
 from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
 from lasttoken.training.features import FeatureSource
-from lasttoken.training.held_out import Part, Score, parts_of, score_of
+from lasttoken.training.held_out import Part, Score, best_place, parts_of, score_of
 from lasttoken.training.linear import PRECISE, Design, Head, LinearPath, rows_of
 from lasttoken.training.loop import HeldOut, Hooks, Line, SplitFeatures, Trainer, TrainingOutcome
 
@@ -136,15 +136,6 @@ def few_threads(size: int) -> AbstractContextManager[object]:
     return threadpool_limits(1, user_api="blas") if size < LARGE else nullcontext()
 
 
-def best_of(points: Sequence[Point]) -> int:
-    """The place of the best point; of equal ones the first, whose weights are the smallest."""
-    best = 0
-    for place, point in enumerate(points):
-        if point.score.is_better_than(points[best].score):
-            best = place
-    return best
-
-
 class LinearTraining:
     """One training of a classifier's head, where the head is all that trains."""
 
@@ -157,7 +148,6 @@ class LinearTraining:
         hooks: Hooks | None = None,
         label_counts: NDArray[np.int64] | None = None,
         may_fold: bool = False,
-        target: NDArray[np.floating] | None = None,
     ) -> None:
         """Read the features.
 
@@ -165,11 +155,11 @@ class LinearTraining:
             splits: "train" and "validation".
             label_counts: [K], see `Trainer`.
             may_fold: whether validation was cut from the same rows as train, see held_out.py.
-            target: [K, F], see `LinearPath`.
         """
         assert classifier.config.train_blocks == "head"
         self.classifier, self.splits, self.settings = classifier, splits, settings
-        self.hooks, self.target = hooks or Hooks(), target
+        self.hooks = hooks or Hooks()
+        self.target: NDArray[np.floating] | None = None  # [K, F], see `LinearPath`; it is made from these features
         named = [splits[name] for name in ("train", "validation")]
         features = np.concatenate([vectors_of(split.source, device) for split in named])
         self.problem = make_problem(classifier.config.task, features, named, settings, label_counts, may_fold)
@@ -178,7 +168,7 @@ class LinearTraining:
         """Solve for every C, and give the classifier the head of the best one."""
         started, problem = time.monotonic(), self.problem
         points = walk(problem, target=self.target, hooks=self.hooks)
-        best = best_of(points)
+        best = best_place([point.score for point in points])  # of equal ones the first: its weights are the smallest
         head = points[best].heads[0]
         if problem.folds:
             rows = np.arange(len(problem.features), dtype=np.int64)
