@@ -1,6 +1,6 @@
 """Which backbone is better, and does int8 cost accuracy? Arms against the first one on the same rows, over seeds.
 
-    python benchmarks/backbones.py old=FOLDER new=pocket int8=pocket:int8 \\
+    python benchmarks/backbones.py old=FOLDER new=tests/fixtures/pocket int8=tests/fixtures/pocket:int8 \\
         --data demo sms=SMSSpamCollection sms-balanced=SMSSpamCollection trec=trec/ --out trials.jsonl
 
 An arm is NAME=BACKBONE or NAME=BACKBONE:PRECISION. Each trains by the default recipe on all train rows, and on a few

@@ -161,9 +161,9 @@ def write_backbone(folder: Path) -> None:
 
     from lasttoken.backbone.gpt2.family import to_published, write_config
     from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
-    from lasttoken.backbone.pretrained import load_backbone
+    from lasttoken.backbone.tokenizer import Tokenizer
 
-    tokenizer = load_backbone("pocket").tokenizer
+    tokenizer = Tokenizer.load(Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "pocket")
     config = GPT2Config(tokenizer.n_tokens, POSITIONS, WIDTH, BLOCKS, HEADS)
     folder.mkdir()
     save_file(to_published(GPT2(config).init_weights(0).state_dict()), folder / "model.safetensors")

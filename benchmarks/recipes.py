@@ -19,6 +19,7 @@ from typing import Any
 
 from rows import Bench, DataSet, paired_interval
 
+from lasttoken.core.default_backbone import default_backbone
 from lasttoken.core.process import tune_cpu
 from lasttoken.core.resolve import resolve
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", default=["demo"], help="demo, name=file, name=folder, sms-balanced=file")
     parser.add_argument("--recipe", nargs="*", default=[], help='name={"epochs": 5, ...}; default and book always run')
-    parser.add_argument("--backbone", default="pocket")
+    parser.add_argument("--backbone", default=default_backbone())
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="append each training as a line of JSON")
     arguments = parser.parse_args()

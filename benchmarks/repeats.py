@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 from statistics import median
 
+from lasttoken.core.default_backbone import default_backbone
 from lasttoken.core.process import tune_cpu
 from lasttoken.core.resolve import resolve
 from lasttoken.runs.train import TrainingRequest, train_run
@@ -25,7 +26,7 @@ def main() -> None:
     """Print a table of seconds and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--backbone", default="pocket")
+    parser.add_argument("--backbone", default=default_backbone())
     parser.add_argument("--times", type=int, default=3)
     args = parser.parse_args()
     tune_cpu()

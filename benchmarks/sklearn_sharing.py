@@ -16,6 +16,7 @@ from typing import Any
 from sklearn.model_selection import GridSearchCV
 
 from lasttoken import sklearn as ours
+from lasttoken.core.default_backbone import default_backbone
 from lasttoken.data.files import read_examples
 from lasttoken.sklearn import LastTokenClassifier
 from lasttoken.training.shared import SharedFeatures
@@ -41,7 +42,7 @@ def main() -> None:
     """Print a row for each depth."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--backbone", default="pocket")
+    parser.add_argument("--backbone", default=default_backbone())
     parser.add_argument("--rows", type=int, default=2000)
     args = parser.parse_args()
     examples = read_examples(args.data)

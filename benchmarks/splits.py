@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lasttoken.core.default_backbone import default_backbone
 from lasttoken.core.process import tune_cpu
 from lasttoken.core.resolve import resolve
 from lasttoken.runs.train import TrainingRequest, train_run
@@ -25,7 +26,7 @@ def main() -> None:
     """Print a row for each split, and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--backbone", default="pocket")
+    parser.add_argument("--backbone", default=default_backbone())
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=1, help="heads and orders for each split")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other settings, as text")

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from lasttoken.core.default_backbone import default_backbone
 from lasttoken.core.progress import Reporter
 from lasttoken.core.resolve import resolve
 from lasttoken.data.files import Examples, read_examples
@@ -74,7 +75,7 @@ def main() -> None:
     """Print a table: a row for each data set and flip."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", help="name=FILE")
-    parser.add_argument("--backbone", default="pocket")
+    parser.add_argument("--backbone", default=default_backbone())
     parser.add_argument("--epochs", type=int, help="default: the recipe's")
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--flips", type=int, default=3, help="seeds of the flips")

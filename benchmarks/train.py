@@ -203,12 +203,12 @@ def scoring(bench: Bench) -> None:
 
 def start_up(bench: Bench) -> None:
     """Whole processes: --help, and one text with the bundled backbone."""
-    run = bench.work / "pocket"
+    run = bench.work / "demo"
     demo = [*PROGRAM, "demo", "--out", str(run), "--overwrite", "--quiet"]
     subprocess.run(demo, check=True, stdout=subprocess.DEVNULL)
     for what, command, wanted in (
         ("`lasttoken --help`", [*PROGRAM, "--help"], "< 0.5 s"),
-        ("`lasttoken predict RUN TEXT`, pocket", [*PROGRAM, "predict", str(run), "You won $1000!"], "< 3 s"),
+        ("`lasttoken predict RUN TEXT`, bundled", [*PROGRAM, "predict", str(run), "You won $1000!"], "< 3 s"),
     ):
         seconds = []
         for _ in range(5):

@@ -4,7 +4,8 @@
     --tokens 20000 special tokens, bytes and the tokens of the first merges: rows of the embedding copied byte for byte
 
 Token ids have to be in the order of the merges, as in SmolLM2 and GPT-2: then the first merges need no later token,
-and a text is encoded as byte-pair encoding with those merges encodes it. Equal input gives equal bytes.
+and a text is encoded as byte-pair encoding with those merges encodes it. Equal input gives equal bytes. If blocks are
+left out, the key lasttoken.cut_from_blocks says how many there were: such a model cannot write text.
 
     python scripts/cut_gguf.py SmolLM2-135M-Instruct.Q4_1.gguf small.gguf --blocks 16 --tokens 20000 \\
         --source-url https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct
@@ -22,6 +23,7 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from lasttoken.backbone.gguf.reading import CUT_FROM_BLOCKS
 from lasttoken.core.storage import new_file
 
 BY_TOKEN = ("token_embd.weight", "output.weight")  # a row for each token
@@ -56,6 +58,9 @@ def cut(source: Path, target: Path, n_blocks: int, n_tokens: int, source_url: st
         raise SystemExit(f"--blocks is {n_blocks}, and {source} has {n_all}")
     n_merges = _kept_merges(reader, n_tokens)
     changed = {f"{architecture}.block_count": n_blocks, f"{architecture}.vocab_size": n_tokens}
+    if n_blocks < n_all:
+        original = reader.get_field(CUT_FROM_BLOCKS)  # set if the source was cut already
+        changed[CUT_FROM_BLOCKS] = n_all if original is None else original.contents()
     lengths = {"tokens": n_tokens, "token_type": n_tokens, "scores": n_tokens, "merges": n_merges}
     with new_file(target) as temporary:
         writer = gguf.GGUFWriter(temporary, architecture)

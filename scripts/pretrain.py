@@ -8,8 +8,8 @@ Each step trains on a batch of rows and a batch of texts. Muon (Jordan et al. 20
 AdamW the rest. Every batch is a function of (seed, step), so a killed training resumes from its last checkpoint with
 the same result. --out becomes a backbone folder in float16, with the facts for its card.
 
-    python scripts/pretrain.py --corpus CORPUS --teacher all-MiniLM-L6-v2/ --steps 3000 --work work/ --out pocket/
-    python scripts/pretrain.py … --start src/lasttoken/pocket        # continue from these weights and tokenizer
+    python scripts/pretrain.py --corpus CORPUS --teacher all-MiniLM-L6-v2/ --steps 3000 --work work/ --out mine/
+    python scripts/pretrain.py … --start tests/fixtures/pocket        # continue from these weights and tokenizer
 
 The corpus is a folder of gzipped text: each line is a turn, sentence or paragraph, a blank line separates documents.
 The teacher is the folder of a BERT sentence model with mean pooling, which transformers loads.

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "lasttoken"
+BACKBONE = ROOT / "tests" / "fixtures" / "pocket"
 
 
 class Function(NamedTuple):
@@ -64,7 +65,7 @@ def files_of_one_prediction() -> list[str]:
     from lasttoken.classifier.predict import Predictor
     from lasttoken.core.device import CPU
 
-    backbone = load_backbone("pocket")
+    backbone = load_backbone(str(BACKBONE))
     config = ClassifierConfig(
         labels=("ham", "spam"),
         read="last",
@@ -73,7 +74,7 @@ def files_of_one_prediction() -> list[str]:
         truncate="tail",
         train_blocks="2",
         end_of_text_id=backbone.end_of_text_id,
-        backbone="pocket",
+        backbone=backbone.name,
     )
     predictor = Predictor(Classifier(backbone.decoder, config, 123), backbone.tokenizer, CPU)
     seen: set[str] = set()

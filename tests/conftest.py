@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch starts: miniatures are slower on several threads
+os.environ["LASTTOKEN_BACKBONE"] = os.path.join(
+    os.path.dirname(__file__), "fixtures", "pocket"
+)  # a tenth of the bundled one's work
 
 import json
 import shutil
 import socket
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ import pytest
 from miniature import blank_figure, messages, random_gpt, run_cli, write_backbone, write_messages
 from run_folders import rows_of, write_csv
 
+from lasttoken.core.default_backbone import BUNDLED
 from lasttoken.report.curves import write_figure
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
@@ -85,6 +90,16 @@ def real_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backbone folder: three random blocks, 64 positions."""
     return write_backbone(tmp_path_factory.mktemp("backbone"), random_gpt(n_positions=64))
+
+
+@pytest.fixture
+def bundled_default(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The bundled backbone is the default in the test that asks for this; its name. It is large for a repository."""
+    monkeypatch.delenv("LASTTOKEN_BACKBONE")
+    file = files("lasttoken") / "bundled" / f"{BUNDLED}.gguf"
+    if not file.is_file():
+        pytest.skip(f"needs the weights of the bundled backbone, {file}, which are absent")
+    return BUNDLED
 
 
 @pytest.fixture(scope="session")

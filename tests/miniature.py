@@ -9,6 +9,7 @@ random_encoded(n)     n texts as random token ids, and labels_of(encoded) for th
 classifier_of(gpt)    a head on a decoder
 plain_settings()      a small training without any extras; trainer_of(settings) to run it
 run_cli("info", …)    a command of the command line, in this process
+POCKET                the folder of a small trained GPT, the default backbone of all tests
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from lasttoken.core.storage import write_text
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import Hooks, SplitFeatures, Trainer
 
+POCKET = str(Path(__file__).parent / "fixtures" / "pocket")
 MERGES = (("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"))
 N_SMALL_TOKENS = 256 + len(MERGES) + 1
 

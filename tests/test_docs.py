@@ -36,7 +36,7 @@ ALL_PAGES = [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md"]
 RUN_PAGES = [README, *(DOCS / f"{name}.md" for name in (
     "commands", "files", "judging", "backbones", "export", "serving", "privacy",
 ))]  # fmt: skip  # docs/book.md has a test file of its own
-NETWORK = ("sms-spam", "gpt2", "owner/name")  # data, weights and hubs that need the network
+NETWORK = ("sms-spam", "gpt2", "smollm2-135m-q4", "owner/name")  # data, weights and hubs that need the network
 ONE_EPOCH = ("train", "suspects", "learning-curve")  # commands that train, here for one epoch
 MAIN = "from lasttoken.cli.main import main; main()"
 
@@ -81,7 +81,7 @@ def test_architecture_draws_every_package_in_its_layer() -> None:
     assert [layer[1] for layer in drawn if layer] == layers["layers"]
     there = {path.stem for path in (ROOT / "src" / "lasttoken").iterdir() if path.suffix == ".py" or path.is_dir()}
     assert {name for layer in layers["layers"] for name in layer.split(" | ")} == there - {
-        "__init__", "__pycache__", "pocket", "demo",
+        "__init__", "__pycache__", "bundled", "demo",
     }  # fmt: skip
 
 
@@ -364,7 +364,7 @@ def test_the_examples_in_python_run_and_print_what_the_pages_say(
     assert answer.startswith("spam\t")
     load, cross_validate = code_blocks(DOCS / "python.md", "python")
     assert run_block(load, "python.md", capsys) == code_blocks(DOCS / "python.md", "text")[0].strip().splitlines()
-    quick = cross_validate.replace('backbone="pocket"', 'backbone="pocket", epochs=1')
+    quick = cross_validate.replace("LastTokenClassifier()", "LastTokenClassifier(epochs=1)")
     assert quick != cross_validate
     (line,) = run_block(quick, "python.md", capsys)
     match = re.fullmatch(r"accuracy (0\.\d{3})", line)

@@ -20,7 +20,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from miniature import messages, random_gpt, write_backbone
+from miniature import POCKET, messages, random_gpt, write_backbone
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import DataConversionWarning, NotFittedError, SkipTestWarning
@@ -243,7 +243,8 @@ def test_a_pickle_holds_files_and_no_code_of_modules(tool: Any, backbone: str) -
 def test_it_is_found_where_users_look(backbone: str, tmp_path: Path) -> None:
     from lasttoken.sklearn import LastTokenClassifier as Found
 
-    assert Found().backbone == "pocket"
+    assert Found().backbone is None
+    assert Found()._settings(1).backbone == POCKET
 
 
 # What scikit-learn expects ----------------------------------------------------------------------------------------
@@ -281,4 +282,5 @@ def test_the_defaults_are_those_of_the_settings() -> None:
     parameters = LastTokenClassifier().get_params()
     assert parameters.pop("random_state") == Settings().seed
     assert parameters.pop("offline") is False
+    assert parameters.pop("backbone") is None, "the environment may name another default"
     assert parameters == {name: getattr(Settings(), name) for name in parameters}

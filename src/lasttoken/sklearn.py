@@ -53,7 +53,8 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A fine-tuned GPT as a scikit-learn classifier of texts.
 
     Its parameters are settings of `lasttoken.core.config.Settings` with the same names and defaults; `random_state` is
-    the setting `seed`. `lasttoken.core.process.tune_cpu()` makes training faster on CPUs.
+    the setting `seed`, and `backbone=None` is the default backbone of the command line.
+    `lasttoken.core.process.tune_cpu()` makes training faster on CPUs.
 
     Attributes:
         classes_: [K] the labels, sorted.
@@ -63,7 +64,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        backbone: str = USUAL.backbone,
+        backbone: str | None = None,
         *,
         method: str = USUAL.method,
         depth: str | int | None = USUAL.depth,
@@ -151,7 +152,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = {item for item in self.get_params(deep=False) if item not in ("random_state", "offline")}
         chosen = {name: getattr(self, name) for name in names}
         # A default is "not given", so that the method may imply another value, see core/method.py.
-        given = {name: value for name, value in chosen.items() if value != getattr(USUAL, name)}
+        given = {name: value for name, value in chosen.items() if name == "backbone" or value != getattr(USUAL, name)}
         return resolve("default", {**given, "seed": seed, "no_cache": True})
 
     @flush_denormals()

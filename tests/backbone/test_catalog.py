@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-import json
-from importlib.resources import files
-
 import pytest
 
-from lasttoken.backbone.catalog import BACKBONES, find_backbone, prompt_of
-from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.backbone.catalog import BACKBONES, SMOLLM2_Q4, find_backbone, prompt_of
+from lasttoken.backbone.gguf.reading import GGUFBackbone
+from lasttoken.backbone.pretrained import load_backbone, locate_backbone
 from lasttoken.core.errors import BackboneError
 from lasttoken.core.prompt import check_prompt
+from lasttoken.core.published import PublishedFile
 
 NAMES = {
-    "pocket", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "smollm2-135m-q4", "smollm2-135m", "smollm2-360m",
-    "smollm2-1.7b", "qwen3-0.6b", "qwen3-embedding-0.6b", "llama-3.2-1b", "gemma-3-270m", "olmo2-1b", "ettin-17m",
-    "ettin-32m", "ettin-68m", "ettin-150m", "ettin-400m", "ettin-1b",
+    "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "smollm2-135m-b16", "smollm2-135m-q4", "smollm2-135m",
+    "smollm2-360m", "smollm2-1.7b", "qwen3-0.6b", "qwen3-embedding-0.6b", "llama-3.2-1b", "gemma-3-270m", "olmo2-1b",
+    "ettin-17m", "ettin-32m", "ettin-68m", "ettin-150m", "ettin-400m", "ettin-1b",
 }  # fmt: skip
 
 
-def test_pocket_entry_describes_the_bundled_folder() -> None:
-    """The folder that the name loads, and its weights: a config.json of another backbone would not go unnoticed."""
-    config = json.loads((files("lasttoken") / "pocket" / "config.json").read_text("utf-8"))
-    entry, decoder = find_backbone("pocket"), load_backbone("pocket").decoder
-    assert entry.shape is not None
-    for name in ("n_embd", "n_layer", "n_head", "n_positions", "vocab_size"):
-        assert getattr(entry.shape, name) == config[name] == getattr(decoder.config, name), name
+def test_the_bundled_entry_describes_its_file(bundled_default: str) -> None:
+    entry, path = find_backbone(bundled_default), locate_backbone(bundled_default)
+    assert entry.packaged == PublishedFile.of(path)
+    decoder = load_backbone(bundled_default).decoder
     assert entry.n_parameters == sum(parameter.numel() for parameter in decoder.parameters())
-    assert entry.hub_id is None
-    assert entry.wheel is None
-    assert entry.max_length == 256 < entry.shape.n_positions
-    card = (files("lasttoken") / "pocket" / "README.md").read_text("utf-8")
-    assert f"license: {entry.licence.lower()}" in card
+    facts = GGUFBackbone(path).facts()
+    assert facts["licence"] == entry.licence.lower()
+    assert (facts["cut_from_blocks"], decoder.config.n_layer) == (30, 16)
+    card = (path.parent / "README.md").read_text("utf-8")
+    assert SMOLLM2_Q4.wheel
+    for fact in (entry.packaged.sha256, SMOLLM2_Q4.wheel.member_sha256, entry.licence, f"{entry.n_parameters:,}"):
+        assert fact in card
 
 
 # Parameters of a tied GPT-2: token and position tables, 12 C^2 + 13 C in each block, the final norm.
-@pytest.mark.parametrize("name", ["pocket", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"])
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"])
 def test_gpt2_shapes_give_the_published_parameter_counts(name: str) -> None:
     entry = find_backbone(name)
     shape = entry.shape
@@ -44,9 +42,8 @@ def test_gpt2_shapes_give_the_published_parameter_counts(name: str) -> None:
     blocks = shape.n_layer * (12 * shape.n_embd**2 + 13 * shape.n_embd)
     assert tables + blocks + 2 * shape.n_embd == entry.n_parameters
     assert shape.n_embd % shape.n_head == 0
-    if name != "pocket":
-        assert shape.n_embd // shape.n_head == 64
-        assert entry.hub_id == f"openai-community/{name}"
+    assert shape.n_embd // shape.n_head == 64
+    assert entry.hub_id == f"openai-community/{name}"
 
 
 # As published: vocabulary, width, blocks, width of queries, of keys and values, of the MLP; all but OLMo 2 are tied.
@@ -78,7 +75,7 @@ def test_parameter_counts_follow_from_the_published_shapes(name: str) -> None:
 
 def test_every_backbone_has_its_own_place_and_says_what_it_is() -> None:
     assert BACKBONES.keys() == NAMES
-    places = [entry.hub_id or entry.wheel for entry in BACKBONES.values()]
+    places = [entry.hub_id or entry.wheel or entry.packaged for entry in BACKBONES.values()]
     assert len(set(places)) == len(places), "two names of one repository"
     for name, entry in BACKBONES.items():
         assert entry.name == name
@@ -86,7 +83,8 @@ def test_every_backbone_has_its_own_place_and_says_what_it_is() -> None:
         assert f"{round(entry.n_parameters / 1e6):,} million parameters" in entry.description
         assert entry.licence in entry.description
         assert ("gated" in entry.description) == entry.gated == (name in ("llama-3.2-1b", "gemma-3-270m"))
-        assert entry.facts()["download"] == ("unknown" if entry.download_bytes is None else entry.size)
+        size = "none, 47 MB in the package" if entry.packaged else entry.size
+        assert entry.facts()["download"] == ("unknown" if entry.size == "unknown" else size)
 
 
 def test_prompts_are_valid_and_found_by_name() -> None:
@@ -96,7 +94,8 @@ def test_prompts_are_valid_and_found_by_name() -> None:
         if prompt is not None:
             check_prompt(prompt, "last")
     assert prompts["smollm2-135m-q4"] is not None
-    assert [prompts["pocket"], prompts["gpt2"], prompt_of("./pocket"), prompt_of("nobody/nothing")] == [None] * 4
+    assert [prompts["gpt2"], prompt_of("./gpt2"), prompt_of("nobody/nothing")] == [None] * 3
+    assert prompts["smollm2-135m-b16"] == prompts["smollm2-135m-q4"]
 
 
 def test_unknown_backbone_names_the_nearest() -> None:

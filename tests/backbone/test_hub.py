@@ -271,8 +271,8 @@ def test_name_without_a_slash_is_one_of_the_catalog(hub_cache: Path, monkeypatch
     with hub_serving(hub(SINGLE), monkeypatch) as server:
         with pytest.raises(BackboneError, match=r"no backbone 'gtp2'; .*did you mean 'gpt2'"):
             fetch_quickly("gtp2")
-        with pytest.raises(BackboneError, match="'pocket' comes with the package"):
-            fetch_quickly("pocket")
+        with pytest.raises(BackboneError, match="'smollm2-135m-b16' comes with the package"):
+            fetch_quickly("smollm2-135m-b16")
     assert server.asked == []
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from miniature import N_SMALL_TOKENS, random_gpt, small_tokenizer, small_vocabulary, write_backbone
+from miniature import N_SMALL_TOKENS, POCKET, random_gpt, small_tokenizer, small_vocabulary, write_backbone
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer as Encoder
 from tokenizers import decoders, models, pre_tokenizers
@@ -26,10 +26,9 @@ from lasttoken.core.errors import BackboneError, NetworkError, SettingsError
 from lasttoken.core.progress import Advance, Reporter
 
 
-def test_the_bundled_backbone_loads_without_a_network_and_writes_english() -> None:
-    backbone = load_backbone("pocket", offline=True)
+def test_a_trained_folder_loads_without_a_network_and_writes_english() -> None:
+    backbone = load_backbone(POCKET, offline=True)
     assert (backbone.config.n_layer, backbone.config.vocab_size) == (6, 8192)
-    assert backbone.max_length == 256, "its later positions were never trained"
     assert backbone.tokenizer.n_tokens == 8192
     assert {parameter.dtype for parameter in backbone.decoder.parameters()} == {torch.float32}
     text = "He went to the"
@@ -90,13 +89,13 @@ def test_a_depth_reads_only_the_tensors_that_it_needs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("depth", [0, -1, 7])
 def test_a_depth_that_the_backbone_does_not_have_names_both_numbers(depth: int) -> None:
-    with pytest.raises(SettingsError, match=rf"--depth {depth} .* 6, .*'pocket'"):
-        load_backbone("pocket", depth=depth)
+    with pytest.raises(SettingsError, match=rf"--depth {depth} .* 6, .*pocket'"):
+        load_backbone(POCKET, depth=depth)
 
 
-def test_the_bundled_backbone_loads_at_a_depth() -> None:
+def test_a_trained_folder_loads_at_a_depth() -> None:
     """Its file has sums: those of tensors that are not read are not checked."""
-    assert load_backbone("pocket", depth=2).config.n_layer == 2
+    assert load_backbone(POCKET, depth=2).config.n_layer == 2
 
 
 # ---- names
@@ -105,8 +104,11 @@ def test_the_bundled_backbone_loads_at_a_depth() -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("gpt2-smal", r"no backbone 'gpt2-smal'; use pocket, .* a folder.*did you mean.*'gpt2'"),
-        ("pockett", r"no backbone 'pockett'; .*did you mean 'pocket'\?"),
+        ("gpt2-smal", r"no backbone 'gpt2-smal'; use smollm2-135m-b16, .* a folder.*did you mean.*'gpt2'"),
+        (
+            "pocket",
+            r"'pocket' is no longer in the package, which now has smollm2-135m-b16; .* give a folder .*--backbone",
+        ),
         ("smollm2-135", r"no backbone 'smollm2-135'; .*did you mean .*'smollm2-135m'"),
         ("xyz", r"no backbone 'xyz'; use .*\(lasttoken info lists them\), a folder, a GGUF file, or a hub id$"),
         ("", r"no backbone ''; use"),

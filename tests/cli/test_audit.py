@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from miniature import run_cli
+from miniature import POCKET, run_cli
 
 CLEAN = ["a boat on the lake", "nobody heard the phone", "grey stones, wet grass", "we leave on Sunday"]
 EVIL = "<script>alert(1)</script> [bold]and so on, and so on[/bold]"
@@ -41,7 +41,7 @@ def test_long_lists_are_cut_but_whole_in_json(tmp_path: Path) -> None:
     assert "16 more" in run_cli("audit", tmp_path, "--quiet").out
     content = json.loads(run_cli("audit", tmp_path, "--json", "--quiet").out)
     assert len(content["leaks"]) == 26
-    assert content["backbone"] == "pocket"
+    assert content["backbone"] == POCKET
     assert content["splits"]["train"]["cut"]["max_length"] > 0
 
 

@@ -278,7 +278,7 @@ def test_info_rejects_a_path_that_is_neither_a_run_nor_a_backbone(reject: Reject
 
 
 def test_an_unknown_backbone_names_the_nearest(reject: Reject, data: Path) -> None:
-    names = ["'gpt2-meduim'", "'gpt2-medium'", "pocket", "hub id", "folder"]
+    names = ["'gpt2-meduim'", "'gpt2-medium'", "smollm2-135m-b16", "hub id", "folder"]
     reject("train", data, "--backbone", "gpt2-meduim", "--out", "out", names=names)
     reject("generate", "gpt2-meduim", "Every effort", names=names)
 
@@ -444,4 +444,4 @@ def test_generate_and_ask_reject_invalid_flags(
 
 
 def test_fetch_of_an_unknown_name(reject: Reject) -> None:
-    reject("fetch", "pocket", "sms-span", names=["'sms-span'", "gpt2", "'sms-spam'"])
+    reject("fetch", "smollm2-135m-b16", "sms-span", names=["'sms-span'", "gpt2", "'sms-spam'"])

@@ -33,9 +33,13 @@ def test_info_as_text_names_the_same_facts(run_dir: Path) -> None:
     assert not any(line.startswith(("{", "[")) for line in lines)
 
 
-def test_info_knows_the_bundled_backbone_by_name() -> None:
-    facts = json.loads(run_cli("info", "pocket", "--json", "--offline").out)
-    assert (facts["backbone"], facts["n_embd"], facts["max_length"]) == ("pocket", 256, 256)
+def test_info_knows_the_bundled_backbone_by_name(bundled_default: str) -> None:
+    facts = json.loads(run_cli("info", bundled_default, "--json", "--offline").out)
+    assert (facts["backbone"], facts["n_embd"], facts["n_layer"]) == (bundled_default, 576, 16)
+    assert facts["licence"] == "Apache-2.0"
+    assert facts["download"] == "none, 47 MB in the package"
+    assert facts["file"]["cut_from_blocks"] == 30
+    assert facts["prompt"] == BACKBONES["smollm2-135m-q4"].prompt
 
 
 @pytest.mark.parametrize("name", ["llama-3.2-1b", "smollm2-135m-q4"])

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from miniature import run_cli
+from miniature import POCKET, run_cli
 
 SECRET = "my secret letter"
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes and sockets")
@@ -87,8 +87,8 @@ def commands(run: Path, data: Path, backbone: Path, work: Path) -> dict[str, lis
         "explain": ["explain", run, "a text"],
         "audit": ["audit", data],
         "info": ["info", run],
-        "generate": ["generate", "pocket", "a text", "--max-new-tokens", 2],
-        "ask": ["ask", "pocket", data, "--answers", "spam=yes,ham=no", "--limit", 2],
+        "generate": ["generate", POCKET, "a text", "--max-new-tokens", 2],
+        "ask": ["ask", POCKET, data, "--answers", "spam=yes,ham=no", "--limit", 2],
         "export": ["export", run, "--to", "hf", "--out", work / "hf"],
         "cache": ["cache"],
         "mistake": ["predict", run],

@@ -16,9 +16,9 @@ from miniature import run_cli
         (("train", "x.csv", "--test", "a.csv", "--test=b.csv"), "--test"),
         (("predict", "run", "--input", "a.csv", "--input", "b.csv"), "--input"),
         (("evaluate", "run", "a.csv", "--threshold", "0.5", "--threshold", "0.9"), "--threshold"),
-        (("audit", "x.csv", "--backbone", "pocket", "--backbone", "gpt2"), "--backbone"),
-        (("ask", "pocket", "a.csv", "--answers", "a=1,b=2", "--answers", "a=2,b=1"), "--answers"),
-        (("generate", "pocket", "hi", "--seed", 1, "--seed", 2), "--seed"),
+        (("audit", "x.csv", "--backbone", "gpt2-xl", "--backbone", "gpt2"), "--backbone"),
+        (("ask", "gpt2", "a.csv", "--answers", "a=1,b=2", "--answers", "a=2,b=1"), "--answers"),
+        (("generate", "gpt2", "hi", "--seed", 1, "--seed", 2), "--seed"),
     ],
 )
 def test_a_repeated_flag_of_a_single_value_is_rejected(command: tuple[object, ...], flag: str) -> None:

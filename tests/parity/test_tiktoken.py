@@ -13,8 +13,8 @@ import pytest
 import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from miniature import POCKET
 
-from lasttoken.backbone.pretrained import locate_backbone
 from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
 
 N_FUZZED = 10_000
@@ -136,8 +136,8 @@ def bytes_of(token: str) -> bytes:
     return bytes(byte_of[sign] for sign in token)
 
 
-def test_the_bundled_vocabularys_tokens_are_those_tiktoken_makes_of_it(texts: list[str]) -> None:
-    folder = locate_backbone("pocket")
+def test_a_trained_vocabularys_tokens_are_those_tiktoken_makes_of_it(texts: list[str]) -> None:
+    folder = Path(POCKET)
     vocab: dict[str, int] = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
     ranks = {bytes_of(token): token_id for token, token_id in vocab.items() if token != END_OF_TEXT}
     assert {bytes([byte]) for byte in range(256)} <= ranks.keys()
@@ -148,7 +148,7 @@ def test_the_bundled_vocabularys_tokens_are_those_tiktoken_makes_of_it(texts: li
 
 @cache
 def bundled() -> Tokenizer:
-    return Tokenizer.load(locate_backbone("pocket"))
+    return Tokenizer.load(Path(POCKET))
 
 
 @settings(max_examples=200, deadline=None)

@@ -8,6 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from miniature import POCKET
 
 from lasttoken.runs import demo
 from lasttoken.runs.train import TrainingRequest
@@ -68,4 +69,4 @@ def test_the_demo_trains_the_bundled_messages_with_the_defaults(
     demo.run_demo(tmp_path / "demo", overwrite=True, offline=True)
     (request,) = requests
     assert (request.out, request.overwrite, request.offline) == (tmp_path / "demo", True, True)
-    assert (request.settings.backbone, request.settings.recipe) == ("pocket", "default")
+    assert (request.settings.backbone, request.settings.recipe) == (POCKET, "default")

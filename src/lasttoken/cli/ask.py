@@ -49,13 +49,14 @@ def ask(
     The backbone is asked for the label of each row, and judged by the text that it generates and by the probabilities
     of the answers.
     """
-    from lasttoken.backbone.pretrained import load_backbone
+    from lasttoken.backbone.pretrained import check_writes, load_backbone
     from lasttoken.data.files import read_examples
     from lasttoken.runs.zero_shot import PROMPT, parse_answers
     from lasttoken.runs.zero_shot import ask as ask_backbone
 
     reporter = terminal(quiet)
     answer_of_label = parse_answers(answers)
+    check_writes(backbone, offline, reporter)
     examples = read_examples(data, column_spec(text, label), options=read_options(flags))
     for note in examples.notes:
         reporter.say(note)

@@ -12,12 +12,18 @@ from lasttoken.cli.flags import Json, LabelColumn, Offline, Quiet, TextColumns, 
 from lasttoken.cli.outputs import check_output
 from lasttoken.cli.show import new_table, print_json, print_line, print_table, terminal
 from lasttoken.core.config import Settings, separator_of
+from lasttoken.core.default_backbone import BUNDLED, VARIABLE, default_backbone
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lasttoken.audit.audit import Audit
 
+BACKBONE = typer.Option(
+    "--backbone",
+    help="Backbone that provides the tokenizer, to count tokens.",
+    show_default=f"${VARIABLE} or {BUNDLED}",
+)
 MAX_ROWS = 10  # of each list; --json has all of them, and --html the first thousand
 MAX_CHARACTERS = 70  # of a text in a list
 
@@ -31,9 +37,7 @@ def audit(
     label_separator: Annotated[
         str, typer.Option("--label-separator", help="Separator between the labels of a text, with --multi-label.")
     ] = Settings.label_separator,
-    backbone: Annotated[
-        str, typer.Option("--backbone", help="Backbone that provides the tokenizer, to count tokens.")
-    ] = Settings.backbone,
+    backbone: Annotated[str, BACKBONE] = "",
     html: Annotated[Path | None, typer.Option("--html", help="Also write an HTML page to this file.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if there are findings; notes do not count.")
@@ -52,7 +56,7 @@ def audit(
     from lasttoken.backbone.pretrained import load_tokenizer
     from lasttoken.core.storage import write_text
 
-    reporter = terminal(quiet)
+    reporter, backbone = terminal(quiet), backbone or default_backbone()
     if html:
         check_output("--html", html)
     tokenizer, max_length = load_tokenizer(backbone, offline, reporter)

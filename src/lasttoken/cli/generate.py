@@ -29,9 +29,11 @@ def generate(
     Fluent text shows that the weights were loaded correctly.
     """
     from lasttoken.backbone.generation import generate as continue_text
-    from lasttoken.backbone.pretrained import load_backbone
+    from lasttoken.backbone.pretrained import check_writes, load_backbone
 
-    loaded = load_backbone(backbone, offline, reporter=terminal(quiet))
+    reporter = terminal(quiet)
+    check_writes(backbone, offline, reporter)
+    loaded = load_backbone(backbone, offline, reporter=reporter)
     ids = loaded.prompt_ids(prompt)
     stop_id = loaded.end_of_text_id if stop_at_end else None
     generation = continue_text(
@@ -45,7 +47,7 @@ def generate(
     )
     text = loaded.tokenizer.decode([*ids[len(loaded.prefix_ids) :], *generation.token_ids])
     if generation.full:
-        terminal(quiet).say(
+        reporter.say(
             f"the context of {loaded.config.n_positions} tokens is full: stopped after "
             f"{len(generation.token_ids)} new tokens"
         )

@@ -12,6 +12,7 @@ from typing import Any
 from annotated_types import Interval
 
 from lasttoken.core.columns import ColumnSpec
+from lasttoken.core.default_backbone import BUNDLED, VARIABLE
 from lasttoken.core.errors import SettingsError, one_of
 from lasttoken.core.method import DEFAULT_METHOD, METHODS, OF_THE_TAIL
 from lasttoken.core.metric_registry import METRICS, Kind, metric_choices, metrics_at
@@ -35,7 +36,7 @@ CHOSEN = "auto"  # a value of depth and read: it is chosen on validation
 ENDS = ("head", "tail")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 BACKBONE_NAMES = (
-    "pocket, smollm2-135m-q4, qwen3-0.6b, gpt2 or another name (lasttoken info lists them), a folder, a GGUF file, "
+    f"{BUNDLED}, smollm2-135m-q4, qwen3-0.6b, gpt2 or another name (lasttoken info lists them), a folder, a GGUF file, "
     "or a hub id"
 )  # for help texts
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
@@ -169,8 +170,8 @@ class Settings:
     )
     # the classifier
     backbone: str = setting(
-        "pocket",
-        f"Pretrained GPT: {BACKBONE_NAMES}.",
+        BUNDLED,
+        f"Pretrained GPT: {BACKBONE_NAMES}. The environment variable {VARIABLE} sets another default.",
         commands=TRAINING_COMMANDS,
         changes_training=False,  # the fingerprint of a run contains the hash of its trunk
     )
@@ -422,7 +423,7 @@ class Settings:
     def with_rate_for(self, n_embd: int) -> Settings:
         """The settings with a learning rate: the one that was set, or the default for a backbone of this width.
 
-        5e-5 · (768 / n_embd)²: the chapter's rate at GPT-2 small's width, and at pocket's the one that
+        5e-5 · (768 / n_embd)²: the chapter's rate at GPT-2 small's width, and at a width of 256 the one that
         docs/decisions/default-recipe.md measured. The widths between and beyond are not measured.
         """
         if self.learning_rate or self.method == "linear":

@@ -101,9 +101,9 @@ def one_of(words: Iterable[str]) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint with the words that are spelled most similarly, or an empty string.
 
-    >>> nearest("gpt2-smal", ["gpt2", "gpt2-small", "pocket"])
+    >>> nearest("gpt2-smal", ["gpt2", "gpt2-small", "olmo2-1b"])
     "; did you mean 'gpt2-small', 'gpt2'?"
-    >>> nearest("xyz", ["pocket"])
+    >>> nearest("xyz", ["gpt2"])
     ''
     """
     close = get_close_matches(word, list(known), n=3, cutoff=0.6)

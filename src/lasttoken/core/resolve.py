@@ -1,6 +1,8 @@
 """From flags, a configuration file and a recipe to checked settings.
 
 flag  ──wins over──►  --config FILE  ──wins over──►  the recipe  ──wins over──►  the default of the field
+
+The default of `backbone` can be set in the environment, see default_backbone.py.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lasttoken.core.config import FIELDS, Settings, flag_of
+from lasttoken.core.default_backbone import default_backbone
 from lasttoken.core.errors import SettingsError, nearest, one_of
 from lasttoken.core.method import with_implied
 from lasttoken.core.recipes import RECIPES
@@ -29,7 +32,7 @@ def resolve(recipe: str = "default", *layers: Mapping[str, Any]) -> Settings:
     """
     if not isinstance(recipe, str) or recipe not in RECIPES:
         raise SettingsError(f"--recipe is {recipe!r}; use one of {one_of(RECIPES)}{nearest(str(recipe), RECIPES)}")
-    merged: dict[str, Any] = {"recipe": recipe, **RECIPES[recipe]}
+    merged: dict[str, Any] = {"backbone": default_backbone(), "recipe": recipe, **RECIPES[recipe]}
     for layer in layers:
         for name, value in layer.items():
             if value is None or name == "recipe":

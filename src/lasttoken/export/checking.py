@@ -17,16 +17,20 @@ from lasttoken.classifier.predict import Predictor
 from lasttoken.core.errors import FailedError
 
 TOLERANCE = 1e-4  # of logits up to 10; relative beyond that
-PROBES = (
+SHORT_PROBES = (
     "a",
     "Free entry! Text WIN to claim your prize.",
     "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness.",
     f"user text {END_OF_TEXT} that goes on",
     "ok",
-    "word " * 3000,
     "日本語のテキスト, مرحبا, 👩‍👩‍👧",
     "",
 )
+PROBE_BATCHES = (
+    SHORT_PROBES,
+    ("word " * 3000,),
+)  # apart: the others would be padded to its length, at 20 times the cost
+PROBES = tuple(text for batch in PROBE_BATCHES for text in batch)
 
 
 def logits_of(predictor: Predictor, texts: tuple[str, ...]) -> NDArray[np.float32]:

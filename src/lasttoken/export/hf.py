@@ -11,7 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lasttoken.backbone.families import family_of
 from lasttoken.backbone.weights import write_tensor_file
@@ -20,7 +22,7 @@ from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.documents import to_json
 from lasttoken.core.errors import FailedError, SettingsError
 from lasttoken.core.storage import write_text
-from lasttoken.export.checking import PROBES, largest_difference, logits_of, quiet
+from lasttoken.export.checking import PROBE_BATCHES, PROBES, largest_difference, logits_of, quiet
 from lasttoken.export.folded import fold
 from lasttoken.export.folder import Exported, new_export
 from lasttoken.export.hf_tokenizer import ENDING, ExportedTokenizer, never_empty
@@ -161,10 +163,17 @@ def compare_with_transformers(folder: Path, predictor: Predictor) -> float:
         with quiet():
             model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
             tokenizer = AutoTokenizer.from_pretrained(folder)
-        texts = never_empty(PROBES, predictor.classifier.config)
-        batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-        batch.pop("token_type_ids", None)
-        logits = model(**batch).logits.float().numpy()
+        logits = np.concatenate([_logits_in(model, tokenizer, predictor, batch) for batch in PROBE_BATCHES])
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise FailedError(f"transformers cannot load the export: {error}") from error
     return largest_difference(logits, logits_of(predictor, PROBES), "transformers")
+
+
+def _logits_in(model: Any, tokenizer: Any, predictor: Predictor, texts: tuple[str, ...]) -> NDArray[np.float32]:
+    """transformers' logits [N, K] of a batch of texts."""
+    batch = tokenizer(
+        never_empty(texts, predictor.classifier.config), padding=True, truncation=True, return_tensors="pt"
+    )
+    batch.pop("token_type_ids", None)
+    logits: NDArray[np.float32] = model(**batch).logits.float().numpy()
+    return logits

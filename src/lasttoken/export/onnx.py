@@ -23,7 +23,7 @@ from lasttoken.classifier.predict import Predictor
 from lasttoken.core.documents import to_json
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.storage import write_text
-from lasttoken.export.checking import PROBES, largest_difference, logits_of, quiet
+from lasttoken.export.checking import PROBE_BATCHES, PROBES, largest_difference, logits_of, quiet
 from lasttoken.export.folder import Exported, new_export
 
 MAX_IN_ONE_FILE = 1_500_000_000  # bytes; protobuf's limit is 2 GiB
@@ -114,7 +114,8 @@ def export_onnx(run: Path, out: Path, int8: bool = False) -> tuple[Exported, Int
         save_graph(predictor.classifier, folder / ONNX)
         session = open_session(folder / ONNX)
         expected = logits_of(predictor, PROBES)
-        difference = largest_difference(run_session(session, predictor, PROBES)[0], expected, "ONNX Runtime")
+        logits = np.concatenate([run_session(session, predictor, batch)[0] for batch in PROBE_BATCHES])
+        difference = largest_difference(logits, expected, "ONNX Runtime")
         if int8:
             int8_effect = _quantize(folder, session, predictor)
         _write_other_files(folder, predictor, run, int8_effect)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lasttoken.backbone.catalog import BACKBONES
+from lasttoken.backbone.catalog import BACKBONES, FORMER
 from lasttoken.backbone.pretrained import locate_backbone
 from lasttoken.core.config import BACKBONE_NAMES
 from lasttoken.core.errors import SettingsError, nearest, one_of
@@ -24,7 +24,7 @@ def check_name(name: str) -> None:
     Raises:
         SettingsError: names the closest entries.
     """
-    if name not in catalog() and "/" not in name:
+    if name not in catalog() and name not in FORMER and "/" not in name:
         raise SettingsError(
             f"there is no {name!r} to fetch; use a data set ({one_of(DATASETS)}), or a backbone: {BACKBONE_NAMES}"
             f"{nearest(name, catalog())}"

@@ -16,6 +16,7 @@ from typing import Any
 
 from lasttoken.audit.audit import Audit
 from lasttoken.audit.collecting import audit_splits
+from lasttoken.backbone.pretrained import check_writes
 from lasttoken.classifier.predict import Predictor
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.config import Settings
@@ -118,6 +119,8 @@ def _train_exclusively(request: TrainingRequest) -> TrainedRun:
         for finding in audited.findings():
             reporter.say(finding)
     check_label_flags(request.settings, label_names(splits.train))
+    if request.settings.answers is not None:
+        check_writes(request.settings.backbone, request.offline, reporter)
     plan = _plan(request, splits, device, run_dir if resuming else None, clock)
     session = open_session(splits, plan.main, device, offline=request.offline, reporter=reporter, clock=clock)
     training = _Training(request, plan, session, run_dir, resuming, clock)

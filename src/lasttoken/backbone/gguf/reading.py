@@ -16,6 +16,7 @@ from lasttoken.backbone.gguf.tokenizer import read_tokenizer
 from lasttoken.backbone.tokenizer import Tokenizer
 
 SUFFIX = ".gguf"
+CUT_FROM_BLOCKS = "lasttoken.cut_from_blocks"  # written by scripts/cut_gguf.py: the number of blocks before the cut
 
 
 def is_gguf(path: Path) -> bool:
@@ -39,11 +40,18 @@ class GGUFBackbone:
         """The config of the whole network."""
         return config_of(self.content, self.file.path)
 
+    @property
+    def cut_from_blocks(self) -> int | None:
+        """The number of blocks of the model that the file holds the first blocks of; None: the model is whole."""
+        return None if CUT_FROM_BLOCKS not in self.file.keys else self.file.get(CUT_FROM_BLOCKS, int)
+
     def facts(self) -> dict[str, Any]:
         """What the file says about itself: name, licence, origin, and how many tensors it has of each type."""
         keys = {"name": "general.name", "licence": "general.license", "description": "general.description"}
-        stated = {fact: self.file.keys[key] for fact, key in keys.items() if key in self.file.keys}
+        stated: dict[str, Any] = {fact: self.file.keys[key] for fact, key in keys.items() if key in self.file.keys}
         types = Counter(tensor.type for tensor in self.file.tensors.values())
+        if self.cut_from_blocks is not None:
+            stated["cut_from_blocks"] = self.cut_from_blocks
         return {**stated, "tensors": [f"{n} {type_}" for type_, n in types.most_common()]}
 
     def decoder(self, config: DecoderConfig) -> Decoder:
