@@ -132,3 +132,17 @@ def other_run(run_dir: Path, tmp_path: Path) -> Path:
     metrics["splits"]["test"]["accuracy"] = float(np.mean([row["label"] == "ham" for row in rows]))
     (other / "metrics.json").write_text(json.dumps(metrics))
     return other
+
+
+@pytest.fixture(scope="session")
+def blended_run(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Path:
+    """A finished run whose classifier contains word n-grams. Read only: copy it before you change it."""
+    folder = tmp_path_factory.mktemp("blended")
+    data = write_messages(folder / "messages.csv", *messages(240))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LASTTOKEN_CACHE", str(folder / "cache"))
+        answer = run_cli(
+            "train", data, "--backbone", backbone, "--out", folder / "blend", "--epochs", 1, "--ngrams", "words"
+        )
+    assert answer.code == 0, answer.err
+    return folder / "blend"

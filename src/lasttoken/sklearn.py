@@ -25,6 +25,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from lasttoken.classifier.checkpoint import FILES as CLASSIFIER_FILES
 from lasttoken.classifier.checkpoint import load_classifier, save_classifier
+from lasttoken.classifier.ngrams import FILES as NGRAM_FILES
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.config import Settings
 from lasttoken.core.device import pick_device
@@ -58,6 +59,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         classes_: [K] the labels, sorted.
+        ngrams_: the n-gram models that were tried, and the weight of the best; see metrics.json of a run.
         choice_: what was tried and chosen, where method, depth or read leave it open; see metrics.json of a run.
         n_trunk_texts_: the number of texts for which the last `fit` ran the trunk.
     """
@@ -71,6 +73,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         train_blocks: str | int = USUAL.train_blocks,
         read: str = USUAL.read,
         prompt: str = USUAL.prompt,
+        ngrams: str = USUAL.ngrams,
         causal_mask: bool = USUAL.causal_mask,
         max_length: int | None = USUAL.max_length,
         truncate: str = USUAL.truncate,
@@ -93,6 +96,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.train_blocks = train_blocks
         self.read = read
         self.prompt = prompt
+        self.ngrams = ngrams
         self.causal_mask = causal_mask
         self.max_length = max_length
         self.truncate = truncate
@@ -124,7 +128,8 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train on texts X [N] and labels y [N]; `sample_weight` [N] are the weights of the rows in the loss.
 
         `validation_fraction` of the rows become a validation split that shares no text with the others. If a label has
-        too few rows for that, the last weights are kept and probabilities are not calibrated.
+        too few rows for that, the last weights are kept, probabilities are not calibrated and n-grams are not added.
+        With weights of the rows n-grams are not added either, because their model does not weight rows.
 
         Raises:
             ValueError: invalid texts, labels or weights, different lengths, or a single class.
@@ -141,6 +146,8 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(seed, int | np.integer):
             seed = check_random_state(seed).randint(2**31 - 1)
         settings = self._settings(int(seed))
+        if weights is not None:
+            settings = replace(settings, ngrams="none")
         for sentence in warn_about_classes(self.classes_):
             warnings.warn(sentence, UserWarning, stacklevel=2)
         examples = _filled(texts, [str(label_id) for label_id in ids.tolist()])
@@ -171,7 +178,8 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.choice_: dict[str, Any] = fitted.choice or {}
         prepared = fitted.session.prepared
         prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
-        calibrate(prepared, fitted.features, fitted.session.settings, fitted.outcome)
+        calibrated = calibrate(prepared, fitted.features, fitted.session.settings, fitted.outcome)
+        self.ngrams_: dict[str, Any] | None = calibrated.ngrams.record if calibrated.ngrams else None
         self._trunk: TrunkPass | None = fitted.session.trunk
         return prepared.predictor
 
@@ -216,12 +224,11 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return log_probs[:, [config.labels.index(str(index)) for index in range(len(self.classes_))]]
 
     def _logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        encoded = self._predictor.encode(texts)
+        encoded, classifier = self._predictor.encode(texts), self._predictor.classifier
         if self._trunk is None:
             return self._predictor.logits(encoded)
-        return tail_logits(
-            self._predictor.classifier, FEATURES.pool(self._trunk, encoded, "texts"), self._predictor.device
-        )
+        source = FEATURES.pool(self._trunk, encoded, "texts")
+        return classifier.blended(tail_logits(classifier, source, self._predictor.device), texts)
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """The most probable class of each text, [N]."""
@@ -237,7 +244,8 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if predictor is not None:
             with tempfile.TemporaryDirectory(prefix="lasttoken-") as folder:
                 save_classifier(Path(folder), predictor.classifier, predictor.tokenizer)
-                state["_files"] = {name: (Path(folder) / name).read_bytes() for name in CLASSIFIER_FILES}
+                names = (*CLASSIFIER_FILES, *(NGRAM_FILES if predictor.classifier.ngrams else ()))
+                state["_files"] = {name: (Path(folder) / name).read_bytes() for name in names}
             state["_machine"] = (predictor.device.torch_device.type, predictor.device.precision)
         return state
 
@@ -246,8 +254,8 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         super().__setstate__(state)
         if files is not None:
             with tempfile.TemporaryDirectory(prefix="lasttoken-") as folder:
-                for name in CLASSIFIER_FILES:
-                    (Path(folder) / name).write_bytes(files[name])
+                for name, content in files.items():
+                    (Path(folder) / name).write_bytes(content)
                 classifier, tokenizer = load_classifier(Path(folder))
                 classifier.load_state_dict(
                     {name: tensor.clone() for name, tensor in classifier.state_dict().items()}, assign=True
@@ -344,5 +352,5 @@ def _with_validation(examples: Examples, settings: Settings) -> tuple[Examples, 
     try:
         cut = cut_validation(examples, settings.validation_fraction, settings.seed, rare="reject")
     except DataError:  # too few rows of a label for two sides
-        return examples, examples, replace(settings, keep="last", calibrate=False)
+        return examples, examples, replace(settings, keep="last", calibrate=False, ngrams="none")
     return cut.train, cut.named()["validation"], settings

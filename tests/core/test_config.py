@@ -37,6 +37,7 @@ OTHER: dict[str, Any] = {
     "train_blocks": "all",
     "read": "mean",
     "prompt": "{text}\nTopic:",
+    "ngrams": "words",
     "causal_mask": False,
     "max_length": 77,
     "truncate": "head",

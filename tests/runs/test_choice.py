@@ -107,8 +107,11 @@ def test_the_test_split_changes_nothing(method: str, splits_dir: Path, backbone:
     for name, data in (("a", splits_dir), ("b", other)):
         metrics = train(data, backbone, tmp_path / name, "--method", method)
         chosen = {key: value for key, value in metrics["choice"]["chosen"].items() if key != "seconds"}
-        runs.append((chosen, (tmp_path / name / "model.safetensors").read_bytes()))
+        files = sorted(path for path in (tmp_path / name).iterdir() if path.stem in ("model", "config", "ngrams"))
+        record = {key: metrics["ngrams"].get(key) for key in ("kept", "weight", "kind", "candidates", "reason")}
+        runs.append((chosen, record, {path.name: path.read_bytes() for path in files}))
     assert runs[0] == runs[1]
+    assert runs[0][1]["candidates"], "a weight of n-grams was fitted"
 
 
 def test_few_rows_are_held_out_in_folds_and_all_of_them_are_fitted(backbone: Path, tmp_path: Path) -> None:
@@ -168,7 +171,7 @@ def test_several_labels_and_label_errors_work(backbone: Path, tmp_path: Path) ->
 
 
 def test_exports_and_explanations_know_nothing_of_the_method(splits_dir: Path, backbone: Path, tmp_path: Path) -> None:
-    flags = ("--method", "linear", "--read", "last", "--depth", 2)
+    flags = ("--method", "linear", "--read", "last", "--depth", 2, "--ngrams", "none")
     train(splits_dir, backbone, tmp_path / "run", *flags)
     for command in (
         ("explain", tmp_path / "run", "win a prize"),

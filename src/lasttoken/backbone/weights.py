@@ -50,25 +50,37 @@ def read_tensor_files(
     """
     tensors: dict[str, Tensor] = {}
     for path in _tensor_files(folder, is_needed):
-        try:
-            _check_header(path)
-            with safe_open(path, "pt") as file:
-                names = list(file.keys())
-                read = {name: file.get_tensor(name) for name in names if is_needed(name)}
-                sums = (file.metadata() or {}).get(SUMS)
-        except LastTokenError:
-            raise
-        except (SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
-            size = path.stat().st_size if path.exists() else 0
-            raise BackboneError(
-                f"{path} ({size:,} bytes) is corrupt or not a safetensors file: {str(error)[:200]}; fetch it again"
-            ) from error
-        if sums is None:
-            check_finite(read, path, not_weights)
-        else:
-            check_sums(read, sums, path, names_left_out=set(names) - read.keys())
+        read = read_tensor_file(path, not_weights, is_needed)
         tensors.update({name: as_stored(tensor) for name, tensor in read.items()})
     return tensors
+
+
+def read_tensor_file(
+    path: Path, not_weights: re.Pattern[str] | None = None, is_needed: Callable[[str], bool] = lambda name: True
+) -> dict[str, Tensor]:
+    """The needed tensors of one safetensors file, in the number formats of the file.
+
+    Raises:
+        BackboneError: see `read_tensor_files`.
+    """
+    try:
+        _check_header(path)
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+            read = {name: file.get_tensor(name) for name in names if is_needed(name)}
+            sums = (file.metadata() or {}).get(SUMS)
+    except LastTokenError:
+        raise
+    except (SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+        size = path.stat().st_size if path.exists() else 0
+        raise BackboneError(
+            f"{path} ({size:,} bytes) is corrupt or not a safetensors file: {str(error)[:200]}; fetch it again"
+        ) from error
+    if sums is None:
+        check_finite(read, path, not_weights)
+    else:
+        check_sums(read, sums, path, names_left_out=set(names) - read.keys())
+    return read
 
 
 def _check_header(path: Path) -> None:

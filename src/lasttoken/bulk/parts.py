@@ -284,8 +284,9 @@ def describe_input(path: Path) -> dict[str, Any]:
 def describe_classifier(predictor: Predictor) -> dict[str, Any]:
     """What identifies a classifier: its head's weights, its settings, the device and number format."""
     digest = hashlib.sha256()
-    for parameter in predictor.classifier.head.parameters():
-        digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    ngrams = predictor.classifier.ngrams
+    for tensor in (*predictor.classifier.head.parameters(), *(ngrams.tensors.values() if ngrams else ())):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     config = json.loads(json.dumps(asdict(predictor.classifier.config)))
     device = {"device": predictor.device.torch_device.type, "precision": predictor.device.precision}
     return {"head": digest.hexdigest(), "config": config, "machine": device}

@@ -1,4 +1,4 @@
-"""A classifier as a folder: config.json, model.safetensors, tokenizer.json. Nothing in it is a pickle.
+"""A classifier as a folder: config.json, model.safetensors, tokenizer.json, ngrams.*. Nothing in it is a pickle.
 
 The tensors have the backbone's published names and layout, and the head is `score`; frozen matrices that came in few
 bits (quantized.py) are stored as they came. Our own settings (labels, pooling, lengths) are under "lasttoken" in
@@ -23,6 +23,7 @@ from lasttoken.backbone.quantized import QuantizedTensor, from_stored, to_stored
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import read_tensor_files, write_tensor_file
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
+from lasttoken.classifier.ngrams import load_ngrams, save_ngrams
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.documents import checked, to_json
@@ -36,7 +37,7 @@ FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 
 def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) -> None:
-    """Write the three files; each is whole or absent.
+    """Write the three files, and those of an n-gram model if the classifier contains one; each is whole or absent.
 
     Raises:
         StorageError: no permission, or a full disk.
@@ -61,6 +62,7 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
     }
     return_freed_memory()  # of the training: writing brings every page of a mapped trunk into memory
     write_tensor_file(folder / "model.safetensors", tensors)
+    save_ngrams(folder, classifier.ngrams)
     write_text(folder / "tokenizer.json", tokenizer.to_json())
     write_text(folder / "config.json", to_json(content, indent=1) + "\n")
 
@@ -134,6 +136,8 @@ def _load(
     classifier.head.load_state_dict({name: tensor for name, tensor in score.items() if tensor is not None}, assign=True)
     tokenizer = Tokenizer.load(folder, ending)
     tokenizer.check_fits(decoder_config.vocab_size, folder)
+    if config.blend is not None:
+        classifier.ngrams = load_ngrams(folder, len(config.labels))
     return classifier.requires_grad_(False).eval(), tokenizer
 
 
@@ -146,7 +150,8 @@ def _check_fits(config: ClassifierConfig, shape: DecoderConfig, where: str) -> N
     labels, blocks = config.labels, config.train_blocks
     duplicate = next((label for label, n in Counter(labels).items() if n > 1), None)
     is_valid_number = re.fullmatch(r"[1-9][0-9]{0,5}", blocks) and int(blocks) <= shape.n_layer
-    unknown_ids = sorted(label_id for label_id in config.decision.label_ids() if label_id >= len(labels))
+    rules = (config.decision, config.blend.gpt_decision) if config.blend else (config.decision,)
+    unknown_ids = sorted(label_id for rule in rules for label_id in rule.label_ids() if label_id >= len(labels))
     largest = max((*config.prefix_ids, *config.suffix_ids), default=-1)
     faults = {
         f"labels names {short_repr(duplicate)} twice": duplicate is not None,

@@ -15,11 +15,14 @@ numbers; `padded-last` is `last` of a text that was padded when it was encoded (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated
 
+import numpy as np
 import torch
 from annotated_types import Ge, Interval, MinLen
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lasttoken.backbone.decoder import Decoder
@@ -27,6 +30,7 @@ from lasttoken.backbone.half import is_half, to_float32
 from lasttoken.backbone.linear import Linear
 from lasttoken.backbone.mapped_pages import drop_mapped_pages
 from lasttoken.backbone.packing import Packing
+from lasttoken.classifier.ngrams import Blend, NgramModel
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.config import ENDS, READS
 from lasttoken.core.device import CPU, Device, memory_bytes
@@ -63,6 +67,7 @@ class ClassifierConfig:
     prefix_ids: tuple[Annotated[int, Ge(0)], ...] = ()  # before every text, and after it: the frame
     suffix_ids: tuple[Annotated[int, Ge(0)], ...] = ()
     prompt: str | None = None  # the template whose tokens are in them, for readers; None: only the backbone's own are
+    blend: Blend | None = None  # with an n-gram model; None: the logits are the GPT's
 
     @property
     def task(self) -> Task:
@@ -99,6 +104,7 @@ class Classifier(nn.Module):
         """
         super().__init__()
         self.config = config
+        self.ngrams: NgramModel | None = None  # if the config has a blend
         self.gpt = decoder  # under this name its tensors are in resume.safetensors
         n_layer = decoder.config.n_layer
         if config.train_blocks.isdigit() and int(config.train_blocks) > n_layer:
@@ -257,8 +263,23 @@ class Classifier(nn.Module):
         return self.decoder.final_norm(last.forward_at(x, packing, position, causal))  # type: ignore[no-any-return]
 
     def forward(self, token_ids: Tensor, packing: Packing) -> Tensor:
-        """Packed token ids [n] -> logits [B, K]."""
+        """Packed token ids [n] -> logits [B, K] of the GPT."""
         return self.tail(self.trunk(token_ids, packing), packing)
+
+    def blended(self, logits: NDArray[np.float32], texts: Sequence[str] | None) -> NDArray[np.float32]:
+        """The classifier's logits [N, K] from those of its GPT and the texts: the same where there is no blend."""
+        if self.config.blend is None:
+            return logits
+        assert self.ngrams is not None
+        assert texts is not None
+        return self.config.blend.combine(logits, self.ngrams.logits(texts))
+
+    def without_ngrams(self) -> None:
+        """Make this the classifier of the GPT alone, with the temperature and the decision rule fitted for it."""
+        blend, self.ngrams = self.config.blend, None
+        if blend is not None:
+            alone = {"temperature": blend.gpt_temperature, "decision": blend.gpt_decision, "blend": None}
+            self.config = replace(self.config, **alone)  # type: ignore[arg-type]
 
 
 def pooled_width(read: str, n_embd: int) -> int:

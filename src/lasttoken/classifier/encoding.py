@@ -38,6 +38,7 @@ class Encoded:
     cut: NDArray[np.bool_]  # [N], whether the text lost tokens
     n_cut_tokens: int
     n_frame: int = 0  # tokens of each text that are the backbone's frame
+    texts: Sequence[str] | None = None  # [N], whole; None where nothing reads them
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -60,6 +61,10 @@ class Encoded:
     def ids_of(self, rows: Iterable[int]) -> NDArray[np.int32]:
         """The token ids of some texts, end to end in the order of `rows`."""
         return np.concatenate([self.token_ids[self.offsets[row] : self.offsets[row + 1]] for row in rows])
+
+    def texts_of(self, rows: Iterable[int]) -> list[str] | None:
+        """Some of the texts; None where they were not kept."""
+        return None if self.texts is None else [self.texts[row] for row in rows]
 
     def pack(self, rows: Rows, device: torch.device) -> tuple[Tensor, Packing]:
         """The token ids [n] of some texts on a device, and their packing."""
@@ -101,7 +106,7 @@ def encode_texts(
             pieces.append(np.array(ids or [end_of_text_id], dtype=np.int32))
     token_ids = np.concatenate(pieces) if pieces else np.empty(0, np.int32)
     lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
-    return Encoded(token_ids, lengths, cut, n_cut_tokens, n_frame)
+    return Encoded(token_ids, lengths, cut, n_cut_tokens, n_frame, texts)
 
 
 def kept_tokens(n_tokens: int, room: int, truncate: str) -> slice:

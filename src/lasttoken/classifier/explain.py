@@ -82,23 +82,25 @@ def explain(
 ) -> Explanation:
     """Explain the label that is predicted, or `label`, by `method`.
 
-    `method` None means integrated gradients, or occlusion if the trunk computes in 8 bits.
+    `method` None means integrated gradients, or occlusion if the trunk computes in 8 bits or the classifier contains
+    n-grams, which have no gradients.
 
     `steps` is the maximum number of points of the integral. `between` is called between two passes through the network;
     an exception that it raises ends the explanation.
 
     Raises:
-        SettingsError: the label or method is unknown, or gradients are asked of a trunk that computes in 8 bits.
+        SettingsError: the label or method is unknown, or gradients are asked of a trunk that computes in 8 bits or of a
+            classifier that contains n-grams.
     """
     labels = predictor.labels
     known = None if label is None else match_label(label, labels)
     if known is None and label is not None:
         raise SettingsError(f"--label is {label!r}, which the classifier does not know; use one of {one_of(labels)}")
-    method = _choose_method(method, predictor, say)
+    method, blend = _choose_method(method, predictor, say), predictor.classifier.config.blend
     log_probs = predictor.log_probs(predictor.encode([text]))[0]
     label_id = int(log_probs.argmax()) if known is None else labels.index(known)
     spans = [match.span() for match in WORD.finditer(text)]
-    word_ids = _word_ids(predictor, text, spans)
+    word_ids = _word_ids(predictor, text, spans) if blend is None else np.arange(len(spans))  # n-grams see all words
     if method == GRADIENTS:
         values, total, base, n = _by_gradients(predictor, text, label_id, len(spans), word_ids, steps, between)
     else:
@@ -121,6 +123,14 @@ def _choose_method(method: str | None, predictor: Predictor, say: Say) -> str:
             f"--method {GRADIENTS} needs gradients, which a trunk in 8 bits does not have; "
             f"use --method {OCCLUSION} or --precision float32"
         )
+    blend = predictor.classifier.config.blend
+    if method == GRADIENTS and blend is not None:
+        raise SettingsError(
+            f"--method {GRADIENTS} explains a GPT, and the classifier is {blend.in_words()}; use --method {OCCLUSION}"
+        )
+    if method is None and blend is not None:
+        say(f"the classifier is {blend.in_words()}; the explanation uses {OCCLUSION}, which sees both")
+        return OCCLUSION
     if method is None and in_8_bits:
         say(f"the trunk computes in 8 bits and has no gradients; the explanation uses {OCCLUSION}")
     # Gradients keep every block's intermediate results, and convert each matrix of a large trunk once more.

@@ -1,6 +1,7 @@
 """Texts to answers. The answer for a text does not depend on the texts that it is batched with.
 
 texts ─► token_ids ─► batches by length ─► logits [N, K] in the order of the texts ─► log-probabilities ─► Answer
+  └────► n-grams, if the classifier contains them ─┘ weighted sum
 
 All interfaces get their answers from `answers_of`: `predict` here, files in bulk/answers.py, HTTP in serving/.
 """
@@ -128,7 +129,7 @@ class Predictor:
 
     def logits(self, encoded: Encoded, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
         """Logits [N, K] in float32, in the order of the texts; `progress` is called with the number of rows done."""
-        return self._logits(encoded, self.device, progress)
+        return self.classifier.blended(self._logits(encoded, self.device, progress), encoded.texts)
 
     def _logits(
         self, encoded: Encoded, device: Device, progress: Callable[[int], None] | None = None

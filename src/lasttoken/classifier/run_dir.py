@@ -1,7 +1,8 @@
 """The folder of a run. The run is finished when metrics.json exists, which is written last.
 
 run.toml  splits/  history.jsonl  resume.safetensors (while it trains)
-config.json  model.safetensors  tokenizer.json  predictions/  curves/  report.html  README.md  metrics.json
+config.json  model.safetensors  tokenizer.json  ngrams.json  ngrams.safetensors (where the classifier contains n-grams)
+predictions/  curves/  report.html  README.md  metrics.json
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ FILES = (
     "config.json",
     "model.safetensors",
     "tokenizer.json",
+    "ngrams.json",
+    "ngrams.safetensors",
     "report.html",
     "README.md",
 )

@@ -7,26 +7,29 @@ from typing import Annotated, Literal
 
 import typer
 
-from lasttoken.cli.flags import Json, Quiet, RunDirectory
+from lasttoken.cli.flags import Json, Quiet, RunDirectory, WithoutNgrams
 from lasttoken.cli.show import print_json, print_line, terminal
 from lasttoken.core.errors import SettingsError
+
+To = Annotated[
+    Literal["hf", "onnx"],
+    typer.Option(
+        "--to",
+        help="onnx: an ONNX graph, for any backbone and pooling; hf: for transformers' pipeline, for backbones of "
+        "GPT-2's architecture and pooling last.",
+    ),
+]
 
 
 def export(
     run: RunDirectory,
-    to: Annotated[
-        Literal["hf", "onnx"],
-        typer.Option(
-            "--to",
-            help="onnx: an ONNX graph, for any backbone and pooling; hf: for transformers' pipeline, for backbones of "
-            "GPT-2's architecture and pooling last.",
-        ),
-    ],
+    to: To,
     out: Annotated[Path, typer.Option("--out", help="Folder to create.")],
     precision: Annotated[
         Literal["float32", "int8"],
         typer.Option("--precision", help="int8: also write an 8-bit graph, with --to onnx."),
     ] = "float32",
+    without_ngrams: WithoutNgrams = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -42,7 +45,10 @@ def export(
     if to == "hf" and precision == "int8":
         raise SettingsError("--precision int8 is for --to onnx; transformers computes in float32")
     tune_cpu()
-    exported, int8 = (export_hf(run, out), None) if to == "hf" else export_onnx(run, out, precision == "int8")
+    if to == "hf":
+        exported, int8 = export_hf(run, out, without_ngrams=without_ngrams), None
+    else:
+        exported, int8 = export_onnx(run, out, precision == "int8", without_ngrams)
     for note in exported.notes:
         reporter.say(note)
     if as_json:

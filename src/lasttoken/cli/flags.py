@@ -59,6 +59,13 @@ LabelColumn = Annotated[
         help="Name of the label column; repeatable for columns of 0 and 1 named after the labels.",
     ),
 ]
+WithoutNgrams = Annotated[
+    bool,
+    typer.Option(
+        "--without-ngrams",
+        help="Export the GPT alone, with its own temperature, of a classifier with n-grams.",
+    ),
+]
 RunDirectory = Annotated[Path, typer.Argument(help="A run directory.")]
 BackboneName = Annotated[str, typer.Argument(help=f"{BACKBONE_NAMES}.")]
 

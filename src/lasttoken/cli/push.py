@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lasttoken.cli.flags import Offline, RunDirectory
+from lasttoken.cli.flags import Offline, RunDirectory, WithoutNgrams
 from lasttoken.cli.show import print_line, terminal
 from lasttoken.core.errors import NetworkError
 
@@ -15,6 +15,7 @@ def push(
     run: RunDirectory,
     repository: Annotated[str, typer.Argument(help="owner/name on the hub.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    without_ngrams: WithoutNgrams = False,
     offline: Offline = False,
 ) -> None:
     """Upload a classifier to a hub.
@@ -26,7 +27,7 @@ def push(
 
     if offline:
         raise NetworkError("push needs the network, and --offline forbids it")
-    pushed = upload(run, repository, private=private)
+    pushed = upload(run, repository, private=private, without_ngrams=without_ngrams)
     reporter = terminal(quiet=False)
     for note in pushed.notes:
         reporter.say(note)

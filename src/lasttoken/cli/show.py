@@ -76,7 +76,7 @@ def percent(value: float) -> str:
 def print_metrics(metrics: dict[str, Any], out: Path | None, reporter: Reporter) -> None:
     """The classifier's metrics on all splits, and the baselines' on the last one (test, if there is one)."""
     last = list(metrics["baselines"]["majority"])[-1]
-    rows = [(name, "GPT", split) for name, split in metrics["splits"].items()]
+    rows = [(name, _ours(metrics), split) for name, split in metrics["splits"].items()]
     rows += [(last, name, splits[last]) for name, splits in metrics["baselines"].items() if last in splits]
     shown = [METRICS[headline_of(rows[-1][2])], *metrics_at("table")]
     table = new_table("split", "classifier", *(metric.title for metric in shown), "n", left=2)
@@ -97,13 +97,18 @@ def print_metrics(metrics: dict[str, Any], out: Path | None, reporter: Reporter)
         reporter.say(f"run: {out}")
 
 
+def _ours(metrics: Mapping[str, Any]) -> str:
+    """The classifier in a table."""
+    return "GPT + n-grams" if (metrics.get("ngrams") or {}).get("kept") else "GPT"
+
+
 def print_more(metrics: Mapping[str, Any], split: str) -> None:
     """The other metrics on one split, beside those of the baseline that the verdict compares with."""
     ours, verdict = metrics["splits"].get(split), metrics.get("verdict")
     if not ours or not verdict:
         return
     rival = metrics["baselines"][verdict["baseline"]][split]
-    table = new_table(*(f"\n{column}" for column in (split, "GPT", verdict["baseline"])))
+    table = new_table(*(f"\n{column}" for column in (split, _ours(metrics), verdict["baseline"])))
     for metric in metrics_at("details"):
         if ours.get(metric.name) is not None:
             table.add_row(metric.title, metric.formatted(ours), metric.formatted(rival))

@@ -34,6 +34,7 @@ BALANCES = ("none", "undersample", "oversample", "weights")
 READS = ("last", "first", "mean", "last+mean", "padded-last")
 CHOSEN = "auto"  # a value of depth and read: it is chosen on validation
 ENDS = ("head", "tail")
+NGRAMS = ("auto", "none", "words", "characters")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 BACKBONE_NAMES = (
     f"{BUNDLED}, smollm2-135m-q4, qwen3-0.6b, gpt2 or another name (lasttoken info lists them), a folder, a GGUF file, "
@@ -219,6 +220,15 @@ class Settings:
         commands=TRAINING_COMMANDS,
     )
     truncate: str = setting("tail", "Which end of a longer text to cut off.", choices=ENDS, commands=TRAINING_COMMANDS)
+    ngrams: str = setting(
+        "none",
+        "Add the log-probabilities of an n-gram model to the classifier, with a weight that is fitted on validation: "
+        "words, characters, or auto: the better one, or none if neither lowers the loss. [default: none; with --method "
+        "linear or auto: auto]",
+        choices=NGRAMS,
+        commands=TRAINING_COMMANDS,
+        changes_training=False,  # it is fitted after the training
+    )
     # training
     epochs: int = setting(6, "Passes over the train split.", allowed=AT_LEAST_1, commands=TRAINING_COMMANDS)
     batch_size: int = setting(16, "Examples per step.", allowed=AT_LEAST_1, commands=TRAINING_COMMANDS)

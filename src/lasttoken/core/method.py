@@ -1,9 +1,9 @@
 """What a training method implies for the settings that the user did not give, and which settings it does not use.
 
-    --method   trains                                              depth, pooling         blocks
-    tail       the last blocks, final norm and head, by AdamW      as set                 --train-blocks
-    linear     the head, as a logistic regression                  chosen on validation   head
-    auto       both, and keeps the better one on validation        chosen on validation   --train-blocks, or head
+    --method   trains                                              depth, pooling, n-grams   blocks
+    tail       the last blocks, final norm and head, by AdamW      as set                    --train-blocks
+    linear     the head, as a logistic regression                  chosen on validation      head
+    auto       both, and keeps the better one on validation        chosen on validation      --train-blocks, or head
 
 A setting that the user gives always wins over what the method implies. Where no method is given, but a setting that
 only the tail has, the method is tail.
@@ -18,8 +18,8 @@ METHODS = ("auto", "linear", "tail")
 DEFAULT_METHOD = "tail"
 IMPLIED: dict[str, dict[str, Any]] = {
     "tail": {},
-    "linear": {"train_blocks": "head", "depth": "auto", "read": "auto"},
-    "auto": {"depth": "auto", "read": "auto"},
+    "linear": {"train_blocks": "head", "depth": "auto", "read": "auto", "ngrams": "auto"},
+    "auto": {"depth": "auto", "read": "auto", "ngrams": "auto"},
 }
 OF_THE_TAIL = (  # settings that a logistic regression does not use
     "epochs",
@@ -41,7 +41,7 @@ def with_implied(given: Mapping[str, Any], default: str = DEFAULT_METHOD) -> dic
     """The given settings with what their method implies.
 
     >>> with_implied({"method": "linear", "read": "mean"})
-    {'train_blocks': 'head', 'depth': 'auto', 'read': 'mean', 'method': 'linear'}
+    {'train_blocks': 'head', 'depth': 'auto', 'read': 'mean', 'ngrams': 'auto', 'method': 'linear'}
     >>> with_implied({"epochs": 3}, default="auto")
     {'epochs': 3, 'method': 'tail'}
     """

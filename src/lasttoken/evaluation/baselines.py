@@ -107,7 +107,7 @@ class _Majority:
 
 
 @dataclass
-class _LinearBaseline:
+class LinearBaseline:
     """A vectorizer and a linear model on its features."""
 
     vectorizer: Any
@@ -116,6 +116,7 @@ class _LinearBaseline:
     notes: list[str]
 
     def predict(self, texts: Sequence[str]) -> Probabilities:
+        """The scores of N texts."""
         return self.model.predict(self.vectorizer.transform(cut_texts(texts, self.max_characters)))
 
 
@@ -163,7 +164,7 @@ def fit_majority(fit_input: FitInput) -> _Majority:
 
 def fit_linear(
     make_vectorizer: Callable[[], Any], fit_input: FitInput, *, cuts: bool = True, tries_svm: bool = False
-) -> _LinearBaseline:
+) -> LinearBaseline:
     """A linear model on a vectorizer's features.
 
     `cuts`: long texts are cut to MAX_CHARACTERS in all. `tries_svm`: where a single-label task has validation rows,
@@ -184,7 +185,7 @@ def fit_linear(
 
     model = fit_input.task.fit_linear(features, truth, fit_input.seed, validation if tries_svm and held_out else None)
     cut = [f"only the first {max_characters:,} characters of each text were read"] if max_characters else []
-    return _LinearBaseline(vectorizer, max_characters, model, [*cut, *model.notes])
+    return LinearBaseline(vectorizer, max_characters, model, [*cut, *model.notes])
 
 
 BASELINES = {
@@ -225,12 +226,14 @@ def baseline_names() -> tuple[str, ...]:
     return tuple(entry.name for entry in BASELINES.values() if entry.fit is not None)
 
 
-def fit_baselines(task: Task, splits: Splits, seed: int) -> dict[str, Baseline]:
+def fit_baselines(
+    task: Task, splits: Splits, seed: int, fitted: Mapping[str, FittedBaseline] | None = None
+) -> dict[str, Baseline]:
     """The baselines, fitted to train and measured on the other splits; see `run_baselines`."""
     rows = {
         name: LabelledTexts(examples.texts, _truth(task, examples, name)) for name, examples in splits.named().items()
     }
-    return run_baselines(task, rows.pop("train"), rows, seed)
+    return run_baselines(task, rows.pop("train"), rows, seed, fitted=fitted)
 
 
 def _truth(task: Task, examples: Examples, split: str) -> Truth:
@@ -250,6 +253,7 @@ def run_baselines(
     seed: int,
     names: Sequence[str] | None = None,
     intervals: bool = True,
+    fitted: Mapping[str, FittedBaseline] | None = None,
 ) -> dict[str, Baseline]:
     """Fit baselines to the train rows and measure them on each split.
 
@@ -260,6 +264,7 @@ def run_baselines(
         seed: of stochastic gradient descent.
         names: which baselines; None: `baseline_names`.
         intervals: see `Task.metrics`.
+        fitted: baselines that are fitted already, to these rows, by name.
 
     Returns:
         A baseline for each name, in this order.
@@ -271,16 +276,21 @@ def run_baselines(
         raise DataError("found no train rows to fit the baselines to; give at least one row with a label")
     fit_input = FitInput(task, train, splits.get("validation"), seed)
     chosen = baseline_names() if names is None else names
-    return {name: _measured(BASELINES[name], fit_input, splits, intervals) for name in chosen}
+    known = fitted or {}
+    return {name: _measured(BASELINES[name], fit_input, splits, intervals, known.get(name)) for name in chosen}
 
 
 def _measured(
-    entry: BaselineEntry, fit_input: FitInput, splits: Mapping[str, LabelledTexts], intervals: bool
+    entry: BaselineEntry,
+    fit_input: FitInput,
+    splits: Mapping[str, LabelledTexts],
+    intervals: bool,
+    model: FittedBaseline | None = None,
 ) -> Baseline:
     task = fit_input.task
     assert entry.fit is not None
     try:
-        model = entry.fit(fit_input)
+        model = model or entry.fit(fit_input)
     except CannotFitError as reason:
         return Baseline(note=f"{entry.name} was not fitted: {reason}")
     started = time.perf_counter()

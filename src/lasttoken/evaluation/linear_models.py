@@ -16,7 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ C_SGD = 10.0  # the same, for many rows
 MAX_EXACT_ONE_VS_REST = 3e8  # non-zeros × labels up to which K fits of liblinear take a few minutes
 C_ONE_VS_REST = 10.0
 EPOCHS_ONE_VS_REST = 5  # of stochastic gradient descent
+
+UNSEEN = -30.0  # the score of a label that no row had; its probability is 0 to every decimal that is shown
+LINKS = ("softmax", "normalized sigmoids", "sigmoid")
+Link = Literal["softmax", "normalized sigmoids", "sigmoid"]
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -47,6 +51,14 @@ class Probabilities(NamedTuple):
     probs: Floats | None = None  # [N, K], where the model gives probabilities first
 
 
+class LinearWeights(NamedTuple):
+    """A fitted model as numbers: features [N, F] · weights + bias are its scores [N, K]; see `logits_of_scores`."""
+
+    weights: Floats  # [F, K]
+    bias: Floats  # [K]
+    link: Link
+
+
 class LinearModel(Protocol):
     """A fitted model."""
 
@@ -54,6 +66,9 @@ class LinearModel(Protocol):
 
     def predict(self, features: Any) -> Probabilities:
         """The scores of texts from their features [N, F]."""
+
+    def to_weights(self, n_features: int) -> LinearWeights:
+        """The model without scikit-learn."""
 
 
 @dataclass
@@ -79,6 +94,20 @@ class Multinomial:
             log_probs[:, self.linear.classes_] = trained_log_probs
         return Probabilities(log_probs)
 
+    def to_weights(self, n_features: int) -> LinearWeights:
+        """Weights whose softmax is `predict`; stochastic gradient descent fits each label against the rest."""
+        coefficients, intercepts = self.linear.coef_, self.linear.intercept_
+        if len(coefficients) == 1:  # two labels have one score
+            coefficients = np.concatenate((-coefficients, coefficients)) / 2
+            intercepts = np.concatenate((-intercepts, intercepts)) / 2
+            link: Link = "softmax"
+        else:
+            link = "normalized sigmoids" if type(self.linear).__name__ == "SGDClassifier" else "softmax"
+        weights, bias = np.zeros((n_features, self.n_labels)), np.full(self.n_labels, UNSEEN)
+        weights[:, self.linear.classes_] = coefficients.T / self.temperature
+        bias[self.linear.classes_] = intercepts / self.temperature
+        return LinearWeights(weights, bias, link)
+
 
 @dataclass
 class OneVsRest:
@@ -97,6 +126,30 @@ class OneVsRest:
         probs = np.stack(columns, axis=1)
         with np.errstate(divide="ignore"):
             return Probabilities(np.log(probs), probs)
+
+    def to_weights(self, n_features: int) -> LinearWeights:
+        """The log-odds of each label."""
+        weights, bias = np.zeros((n_features, len(self.models))), np.zeros(len(self.models))
+        for label_id, model in enumerate(self.models):
+            if isinstance(model, float):  # 0 or 1
+                bias[label_id] = UNSEEN if model < 0.5 else -UNSEEN
+            else:
+                weights[:, label_id], bias[label_id] = model.coef_[0], model.intercept_[0]
+        return LinearWeights(weights, bias, "sigmoid")
+
+
+def logits_of_scores(scores: NDArray[np.float32], link: Link) -> NDArray[np.float32]:
+    """Logits [N, K] of scores [N, K]: log-probabilities of one label for each text, or the log-odds of each label.
+
+    >>> logits_of_scores(np.array([[0.0, np.log(3.0)]], dtype=np.float32), "softmax").round(3).tolist()
+    [[-1.3860000371932983, -0.2879999876022339]]
+    """
+    if link == "sigmoid":
+        return scores
+    if link == "normalized sigmoids":
+        scores = -np.logaddexp(np.float32(0), -scores)
+    shifted = scores - scores.max(axis=1, keepdims=True, initial=-np.inf)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), dtype=np.float32)
 
 
 def fit_multinomial(

@@ -161,7 +161,7 @@ def compute_metrics(
     confusion = Confusion.of(truth, predicted, len(labels))
     metrics = _counted(confusion, truth == predicted, labels)
     if scores is not None:
-        metrics = replace(metrics, loss=float(_losses(scores, truth).mean()))
+        metrics = replace(metrics, loss=float(row_losses(scores, truth).mean()))
     if intervals:
         metrics = _with_counted_intervals(metrics, confusion, seed)
     if intervals and scores is not None:
@@ -245,14 +245,14 @@ def _with_probabilities(
     metrics: Metrics, truth: NDArray[np.int64], predicted: NDArray[np.int64], scores: LogProbs, seed: int
 ) -> Metrics:
     """Add the metrics that need probabilities, with their intervals."""
-    losses, briers, other = _losses(scores, truth), _briers(scores, truth), _runner_up(scores)
+    losses, briers, other = row_losses(scores, truth), _briers(scores, truth), _runner_up(scores)
     confidence = np.exp(scores[np.arange(len(truth)), predicted].astype(np.float64))
     rankings = {i: Ranking.of(truth == i, scores[:, i]) for i in np.unique(truth).tolist()}
     areas = {i: ranking.average_precision() for i, ranking in rankings.items()}
     pr_auc = float(np.mean(list(areas.values())))
     return replace(
         metrics,
-        loss_ci95=mean_interval(losses, truth, seed, float(np.median(_losses(scores, other)))),
+        loss_ci95=mean_interval(losses, truth, seed, float(np.median(row_losses(scores, other)))),
         brier=float(briers.mean()),
         brier_ci95=mean_interval(briers, truth, seed, float(np.median(_briers(scores, other)))),
         ece=expected_calibration_error(confidence, metrics.correct),
@@ -271,7 +271,8 @@ def _runner_up(scores: LogProbs) -> NDArray[np.int64]:
     )
 
 
-def _losses(scores: LogProbs, truth: NDArray[np.int64]) -> NDArray[np.float64]:
+def row_losses(scores: LogProbs, truth: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The cross-entropy of each row, [N]."""
     of_truth = scores[np.arange(len(truth)), truth].astype(np.float64)
     return np.asarray(-np.maximum(of_truth, SMALLEST_LOG_PROB))
 

@@ -136,7 +136,7 @@ def compute_multilabel_metrics(
             raise ValueError(f"{name} has shape {matrix.shape}; it must be [N, K] = {(len(truth), len(labels))}")
     metrics = _counted(truth, predictions, labels)
     if scores is not None:
-        metrics = replace(metrics, loss=float(_losses(truth, scores).mean()))
+        metrics = replace(metrics, loss=float(row_losses(truth, scores).mean()))
     if intervals:
         metrics = _with_counted_intervals(metrics, truth, predictions, seed)
     if intervals and scores is not None:
@@ -237,7 +237,7 @@ def _drawn_counts(truth: Bools, predictions: Bools, seed: int) -> tuple[Floats, 
 def _with_probabilities(metrics: MultiLabelMetrics, truth: Bools, scores: Floats, seed: int) -> MultiLabelMetrics:
     """Add loss and average precisions, with their intervals."""
     alike = np.zeros(len(truth), dtype=np.int64)
-    metrics = replace(metrics, loss_ci95=mean_interval(_losses(truth, scores), alike, seed))
+    metrics = replace(metrics, loss_ci95=mean_interval(row_losses(truth, scores), alike, seed))
     occurring = np.flatnonzero(truth.any(axis=0)).tolist()
     if not occurring:
         return metrics
@@ -252,7 +252,7 @@ def _with_probabilities(metrics: MultiLabelMetrics, truth: Bools, scores: Floats
     )
 
 
-def _losses(truth: Bools, scores: Floats) -> Floats:
+def row_losses(truth: Bools, scores: Floats) -> Floats:
     """The mean binary cross-entropy of each row [N]."""
     of_truth = np.where(truth, scores, 1 - scores)
     with np.errstate(divide="ignore"):

@@ -46,6 +46,7 @@ def judge(
     *,
     seconds_per_row: Mapping[str, float] | None = None,
     groups: NDArray[np.intp] | None = None,
+    contents: str | None = None,
 ) -> Verdict | None:
     """Compare predictions with those of the baselines on the same rows; None when there is no baseline.
 
@@ -55,6 +56,7 @@ def judge(
         baselines: name → predictions of the baseline.
         seconds_per_row: of "ours" and of each baseline, where it was measured.
         groups: [N]; copies of a text have the same number and count as one observation.
+        contents: what the classifier consists of, where it is not a GPT alone.
     """
     if not baselines:
         return None
@@ -75,7 +77,7 @@ def judge(
     evidence = (
         f"{task.evidence(difference, len(truth))} The best baseline was chosen on these same rows, which favors it."
     )
-    return replace(verdict, sentences=(_sentence(verdict, task.points, len(truth)), evidence))
+    return replace(verdict, sentences=(_sentence(verdict, task.points, len(truth), _subject(contents)), evidence))
 
 
 def _rows_needed(difference: Difference, n_rows: int) -> int | None:
@@ -85,7 +87,11 @@ def _rows_needed(difference: Difference, n_rows: int) -> int | None:
     return rows_to_tell_apart(difference.n_only_a / n_rows, difference.n_only_b / n_rows, difference.design_effect)
 
 
-def _sentence(verdict: Verdict, points: str, n_rows: int) -> str:
+def _subject(contents: str | None) -> str:
+    return f"the blend ({contents})" if contents else "the GPT"
+
+
+def _sentence(verdict: Verdict, points: str, n_rows: int, subject: str) -> str:
     low, high = verdict.difference_ci95
     rival = f"{BASELINES[verdict.baseline].words} ({verdict.baseline})"
     faster = ""
@@ -94,19 +100,20 @@ def _sentence(verdict: Verdict, points: str, n_rows: int) -> str:
     speed = f" and {faster}" if faster else ""
     if low > 0:
         return (
-            f"The GPT is better than the best baseline, {rival}, by {_points(verdict.difference, low, high, points)}."
+            f"{subject[:1].upper()}{subject[1:]} is better than the best baseline, {rival}, by "
+            f"{_points(verdict.difference, low, high, points)}."
         )
     if high < 0:
         return (
-            f"The GPT is worse than {rival} by {_points(-verdict.difference, -high, -low, points)}: use the baseline, "
-            f"which is cheaper{speed}."
+            f"{subject[:1].upper()}{subject[1:]} is worse than {rival} by "
+            f"{_points(-verdict.difference, -high, -low, points)}: use the baseline, which is cheaper{speed}."
         )
     interval = f"{signed_points(verdict.difference)} {points} ({signed_points(low)} to {signed_points(high)})"
     if verdict.difference <= 0:
-        return f"No evidence that the GPT is better: {rival} does as well{speed}. The difference is {interval}."
+        return f"No evidence that {subject} is better: {rival} does as well{speed}. The difference is {interval}."
     needed = f"; {rows_in_words(verdict.rows_needed)} would be needed if it is real" if verdict.rows_needed else ""
     return (
-        f"No evidence that the GPT is better than {rival}{f', which {faster}' if faster else ''}: on {n_rows:,} "
+        f"No evidence that {subject} is better than {rival}{f', which {faster}' if faster else ''}: on {n_rows:,} "
         f"{'row' if n_rows == 1 else 'rows'} the difference of {interval} cannot be told from chance{needed}."
     )
 

@@ -25,6 +25,7 @@ from lasttoken.core.storage import write_text
 from lasttoken.export.checking import PROBE_BATCHES, PROBES, largest_difference, logits_of, quiet
 from lasttoken.export.folded import fold
 from lasttoken.export.folder import Exported, new_export
+from lasttoken.export.gpt_part import card_of_gpt, load_gpt_part, metrics_of_gpt
 from lasttoken.export.hf_tokenizer import ENDING, ExportedTokenizer, never_empty
 
 
@@ -55,15 +56,15 @@ def check_exportable(predictor: Predictor) -> None:
         )
 
 
-def export_hf(run: Path, out: Path, check: bool = True) -> Exported:
+def export_hf(run: Path, out: Path, check: bool = True, without_ngrams: bool = False) -> Exported:
     """Write a run's classifier for transformers, and compare its logits if transformers is installed.
 
     Raises:
-        SettingsError: see `check_exportable`, `fold` and `ExportedTokenizer`; or `out` exists.
+        SettingsError: see `load_gpt_part`, `check_exportable`, `fold` and `ExportedTokenizer`; or `out` exists.
         RunError: `run` is not a finished run.
         FailedError: transformers computes other logits.
     """
-    predictor = Predictor.load(run, "cpu", "float32")
+    predictor = load_gpt_part(run, without_ngrams)
     check_exportable(predictor)
     notes = lost_in_export(predictor)
     difference = None
@@ -114,7 +115,9 @@ def _write(folder: Path, predictor: Predictor, run: Path) -> None:
     write_text(folder / "tokenizer_config.json", _json(tokenizer.settings()))
     card = RunDir(run).path / "README.md"
     if card.is_file():
-        write_text(folder / "README.md", as_card(card.read_text("utf-8"), predictor))
+        text, alone = card.read_text("utf-8"), metrics_of_gpt(run)
+        text = card_of_gpt(text, alone) if alone else text
+        write_text(folder / "README.md", as_card(text, predictor, is_part=alone is not None))
 
 
 def _json(content: Any) -> str:
@@ -133,7 +136,7 @@ text = "a text"
 print(classify({text}, truncation=True))
 ```
 {empty}
-Bias and temperature are in the weights, so the scores are those of `lasttoken predict`.{rule}
+Bias and temperature are in the weights, so the scores are those of {source}.{rule}
 """
 EMPTY = """
 transformers turns an empty text into no tokens, and fails or predicts something else. To get the prediction of
@@ -141,13 +144,17 @@ transformers turns an empty text into no tokens, and fails or predicts something
 """
 
 
-def as_card(card: str, predictor: Predictor, name: str = "THIS FOLDER") -> str:
-    """A run's model card with a section on using the export; the library in its metadata is transformers."""
+def as_card(card: str, predictor: Predictor, name: str = "THIS FOLDER", is_part: bool = False) -> str:
+    """A run's model card with a section on using the export; the library in its metadata is transformers.
+
+    `is_part`: the export holds the GPT of a classifier that contains n-grams.
+    """
     config = predictor.classifier.config
     card = card.replace('library_name: "lasttoken"', 'library_name: "transformers"', 1)
     rule = config.task.rule_for_scores(config.decision)
     text, empty = ("text", "") if config.n_frame else (f'text or "{ENDING}"', EMPTY)
-    return card.rstrip() + USE.format(name=name, rule=f" {rule}" if rule else "", text=text, empty=empty)
+    source = "the classifier's GPT alone" if is_part else "`lasttoken predict`"
+    return card.rstrip() + USE.format(name=name, rule=f" {rule}" if rule else "", text=text, empty=empty, source=source)
 
 
 @torch.no_grad()

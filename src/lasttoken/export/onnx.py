@@ -25,6 +25,7 @@ from lasttoken.core.errors import SettingsError
 from lasttoken.core.storage import write_text
 from lasttoken.export.checking import PROBE_BATCHES, PROBES, largest_difference, logits_of, quiet
 from lasttoken.export.folder import Exported, new_export
+from lasttoken.export.gpt_part import load_gpt_part
 
 MAX_IN_ONE_FILE = 1_500_000_000  # bytes; protobuf's limit is 2 GiB
 PROBABILITIES: dict[str, tuple[str, dict[str, int]]] = {  # the operator, and its attributes
@@ -92,18 +93,19 @@ class Int8:
     largest: float  # difference of probabilities
 
 
-def export_onnx(run: Path, out: Path, int8: bool = False) -> tuple[Exported, Int8 | None]:
+def export_onnx(run: Path, out: Path, int8: bool = False, without_ngrams: bool = False) -> tuple[Exported, Int8 | None]:
     """Write a run's classifier as ONNX, compare ONNX Runtime's logits with ours, and add an int8 variant if asked for.
 
     Raises:
-        SettingsError: onnx or onnxruntime is not installed, `out` exists, or the classifier cannot be exported.
+        SettingsError: onnx or onnxruntime is not installed, `out` exists, or the classifier cannot be exported; see
+            also `load_gpt_part`.
         RunError: `run` is not a finished run.
         FailedError: ONNX Runtime computes other logits.
     """
     missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise SettingsError(f"export --to onnx needs {missing[0]}; pip install '.[onnx]' in lasttoken's folder")
-    predictor = Predictor.load(run, "cpu", "float32")
+    predictor = load_gpt_part(run, without_ngrams)
     if predictor.classifier.config.int8_trunk:
         raise SettingsError(
             "the classifier was trained with --precision int8, which scales each token by itself, and ONNX has no node "

@@ -20,7 +20,15 @@ class Pushed:
     notes: tuple[str, ...]
 
 
-def push(run: Path, repository: str, *, private: bool = False, token: str | None = None, check: bool = True) -> Pushed:
+def push(
+    run: Path,
+    repository: str,
+    *,
+    private: bool = False,
+    token: str | None = None,
+    check: bool = True,
+    without_ngrams: bool = False,
+) -> Pushed:
     """Export a run for transformers and upload it to a repository, which is created if it does not exist.
 
     The default `token` is HF_TOKEN, or the one that `hf auth login` has stored;
@@ -39,7 +47,7 @@ def push(run: Path, repository: str, *, private: bool = False, token: str | None
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise SettingsError(f"{repository!r} is not a valid repository name; give owner/name")
     with tempfile.TemporaryDirectory(prefix="lasttoken-push-") as folder:
-        exported = export_hf(run, Path(folder) / "export", check)
+        exported = export_hf(run, Path(folder) / "export", check, without_ngrams)
         api = HfApi(token=token)
         try:
             made = api.create_repo(repository, private=private, exist_ok=True)

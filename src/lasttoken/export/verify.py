@@ -1,5 +1,7 @@
 """How predictions change with precision, device and export, compared with float32 on the CPU.
 
+Exports of a classifier that contains n-grams are compared with its GPT alone, which they hold.
+
 flips    rows that get another label
 drift    difference of probabilities: the largest, and the mean over rows of each row's largest
 """
@@ -22,6 +24,7 @@ from lasttoken.core.columns import SPLIT_COLUMNS
 from lasttoken.core.errors import LastTokenError, RunError, SettingsError
 from lasttoken.data.files import read_examples
 from lasttoken.export.checking import quiet
+from lasttoken.export.gpt_part import load_gpt_part
 from lasttoken.export.hf_tokenizer import ENDING, never_empty
 from lasttoken.export.onnx import ONNX, QUANTIZED, open_session, run_session
 
@@ -64,14 +67,21 @@ def verify(run: Path, split: str = "test", exports: Sequence[Path] = ()) -> list
         name: partial(_by_us, run, how, texts) for name, how in _ways(reference).items()
     }
     by_transformers: set[str] = set()  # names of ways
+    gpt = load_gpt_part(run, without_ngrams=True) if exports else reference
+    expected_of_exports = expected if gpt.classifier.config == reference.classifier.config else probs_of(gpt, texts)
+    of_exports: set[str] = set()
     for folder in exports:
-        ways_of_export = _exports(folder, reference, texts)
+        ways_of_export = _exports(folder, gpt, texts)
         ways |= ways_of_export
+        of_exports |= set(ways_of_export)
         by_transformers |= set() if _graphs(folder) else set(ways_of_export)
     n_empty = 0 if reference.classifier.config.n_frame else texts.count("")
     note = f"it got {ENDING} in place of {n_empty:,} empty texts" if n_empty else None
     return [
-        replace(_compare(name, compute, expected), note=note if name in by_transformers else None)
+        replace(
+            _compare(name, compute, expected_of_exports if name in of_exports else expected),
+            note=note if name in by_transformers else None,
+        )
         for name, compute in ways.items()
     ]
 

@@ -15,6 +15,7 @@ from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.core.metric_registry import METRICS, metrics_at
 from lasttoken.evaluation.tasks.choice import task_class
 from lasttoken.report.choice import choice_table
+from lasttoken.report.ngrams import ngram_table
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MARKDOWN = re.compile(r"([\\`*_\[\]|~$]|^[#+=-])")
@@ -38,7 +39,7 @@ def render_card(facts: Mapping[str, Any]) -> str:
         KeyError: title or headline is absent.
     """
     parts = [_metadata(facts), f"# {escape(facts['title'])}", _use(facts), _limits(facts), _data(facts)]
-    parts += [_metrics(facts), _choice(facts), _calibration(facts), _decision(facts), _again(facts)]
+    parts += [_metrics(facts), _ngrams(facts), _choice(facts), _calibration(facts), _decision(facts), _again(facts)]
     text = "\n\n".join(part for part in parts if part) + "\n"
     return text.encode("utf-8", "replace").decode("utf-8")  # JSON can hold a lone surrogate, UTF-8 cannot
 
@@ -139,6 +140,14 @@ def _metrics(facts: Mapping[str, Any]) -> str:
     verdict = [escape(sentence) for sentence in (facts.get("verdict") or {}).get("sentences") or []]
     about = f"Measured on {metrics['n']:,} {escape(split)} examples; 95 % intervals in parentheses."
     return "\n\n".join(["## Metrics", *([" ".join(verdict)] if verdict else []), about, table])
+
+
+def _ngrams(facts: Mapping[str, Any]) -> str:
+    table = ngram_table(facts.get("ngrams"))
+    if table is None:
+        return ""
+    lines = [table.header, ("---",) * len(table.header), *table.rows]
+    return "\n\n".join(["## n-grams", table.sentence, "\n".join(f"| {' | '.join(line)} |" for line in lines)])
 
 
 def _choice(facts: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from lasttoken.core.metric_registry import METRICS, headline_of
 from lasttoken.evaluation.baselines import BASELINES
 from lasttoken.evaluation.tasks.choice import task_class
 from lasttoken.report.choice import choice_table
+from lasttoken.report.ngrams import ngram_table
 from lasttoken.report.sections import capped, complete, example, headline_columns, pr_caption, shorten, worst_labels
 
 MAX_MATRIX_LABELS = 20  # above, the most confused pairs replace the confusion matrix
@@ -194,6 +195,7 @@ def _choice(facts: Mapping[str, Any]) -> dict[str, Any]:
     is_path = bool(facts.get("is_path"))
     return {
         "choice": choice_table(facts["choice"]) if facts.get("choice") else None,
+        "ngrams": ngram_table(facts.get("ngrams")),
         "is_path": is_path,
         "curve_axis": "the values of C" if is_path else "epochs and examples seen",
     }

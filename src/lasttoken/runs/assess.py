@@ -25,7 +25,7 @@ from lasttoken.evaluation.slices import Slice, length_quarters, slice_accuracy
 from lasttoken.evaluation.targets import Reached, TargetResult
 from lasttoken.evaluation.thresholds import likely_threshold
 from lasttoken.evaluation.verdict import Verdict, judge
-from lasttoken.runs.calibration import Logits, temperature_effect
+from lasttoken.runs.calibration import Calibrated, gpt_alone, temperature_effect
 from lasttoken.runs.scored import Scored, score_split
 from lasttoken.training.loop import SplitFeatures, TrainingOutcome
 from lasttoken.training.prepare import Prepared
@@ -47,6 +47,7 @@ class Judged:
     warnings: list[str]
     audit: Audit
     targets: list[TargetResult]
+    ngrams: dict[str, Any] | None = None  # the entry of metrics.json; None: n-grams were not asked for
 
     @property
     def on_headline(self) -> Scored:
@@ -78,14 +79,14 @@ def _reached(target: Target, scored: Scored) -> Reached:
 def judge_training(
     prepared: Prepared,
     features: Mapping[str, SplitFeatures],
-    logits: Logits,
+    calibrated: Calibrated,
     outcome: TrainingOutcome,
     baselines: Mapping[str, Baseline],
     audited: Audit,
     settings: Settings,
 ) -> Judged:
     """Compute all results of a training; `audited` is the audit of its splits."""
-    leaked = audited.leaked_rows()
+    leaked, logits = audited.leaked_rows(), calibrated.logits
     scored = {
         name: score_split(prepared.classifier.config, split.truth, logits[name], intervals=name != "train")
         for name, split in features.items()
@@ -118,7 +119,15 @@ def judge_training(
         ),
         audited,
         _target_results(prepared, scored, settings.threshold),
+        _ngrams(prepared, calibrated, features),
     )
+
+
+def _ngrams(prepared: Prepared, calibrated: Calibrated, features: Mapping[str, SplitFeatures]) -> dict[str, Any] | None:
+    if calibrated.ngrams is None:
+        return None
+    alone = {"gpt_alone": gpt_alone(prepared, calibrated, features)} if calibrated.ngrams.blend else {}
+    return {**calibrated.ngrams.record, **alone}
 
 
 def _remedies(prepared: Prepared, held_out: Scored, settings: Settings) -> Remedies:
@@ -153,6 +162,7 @@ def _verdict(
         predicted,
         seconds_per_row=seconds,
         groups=groups,
+        contents=blend.in_words() if (blend := prepared.classifier.config.blend) else None,
     )
 
 

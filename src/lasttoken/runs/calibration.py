@@ -1,12 +1,12 @@
-"""The calibration of a trained classifier: temperature and decision rule, fitted on validation.
+"""The calibration of a trained classifier: weight of n-grams, temperature and decision rule, fitted on validation.
 
-logits of validation ─► temperature ─► log-probabilities ─► thresholds ─► the classifier's config
+logits of validation ─► + n-grams ─► temperature ─► log-probabilities ─► thresholds ─► the classifier's config
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,41 +14,96 @@ from numpy.typing import NDArray
 
 from lasttoken.core.config import Settings
 from lasttoken.core.metric_registry import metrics_at
+from lasttoken.evaluation.baselines import LabelledTexts
 from lasttoken.evaluation.calibration import expected_calibration_error, reliability_bins, top_label
 from lasttoken.evaluation.decision import Decision
 from lasttoken.evaluation.decision_flags import AUTO, Target, parse_targets
 from lasttoken.evaluation.targets import threshold_for
 from lasttoken.evaluation.tasks.task import SplitMetrics, Task, Truth
-from lasttoken.runs.scored import Scored
+from lasttoken.runs.clock import Clock
+from lasttoken.runs.scored import Scored, score_split
+from lasttoken.training.blending import BlendFit, BlendRows, fit_blend
 from lasttoken.training.loop import SplitFeatures, TrainingOutcome, tail_logits
 from lasttoken.training.prepare import Prepared
 
 Logits = dict[str, NDArray[np.float32]]  # [N, K] by split
 
 
+@dataclass(frozen=True)
+class Calibrated:
+    """The logits of a calibrated classifier on each split, and what it contains beside the GPT."""
+
+    logits: Logits
+    gpt: Logits  # of the GPT alone
+    ngrams: BlendFit | None = None  # None: n-grams were not asked for
+
+
 def calibrate(
-    prepared: Prepared, features: Mapping[str, SplitFeatures], settings: Settings, outcome: TrainingOutcome
-) -> Logits:
-    """Fit temperature and decision rule on validation and store them in the classifier; the logits by split.
+    prepared: Prepared,
+    features: Mapping[str, SplitFeatures],
+    settings: Settings,
+    outcome: TrainingOutcome,
+    clock: Clock | None = None,
+) -> Calibrated:
+    """Fit the weight of n-grams, temperature and decision rule on validation and store them in the classifier.
 
     Where the weights were fitted to validation too, held-out rows take its place, and their logits that of its own.
     """
-    classifier = prepared.classifier
-    logits = {
-        name: tail_logits(classifier, split.source, prepared.predictor.device) for name, split in features.items()
-    }
-    held_out, truth = logits["validation"], features["validation"].truth
+    classifier, clock = prepared.classifier, clock or Clock()
+    with clock.part("evaluate"):
+        gpt = {
+            name: tail_logits(classifier, split.source, prepared.predictor.device) for name, split in features.items()
+        }
     if outcome.held_out is not None:
-        held_out, truth = outcome.held_out.logits, outcome.held_out.truth
-        logits["validation"][outcome.held_out.validation_rows] = outcome.held_out.validation_logits
-    task = classifier.config.task
+        gpt["validation"][outcome.held_out.validation_rows] = outcome.held_out.validation_logits
+    rows = _blend_rows(prepared, gpt, features, outcome)
+    ngrams, logits, held_out = None, gpt, rows.logits
+    if settings.ngrams != "none":
+        with clock.part("ngrams"):
+            ngrams = fit_blend(rows, settings)
+            named = prepared.splits.named()
+            logits, held_out = ngrams.applied(gpt, {name: named[name].texts for name in gpt}, rows)
+    blend = ngrams.blend if ngrams else None
+    if blend and ngrams:
+        _, alone = _fit_rule(prepared, rows.logits, rows.truth, settings)
+        blend, classifier.ngrams = replace(blend, gpt_decision=alone), ngrams.model
+    temperature, decision = _fit_rule(prepared, held_out, rows.truth, settings)
+    classifier.config = replace(classifier.config, temperature=temperature, decision=decision, blend=blend)
+    return Calibrated(logits, gpt, ngrams)
+
+
+def _blend_rows(
+    prepared: Prepared, gpt: Logits, features: Mapping[str, SplitFeatures], outcome: TrainingOutcome
+) -> BlendRows:
+    named = prepared.splits.named()
+    train, validation = (LabelledTexts(named[name].texts, features[name].truth) for name in ("train", "validation"))
+    task, counts = prepared.classifier.config.task, prepared.label_counts
+    return BlendRows(task, train, validation, gpt["validation"], outcome.held_out, counts)
+
+
+def _fit_rule(
+    prepared: Prepared, held_out: NDArray[np.float32], truth: Truth, settings: Settings
+) -> tuple[float, Decision]:
+    """The temperature and the decision rule for logits [M, K] of held-out rows."""
+    task = prepared.classifier.config.task
     temperature = task.fit_temperature(held_out, truth) if settings.calibrate else 1.0
     flag, targets = parse_targets(settings.threshold, prepared.labels)
     log_probs = task.log_probs(held_out, temperature)
     decision = task.parse_decision(flag, settings.cost).over(_fit_targets(task, targets, truth, log_probs))
-    decision = task.fit_decision(decision, log_probs, truth, auto=settings.threshold == AUTO)
-    classifier.config = replace(classifier.config, temperature=temperature, decision=decision)
-    return logits
+    return temperature, task.fit_decision(decision, log_probs, truth, auto=settings.threshold == AUTO)
+
+
+def gpt_alone(prepared: Prepared, calibrated: Calibrated, features: Mapping[str, SplitFeatures]) -> dict[str, Any]:
+    """Temperature, decision rule and metrics of the GPT without the n-grams, which exports have."""
+    config = prepared.classifier.config
+    assert config.blend is not None
+    alone = replace(config, temperature=config.blend.gpt_temperature, decision=config.blend.gpt_decision, blend=None)
+    splits = {
+        name: score_split(alone, features[name].truth, logits, intervals=True).metrics.to_json()
+        for name, logits in calibrated.gpt.items()
+        if name != "train"
+    }
+    return {"temperature": alone.temperature, "decision": alone.task.rule_in_words(alone.decision), "splits": splits}
 
 
 def _fit_targets(task: Task, targets: Sequence[Target], truth: Truth, log_probs: NDArray[np.float32]) -> Decision:

@@ -1,6 +1,6 @@
 """The seconds that each part of a run takes, and how they are reported.
 
-parts in metrics.json's timing_s:     data  load  encode  trunk  tail  repeats  evaluate  baselines  judge  report
+parts in metrics.json's timing_s:     data load encode trunk tail repeats evaluate ngrams baselines judge report
 phases in metrics.json's durations_s: reading (data, load, encode)  features (trunk)  training  judging  report  total
 """
 
@@ -15,7 +15,7 @@ PHASES = {
     "reading": ("data", "load", "encode"),
     "features": ("trunk",),
     "training": ("tail", "repeats"),
-    "judging": ("evaluate", "baselines", "judge"),
+    "judging": ("evaluate", "ngrams", "baselines", "judge"),
     "report": ("report",),
 }  # phase of a run -> the parts that it consists of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.backbone.gguf.reading import GGUFBackbone, is_gguf
 from lasttoken.backbone.pretrained import load_backbone, locate_backbone
 from lasttoken.classifier.checkpoint import load_classifier, trained_columns
+from lasttoken.classifier.classifier import ClassifierConfig
 from lasttoken.classifier.run_dir import FINAL, RunDir
 from lasttoken.core.errors import BackboneError, NetworkError, RunError, one_of
 from lasttoken.core.progress import Reporter
@@ -58,6 +60,7 @@ def describe_run(run_dir: RunDir) -> dict[str, Any]:
         "decision": config.task.rule_in_words(config.decision),
         "reads": config.read,
         "prompt": config.prompt,
+        "ngrams": _ngrams(config, metrics),
         "max_length": config.max_length,
         "int8_trunk": config.int8_trunk,
         "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
@@ -66,6 +69,19 @@ def describe_run(run_dir: RunDir) -> dict[str, Any]:
         "settings": recorded.get("settings", {}),
         "versions": recorded.get("versions", {}),
     }
+
+
+def _ngrams(config: ClassifierConfig, metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the classifier contains beside its GPT, and the losses on held-out rows of both and of their sum."""
+    blend, recorded = config.blend, metrics.get("ngrams") or {}
+    if blend is None:
+        return None
+    losses = {
+        f"loss_{name}": values.get("loss")
+        for name in ("gpt", "ngrams", "together")
+        if isinstance(values := recorded.get(name), dict)
+    }
+    return {"kind": blend.kind, "weight": blend.weight, **losses}
 
 
 def describe_backbone(name: str, offline: bool = False, reporter: Reporter | None = None) -> dict[str, Any]:

@@ -58,7 +58,9 @@ def run_folds(repeater: Repeater, settings: Settings, done: Done, stop: Stop) ->
             predicted[rows["test"]] = fitted["test"].argmax(1)
             run = {"name": f"fold {fold}", **_values(metrics)}
             parts = {name: _labelled(repeater, part) for name, part in rows.items()}
-            baselines = run_baselines(task, parts.pop("train"), parts, settings.seed, FOLD_BASELINES, intervals=False)
+            baselines = run_baselines(
+                task, parts.pop("train"), parts, settings.seed, FOLD_BASELINES, intervals=False, fitted=repeater.fitted
+            )
             for name, baseline in baselines.items():
                 if "test" in baseline.predicted:
                     cheap[name][rows["test"]] = baseline.predicted["test"]

@@ -29,9 +29,9 @@ from lasttoken.data.files import Examples
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.label_tables import label_names
 from lasttoken.data.splitting.splits import Splits
-from lasttoken.evaluation.baselines import fit_baselines
+from lasttoken.evaluation.baselines import Baseline, fit_baselines
 from lasttoken.runs.assess import Judged, judge_training
-from lasttoken.runs.calibration import calibrate
+from lasttoken.runs.calibration import Calibrated, calibrate
 from lasttoken.runs.choice import Plan, plan_training
 from lasttoken.runs.clock import Clock, durations_in_words
 from lasttoken.runs.facts import metrics_json
@@ -43,6 +43,7 @@ from lasttoken.runs.session import Session, open_device, open_session
 from lasttoken.runs.tracking import Tracker, open_tracker
 from lasttoken.runs.write import asked_settings, begin_run, run_toml, write_results
 from lasttoken.runs.zero_shot import zero_shot_baseline
+from lasttoken.training.blending import in_words
 from lasttoken.training.linear_training import LinearTraining
 from lasttoken.training.loop import CHECKPOINT_EVERY_S, Hooks, Line, SplitFeatures, State, Trainer, TrainingOutcome
 from lasttoken.training.prepare import Prepared
@@ -277,13 +278,25 @@ def _judge(
     """Calibrate the kept weights, and compare the classifier with the baselines."""
     prepared, settings, reporter = session.prepared, session.settings, request.reporter
     prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
-    with clock.part("evaluate"), reporter.working("evaluating the classifier"):
-        logits = calibrate(prepared, features, settings, outcome)
+    with reporter.working("evaluating the classifier"):
+        calibrated = calibrate(prepared, features, settings, outcome, clock)
+    if calibrated.ngrams:
+        reporter.say(in_words(calibrated.ngrams.record))
     with clock.part("baselines"), reporter.working("training the baselines"):
-        baselines = fit_baselines(prepared.classifier.config.task, _rows_of_baselines(prepared, outcome), settings.seed)
+        baselines = _baselines(prepared, calibrated, outcome, settings)
         baselines |= zero_shot_baseline(prepared, settings, request.offline)
     with clock.part("judge"), reporter.working("computing metrics and intervals"):
-        return judge_training(prepared, features, logits, outcome, baselines, audited, settings)
+        return judge_training(prepared, features, calibrated, outcome, baselines, audited, settings)
+
+
+def _baselines(
+    prepared: Prepared, calibrated: Calibrated, outcome: TrainingOutcome, settings: Settings
+) -> dict[str, Baseline]:
+    """The baselines; n-gram models that the classifier fitted to the same rows are not fitted again."""
+    rows = _rows_of_baselines(prepared, outcome)
+    are_same = outcome.held_out is None or rows.validation is None
+    fitted = calibrated.ngrams.fitted if calibrated.ngrams and are_same else None
+    return fit_baselines(prepared.classifier.config.task, rows, settings.seed, fitted)
 
 
 def _rows_of_baselines(prepared: Prepared, outcome: TrainingOutcome) -> Splits:

@@ -66,8 +66,9 @@ class Group:
         # The engine's threads compute batches side by side already.
         for rows, logits in run_by_length(compute, encoded.lengths, device, parallel=False):
             for model in members:
-                config = model.predictor.classifier.config
-                log_probs[model.name][rows] = config.task.log_probs(logits[model.name], config.temperature)
+                classifier, config = model.predictor.classifier, model.predictor.classifier.config
+                whole = classifier.blended(logits[model.name], encoded.texts_of(rows))
+                log_probs[model.name][rows] = config.task.log_probs(whole, config.temperature)
         return log_probs
 
 

@@ -208,7 +208,11 @@ class LinearTraining:
         scored, n_train = self.problem.scored, len(self.splits["train"])
         is_validation = scored >= n_train
         return HeldOut(
-            point.logits, self.problem.truth[scored], scored[is_validation] - n_train, point.logits[is_validation]
+            point.logits,
+            self.problem.truth[scored],
+            scored[is_validation] - n_train,
+            point.logits[is_validation],
+            tuple(self.problem.parts),
         )
 
 

@@ -34,6 +34,7 @@ from lasttoken.evaluation.tasks.task import Truth
 from lasttoken.training.adamw import AdamW
 from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
 from lasttoken.training.features import FeatureSource
+from lasttoken.training.held_out import Part
 from lasttoken.training.order import Order, batches
 
 TAIL_BUDGETS = 8  # token budgets in a batch of the tail, which costs less than the trunk
@@ -94,6 +95,7 @@ class HeldOut:
     truth: Truth  # of these rows
     validation_rows: NDArray[np.int64]  # the rows of validation among them, by their places in that split
     validation_logits: NDArray[np.float32]
+    parts: tuple[Part, ...] = ()  # rows of train and validation that were fitted and scored, in the order of the rows
 
 
 @dataclass(frozen=True)

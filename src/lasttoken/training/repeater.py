@@ -26,9 +26,11 @@ from lasttoken.core.config import Settings
 from lasttoken.data.files import Examples
 from lasttoken.data.label_tables import labels_of
 from lasttoken.data.splitting.cutting import cut_folds, cut_rows
+from lasttoken.evaluation.baselines import LabelledTexts, LinearBaseline
+from lasttoken.training.blending import BlendRows, fit_blend
 from lasttoken.training.features import FeatureSource
 from lasttoken.training.linear_training import train_classifier
-from lasttoken.training.loop import Hooks, SplitFeatures, tail_logits
+from lasttoken.training.loop import HeldOut, Hooks, SplitFeatures, tail_logits
 from lasttoken.training.prepare import Prepared
 
 Rows = NDArray[np.int64]
@@ -94,6 +96,7 @@ class Repeater:
         self.rows: dict[str, Rows] = dict(zip(features, parts, strict=True))  # rows of each split in the pool
         self.label_counts = prepared.label_counts
         self.may_fold = prepared.splits.validation_is_cut
+        self.fitted: dict[str, LinearBaseline] = {}  # to train of the last training, by baseline
         self._parameters = self.classifier.trained()
         self._start = self._weights()
 
@@ -156,11 +159,30 @@ class Repeater:
             may_fold=self.may_fold,
         )
         task, temperature = self.classifier.config.task, 1.0
-        if settings.calibrate and outcome.held_out is not None:
-            temperature = task.fit_temperature(outcome.held_out.logits, outcome.held_out.truth)
-        elif settings.calibrate:
-            temperature = task.fit_temperature(self._logits(splits["validation"]), splits["validation"].truth)
-        return {name: task.log_probs(self._logits(splits[name]), temperature) for name in score}
+        logits = {name: self._logits(splits[name]) for name in score}
+        if not settings.calibrate and settings.ngrams == "none":
+            return {name: task.log_probs(each, temperature) for name, each in logits.items()}
+        held = self._blend_rows(rows, outcome.held_out, logits.get("validation", self._logits(splits["validation"])))
+        held_out, self.fitted = held.logits, {}
+        if settings.ngrams != "none":
+            blended = fit_blend(held, settings)
+            self.fitted = blended.fitted if outcome.held_out is None else {}
+            logits, held_out = blended.applied(logits, {name: self.texts(rows[name]) for name in score}, held)
+        temperature = task.fit_temperature(held_out, held.truth) if settings.calibrate else 1.0
+        return {name: task.log_probs(each, temperature) for name, each in logits.items()}
+
+    def texts(self, rows: Rows) -> list[str]:
+        """The texts of rows of the pool."""
+        return [self.examples.texts[row] for row in rows.tolist()]
+
+    def _blend_rows(
+        self, rows: Mapping[str, Rows], held_out: HeldOut | None, validation_logits: NDArray[np.float32]
+    ) -> BlendRows:
+        train, validation = (
+            LabelledTexts(self.texts(rows[name]), self.truth[rows[name]]) for name in ("train", "validation")
+        )
+        task, counts = self.classifier.config.task, self.label_counts
+        return BlendRows(task, train, validation, validation_logits, held_out, counts)
 
     def _logits(self, split: SplitFeatures) -> NDArray[np.float32]:
         return tail_logits(self.classifier, split.source, self.device)

@@ -16,7 +16,12 @@ from lasttoken.evaluation.decision_flags import parse_label_thresholds
 from lasttoken.evaluation.intervals import Difference
 from lasttoken.evaluation.linear_models import LinearModel, fit_one_vs_rest
 from lasttoken.evaluation.metrics import LogProbs
-from lasttoken.evaluation.multilabel import MultiLabelMetrics, compute_multilabel_metrics, micro_f1_difference
+from lasttoken.evaluation.multilabel import (
+    MultiLabelMetrics,
+    compute_multilabel_metrics,
+    micro_f1_difference,
+    row_losses,
+)
 from lasttoken.evaluation.tasks.task import Bools, Ids, SplitMetrics, Task, Truth
 from lasttoken.evaluation.thresholds import best_thresholds
 
@@ -81,6 +86,10 @@ class MultiLabel(Task):
 
     def _log_probs(self, logits: NDArray[np.float32]) -> LogProbs:
         return np.asarray(-np.logaddexp(np.float32(0), -logits), dtype=np.float32)
+
+    def row_losses(self, log_probs: LogProbs, truth: Truth) -> NDArray[np.float64]:
+        """The mean binary cross-entropy of the K decisions."""
+        return row_losses(np.asarray(truth, dtype=np.bool_), np.exp(log_probs.astype(np.float64)))
 
     def decide(self, log_probs: LogProbs, decision: Decision) -> Bools:
         """Which labels each row reaches the threshold of, bool [N, K]."""

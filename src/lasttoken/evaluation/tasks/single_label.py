@@ -16,7 +16,7 @@ from lasttoken.evaluation.decision import MOST_PROBABLE, Decision, rule_in_words
 from lasttoken.evaluation.decision_flags import parse_decision
 from lasttoken.evaluation.intervals import Difference, paired_difference
 from lasttoken.evaluation.linear_models import LinearModel, fit_multinomial
-from lasttoken.evaluation.metrics import LogProbs, Metrics, compute_metrics
+from lasttoken.evaluation.metrics import LogProbs, Metrics, compute_metrics, row_losses
 from lasttoken.evaluation.tasks.task import Bools, Ids, SplitMetrics, Task, Truth
 from lasttoken.evaluation.thresholds import best_threshold
 
@@ -79,6 +79,10 @@ class SingleLabel(Task):
 
     def _log_probs(self, logits: NDArray[np.float32]) -> LogProbs:
         return log_softmax(logits)
+
+    def row_losses(self, log_probs: LogProbs, truth: Truth) -> NDArray[np.float64]:
+        """Minus the log-probability of the true label."""
+        return row_losses(log_probs, np.asarray(truth, dtype=np.int64))
 
     def decide(self, log_probs: LogProbs, decision: Decision) -> Ids:
         """The label id of each row, [N]."""

@@ -116,6 +116,10 @@ class Task(ABC):
     def _log_probs(self, logits: NDArray[np.float32]) -> LogProbs: ...
 
     @abstractmethod
+    def row_losses(self, log_probs: LogProbs, truth: Truth) -> NDArray[np.float64]:
+        """The loss of each row, [N], whose mean is the metric `loss`."""
+
+    @abstractmethod
     def decide(self, log_probs: LogProbs, decision: Decision) -> Truth:
         """The prediction of each row; rows on which the classifier abstains have one too, see `answered`."""
 
