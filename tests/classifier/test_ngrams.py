@@ -173,7 +173,10 @@ def changed(**values: Any) -> Callable[[Path], None]:
 
 
 def truncated(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-40])
+    def change(folder: Path) -> None:
+        (folder / name).write_bytes((folder / name).read_bytes()[:-40])
+
+    return change
 
 
 def flipped(folder: Path) -> None:

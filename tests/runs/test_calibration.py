@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from lasttoken.classifier.predict import Predictor
-from lasttoken.evaluation import baselines
+from lasttoken.evaluation import linear_models
 from lasttoken.evaluation.tasks.single_label import SingleLabel
 from lasttoken.evaluation.tasks.task import Task
 
@@ -94,13 +94,13 @@ def test_a_blend_adds_log_probabilities_of_scikit_learn_s_pipeline(blended_run: 
 
 def test_no_model_is_fitted_twice(data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fits: list[int] = []
-    fitted = baselines.fitted_features
+    fitted = linear_models.fitted_features
 
     def counted(vectorizer: Any, texts: list[str]) -> Any:
         fits.append(len(texts))
         return fitted(vectorizer, texts)
 
-    monkeypatch.setattr(baselines, "fitted_features", counted)
+    monkeypatch.setattr("lasttoken.evaluation.baselines.fitted_features", counted)
     texts, labels = messages(240)
     many = write_messages(tmp_path / "many.csv", texts, labels)
     train(many, backbone, tmp_path / "tail", "--ngrams", "auto")

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from lasttoken.core.config import Settings
-from lasttoken.evaluation.baselines import FitInput, LabelledTexts
+from lasttoken.evaluation.baselines import BASELINES, FitInput, LabelledTexts
 from lasttoken.evaluation.tasks.choice import task_of
 from lasttoken.training import blending
 from lasttoken.training.blending import BlendRows, fit_blend, in_words
@@ -135,14 +135,14 @@ def folded() -> tuple[BlendRows, NDArray[np.int64]]:
 def test_in_folds_no_n_gram_model_scores_a_row_that_it_was_fitted_to(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, _ = folded()
     seen: list[set[str]] = []
-    fit_model = blending.BASELINES["tfidf-logreg"].fit
+    fit_model = BASELINES["tfidf-logreg"].fit
     assert fit_model is not None
 
     def spied(fit_input: FitInput) -> Any:
         seen.append(set(fit_input.train.texts))
         return fit_model(fit_input)
 
-    entry = replace(blending.BASELINES["tfidf-logreg"], fit=spied)
+    entry = replace(BASELINES["tfidf-logreg"], fit=spied)
     monkeypatch.setattr(blending, "BASELINES", {"tfidf-logreg": entry})
     fit = fit_blend(rows, replace(AUTO, ngrams="words"))
     assert fit.blend is not None
