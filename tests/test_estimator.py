@@ -296,3 +296,16 @@ def test_evaluate_rejects_missing_and_unknown_labels(trained: TextClassifier) ->
         trained.evaluate(TEXTS)
     with pytest.raises(DataError, match=r"row 2 of the lists given has label 'eggs'.* 'ham', 'spam'"):
         trained.evaluate(["a", "b"], ["ham", "eggs"])
+
+
+def test_a_classifier_with_n_grams_is_saved_and_loaded(backbone: str, tmp_path: Path) -> None:
+    texts, labels = messages(240)
+    trained = train(backbone, texts, labels, ngrams="words")
+    assert trained.metrics["ngrams"]["kept"]
+    trained.save(tmp_path / "saved")
+    np.testing.assert_array_equal(
+        TextClassifier.load(tmp_path / "saved").predict_proba(texts), trained.predict_proba(texts)
+    )
+    (tmp_path / "saved" / "ngrams.json").unlink()
+    with pytest.raises(RunError, match=r"ngrams\.json"):
+        TextClassifier.load(tmp_path / "saved")

@@ -284,3 +284,22 @@ def test_the_defaults_are_those_of_the_settings() -> None:
     assert parameters.pop("offline") is False
     assert parameters.pop("backbone") is None, "the environment may name another default"
     assert parameters == {name: getattr(Settings(), name) for name in parameters}
+
+
+def test_n_grams_are_added_and_pickled(backbone: str) -> None:
+    texts, labels = messages(240)
+    fitted = LastTokenClassifier(backbone, epochs=1, ngrams="auto", validation_fraction=0.25).fit(texts, labels)
+    assert fitted.ngrams_ is not None
+    assert fitted.ngrams_["kept"]
+    content = pickle.dumps(fitted)
+    names = {argument for _, argument, _ in pickletools.genops(content) if isinstance(argument, str)}
+    assert not any("TfidfVectorizer" in name for name in names)
+    expected = fitted.predict_proba(texts)
+    np.testing.assert_allclose(pickle.loads(content).predict_proba(texts), expected, atol=1e-5)
+    assert accuracy_score(labels, fitted.predict(texts)) > 0.95
+
+
+def test_n_grams_need_validation_rows_and_rows_without_weights(backbone: str) -> None:
+    classifier = LastTokenClassifier(backbone, epochs=1, ngrams="auto")
+    assert classifier.fit(["a", "b", "c"], ["x", "y", "x"]).ngrams_ is None
+    assert classifier.fit(TEXTS, LABELS, sample_weight=np.ones(len(TEXTS))).ngrams_ is None

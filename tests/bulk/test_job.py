@@ -465,3 +465,23 @@ def test_json_values_of_several_types_fit_one_parquet_column(predictor: Predicto
     assert found["odd"].to_pylist()[20] == "three"
     assert found["n"].to_pylist() == [float(row["n"]) for row in rows]
     assert found["late"].to_pylist()[-1] == "x"
+
+
+def test_a_file_is_scored_with_the_n_grams_of_the_classifier(blended_run: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(blended_run, "cpu")
+    texts = ["Win prize number 3 now", "see you at 5 then", "see you " * 100, "prize"]
+    source = tmp_path / "texts.csv"
+    source.write_text("text\n" + "\n".join(texts) + "\n", "utf-8")
+    score_file(lambda: predictor, Source(source, ColumnSpec(("text",))), tmp_path / "out.csv")
+    expected = predictor.predict(texts)
+    for row, prediction in zip(rows_of(tmp_path / "out.csv"), expected, strict=True):
+        assert row["predicted_label"] == prediction.label
+        assert float(row["predicted_score"]) == pytest.approx(prediction.score, abs=1e-5)
+
+
+def test_a_job_belongs_to_the_n_grams_of_its_classifier(blended_run: Path) -> None:
+    predictor = Predictor.load(blended_run, "cpu")
+    before = parts.describe_classifier(predictor)
+    assert predictor.classifier.ngrams
+    predictor.classifier.ngrams.tensors["bias"].add_(1)
+    assert parts.describe_classifier(predictor) != before

@@ -207,3 +207,18 @@ def test_the_frame_is_read_and_nothing_is_attributed_to_it(truncate: str, method
         assert len(_word_ids(predictor, text, [(word.start, word.end) for word in found.words])) == n_read
         if method == "integrated-gradients":
             assert found.gap < 0.05 * max(abs(found.total - found.base), 0.5)
+
+
+def test_n_grams_are_explained_by_occlusion_which_sees_all_words(blended_run: Path) -> None:
+    predictor, said = Predictor.load(blended_run, "cpu"), list[str]()
+    text = "see you then " * 40 + "prize"  # the GPT reads at most 64 tokens
+    explanation = explain(predictor, text, label="spam", say=said.append)
+    assert explanation.method == "occlusion"
+    assert "n-grams" in said[0]
+    assert all(word.read for word in explanation.words)
+    last = explanation.words[-1]
+    assert last.text == "prize"
+    assert last.value == max(word.value for word in explanation.words) > 0, "only the n-grams read it"
+    assert "".join(word.text for word in explanation.words) == text
+    with pytest.raises(SettingsError, match="occlusion"):
+        explain(predictor, "prize", method="integrated-gradients")

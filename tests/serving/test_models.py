@@ -81,3 +81,12 @@ def test_weights_are_copied_out_of_the_file(runs: list[Path], tmp_path: Path) ->
     after = group.log_probs(group.encode(TEXTS), {"spam", "other"})
     for name, expected in before.items():
         np.testing.assert_array_equal(after[name], expected)
+
+
+def test_a_classifier_with_n_grams_shares_the_trunk_of_one_without(run_dir: Path, blended_run: Path) -> None:
+    (group,) = load_models([run_dir, blended_run], "cpu")
+    texts = [*TEXTS, "", "see you " * 100]  # longer than the GPT reads
+    log_probs = group.log_probs(group.encode(texts), {run_dir.name, "blend"})
+    for run in (run_dir, blended_run):
+        predictor = Predictor.load(run, "cpu")
+        np.testing.assert_allclose(log_probs[run.name], predictor.log_probs(predictor.encode(texts)), atol=1e-4)

@@ -37,7 +37,7 @@ def noisy(rows: LabelledTexts, seed: int = 1) -> LabelledTexts:
 
 def logits_for(truth: NDArray[Any], strength: float, noise: float, seed: int = 3) -> NDArray[np.float32]:
     drawn = np.random.default_rng(seed).normal(0, noise, (len(truth), 2))
-    return (drawn + strength * np.eye(2)[truth.astype(int)]).astype(np.float32)
+    return np.asarray(drawn + strength * np.eye(2)[truth.astype(int)], dtype=np.float32)
 
 
 def rows_of(gpt: NDArray[np.float32], train: LabelledTexts, validation: LabelledTexts) -> BlendRows:

@@ -147,7 +147,13 @@ def run_learning_curve(
             fitted = repeater.fit({**rows, "train": train}, settings, (headline,), stop)
             held_out = {name: _labelled(repeater, rows[name]) for name in {"validation", headline}}
             cheap = run_baselines(
-                task, _labelled(repeater, train), held_out, settings.seed, (baseline,), intervals=False
+                task,
+                _labelled(repeater, train),
+                held_out,
+                settings.seed,
+                (baseline,),
+                intervals=False,
+                fitted=repeater.fitted,
             )[baseline]
             theirs = cheap.predicted[headline] == truth if headline in cheap.predicted else None
             right.append((fitted[headline].argmax(1) == truth, theirs))
