@@ -109,7 +109,7 @@ def n_cut(sms: Sms) -> int:
 
 
 def n_batches(splits: Splits) -> list[int]:
-    size = BOOK.batch_size
+    size = BOOK.n_in_batch
     return [
         len(batches(list(range(len(part))), size, BOOK.drop_last and name == "train"))
         for name, part in splits.named().items()
@@ -119,10 +119,10 @@ def n_batches(splits: Splits) -> list[int]:
 def batch_shape(sms: Sms) -> str:
     train = sms.script.train
     padded = sms.encode(train, sms.encode(train).longest, pad=True)
-    rows = batches(list(range(len(train))), BOOK.batch_size, BOOK.drop_last)
-    assert {len(batch) for batch in rows} == {BOOK.batch_size}
+    rows = batches(list(range(len(train))), BOOK.n_in_batch, BOOK.drop_last)
+    assert {len(batch) for batch in rows} == {BOOK.n_in_batch}
     (length,) = set(padded.lengths.tolist())
-    return f"{BOOK.batch_size} x {length}"
+    return f"{BOOK.n_in_batch} x {length}"
 
 
 def shape_of(name: str) -> str:
@@ -291,7 +291,7 @@ def test_prose_says_what_the_tables_say(sms: Sms) -> None:
     whole = label_counts(read_examples(sms.path))
     assert f"the file has {100 * whole['spam'] / sum(whole.values()):.0f} %" in prose
     n_train = len(sms.script.train)
-    kept = n_train - n_train % BOOK.batch_size
+    kept = n_train - n_train % BOOK.n_in_batch
     assert f"leaves out the {n_train - kept} rows that do not fill a batch ({kept:,} rows); ours is of all" in prose
 
 

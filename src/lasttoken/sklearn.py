@@ -40,7 +40,7 @@ from lasttoken.data.splitting.cutting import cut_validation
 from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs.calibration import calibrate
 from lasttoken.runs.choice import plan_training
-from lasttoken.runs.fitting import Fitted, choose_fitted, fit_beside, make_training
+from lasttoken.runs.fitting import Fitted, choose_fitted, fit_beside, start_training
 from lasttoken.runs.session import Session, open_device, open_session
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import SplitFeatures, tail_logits
@@ -77,8 +77,8 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         causal_mask: bool = USUAL.causal_mask,
         max_length: int | None = USUAL.max_length,
         truncate: str = USUAL.truncate,
-        epochs: int = USUAL.epochs,
-        batch_size: int = USUAL.batch_size,
+        epochs: int | None = USUAL.epochs,
+        batch_size: int | None = USUAL.batch_size,
         learning_rate: float | None = USUAL.learning_rate,
         weight_decay: float = USUAL.weight_decay,
         balance: str = USUAL.balance,
@@ -172,7 +172,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         session = open_session(splits, plan.main, device, offline=self.offline)
         features = self._features(session, weights)
         beside = fit_beside(plan, session, features, offline=self.offline) if plan.linear and plan.tail else None
-        fitted = Fitted(session, features, make_training(plan, session, features).run(), None)
+        fitted = Fitted(session, features, start_training(plan, session, features).run(), None)
         if plan.candidates:
             fitted = choose_fitted(plan, fitted, beside, 0.0)
             self.choice_: dict[str, Any] = fitted.choice or {}

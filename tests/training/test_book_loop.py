@@ -124,7 +124,7 @@ def test_the_book_recipe_measures_what_the_chapters_loop_measures(tmp_path: Path
     settings = resolve("book", {"epochs": 2})
     with torch.random.fork_rng():
         chapter = chapter_of(write_backbone(tmp_path / "backbone", gpt), data)
-        last_step = chapter.run(settings.epochs)
+        last_step = chapter.run(settings.n_epochs)
 
     classifier = classifier_of(gpt, read=settings.read, train_blocks=settings.train_blocks, seed=settings.seed)
     trunk = TrunkPass(classifier, CPU, cache=FeatureCache(10**9), say=pytest.fail)

@@ -12,7 +12,7 @@ from lasttoken.core.device import CPU
 from lasttoken.training.depths import depth_features, depths_to_try, pooled
 from lasttoken.training.feature_cache import FeatureCache
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.linear_training import vectors_of
+from lasttoken.training.linear_training import head_inputs
 
 N_LAYER = 4
 
@@ -44,7 +44,7 @@ def test_every_depth_is_what_a_shorter_network_reads(read: str, causal: bool, is
         for depth in depths:
             classifier = classifier_of(cut(depth), train_blocks="head", read=read, causal_mask=causal, frame=frame)
             source = TrunkPass(classifier, CPU, cache=None, say=pytest.fail).source(encoded, "train")
-            np.testing.assert_allclose(pooled(found.at(depth), read), vectors_of(source, CPU), atol=1e-5)
+            np.testing.assert_allclose(pooled(found.at(depth), read), head_inputs(classifier, source, CPU), atol=1e-5)
 
 
 def test_other_depths_or_texts_are_other_entries_of_the_cache() -> None:

@@ -130,11 +130,11 @@ def train_plainly(classifier: Classifier, train: Encoded, settings: Settings) ->
         torch.manual_seed(settings.seed)
         loader: DataLoader[Any] = DataLoader(
             examples,  # type: ignore[arg-type]
-            settings.batch_size,
+            settings.n_in_batch,
             shuffle=True,
             collate_fn=lambda batch: batch,
         )
-        for _ in range(settings.epochs):
+        for _ in range(settings.n_epochs):
             for batch in loader:
                 batch_texts, batch_labels = zip(*batch, strict=True)
                 logits = plain_logits(weights, list(batch_texts), config.read, config.causal_mask)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from lasttoken.backbone.half import to_float32
 from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.quantized import QuantizedTensor
+from lasttoken.core.tail_recipe import Positions
 
 Pair = tuple[Tensor, Tensor]  # keys and values of one block, each [heads, t, D]
 
@@ -32,6 +33,7 @@ class DecoderConfig:
     """The sizes that every decoder has. A family adds its own fields; each of them is in `Decoder.fingerprint`."""
 
     model_type: ClassVar[str]  # of config.json, as transformers names it
+    positions: ClassVar[Positions]  # the training recipe depends on it
 
     vocab_size: int
     n_positions: int  # tokens in the longest text

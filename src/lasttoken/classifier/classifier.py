@@ -238,12 +238,15 @@ class Classifier(nn.Module):
 
     def tail(self, features: Tensor, packing: Packing) -> Tensor:
         """Features from `trunk` -> logits [B, K]."""
+        vectors = self.head_input(features, packing)
+        with torch.autocast(vectors.device.type, enabled=False):
+            return self.head(vectors.to(self.head.weight.dtype))  # type: ignore[no-any-return]
+
+    def head_input(self, features: Tensor, packing: Packing) -> Tensor:
+        """Features from `trunk` -> what the head reads, [B, C] or [B, 2C]."""
         if self.n_frozen is None:
-            features = self._finish(self.decoder.embed(features, packing.positions), packing, first=0)
-        elif self.keeps_tokens:
-            features = self._finish(features, packing, first=self.n_frozen)
-        with torch.autocast(features.device.type, enabled=False):
-            return self.head(features.to(self.head.weight.dtype))  # type: ignore[no-any-return]
+            return self._finish(self.decoder.embed(features, packing.positions), packing, first=0)
+        return self._finish(features, packing, first=self.n_frozen) if self.keeps_tokens else features
 
     def read_embedded(self, x: Tensor, packing: Packing) -> Tensor:
         """Input embeddings [n, C] -> logits [B, K]; differentiable with respect to x."""

@@ -29,10 +29,11 @@ from lasttoken.core.setting import (
     setting,
 )
 from lasttoken.core.storage import parse_bytes
+from lasttoken.core.tail_recipe import TailRecipe
 
 BALANCES = ("none", "undersample", "oversample", "weights")
 READS = ("last", "first", "mean", "last+mean", "padded-last")
-CHOSEN = "auto"  # a value of depth and read: it is chosen on validation
+CHOSEN = "auto"  # a value of settings that follow from validation, or from the backbone and the size of train
 ENDS = ("head", "tail")
 NGRAMS = ("auto", "none", "words", "characters")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -44,6 +45,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 SCHEDULES = ("constant", "cosine")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 KEEPS = ("best", "last")
+START_HEADS = ("drawn", "linear")
 MAX_ROW_BYTES = 1_000_000_000  # a longer row is not text; Python's csv module ends at 2^31 - 1
 
 # Commands besides train that take a setting.
@@ -191,15 +193,16 @@ class Settings:
         commands=TRAINING_COMMANDS,
     )
     train_blocks: str = setting(
-        "2",
-        "What to train: head (only the head), 1, 2, ... (the last blocks, final norm and head), or all.",
+        CHOSEN,
+        "What to train: head (only the head), 1, 2, ... (the last blocks, final norm and head), all; or auto: the last "
+        "2 blocks, or 6 where train has little text.",
         accepts_numbers=True,
         commands=TRAINING_COMMANDS,
     )
     read: str = setting(
-        "last",
+        CHOSEN,
         "Pooling: which token's state the head reads. mean: the average of all tokens; last+mean: both; padded-last: "
-        "as the book does; auto: chosen on validation, as with --method linear or auto by default.",
+        "as the book does; auto: chosen on validation for a linear head; by the backbone for a tail.",
         choices=(*READS, CHOSEN),
         alias="--pooling",
         commands=TRAINING_COMMANDS,
@@ -230,11 +233,21 @@ class Settings:
         changes_training=False,  # it is fitted after the training
     )
     # training
-    epochs: int = setting(6, "Passes over the train split.", allowed=AT_LEAST_1, commands=TRAINING_COMMANDS)
-    batch_size: int = setting(16, "Examples per step.", allowed=AT_LEAST_1, commands=TRAINING_COMMANDS)
+    epochs: int | None = setting(
+        None,
+        "Passes over the train split; default: by the backbone and the size of train.",
+        allowed=AT_LEAST_1,
+        commands=TRAINING_COMMANDS,
+    )
+    batch_size: int | None = setting(
+        None,
+        "Examples per step; default: by the backbone and the size of train.",
+        allowed=AT_LEAST_1,
+        commands=TRAINING_COMMANDS,
+    )
     learning_rate: float | None = setting(
         None,
-        "Peak learning rate of AdamW; default: by the backbone's width.",
+        "Peak learning rate of AdamW; default: by the backbone, its width, and the size of train.",
         allowed=ABOVE_0,
         example="5e-5",
         commands=TRAINING_COMMANDS,
@@ -259,8 +272,18 @@ class Settings:
         "Batches of each split for an evaluation during training; 0: all of validation.",
         allowed=AT_LEAST_0,
     )
+    start_head: str = setting(
+        CHOSEN,
+        "Head that the training of a tail starts from: drawn at random, or linear: the logistic regression on the "
+        "pretrained features. auto: by the backbone and the size of train.",
+        choices=(*START_HEADS, CHOSEN),
+        commands=(CURVE,),
+    )
     keep: str = setting(
-        "best", "Which weights to keep: the best on validation, or the last.", choices=KEEPS, commands=(CURVE,)
+        CHOSEN,
+        "Which weights to keep: the best on validation, or the last; auto: by the backbone.",
+        choices=(*KEEPS, CHOSEN),
+        commands=(CURVE,),
     )
     metric: str = setting(
         "loss", "Validation metric that selects the best weights.", choices=metric_choices, commands=(CURVE,)
@@ -380,8 +403,20 @@ class Settings:
 
     @property
     def leaves_choices(self) -> bool:
-        """Whether method, depth or pooling are to be chosen on validation."""
-        return CHOSEN in (self.method, self.depth, self.read)
+        """Whether method, depth or the pooling of a linear head are to be chosen on validation."""
+        return CHOSEN in (self.method, self.depth) or (self.method == "linear" and self.read == CHOSEN)
+
+    @property
+    def n_epochs(self) -> int:
+        """`epochs`, once they are known."""
+        assert self.epochs is not None
+        return self.epochs
+
+    @property
+    def n_in_batch(self) -> int:
+        """`batch_size`, once it is known."""
+        assert self.batch_size is not None
+        return self.batch_size
 
     @property
     def columns(self) -> ColumnSpec:
@@ -430,15 +465,12 @@ class Settings:
         ):
             check(self)
 
-    def with_rate_for(self, n_embd: int) -> Settings:
-        """The settings with a learning rate: the one that was set, or the default for a backbone of this width.
-
-        5e-5 · (768 / n_embd)²: the chapter's rate at GPT-2 small's width, and at a width of 256 the one that
-        docs/decisions/default-recipe.md measured. The widths between and beyond are not measured.
-        """
-        if self.learning_rate or self.method == "linear":
+    def completed(self, recipe: TailRecipe) -> Settings:
+        """The settings with the recipe's values where none were set."""
+        if self.method == "linear":
             return self
-        return replace(self, learning_rate=5e-5 * (768 / n_embd) ** 2)
+        values = asdict(recipe).items()
+        return replace(self, **{name: value for name, value in values if getattr(self, name) in (None, CHOSEN)})
 
     def with_prompt_of(self, own: str | None) -> Settings:
         """The settings with the prompt that is used: the one that was set, or `own`, the backbone's.
@@ -549,8 +581,8 @@ def _check_multi_label(settings: Settings) -> None:
 
 def _check_blocks(settings: Settings) -> None:
     blocks = settings.train_blocks
-    if blocks not in ("head", "all") and not (blocks.isdecimal() and int(blocks) > 0):
-        raise SettingsError(f"--train-blocks is {blocks!r}; use head, all, or a number of blocks such as 1")
+    if blocks not in ("head", "all", CHOSEN) and not (blocks.isdecimal() and int(blocks) > 0):
+        raise SettingsError(f"--train-blocks is {blocks!r}; use head, all, auto, or a number of blocks such as 1")
     if settings.precision == "int8" and blocks == "all":
         raise SettingsError(
             "--precision int8 is for the frozen trunk, and --train-blocks all leaves none; train fewer blocks"

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 METHODS = ("auto", "linear", "tail")
-DEFAULT_METHOD = "tail"
+DEFAULT_METHOD = "auto"
 IMPLIED: dict[str, dict[str, Any]] = {
     "tail": {},
     "linear": {"train_blocks": "head", "depth": "auto", "read": "auto", "ngrams": "auto"},
@@ -27,6 +27,7 @@ OF_THE_TAIL = (  # settings that a logistic regression does not use
     "learning_rate",
     "schedule",
     "warmup_fraction",
+    "start_head",
     "weight_decay",
     "clip_norm",
     "drop_last",

@@ -39,6 +39,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "drop_last": True,
         "eval_every": 50,
         "eval_batches": 5,
+        "start_head": "drawn",
         "keep": "last",
         "patience": 0,
         "seed": 123,

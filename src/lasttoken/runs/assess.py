@@ -132,7 +132,7 @@ def _ngrams(prepared: Prepared, calibrated: Calibrated, features: Mapping[str, S
 
 def _remedies(prepared: Prepared, held_out: Scored, settings: Settings) -> Remedies:
     """The advice for a classifier that predicts one label for every text: flags with values that have an effect."""
-    rate, epochs = settings.learning_rate or 0.0, settings.epochs
+    rate, epochs = settings.learning_rate or 0.0, settings.epochs or 0
     counts = label_counts(prepared.splits.train)
     rare = held_out.task.dominated_label(counts, UNEVEN)
     if rare is None or settings.threshold or settings.cost or any(character in rare for character in ",=@"):

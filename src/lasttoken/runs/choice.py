@@ -27,7 +27,7 @@ from lasttoken.core.progress import Reporter
 from lasttoken.data.files import Examples
 from lasttoken.data.label_tables import label_sets
 from lasttoken.data.splitting.splits import Splits
-from lasttoken.runs.session import open_session
+from lasttoken.runs.session import completed, open_session
 from lasttoken.training.depths import DepthFeatures, depth_features, depths_to_try, pooled
 from lasttoken.training.features import StoredFeatures
 from lasttoken.training.held_out import Score, best_place
@@ -157,9 +157,10 @@ def plan_training(
     with reporter.working("comparing depths and poolings"):
         best = explorer.explore()
     tail = None
-    if settings.method == "tail" or (settings.method == "auto" and not explorer.folds):
-        depth = fixed or tail_depth(best.depth, settings.train_blocks, n_blocks)
-        tail = _concrete(settings, "tail", str(depth), best.read)
+    if settings.method in ("tail", "auto"):
+        blocks = completed(settings, explorer.config, splits.train).train_blocks
+        depth = fixed or tail_depth(best.depth, blocks, n_blocks)
+        tail = _concrete(settings, "tail", str(depth), settings.read)
     linear = None if settings.method == "tail" else _concrete(settings, "linear", str(best.depth), best.read)
     features = {} if tail else explorer.whole_splits(best)
     return Plan(settings, linear, tail, tuple(explorer.candidates), best.label_words, features, explorer.trunk_s)
@@ -200,6 +201,7 @@ class _Explorer:
                 for name, each in encoded.items()
             }
         self.trunk_s = round(time.monotonic() - started, 3)
+        self.config = self.session.prepared.classifier.decoder.config
         self.folds = False  # whether rows were held out in folds
 
     def explore(self) -> Candidate:

@@ -15,7 +15,8 @@ import numpy as np
 
 from lasttoken.backbone.catalog import prompt_of
 from lasttoken.classifier.explain import OCCLUSION, explain
-from lasttoken.core.config import Settings, flag_of, switch_of
+from lasttoken.core.config import CHOSEN, Settings, flag_of, switch_of
+from lasttoken.core.method import IMPLIED
 from lasttoken.core.metric_registry import METRICS
 from lasttoken.core.recipes import RECIPES
 from lasttoken.data.files import Examples
@@ -27,6 +28,7 @@ from lasttoken.evaluation.precision_recall import precision_recall_curve
 from lasttoken.report.sections import MAX_LISTED
 from lasttoken.runs.assess import Judged
 from lasttoken.runs.scored import Scored
+from lasttoken.runs.session import completed
 from lasttoken.training.loop import TrainingOutcome
 from lasttoken.training.prepare import Prepared
 
@@ -119,7 +121,7 @@ def report_facts(
         "is_path": any("C" in line for line in outcome.history),
         "repeats": metrics.get("folds") or metrics.get("seeds"),
         "learning_curve": metrics.get("learning_curve"),
-        "command": _command(settings, source, prepared.classifier.decoder.config.n_embd),
+        "command": _command(settings, source, prepared),
         "settings": {**settings.to_toml(), **_columns(prepared)},
         "versions": versions(),
         "timing_s": {**metrics["timing_s"], "total": metrics["durations_s"]["total"]},
@@ -262,16 +264,18 @@ def _words(prepared: Prepared, text: str, label: str) -> list[list[Any]] | None:
     return [[word.text, word.value] for word in explain(prepared.predictor, text, label=label, method=OCCLUSION).words]
 
 
-def _command(settings: Settings, source: str, n_embd: int) -> str:
+def _command(settings: Settings, source: str, prepared: Prepared) -> str:
     """The command that repeats the training, with the differences from the recipe as flags."""
-    usual = {item.name: item.default for item in fields(Settings)} | RECIPES[settings.recipe]
-    if usual["learning_rate"] is None:
-        usual["learning_rate"] = replace(settings, learning_rate=None).with_rate_for(n_embd).learning_rate
+    usual = {item.name: item.default for item in fields(Settings)} | IMPLIED[settings.method]
+    left_open = replace(Settings(), method=settings.method, train_blocks=settings.train_blocks)
+    by_backbone = completed(left_open, prepared.classifier.decoder.config, prepared.splits.train)
+    usual |= RECIPES[settings.recipe]
     usual["prompt"] = settings.prompt if settings.template == prompt_of(settings.backbone) else usual["prompt"]
     parts = ["lasttoken", "train", source]
     parts += ["--recipe", settings.recipe] if settings.recipe != "default" else []
     for name, value in settings.to_toml().items():
-        if name == "recipe" or (tuple(value) if isinstance(value, list) else value) == usual[name]:
+        same = (tuple(value) if isinstance(value, list) else value) == usual[name]
+        if name == "recipe" or same or (usual[name] in (None, CHOSEN) and value == getattr(by_backbone, name)):
             continue
         if isinstance(value, bool):
             parts.append(switch_of(name, value))

@@ -20,13 +20,15 @@ from lasttoken.classifier.encoding import run_by_length
 from lasttoken.core.config import Settings
 from lasttoken.core.metric_registry import METRICS
 from lasttoken.core.progress import Reporter
+from lasttoken.evaluation.tasks.task import Task, Truth
 from lasttoken.runs.choice import Candidate, Plan
 from lasttoken.runs.session import Session, open_session
 from lasttoken.training.depths import pool_states, pooled
-from lasttoken.training.held_out import Score, best_place, score_of
+from lasttoken.training.held_out import best_place, score_of
 from lasttoken.training.label_words import label_rows, target_of
 from lasttoken.training.linear_training import LinearTraining, in_order
-from lasttoken.training.loop import CHECKPOINT_EVERY_S, SplitFeatures, Trainer, TrainingOutcome, tail_logits
+from lasttoken.training.loop import CHECKPOINT_EVERY_S, SplitFeatures, TrainingOutcome, tail_logits
+from lasttoken.training.methods import Training, make_training
 from lasttoken.training.repeater import Repeater
 
 
@@ -63,32 +65,24 @@ def repeats_trainings(settings: Settings) -> bool:
     return settings.seeds > 1 or bool(settings.folds) or settings.learning_curve
 
 
-def make_training(
+def start_training(
     plan: Plan,
     session: Session,
     features: Mapping[str, SplitFeatures],
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
-) -> Trainer | LinearTraining:
+) -> Training:
     """The training of a session by the method of its settings."""
     prepared, settings = session.prepared, session.settings
-    if settings.method != "linear":
-        return Trainer(
-            prepared.classifier,
-            features,
-            settings,
-            session.device,
-            checkpoint_every_s=checkpoint_every_s,
-            label_counts=prepared.label_counts,
-        )
-    training = LinearTraining(
+    training = make_training(
         prepared.classifier,
         features,
         settings,
         session.device,
+        checkpoint_every_s=checkpoint_every_s,
         label_counts=prepared.label_counts,
         may_fold=prepared.splits.validation_is_cut,
     )
-    if plan.label_words:
+    if plan.label_words and isinstance(training, LinearTraining):
         rows = label_rows(prepared.classifier.decoder, prepared.predictor.tokenizer, prepared.labels)
         training.target = target_of(rows, training.problem.features, settings.read, plan.label_words)
     return training
@@ -104,7 +98,7 @@ def fit_beside(plan: Plan, session: Session, features: Mapping[str, SplitFeature
         known = {name: read_features(session, split, plan.linear.read) for name, split in features.items()}
     own = beside.features(silent, known)
     repeater = Repeater(beside.prepared, own) if repeats_trainings(plan.linear) else None
-    training = make_training(plan, beside, own)
+    training = start_training(plan, beside, own)
     assert isinstance(training, LinearTraining)
     return Fitted(beside, own, training.run(), repeater)
 
@@ -122,28 +116,82 @@ def read_features(session: Session, split: SplitFeatures, read: str) -> NDArray[
 
 
 def choose_fitted(plan: Plan, main: Fitted, beside: Fitted | None, seconds: float) -> Fitted:
-    """The better of one or two trainings, with the record of the choice."""
-    candidates = list(plan.candidates)
-    fitted = [(each, _candidate(plan, each, seconds if each is main else 0.0)) for each in (beside, main) if each]
-    candidates += [candidate for _, candidate in fitted]
-    best, chosen = fitted[best_place([candidate.score for _, candidate in fitted])]
+    """The better of one or two trainings, with the record of the choice.
+
+    By the loss, a tail gives way to a linear head only if that is better by more than a standard error: where they
+    were compared on many rows, the tail was as good or better (docs/decisions/tail.md).
+    """
+    candidates, reason = list(plan.candidates), f"best {plan.asked.metric} on held-out rows; equal ones by the loss"
+    linear_answers, tail_answers = (None, _answers(main)) if beside is None else _same_answers(beside, main)
+    main_candidate = _candidate(plan, main, tail_answers, seconds)
+    best, chosen, fitted = main, main_candidate, [main_candidate]
+    if beside is not None and linear_answers is not None:
+        linear = _candidate(plan, beside, linear_answers, 0.0)
+        fitted = [linear, main_candidate]
+        if plan.asked.metric == "loss":
+            reason = "tail, unless the linear head has a smaller loss by more than a standard error"
+            takes_linear = _is_clearly_better(linear_answers, tail_answers)
+        else:
+            takes_linear = best_place([linear.score, main_candidate.score]) == 0
+        best, chosen = (beside, linear) if takes_linear else (main, main_candidate)
+    candidates += fitted
     choice = {
         "metric": plan.asked.metric,
         "held_out": "folds of train and validation" if best.outcome.held_out else "validation",
         "candidates": [candidate.to_json() for candidate in candidates],
         "chosen": chosen.to_json(),
-        "reason": f"best {plan.asked.metric} on held-out rows; equal ones by the loss",
+        "reason": reason,
         "trunk_s": plan.trunk_s,
         "seconds": round(plan.trunk_s + sum(candidate.seconds for candidate in candidates), 3),
     }
     return replace(best, choice=choice)
 
 
-def _candidate(plan: Plan, fitted: Fitted, seconds: float) -> Candidate:
-    """A finished training as a candidate, scored on the rows that were held out from it."""
+@dataclass(frozen=True)
+class Answers:
+    """Logits of rows that were held out from a training."""
+
+    task: Task
+    logits: NDArray[np.float32]  # [M, K]
+    truth: Truth
+
+    def losses(self) -> NDArray[np.float64]:
+        """The loss of each row at the best temperature, [M]."""
+        temperature = self.task.fit_temperature(self.logits, self.truth)
+        return self.task.row_losses(self.task.log_probs(self.logits, temperature), self.truth)
+
+
+def _is_clearly_better(ours: Answers, theirs: Answers) -> bool:
+    """Whether the mean loss of `ours` is smaller by more than the standard error of the rows' differences."""
+    falls = theirs.losses() - ours.losses()
+    return bool(falls.mean() > falls.std() / np.sqrt(max(len(falls) - 1, 1)))
+
+
+def _same_answers(linear: Fitted, tail: Fitted) -> tuple[Answers, Answers]:
+    """The answers of both to the same rows: the folds', or those of validation."""
+    folds = linear.outcome.held_out
+    if folds is None or tail.outcome.held_out is not None:
+        return _answers(linear), _answers(tail)
+    answers, rows = _answers(tail), folds.validation_rows
+    shared = Answers(answers.task, answers.logits[rows], answers.truth[rows])
+    return Answers(answers.task, folds.validation_logits, shared.truth), shared
+
+
+@torch.no_grad()
+def _answers(fitted: Fitted) -> Answers:
+    prepared, split, held_out = fitted.session.prepared, fitted.features["validation"], fitted.outcome.held_out
+    task = prepared.classifier.config.task
+    if held_out is not None:
+        return Answers(task, held_out.logits, held_out.truth)
+    return Answers(task, tail_logits(prepared.classifier, split.source, prepared.predictor.device), split.truth)
+
+
+def _candidate(plan: Plan, fitted: Fitted, answers: Answers, seconds: float) -> Candidate:
+    """A finished training as a candidate, scored on rows that were held out from it."""
     prepared, settings = fitted.session.prepared, fitted.session.settings
-    kept = fitted.outcome.history[fitted.outcome.kept_step] if settings.method == "linear" else {}
-    score = _score(fitted)
+    is_linear = settings.method == "linear"
+    kept = fitted.outcome.history[fitted.outcome.kept_step] if is_linear else {}
+    score = score_of(answers.task, answers.logits, answers.truth, settings.metric)
     return Candidate(
         method=settings.method,
         depth=prepared.classifier.decoder.config.n_layer,
@@ -151,17 +199,7 @@ def _candidate(plan: Plan, fitted: Fitted, seconds: float) -> Candidate:
         metric=settings.metric,
         value=score.value,
         loss=score.loss,
-        seconds=round(kept.get("seconds", seconds) if settings.method == "linear" else seconds, 3),
+        seconds=round(kept.get("seconds", seconds) if is_linear else seconds, 3),
         C=kept.get("C"),
-        label_words=plan.label_words if settings.method == "linear" else None,
+        label_words=plan.label_words if is_linear else None,
     )
-
-
-@torch.no_grad()
-def _score(fitted: Fitted) -> Score:
-    prepared, split = fitted.session.prepared, fitted.features["validation"]
-    task, metric, held_out = prepared.classifier.config.task, fitted.session.settings.metric, fitted.outcome.held_out
-    if held_out is not None:
-        return score_of(task, held_out.logits, held_out.truth, metric)
-    logits = tail_logits(prepared.classifier, split.source, prepared.predictor.device)
-    return score_of(task, logits, split.truth, metric)

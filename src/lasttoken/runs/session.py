@@ -1,7 +1,7 @@
 """The opening of every training: from splits and settings to a classifier whose features can be computed.
 
-splits ─► backbone ─► learning rate for its width ─► head, token ids ─► trunk ─► features
-          load                                       prepare            TrunkPass
+splits ─► backbone ─► recipe for it and train ─► head, token ids ─► trunk ─► features
+          load                                   prepare            TrunkPass
 
 `lasttoken train`, `lasttoken suspects` and the scikit-learn estimator all begin here.
 """
@@ -14,11 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lasttoken.backbone.decoder import DecoderConfig
 from lasttoken.backbone.onednn import int8_passes
 from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.core.config import Settings
 from lasttoken.core.device import Device, pick_device
 from lasttoken.core.progress import Reporter
+from lasttoken.core.tail_recipe import TrainSize, tail_recipe
+from lasttoken.data.files import Examples
 from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs.clock import Clock
 from lasttoken.training.feature_cache import FeatureCache
@@ -31,7 +34,7 @@ from lasttoken.training.prepare import Prepared, features_of, fingerprint, prepa
 class Session:
     """A training that is ready to compute features."""
 
-    settings: Settings  # with the learning rate and the prompt of the backbone, where none were given
+    settings: Settings  # with the recipe and the prompt of the backbone, where none were given
     prepared: Prepared
     trunk: TrunkPass
 
@@ -49,6 +52,13 @@ class Session:
     ) -> dict[str, SplitFeatures]:
         """The features of every split: those that are `known`, and others computed or read from the cache."""
         return features_of(self.prepared, self.trunk, reporter, known or {})
+
+
+def completed(settings: Settings, config: DecoderConfig, train: Examples) -> Settings:
+    """The settings with the recipe for this backbone and this train split where none were set."""
+    size = TrainSize.of(train.texts)
+    recipe = tail_recipe(config.positions, config.n_embd, config.n_layer, size, settings.train_blocks)
+    return settings.completed(recipe)
 
 
 def open_device(settings: Settings, reporter: Reporter) -> Device:
@@ -83,7 +93,7 @@ def open_session(
     clock, reporter = clock or Clock(), reporter or Reporter()
     with clock.part("load"), reporter.working(f"loading {settings.backbone}"):
         backbone = load_backbone(settings.backbone, offline, settings.n_blocks, reporter)
-    settings = settings.with_rate_for(backbone.config.n_embd).with_prompt_of(backbone.prompt)
+    settings = completed(settings, backbone.config, splits.train).with_prompt_of(backbone.prompt)
     with clock.part("encode"), reporter.working("encoding the texts"):
         prepared = prepare(splits, backbone, settings, device, reporter.say)
     cache = None if settings.no_cache else FeatureCache(settings.cache_limit_bytes)

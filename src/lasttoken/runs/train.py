@@ -35,7 +35,7 @@ from lasttoken.runs.calibration import Calibrated, calibrate
 from lasttoken.runs.choice import Plan, plan_training
 from lasttoken.runs.clock import Clock, durations_in_words
 from lasttoken.runs.facts import metrics_json
-from lasttoken.runs.fitting import Fitted, choose_fitted, fit_beside, make_training, repeats_trainings
+from lasttoken.runs.fitting import Fitted, choose_fitted, fit_beside, repeats_trainings, start_training
 from lasttoken.runs.further import run_further_trainings
 from lasttoken.runs.label_flags import check_label_flags
 from lasttoken.runs.resume import can_resume, check_data, check_fingerprint, read_run_splits
@@ -44,6 +44,7 @@ from lasttoken.runs.tracking import Tracker, open_tracker
 from lasttoken.runs.write import asked_settings, begin_run, run_toml, write_results
 from lasttoken.runs.zero_shot import zero_shot_baseline
 from lasttoken.training.blending import in_words
+from lasttoken.training.folded import FoldedTail
 from lasttoken.training.linear_training import LinearTraining
 from lasttoken.training.loop import CHECKPOINT_EVERY_S, Hooks, Line, SplitFeatures, State, Trainer, TrainingOutcome
 from lasttoken.training.prepare import Prepared
@@ -198,7 +199,7 @@ class _Training:
             with self.clock.part("linear"), request.reporter.working("fitting a linear head"):
                 beside = fit_beside(plan, session, features, offline=request.offline)
         repeater = Repeater(session.prepared, features) if repeats_trainings(session.settings) else None
-        trainer = make_training(plan, session, features, request.checkpoint_every_s)
+        trainer = start_training(plan, session, features, request.checkpoint_every_s)
         if run_dir and replaces:  # only now, so that an earlier run outlives every error of the user's
             begin_run(run_dir, splits, content, request.reporter)
         if self.tracker:
@@ -206,11 +207,12 @@ class _Training:
             self.tracker.start(asked.to_toml(), request.out.name if request.out else request.source)
         started = time.monotonic()
         with self.clock.part("tail" if plan.tail else "linear"):
-            outcome = (
-                self._run_path(trainer)
-                if isinstance(trainer, LinearTraining)
-                else self._run_loop(trainer, content["fingerprint"])
-            )
+            if isinstance(trainer, LinearTraining):
+                outcome = self._run_path(trainer)
+            elif isinstance(trainer, FoldedTail):
+                outcome = self._run_folds(trainer)
+            else:
+                outcome = self._run_loop(trainer, content["fingerprint"])
         fitted = Fitted(session, features, outcome, repeater)
         if not plan.candidates:
             return fitted
@@ -225,6 +227,19 @@ class _Training:
             run_dir.write_history([])
         with stop_on_signal() as should_stop, reporter.working("fitting the linear head"):
             training.hooks = Hooks(on_line=_report_lines(run_dir, self.tracker, reporter), should_stop=should_stop)
+            return training.run()
+
+    def _run_folds(self, training: FoldedTail) -> TrainingOutcome:
+        """Train in folds and on all rows; a killed one starts from the beginning, because it takes little time."""
+        run_dir, reporter = self.run_dir, self.request.reporter
+        if run_dir:
+            run_dir.write_history([])
+        with stop_on_signal() as should_stop, reporter.bar("training", training.total_steps) as advance:
+            training.hooks = Hooks(
+                on_line=_report_lines(run_dir, self.tracker, reporter),
+                on_step=lambda state: advance(1, _beside_bar(state)),
+                should_stop=should_stop,
+            )
             return training.run()
 
     def _run_loop(self, trainer: Trainer, fingerprint: str) -> TrainingOutcome:

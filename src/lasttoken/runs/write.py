@@ -7,7 +7,7 @@ end     config.json  model.safetensors  tokenizer.json  history.jsonl  predictio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ import torch
 
 from lasttoken.classifier.checkpoint import save_classifier
 from lasttoken.classifier.run_dir import RunDir
-from lasttoken.core.config import Settings
+from lasttoken.core.config import CHOSEN, Settings
 from lasttoken.core.progress import Reporter
 from lasttoken.core.storage import write_text
+from lasttoken.core.tail_recipe import TailRecipe
 from lasttoken.data.files import Examples
 from lasttoken.data.folders import write_splits
 from lasttoken.data.origin import describe_origin
@@ -62,8 +63,11 @@ def run_toml(data: Path | Examples | None, session: Session, splits: Splits, pla
 
 
 def asked_settings(session: Session, plan: Plan) -> Settings:
-    """The settings as the user gave them, choices left open included, with learning rate and prompt of the backbone."""
-    return replace(plan.asked, learning_rate=session.settings.learning_rate, prompt=session.settings.prompt)
+    """The settings as the user gave them, choices left open included, with the recipe and prompt of the backbone."""
+    asked, used = plan.asked, session.settings
+    recipe = [item.name for item in fields(TailRecipe) if item.name != "read" or asked.method == "tail"]
+    left_open = [name for name in recipe if getattr(asked, name) in (None, CHOSEN)]
+    return replace(asked, prompt=used.prompt, **{name: getattr(used, name) for name in left_open})
 
 
 def begin_run(run_dir: RunDir, splits: Splits, content: Mapping[str, Any], reporter: Reporter) -> None:

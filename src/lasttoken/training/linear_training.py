@@ -28,7 +28,7 @@ from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
 from lasttoken.training.features import FeatureSource
 from lasttoken.training.held_out import Part, Score, best_place, parts_of, score_of
 from lasttoken.training.linear import PRECISE, Design, Head, LinearPath, rows_of
-from lasttoken.training.loop import HeldOut, Hooks, Line, SplitFeatures, Trainer, TrainingOutcome
+from lasttoken.training.loop import TAIL_BUDGETS, HeldOut, Hooks, Line, SplitFeatures, TrainingOutcome
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # C for standardized features
 LARGE = 100_000_000  # N · F · K from which a problem is solved on several threads
@@ -161,7 +161,7 @@ class LinearTraining:
         self.hooks = hooks or Hooks()
         self.target: NDArray[np.floating] | None = None  # [K, F], see `LinearPath`; it is made from these features
         named = [splits[name] for name in ("train", "validation")]
-        features = np.concatenate([vectors_of(split.source, device) for split in named])
+        features = np.concatenate([head_inputs(classifier, split.source, device) for split in named])
         self.problem = make_problem(classifier.config.task, features, named, settings, label_counts, may_fold)
 
     def run(self) -> TrainingOutcome:
@@ -173,19 +173,13 @@ class LinearTraining:
         if problem.folds:
             rows = np.arange(len(problem.features), dtype=np.int64)
             head = problem.path(rows, problem.all_weights, self.target, PRECISE).solve(points[best].strength)
-        self._set(head)
+        set_head(self.classifier, head, self.problem.shift)
         lines = [self._line(step, point, step == best) for step, point in enumerate(points)]
         for line in lines:
             line["seconds"] = round(time.monotonic() - started, 4)  # of the whole path
         for line in lines:
             self.hooks.on_line(line)
         return TrainingOutcome(lines, best, None, self._held_out(points[best]))
-
-    @torch.no_grad()
-    def _set(self, head: Head) -> None:
-        ours = self.classifier.head
-        ours.weight.copy_(torch.from_numpy(head.weight))
-        ours.bias.copy_(torch.from_numpy(np.asarray(head.bias + self.problem.shift, dtype=np.float32)))
 
     def _line(self, step: int, point: Point, is_best: bool) -> Line:
         """The line of history.jsonl for one C."""
@@ -214,6 +208,13 @@ class LinearTraining:
             point.logits[is_validation],
             tuple(self.problem.parts),
         )
+
+
+@torch.no_grad()
+def set_head(classifier: Classifier, head: Head, shift: Floats | float = 0.0) -> None:
+    """Give a classifier this head, with `shift` added to its bias."""
+    classifier.head.weight.copy_(torch.from_numpy(head.weight))
+    classifier.head.bias.copy_(torch.from_numpy(np.asarray(head.bias + shift, dtype=np.float32)))
 
 
 def make_problem(
@@ -254,16 +255,15 @@ def balanced_weights(truth: Truth, task: Task, settings: Settings) -> Floats:
     return np.bincount(drawn, minlength=len(ids)).astype(np.float32)
 
 
-def vectors_of(source: FeatureSource, device: Device) -> Floats:
-    """The features of all texts of a source that has one vector a text, [N, F] in the order of its rows."""
+@torch.no_grad()
+def head_inputs(classifier: Classifier, source: FeatureSource, device: Device) -> Floats:
+    """What the head reads of every text of a source, [N, F] in the order of its rows."""
 
     def compute(rows: NDArray[np.int64]) -> Floats:
-        return source.batch(rows.tolist())[0].float().cpu().numpy()
+        return classifier.head_input(*source.batch(rows.tolist())).float().cpu().numpy()
 
-    return in_order(
-        run_by_length(compute, source.encoded.lengths, device, token_budget=8 * device.token_budget),
-        len(source.encoded),
-    )
+    budget = TAIL_BUDGETS * device.token_budget
+    return in_order(run_by_length(compute, source.encoded.lengths, device, token_budget=budget), len(source.encoded))
 
 
 def in_order(batches: Iterable[tuple[NDArray[np.int64], Floats]], n_rows: int) -> Floats:
@@ -274,22 +274,3 @@ def in_order(batches: Iterable[tuple[NDArray[np.int64], Floats]], n_rows: int) -
             vectors = np.empty((n_rows, batch.shape[1]), dtype=np.float32)
         vectors[rows] = batch
     return vectors
-
-
-def train_classifier(
-    classifier: Classifier,
-    splits: Mapping[str, SplitFeatures],
-    settings: Settings,
-    device: Device,
-    hooks: Hooks | None = None,
-    label_counts: NDArray[np.int64] | None = None,
-    may_fold: bool = False,
-) -> TrainingOutcome:
-    """Train by the method of the settings, without saving states; see `Trainer` and `LinearTraining`.
-
-    Raises:
-        DivergedError: a loss is not finite.
-    """
-    if settings.method == "linear":
-        return LinearTraining(classifier, splits, settings, device, hooks, label_counts, may_fold).run()
-    return Trainer(classifier, splits, settings, device, hooks, label_counts=label_counts).run()

@@ -130,7 +130,7 @@ class Trainer:
         self.classifier, self.splits, self.device = classifier, splits, device
         self.hooks = hooks or Hooks()
         self.checkpoint_every_s = checkpoint_every_s
-        self.settings = settings = settings.with_rate_for(classifier.decoder.config.n_embd)
+        self.settings = settings
         self.task = classifier.config.task
         self.parameters = classifier.trained()
         self.optimizer = AdamW(self.parameters, settings.weight_decay)
@@ -142,8 +142,8 @@ class Trainer:
         self.rows = np.arange(len(splits["train"]), dtype=np.int64)
         if settings.train_balance != "none":
             self._balance(np.asarray(splits["train"].truth, dtype=np.int64), label_counts)
-        self.steps_per_epoch = len(batches(self.rows.tolist(), settings.batch_size, settings.drop_last))
-        self.total_steps = self.steps_per_epoch * settings.epochs
+        self.steps_per_epoch = len(batches(self.rows.tolist(), settings.n_in_batch, settings.drop_last))
+        self.total_steps = self.steps_per_epoch * settings.n_epochs
 
     def _balance(self, train_ids: NDArray[np.int64], label_counts: NDArray[np.int64] | None) -> None:
         """Apply the setting `balance`, see balance.py."""
@@ -188,10 +188,10 @@ class Trainer:
             self._evaluate("start")
             self.order.reseed(settings.seed)
         last_saved = time.monotonic()
-        while state.epoch < settings.epochs:
+        while state.epoch < settings.n_epochs:
             if not state.permutation:
                 state.permutation = self.rows[self.order.shuffled(len(self.rows))].tolist()
-            epoch_batches = batches(state.permutation, settings.batch_size, settings.drop_last)
+            epoch_batches = batches(state.permutation, settings.n_in_batch, settings.drop_last)
             while state.done_batches < len(epoch_batches):
                 self._step(epoch_batches[state.done_batches])
                 if settings.eval_every and (state.step - 1) % settings.eval_every == 0:
@@ -283,7 +283,7 @@ class Trainer:
 
     def _first_rows(self, name: str, n_batches: int) -> list[int]:
         """The rows of the first batches of a pass over a split, as the chapter's DataLoader yields them."""
-        n, size = len(self.splits[name]), self.settings.batch_size
+        n, size = len(self.splits[name]), self.settings.n_in_batch
         rows = self.order.shuffled(n) if name == "train" else self.order.in_order(n)
         drop_last = self.settings.drop_last and name == "train"
         return [row for batch in batches(rows, size, drop_last)[:n_batches] for row in batch]
@@ -342,7 +342,7 @@ def tail_logits(
 
 def learning_rate(step: int, total_steps: int, settings: Settings) -> float:
     """The rate of the update after `step` updates: linear warm-up, then constant or half a cosine down to zero."""
-    assert settings.learning_rate is not None  # with_rate_for has set it
+    assert settings.learning_rate is not None  # Settings.completed has set it
     warmup = round(settings.warmup_fraction * total_steps)
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup

@@ -66,9 +66,9 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, device: Devi
         DeviceError: the device's logits differ from the CPU's.
     """
     notes: list[str] = []
-    if settings.drop_last and len(splits.train) < settings.batch_size:
+    if settings.drop_last and len(splits.train) < settings.n_in_batch:
         raise SettingsError(
-            f"--batch-size is {settings.batch_size}, but train has {len(splits.train)} rows and incomplete "
+            f"--batch-size is {settings.n_in_batch}, but train has {len(splits.train)} rows and incomplete "
             "batches are dropped"
         )
     labels = label_names(splits.train)
@@ -138,12 +138,12 @@ def _classifier_config(
 
 def _batch_note(splits: Splits, settings: Settings, config: ClassifierConfig) -> str:
     """The number of batches of each split and their shape, which chapter 6 prints for its loaders."""
-    counts = {name: -(-len(examples) // settings.batch_size) for name, examples in splits.named().items()}
+    counts = {name: -(-len(examples) // settings.n_in_batch) for name, examples in splits.named().items()}
     if settings.drop_last:
-        counts["train"] = len(splits.train) // settings.batch_size
+        counts["train"] = len(splits.train) // settings.n_in_batch
     length = f"{config.max_length}" if config.pads else "as many as the text has"
     counts_in_words = ", ".join(f"{name} {n:,}" for name, n in counts.items())
-    return f"batches: {counts_in_words}; the shape of a batch is {settings.batch_size} texts × {length} token ids"
+    return f"batches: {counts_in_words}; the shape of a batch is {settings.n_in_batch} texts × {length} token ids"
 
 
 def _truncation_notes(encoded: dict[str, Encoded], config: ClassifierConfig) -> list[str]:

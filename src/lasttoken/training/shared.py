@@ -13,7 +13,7 @@ import numpy as np
 
 from lasttoken.classifier.encoding import Encoded
 from lasttoken.training.features import FeatureSource, TrunkPass
-from lasttoken.training.repeater import Pool
+from lasttoken.training.pool import Pool
 
 DEFAULT_LIMIT = 2 << 30  # bytes
 

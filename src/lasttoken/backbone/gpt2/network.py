@@ -23,6 +23,7 @@ from lasttoken.backbone.gpt2.attention_at import attention_at
 from lasttoken.backbone.half import Embedding
 from lasttoken.backbone.linear import Linear
 from lasttoken.backbone.packing import Packing
+from lasttoken.core.tail_recipe import Positions
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class GPT2Config(DecoderConfig):
     """The shape of a GPT-2. Any size; the published ones are in catalog.py."""
 
     model_type: ClassVar[str] = "gpt2"
+    positions: ClassVar[Positions] = "learned"
 
     n_inner: int | None = None  # width of the MLP; None: 4 * n_embd
     layer_norm_epsilon: float = 1e-5

@@ -6,9 +6,10 @@ The letters: C n_embd, H heads of queries, G heads of keys and values, D head wi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from lasttoken.backbone.decoder import DecoderConfig
+from lasttoken.core.tail_recipe import Positions
 
 Scaling = Literal["none", "linear", "llama3", "yarn"]
 Norm = Literal["rms", "layer"]
@@ -37,6 +38,8 @@ class Rope:
 @dataclass(frozen=True, kw_only=True)
 class RotaryConfig(DecoderConfig):
     """The sizes and switches of a decoder with rotary positions and a gated MLP."""
+
+    positions: ClassVar[Positions] = "rotary"
 
     n_kv_heads: int  # G; each serves H/G heads of queries
     head_dim: int  # D; H·D may differ from C

@@ -1,0 +1,153 @@
+"""A tail that is trained on few rows: scored in folds, then trained again on all rows, validation among them.
+
+    train + validation ─► 5 folds ─► linear head on the pretrained blocks ─► tail of each fold ─► logits of its rows
+                                    │                                                             held out
+                                    └► linear head of all rows ─► tail of all rows: the classifier
+
+With a few dozen rows a validation split of a tenth says next to nothing, and its rows are missed in training. The
+history is that of the first fold, whose validation rows it was not trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lasttoken.classifier.classifier import Classifier
+from lasttoken.core.config import Settings
+from lasttoken.core.device import Device
+from lasttoken.evaluation.tasks.task import Truth
+from lasttoken.training.held_out import FEW_ROWS, Part, best_place
+from lasttoken.training.linear import PRECISE, Head
+from lasttoken.training.linear_training import head_inputs, make_problem, set_head, walk
+from lasttoken.training.loop import HeldOut, Hooks, Line, SplitFeatures, Trainer, TrainingOutcome, tail_logits
+from lasttoken.training.pool import Pool, Rows
+
+FOLDED_PASSES = 2_000  # rows times epochs up to which a tail is trained in folds, which takes five times as long
+
+
+@dataclass(frozen=True)
+class LinearHeads:
+    """Logistic regressions on what the head reads before the tail is trained, at the best C."""
+
+    parts: list[Head]  # fitted to the rows of each part
+    whole: Head  # fitted to all rows of train and validation
+    rows: list[Part]
+
+
+def folds_a_tail(splits: Mapping[str, SplitFeatures], settings: Settings) -> bool:
+    """Whether train and validation are so few rows that a tail is trained in folds.
+
+    Folds have no common best step, so the last weights must be the ones that are kept.
+    """
+    n_rows = len(splits["train"]) + len(splits["validation"])
+    keeps_last = settings.keep == "last" and not settings.patience
+    return keeps_last and n_rows * settings.n_epochs <= FOLDED_PASSES and len(splits["validation"]) < FEW_ROWS
+
+
+def linear_heads(
+    classifier: Classifier,
+    splits: Mapping[str, SplitFeatures],
+    settings: Settings,
+    device: Device,
+    label_counts: NDArray[np.int64] | None,
+    may_fold: bool,
+) -> LinearHeads:
+    """Fit the heads that a tail starts from; with `balance` the rows are weighted as in the training."""
+    named = [splits["train"], splits["validation"]]
+    vectors = np.concatenate([head_inputs(classifier, split.source, device) for split in named])
+    problem = make_problem(
+        classifier.config.task, vectors, named, replace(settings, metric="loss"), label_counts, may_fold
+    )
+    points = walk(problem)
+    best = points[best_place([point.score for point in points])]
+    rows = np.arange(len(vectors), dtype=np.int64)
+    whole = problem.path(rows, problem.all_weights, None, PRECISE).solve(best.strength) if may_fold else best.heads[0]
+    return LinearHeads(best.heads, whole, problem.parts)
+
+
+class FoldedTail:
+    """One training of a classifier's tail on few rows; it stands beside `Trainer` and `LinearTraining`."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        splits: Mapping[str, SplitFeatures],
+        settings: Settings,
+        device: Device,
+        hooks: Hooks | None = None,
+        label_counts: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Prepare the folds.
+
+        Args:
+            splits: "train" and "validation".
+            label_counts: [K], see `Trainer`.
+        """
+        self.classifier, self.splits, self.settings, self.device = classifier, splits, settings, device
+        self.hooks, self.label_counts = hooks or Hooks(), label_counts
+        named = [splits["train"], splits["validation"]]
+        self.pool = Pool.whole([split.source for split in named])
+        self.truth: Truth = np.concatenate([split.truth for split in named])
+        self.weights = None
+        if any(split.weights is not None for split in named):
+            ones = [np.ones(len(split), np.float32) if split.weights is None else split.weights for split in named]
+            self.weights = np.concatenate(ones)
+        self.heads = linear_heads(classifier, splits, settings, device, label_counts, may_fold=True)
+        self._start = {name: parameter.detach().clone() for name, parameter in classifier.trained().items()}
+        self._fold, self._history = 0, list[Line]()
+
+    def run(self) -> TrainingOutcome:
+        """Train on each fold, then on all rows.
+
+        Raises:
+            DivergedError: a loss is not finite.
+        """
+        logits, interrupted = [], False
+        for fold, (part, head) in enumerate(zip(self.heads.rows, self.heads.parts, strict=True)):
+            self._fold = fold
+            trainer = self._trainer(part.fitted, part.scored, head)
+            interrupted = trainer.run().stopped == "interrupted" or interrupted
+            self._history = self._history or trainer.state.history
+            logits.append(tail_logits(self.classifier, self.pool.take(part.scored), self.device))
+        everything = np.arange(len(self.truth), dtype=np.int64)
+        self._fold = len(self.heads.rows)
+        outcome = self._trainer(everything, self.heads.rows[0].scored, self.heads.whole).run()
+        interrupted = interrupted or outcome.stopped == "interrupted"
+        stopped = "interrupted" if interrupted else None
+        return TrainingOutcome(self._history, self._history[-1]["step"], stopped, self._held_out(logits))
+
+    @property
+    def total_steps(self) -> int:
+        """The steps of all trainings."""
+        sizes = [len(part.fitted) for part in self.heads.rows] + [len(self.truth)]
+        return sum(-(-size // self.settings.n_in_batch) for size in sizes) * self.settings.n_epochs
+
+    def _trainer(self, rows: Rows, scored: Rows, head: Head) -> Trainer:
+        """A training on these rows from the pretrained blocks; only the first fold's evaluations are shown."""
+        self._set(self._start)
+        set_head(self.classifier, head)
+        hooks = replace(self.hooks, save=None)
+        if self._fold:
+            hooks = replace(hooks, on_line=lambda line: None)
+        splits = {"train": self._take(rows), "validation": self._take(scored)}
+        return Trainer(self.classifier, splits, self.settings, self.device, hooks, label_counts=self.label_counts)
+
+    def _take(self, rows: Rows) -> SplitFeatures:
+        weights = None if self.weights is None else self.weights[rows]
+        return SplitFeatures(self.pool.take(rows), self.truth[rows], weights)
+
+    @torch.no_grad()
+    def _set(self, weights: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.classifier.trained().items():
+            parameter.copy_(weights[name])
+
+    def _held_out(self, logits: list[NDArray[np.float32]]) -> HeldOut:
+        scored, n_train = np.concatenate([part.scored for part in self.heads.rows]), len(self.splits["train"])
+        joined, is_validation = np.concatenate(logits), scored >= n_train
+        return HeldOut(joined, self.truth[scored], scored[is_validation] - n_train, joined[is_validation])
