@@ -57,6 +57,7 @@ OTHER: dict[str, Any] = {
     "metric": "accuracy",
     "patience": 8,
     "seed": 99,
+    "start_head": "linear",
     "calibrate": False,
     "threshold": "0.9",
     "cost": "spam:ham=5",

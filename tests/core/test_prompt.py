@@ -36,5 +36,5 @@ def test_the_backbone_s_own_prompt_is_read_unless_another_is_asked_for() -> None
     assert Settings().with_prompt_of(None).template is None
     assert Settings(prompt="none").with_prompt_of(OWN).template is None
     assert Settings(prompt="{text}?").with_prompt_of(OWN).template == "{text}?"
-    recorded = Settings().with_prompt_of(OWN)
+    recorded = resolve("default").with_prompt_of(OWN)
     assert resolve("default", recorded.to_toml()) == recorded, "--resume reads it from run.toml"

@@ -47,7 +47,9 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 def test_the_head_is_scikit_learns_at_the_best_strength_on_validation() -> None:
     classifier, splits = problem()
     outcome = LinearTraining(classifier, splits, settings(), CPU).run()
-    train, validation = (head_inputs(classifier, splits[name].source, CPU).astype(np.float64) for name in ("train", "validation"))
+    train, validation = (
+        head_inputs(classifier, splits[name].source, CPU).astype(np.float64) for name in ("train", "validation")
+    )
     scaler = StandardScaler().fit(np.concatenate([train, validation]))
     kept = outcome.history[outcome.kept_step]
     theirs = LogisticRegression(C=kept["C"], tol=1e-8, max_iter=10_000)
@@ -63,7 +65,9 @@ def test_the_head_is_scikit_learns_at_the_best_strength_on_validation() -> None:
 def test_in_folds_all_rows_are_fitted_and_each_has_logits_from_without_it() -> None:
     classifier, splits = problem()
     outcome = LinearTraining(classifier, splits, settings(), CPU, may_fold=True).run()
-    features = np.concatenate([head_inputs(classifier, split.source, CPU) for split in splits.values()]).astype(np.float64)
+    features = np.concatenate([head_inputs(classifier, split.source, CPU) for split in splits.values()]).astype(
+        np.float64
+    )
     truth = np.concatenate([split.truth for split in splits.values()])
     z = StandardScaler().fit_transform(features)
     theirs = LogisticRegression(C=outcome.history[outcome.kept_step]["C"], tol=1e-8, max_iter=10_000).fit(z, truth)

@@ -18,8 +18,8 @@ METHODS = ("auto", "linear", "tail")
 DEFAULT_METHOD = "auto"
 IMPLIED: dict[str, dict[str, Any]] = {
     "tail": {},
-    "linear": {"train_blocks": "head", "depth": "auto", "read": "auto", "ngrams": "auto"},
-    "auto": {"depth": "auto", "read": "auto", "ngrams": "auto"},
+    "linear": {"train_blocks": "head", "depth": "auto", "ngrams": "auto"},
+    "auto": {"depth": "auto", "ngrams": "auto"},
 }
 OF_THE_TAIL = (  # settings that a logistic regression does not use
     "epochs",
@@ -42,7 +42,7 @@ def with_implied(given: Mapping[str, Any], default: str = DEFAULT_METHOD) -> dic
     """The given settings with what their method implies.
 
     >>> with_implied({"method": "linear", "read": "mean"})
-    {'train_blocks': 'head', 'depth': 'auto', 'read': 'mean', 'ngrams': 'auto', 'method': 'linear'}
+    {'train_blocks': 'head', 'depth': 'auto', 'ngrams': 'auto', 'read': 'mean', 'method': 'linear'}
     >>> with_implied({"epochs": 3}, default="auto")
     {'epochs': 3, 'method': 'tail'}
     """

@@ -157,9 +157,10 @@ def plan_training(
     with reporter.working("comparing depths and poolings"):
         best = explorer.explore()
     tail = None
-    if settings.method in ("tail", "auto"):
-        blocks = completed(settings, explorer.config, splits.train).train_blocks
-        depth = fixed or tail_depth(best.depth, blocks, n_blocks)
+    complete = completed(settings, explorer.config, splits.train)
+    suits_few_rows = complete.start_head == "linear"
+    if settings.method == "tail" or (settings.method == "auto" and (suits_few_rows or not explorer.folds)):
+        depth = fixed or tail_depth(best.depth, complete.train_blocks, n_blocks)
         tail = _concrete(settings, "tail", str(depth), settings.read)
     linear = None if settings.method == "tail" else _concrete(settings, "linear", str(best.depth), best.read)
     features = {} if tail else explorer.whole_splits(best)

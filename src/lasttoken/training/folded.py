@@ -150,4 +150,5 @@ class FoldedTail:
     def _held_out(self, logits: list[NDArray[np.float32]]) -> HeldOut:
         scored, n_train = np.concatenate([part.scored for part in self.heads.rows]), len(self.splits["train"])
         joined, is_validation = np.concatenate(logits), scored >= n_train
-        return HeldOut(joined, self.truth[scored], scored[is_validation] - n_train, joined[is_validation])
+        rows = scored[is_validation] - n_train
+        return HeldOut(joined, self.truth[scored], rows, joined[is_validation], tuple(self.heads.rows))
