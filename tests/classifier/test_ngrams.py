@@ -160,6 +160,16 @@ def test_it_is_loaded_to_the_last_bit_and_nothing_is_a_pickle(folder: Path) -> N
     assert not list(folder.iterdir())
 
 
+@pytest.mark.parametrize("name", ["tfidf-logreg", "char-ngrams"])
+def test_terms_with_half_a_character_are_left_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON lines may hold a lone surrogate, which a file in UTF-8 cannot."""
+    monkeypatch.setattr(f"{__name__}.TEXTS", [f"{text} \ud800x" for text in TEXTS])
+    model = NgramModel.of(fitted(name, TWO))
+    save_ngrams(tmp_path, model)
+    np.testing.assert_array_equal(load_ngrams(tmp_path, 2).logits(TEXTS), model.logits(TEXTS))
+    assert (model.logits(TEXTS).argmax(1) == TWO).all()
+
+
 def without(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 

@@ -159,3 +159,14 @@ def test_several_labels_are_blended(backbone: Path, tmp_path: Path) -> None:
     evaluated = run_cli("evaluate", tmp_path / "run", tmp_path / "run" / "splits" / "test.csv", "--json")
     assert evaluated.code == 0, evaluated.err
     assert json.loads(evaluated.out)["micro_f1"] == pytest.approx(metrics["splits"]["test"]["micro_f1"])
+
+
+def test_n_grams_that_know_the_rows_of_train_by_heart_are_no_warning(backbone: Path, tmp_path: Path) -> None:
+    texts, labels = messages(300)
+    noisy = [{"spam": "ham", "ham": "spam"}[label] if at % 7 == 0 else label for at, label in enumerate(labels)]
+    data = write_messages(tmp_path / "noisy.csv", texts, noisy)
+    train(data, backbone, tmp_path / "run", "--ngrams", "words", "--learning-rate", 1e-9)
+    metrics = read_metrics(tmp_path / "run")
+    assert metrics["ngrams"]["kept"]
+    assert metrics["splits"]["train"]["accuracy"] > metrics["splits"]["validation"]["accuracy"] + 0.05
+    assert not [warning for warning in metrics["warnings"] if "memorized" in warning]

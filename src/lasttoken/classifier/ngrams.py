@@ -35,6 +35,7 @@ from lasttoken.evaluation.linear_models import LINKS, Link, logits_of_scores
 
 FORMAT = 1
 FILES = ("ngrams.json", "ngrams.safetensors")
+SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: JSON of texts may hold it, UTF-8 cannot
 ADVICE = "copy the run again or train it again"
 
 Kind = Literal["words", "characters"]
@@ -105,11 +106,14 @@ class NgramModel:
     def of(cls, baseline: LinearBaseline, shift: NDArray[np.float32] | float = 0.0) -> NgramModel:
         """The model of a fitted baseline; `shift` [K] is added to its scores, see training/balance.py.
 
-        Weights are rounded to 16 bits here, so that a saved model computes the logits that were calibrated.
+        Weights are rounded to 16 bits here, so that a saved model computes the logits that were calibrated. Terms that
+        no file in UTF-8 can hold are left out.
         """
         vectorizer = baseline.vectorizer
-        vocabulary = tuple(vectorizer.get_feature_names_out().tolist())
-        weights, bias, link = baseline.model.to_weights(len(vocabulary))
+        found = vectorizer.get_feature_names_out().tolist()
+        weights, bias, link = baseline.model.to_weights(len(found))
+        places = [place for place, term in enumerate(found) if not SURROGATE.search(term)]
+        vocabulary = tuple(found[place] for place in places)
         terms = Terms(
             vectorizer.analyzer,
             tuple(vectorizer.ngram_range),
@@ -120,8 +124,8 @@ class NgramModel:
             baseline.max_characters,
             vocabulary,
         )
-        idf = np.asarray(vectorizer.idf_, dtype=np.float32)
-        return cls(terms, idf, weights.astype(np.float16), np.asarray(bias + shift, dtype=np.float32))
+        idf = np.asarray(vectorizer.idf_, dtype=np.float32)[places]
+        return cls(terms, idf, weights[places].astype(np.float16), np.asarray(bias + shift, dtype=np.float32))
 
     def _make_vectorizer(self) -> Any:
         from sklearn.feature_extraction.text import TfidfVectorizer
