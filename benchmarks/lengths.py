@@ -113,7 +113,8 @@ def peak_bytes() -> int:
 def print_gain(train: Path, test: Path, n_rows: list[int], backbone: Backbone) -> None:
     """A line for each limit: accuracy, and its difference from the limit of 512 with a 95 % interval."""
     tune_cpu()
-    texts, labels = zip(*(rows_of(path, n) for path, n in zip((train, test), n_rows, strict=True)), strict=True)
+    random = np.random.default_rng(0)
+    texts, labels = zip(*(rows_of(path, n, random) for path, n in zip((train, test), n_rows, strict=True)), strict=True)
     inputs = [np.stack([features_of(text, backbone) for text in part]) for part in texts]  # [N, limits + 1, 2 C]
     correct = {
         name: correctly(inputs[0][:, at], labels[0], inputs[1][:, at], labels[1])
@@ -128,12 +129,12 @@ def print_gain(train: Path, test: Path, n_rows: list[int], backbone: Backbone) -
         )
 
 
-def rows_of(path: Path, n: int) -> tuple[list[str], list[str]]:
+def rows_of(path: Path, n: int, random: np.random.Generator) -> tuple[list[str], list[str]]:
     """Texts and labels of n rows, drawn."""
     csv.field_size_limit(2**31 - 1)
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    drawn = [rows[row] for row in np.random.default_rng(0).permutation(len(rows))[:n]]
+    drawn = [rows[row] for row in random.permutation(len(rows))[:n]]
     return [row["text"] for row in drawn], [row["label"] for row in drawn]
 
 

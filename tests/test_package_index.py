@@ -5,6 +5,7 @@ It needs an index that has the wheel, in pip's configuration, once: the file sta
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from miniature import messages, write_messages
 from platformdirs import user_cache_path
 
 from lasttoken import TextClassifier
+from lasttoken.backbone.catalog import SMOLLM2_B16
 from lasttoken.core.errors import NetworkError
+from lasttoken.core.published import PublishedFile
 from lasttoken.core.storage import CACHE_VARIABLE
 from lasttoken.runs.fetch import fetch
 
@@ -45,3 +48,16 @@ def test_a_backbone_of_the_package_index_trains_and_predicts(real_backbone: Path
     assert set(answers) <= {"ham", "spam"}
     assert [prediction.label for prediction in TextClassifier.load(str(out)).predict(texts)] == answers
     assert (out / "model.safetensors").stat().st_size < 98_362_432, "three of thirty blocks, and they stay quantized"
+
+
+def test_the_bundled_backbone_is_cut_out_of_it(real_backbone: Path, tmp_path: Path) -> None:
+    """As its card says, byte for byte."""
+    script = Path(__file__).resolve().parents[1] / "scripts" / "cut_gguf.py"
+    spec = importlib.util.spec_from_file_location("cut_gguf", script)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    cut = tmp_path / "cut.gguf"
+    module.cut(real_backbone, cut, 16, 18_432, "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct")
+    assert PublishedFile.of(cut) == SMOLLM2_B16.packaged
