@@ -303,3 +303,9 @@ def test_n_grams_need_validation_rows_and_rows_without_weights(backbone: str) ->
     classifier = LastTokenClassifier(backbone, epochs=1, ngrams="auto")
     assert classifier.fit(["a", "b", "c"], ["x", "y", "x"]).ngrams_ is None
     assert classifier.fit(TEXTS, LABELS, sample_weight=np.ones(len(TEXTS))).ngrams_ is None
+
+
+def test_n_grams_can_be_left_out_of_the_default_method() -> None:
+    assert LastTokenClassifier(method="linear")._settings(1).ngrams == "auto"
+    assert not LastTokenClassifier(method="linear", ngrams="none")._settings(1).adds_ngrams
+    assert not LastTokenClassifier(method="tail")._settings(1).adds_ngrams

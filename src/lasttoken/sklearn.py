@@ -73,7 +73,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         train_blocks: str | int = USUAL.train_blocks,
         read: str = USUAL.read,
         prompt: str = USUAL.prompt,
-        ngrams: str = USUAL.ngrams,
+        ngrams: str | None = USUAL.ngrams,
         causal_mask: bool = USUAL.causal_mask,
         max_length: int | None = USUAL.max_length,
         truncate: str = USUAL.truncate,

@@ -223,8 +223,8 @@ class Settings:
         commands=TRAINING_COMMANDS,
     )
     truncate: str = setting("tail", "Which end of a longer text to cut off.", choices=ENDS, commands=TRAINING_COMMANDS)
-    ngrams: str = setting(
-        "none",
+    ngrams: str | None = setting(
+        None,
         "Add the log-probabilities of an n-gram model to the classifier, with a weight that is fitted on validation: "
         "words, characters, or auto: the better one, or none if neither lowers the loss. [default: none; with --method "
         "linear or auto: auto]",
@@ -417,6 +417,11 @@ class Settings:
         """`batch_size`, once it is known."""
         assert self.batch_size is not None
         return self.batch_size
+
+    @property
+    def adds_ngrams(self) -> bool:
+        """Whether an n-gram model may become part of the classifier."""
+        return self.ngrams not in (None, "none")
 
     @property
     def columns(self) -> ColumnSpec:

@@ -58,7 +58,7 @@ def calibrate(
         gpt["validation"][outcome.held_out.validation_rows] = outcome.held_out.validation_logits
     rows = _blend_rows(prepared, gpt, features, outcome)
     ngrams, logits, held_out = None, gpt, rows.logits
-    if settings.ngrams != "none":
+    if settings.adds_ngrams:
         with clock.part("ngrams"):
             ngrams = fit_blend(rows, settings)
             named = prepared.splits.named()

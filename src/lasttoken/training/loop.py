@@ -95,7 +95,7 @@ class HeldOut:
     truth: Truth  # of these rows
     validation_rows: NDArray[np.int64]  # the rows of validation among them, by their places in that split
     validation_logits: NDArray[np.float32]
-    parts: tuple[Part, ...] = ()  # rows of train and validation that were fitted and scored, in the order of the rows
+    parts: tuple[Part, ...]  # rows of train and validation that were fitted and scored, in the order of the rows
 
 
 @dataclass(frozen=True)

@@ -112,11 +112,11 @@ class Repeater:
         )
         task, temperature = self.classifier.config.task, 1.0
         logits = {name: self._logits(splits[name]) for name in score}
-        if not settings.calibrate and settings.ngrams == "none":
+        if not settings.calibrate and not settings.adds_ngrams:
             return {name: task.log_probs(each, temperature) for name, each in logits.items()}
         held = self._blend_rows(rows, outcome.held_out, logits.get("validation", self._logits(splits["validation"])))
         held_out, self.fitted = held.logits, {}
-        if settings.ngrams != "none":
+        if settings.adds_ngrams:
             blended = fit_blend(held, settings)
             self.fitted = blended.fitted if outcome.held_out is None else {}
             logits, held_out = blended.applied(logits, {name: self.texts(rows[name]) for name in score}, held)
