@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.backbone.prompt import frame_with_prompt
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import Encoded, encode_texts
 from lasttoken.core.config import Settings
@@ -35,8 +36,10 @@ from lasttoken.data.folders import read_splits
 from lasttoken.data.label_tables import labels_of
 from lasttoken.data.labels import natural_order
 from lasttoken.data.splitting.cutting import cut_validation, split_examples
+from lasttoken.runs.session import completed
 from lasttoken.training.features import FeatureSource, TrunkPass
-from lasttoken.training.loop import SplitFeatures, Trainer, tail_logits
+from lasttoken.training.loop import SplitFeatures, tail_logits
+from lasttoken.training.methods import train_classifier
 
 Rows = dict[str, NDArray[np.int64]]  # row numbers of train, validation and test
 Training = dict[str, Any]  # what came of one training; a line of a benchmark's --out
@@ -133,6 +136,7 @@ class Bench:
 
     def train(self, settings: Settings, rows: Rows) -> Training:
         """Train on the train rows, choose by the validation rows, measure on the test rows."""
+        settings = self._complete(settings, rows)
         classifier, encoded, key = self._prepare(settings)
         started = time.perf_counter()
         if key not in self.sources:
@@ -143,7 +147,7 @@ class Bench:
             name: SplitFeatures(View(self.sources[key], at), self.data.label_ids[at]) for name, at in rows.items()
         }
         started = time.perf_counter()
-        outcome = Trainer(classifier, splits, settings, self.device).run()
+        outcome = train_classifier(classifier, splits, settings, self.device)
         logits = tail_logits(classifier, splits["test"].source, self.device)
         correct = logits.argmax(1) == splits["test"].truth
         return {
@@ -155,15 +159,23 @@ class Bench:
             "correct": correct.astype(int).tolist(),
         }
 
+    def _complete(self, settings: Settings, rows: Rows) -> Settings:
+        """The settings as a tail's, with the recipe of the backbone for these train rows and the backbone's prompt."""
+        backbone = load_backbone(self.backbone)
+        tail = replace(settings, method="tail", depth=None)
+        train = Examples([self.data.texts[row] for row in rows["train"]])
+        return completed(tail, backbone.config, train).with_prompt_of(backbone.prompt)
+
     def _prepare(self, settings: Settings) -> tuple[Classifier, Encoded, tuple[object, ...]]:
         """A fresh classifier, all rows as token ids, and what features of these depend on."""
         backbone = load_backbone(self.backbone)
         pads = settings.read == "padded-last"
+        prefix_ids, suffix_ids = frame_with_prompt(backbone, settings.template)
 
         def encode(max_length: int, pad: bool) -> Encoded:
             return encode_texts(
                 backbone.tokenizer, self.data.texts, max_length=max_length, truncate=settings.truncate,
-                end_of_text_id=backbone.end_of_text_id, pad=pad,
+                end_of_text_id=backbone.end_of_text_id, pad=pad, prefix_ids=prefix_ids, suffix_ids=suffix_ids,
             )  # fmt: skip
 
         max_length = settings.max_length or backbone.max_length
@@ -174,9 +186,10 @@ class Bench:
         config = ClassifierConfig(
             tuple(self.data.labels), settings.read, settings.causal_mask, max_length, settings.truncate,
             settings.train_blocks, backbone.end_of_text_id, backbone.name, self.device.precision == "int8",
+            prefix_ids=prefix_ids, suffix_ids=suffix_ids, prompt=settings.template,
         )  # fmt: skip
         reading = settings.read if settings.train_blocks == "head" else pads
-        key = (settings.train_blocks, reading, settings.causal_mask, max_length, settings.truncate)
+        key = (settings.train_blocks, reading, settings.causal_mask, max_length, settings.truncate, settings.template)
         classifier = Classifier(backbone.decoder, config, settings.seed)
         if config.int8_trunk:
             classifier.quantize_trunk()

@@ -2,8 +2,8 @@
 
     backbone with rotary positions    blocks   rate · width/576   batch   epochs        head starts     pooling
       much text                       2        8e-4               32      4             drawn           last+mean
-      few rows of long texts          2        4e-4               16      4 to 12       linear          last+mean
-      little text                     6        2e-4               16      4 to 12       linear          last+mean
+      few rows of long texts          2        4e-4               16      4 to 8        linear          last+mean
+      little text                     6        2e-4               16      4 to 8        linear          last+mean
     backbone with learned positions   2        5e-5 · (768/n)²    16      6             drawn           last
 
 docs/decisions/tail.md says how the first three lines were chosen, docs/decisions/default-recipe.md the last. "linear":
@@ -21,9 +21,9 @@ Positions = Literal["learned", "rotary"]
 
 LITTLE_TEXT = 100_000  # characters of train up to which six blocks are trained
 FEW_ROWS = 2_000  # of train, below which a head of a tail of two blocks starts from the linear one
-CHARACTERS = 500_000  # that a training with little text reads in all its epochs
-STEPS = 600  # of a training with few rows of long texts
-FEWEST_EPOCHS, MOST_EPOCHS = 4, 12
+CHARACTERS = 120_000  # that a training with little text reads in all its epochs
+STEPS = 400  # of a training with few rows of long texts
+FEWEST_EPOCHS, MOST_EPOCHS = 4, 8
 WIDTH = 576  # at which the rates for rotary positions were measured
 
 
@@ -63,7 +63,7 @@ def tail_recipe(
 
     >>> few = TrainSize(n_rows=96, n_characters=4_800)
     >>> tail_recipe("rotary", 576, 16, few).train_blocks, tail_recipe("rotary", 576, 16, few).epochs
-    ('6', 12)
+    ('6', 8)
     >>> tail_recipe("rotary", 1152, 16, TrainSize(5_000, 250_000)).learning_rate
     0.0004
     """
