@@ -218,7 +218,7 @@ class Settings:
     )
     max_length: int | None = setting(
         None,
-        "Maximum length of a text in tokens; default: the backbone's own limit.",
+        "Maximum length of a text in tokens; default: 512, or what a backbone with learned positions can read.",
         allowed=AT_LEAST_1,
         commands=TRAINING_COMMANDS,
     )

@@ -28,6 +28,8 @@ from lasttoken.evaluation.tasks.task import Truth
 from lasttoken.training.features import StoredFeatures, TrunkPass
 from lasttoken.training.loop import SplitFeatures
 
+LONGEST = 512  # tokens of a text, for a backbone that has room for thousands (docs/decisions/bundled.md)
+
 Say = Callable[[str], None]
 
 
@@ -90,10 +92,16 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, device: Devi
     return Prepared(splits, predictor, encoded, truth, tuple(notes))
 
 
+def default_max_length(backbone: Backbone) -> int:
+    """Tokens of the longest text that is not truncated, where the user sets no limit."""
+    rotary = backbone.config.positions == "rotary"
+    return min(backbone.max_length, LONGEST) if rotary else backbone.max_length
+
+
 def _classifier_config(
     splits: Splits, labels: list[str], backbone: Backbone, settings: Settings, device: Device, notes: list[str]
 ) -> ClassifierConfig:
-    max_length = settings.max_length or backbone.max_length
+    max_length = settings.max_length or default_max_length(backbone)
     if settings.read == "padded-last" and settings.max_length is None:
         untruncated = encode_texts(
             backbone.tokenizer,
