@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import statistics
 import subprocess
@@ -39,23 +40,38 @@ BASELINES = ("tfidf-logreg", "char-ngrams")
 def main() -> None:
     """Train on every data set with every seed, and print a line of a Markdown table for each data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="+", help="name=file or name=folder; demo: the messages in the package")
+    parser.add_argument("data", nargs="*", help="name=file or name=folder; demo: the messages in the package")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--few", type=int, default=0, help="rows of each label in train; 0: all")
     parser.add_argument("--out", type=Path, help="append what each run gave as a line of JSON")
+    parser.add_argument("--read", type=Path, help="print the table of such a file, and train nothing")
     own, passed_on = _divided(sys.argv[1:])
     arguments = parser.parse_args(own)
     print(
         "| data | runs | test rows | metric | lasttoken | words | characters | difference to the best | trained | s |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
+    if arguments.read:
+        for runs in _recorded(arguments.read):
+            print(_line(runs))
     for item in arguments.data:
         name, _, path = item.partition("=")
-        runs = [_run(name, path, seed, arguments.few, passed_on) for seed in range(arguments.seeds)]
+        seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+        runs = [_run(name, path, seed, arguments.few, passed_on) for seed in seeds]
         if arguments.out:
             with arguments.out.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(run) + "\n" for run in runs)
-        print(_line(f"{name}, {arguments.few} a label" if arguments.few else name, runs), flush=True)
+        print(_line(runs), flush=True)
+
+
+def _recorded(path: Path) -> list[list[dict[str, Any]]]:
+    """The runs of a file that --out wrote, by data set and rows of each label."""
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for line in path.read_text("utf-8").splitlines():
+        run = json.loads(line)
+        found.setdefault((run["data"], run["few"]), []).append(run)
+    return [sorted(runs, key=lambda run: int(run["seed"])) for _, runs in sorted(found.items())]
 
 
 def _divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -114,14 +130,15 @@ def _read(out: Path) -> dict[str, Any]:
         "metric": metric,
         "values": values,
         "right": right,
-        "texts": [row["text"] for row in rows],
+        "texts": [hashlib.blake2b(row["text"].encode(), digest_size=6).hexdigest() for row in rows],
         "verdict": metrics["verdict"],
         "ngrams": metrics["ngrams"] if metrics.get("ngrams", {}).get("kept") else None,
         "chosen": metrics.get("choice", {}).get("chosen"),
     }
 
 
-def _line(name: str, runs: Sequence[dict[str, Any]]) -> str:
+def _line(runs: Sequence[dict[str, Any]]) -> str:
+    name = f"{runs[0]['data']}, {few} a label" if (few := runs[0]["few"]) else runs[0]["data"]
     means = {each: statistics.mean(run["values"][each] for run in runs) for each in ("ours", *BASELINES)}
     spread = statistics.stdev(run["values"]["ours"] for run in runs) if len(runs) > 1 else 0.0
     best = max(BASELINES, key=lambda each: means[each])
