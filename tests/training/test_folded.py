@@ -14,8 +14,9 @@ from lasttoken.classifier.classifier import Classifier
 from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU
 from lasttoken.core.resolve import resolve
+from lasttoken.training import folded
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.folded import FOLDED_PASSES, FoldedTail, folds_a_tail, linear_heads
+from lasttoken.training.folded import FoldedTail, linear_heads, refits
 from lasttoken.training.loop import Hooks, SplitFeatures, State, Trainer, tail_logits
 from lasttoken.training.methods import make_training, train_classifier
 from lasttoken.training.pool import Pool
@@ -101,10 +102,27 @@ def test_a_stop_ends_the_fold_and_is_reported() -> None:
 
 def test_folds_are_for_few_rows_whose_last_weights_are_kept() -> None:
     _, splits = problem()
-    assert folds_a_tail(splits, settings())
-    assert not folds_a_tail(splits, settings(epochs=FOLDED_PASSES))
-    assert not folds_a_tail(splits, settings(keep="best"))
-    assert not folds_a_tail(splits, settings(patience=2))
+    assert refits(splits, settings())
+    assert not refits(splits, settings(epochs=folded.REFITTED))
+    assert not refits(splits, settings(keep="best"))
+    assert not refits(splits, settings(patience=2))
+
+
+def test_more_rows_are_scored_on_validation_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The classifier that is kept is fitted to all rows all the same."""
+    monkeypatch.setattr(folded, "FOLDED", 0)
+    classifier, splits = problem()
+    held_out = FoldedTail(classifier, splits, settings(), CPU).run().held_out
+    assert held_out is not None
+    np.testing.assert_array_equal(held_out.validation_rows, np.arange(10))
+    np.testing.assert_array_equal(held_out.logits, held_out.validation_logits)
+    alone, same = problem()
+    head = linear_heads(alone, same, settings(), CPU, None, in_folds=False)
+    alone.head.weight.data.copy_(torch.from_numpy(head.parts[0].weight))
+    alone.head.bias.data.copy_(torch.from_numpy(head.parts[0].bias))
+    Trainer(alone, same, settings(), CPU).run()
+    np.testing.assert_allclose(held_out.logits, tail_logits(alone, same["validation"].source, CPU), atol=1e-5)
+    assert not torch.equal(alone.head.weight, classifier.head.weight)
 
 
 @pytest.mark.parametrize(("may_fold", "kind"), [(True, FoldedTail), (False, Trainer)])
@@ -115,7 +133,7 @@ def test_rows_of_a_given_validation_split_are_never_fitted(may_fold: bool, kind:
 
 def test_a_training_that_starts_from_the_linear_head_starts_with_its_logits() -> None:
     classifier, splits = problem()
-    head = linear_heads(classifier, splits, settings(), CPU, None, may_fold=False).parts[0]
+    head = linear_heads(classifier, splits, settings(), CPU, None, in_folds=False).parts[0]
     training = make_training(classifier, splits, settings(), CPU)
     assert isinstance(training, Trainer)
     np.testing.assert_array_equal(classifier.head.weight.detach().numpy(), head.weight)

@@ -218,7 +218,8 @@ class Settings:
     )
     max_length: int | None = setting(
         None,
-        "Maximum length of a text in tokens; default: 512, or what a backbone with learned positions can read.",
+        "Maximum length of a text in tokens; default: 512, down to 128 with many rows; with learned "
+        "positions, what the backbone can read.",
         allowed=AT_LEAST_1,
         commands=TRAINING_COMMANDS,
     )

@@ -1,12 +1,13 @@
 """How a tail is trained where the user sets nothing: by the kind of backbone, its width, and how much text train has.
 
     backbone with rotary positions    blocks   rate · width/576   batch   epochs        head starts     pooling
+      very much text                  2        8e-4               32      2             drawn           last+mean
       much text                       2        8e-4               32      4             drawn           last+mean
       few rows of long texts          2        4e-4               16      4 to 8        linear          last+mean
       little text                     6        2e-4               16      4 to 8        linear          last+mean
     backbone with learned positions   2        5e-5 · (768/n)²    16      6             drawn           last
 
-docs/decisions/tail.md says how the first three lines were chosen, docs/decisions/default-recipe.md the last. "linear":
+docs/decisions/tail.md says how the first four lines were chosen, docs/decisions/default-recipe.md the last. "linear":
 the head starts as the logistic regression on what the pretrained blocks give.
 """
 
@@ -20,6 +21,7 @@ from typing import Literal, Self
 Positions = Literal["learned", "rotary"]
 
 LITTLE_TEXT = 100_000  # characters of train up to which six blocks are trained
+VERY_MUCH_TEXT = 2_500_000  # characters of train, above which two epochs are enough for a laptop
 FEW_ROWS = 2_000  # of train, below which a head of a tail of two blocks starts from the linear one
 CHARACTERS = 120_000  # that a training with little text reads in all its epochs
 STEPS = 400  # of a training with few rows of long texts
@@ -74,9 +76,10 @@ def tail_recipe(
     is_small = blocks in ("head", "1", "2")
     scale = WIDTH / n_embd
     if not has_little and size.n_rows >= FEW_ROWS:
-        return TailRecipe(blocks, (8e-4 if is_small else 2e-4) * scale, 32, 4, "last", "drawn", "last+mean")
-    epochs = CHARACTERS / max(size.n_characters, 1) if has_little else STEPS * 16 / size.n_rows
-    return TailRecipe(blocks, (4e-4 if is_small else 2e-4) * scale, 16, _epochs(epochs), "last", "linear", "last+mean")
+        epochs = 2 if size.n_characters > VERY_MUCH_TEXT else 4
+        return TailRecipe(blocks, (8e-4 if is_small else 2e-4) * scale, 32, epochs, "last", "drawn", "last+mean")
+    passes = CHARACTERS / max(size.n_characters, 1) if has_little else STEPS * 16 / size.n_rows
+    return TailRecipe(blocks, (4e-4 if is_small else 2e-4) * scale, 16, _epochs(passes), "last", "linear", "last+mean")
 
 
 def _blocks(asked: str, wanted: int, n_layer: int) -> str:

@@ -118,7 +118,7 @@ def read_features(session: Session, split: SplitFeatures, read: str) -> NDArray[
 def choose_fitted(plan: Plan, main: Fitted, beside: Fitted | None, seconds: float) -> Fitted:
     """The better of one or two trainings, with the record of the choice.
 
-    By the loss, a tail gives way to a linear head only if that is better by more than a standard error: where they
+    By the loss, a tail gives way to a linear head only if that is better by more than two standard errors: where they
     were compared on many rows, the tail was as good or better (docs/decisions/tail.md).
     """
     candidates, reason = list(plan.candidates), f"best {plan.asked.metric} on held-out rows; equal ones by the loss"
@@ -129,7 +129,7 @@ def choose_fitted(plan: Plan, main: Fitted, beside: Fitted | None, seconds: floa
         linear = _candidate(plan, beside, linear_answers, 0.0)
         fitted = [linear, main_candidate]
         if plan.asked.metric == "loss":
-            reason = "tail, unless the linear head has a smaller loss by more than a standard error"
+            reason = "tail, unless the linear head has a smaller loss by more than two standard errors"
             takes_linear = _is_clearly_better(linear_answers, tail_answers)
         else:
             takes_linear = best_place([linear.score, main_candidate.score]) == 0
@@ -162,19 +162,22 @@ class Answers:
 
 
 def _is_clearly_better(ours: Answers, theirs: Answers) -> bool:
-    """Whether the mean loss of `ours` is smaller by more than the standard error of the rows' differences."""
+    """Whether the mean loss of `ours` is smaller by more than two standard errors of the rows' differences."""
     falls = theirs.losses() - ours.losses()
-    return bool(falls.mean() > falls.std() / np.sqrt(max(len(falls) - 1, 1)))
+    return bool(falls.mean() > 2 * falls.std() / np.sqrt(max(len(falls) - 1, 1)))
 
 
 def _same_answers(linear: Fitted, tail: Fitted) -> tuple[Answers, Answers]:
     """The answers of both to the same rows: the folds', or those of validation."""
-    folds = linear.outcome.held_out
-    if folds is None or tail.outcome.held_out is not None:
+    folds, other = linear.outcome.held_out, tail.outcome.held_out
+    if folds is None or (other is not None and len(folds.parts) == len(other.parts)):
         return _answers(linear), _answers(tail)
-    answers, rows = _answers(tail), folds.validation_rows
-    shared = Answers(answers.task, answers.logits[rows], answers.truth[rows])
-    return Answers(answers.task, folds.validation_logits, shared.truth), shared
+    of_tail = _answers(tail)
+    if other is not None:
+        of_tail = Answers(of_tail.task, other.validation_logits, other.truth)
+    rows = folds.validation_rows  # the tail was scored on all of validation, and on nothing else
+    shared = Answers(of_tail.task, of_tail.logits[rows], of_tail.truth[rows])
+    return Answers(of_tail.task, folds.validation_logits, shared.truth), shared
 
 
 @torch.no_grad()

@@ -1,11 +1,10 @@
-"""A tail that is trained on few rows: scored in folds, then trained again on all rows, validation among them.
+"""A tail that is trained on few rows: first on parts of them, to be scored, then on all, validation among them.
 
-    train + validation ─► 5 folds ─► linear head on the pretrained blocks ─► tail of each fold ─► logits of its rows
-                                    │                                                             held out
-                                    └► linear head of all rows ─► tail of all rows: the classifier
+    train + validation ─► parts ─► linear head on the pretrained blocks ─► tail of each part ─► logits of its other rows
+                                  └► linear head of all rows ─► tail of all rows: the classifier
 
-With a few dozen rows a validation split of a tenth says next to nothing, and its rows are missed in training. The
-history is that of the first fold, whose validation rows it was not trained on.
+With a few dozen rows a validation split of a tenth says next to nothing, and its rows are missed in training. The parts
+are five folds where that is quick, and else train alone, scored on validation. The history is that of the first part.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ from lasttoken.training.linear_training import head_inputs, make_problem, set_he
 from lasttoken.training.loop import HeldOut, Hooks, Line, SplitFeatures, Trainer, TrainingOutcome, tail_logits
 from lasttoken.training.pool import Pool, Rows
 
-FOLDED_PASSES = 2_000  # rows times epochs up to which a tail is trained in folds, which takes five times as long
+FOLDED = 20_000  # tokens, over all epochs, up to which a tail is trained in folds, which takes five times as long
+REFITTED = 50_000  # up to which it is trained again on train and validation together, which takes twice as long
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,17 @@ class LinearHeads:
     rows: list[Part]
 
 
-def folds_a_tail(splits: Mapping[str, SplitFeatures], settings: Settings) -> bool:
-    """Whether train and validation are so few rows that a tail is trained in folds.
+def refits(splits: Mapping[str, SplitFeatures], settings: Settings) -> bool:
+    """Whether train and validation are so little that a tail is trained again on both together.
 
-    Folds have no common best step, so the last weights must be the ones that are kept.
+    Parts have no common best step, so the last weights must be the ones that are kept.
     """
-    n_rows = len(splits["train"]) + len(splits["validation"])
     keeps_last = settings.keep == "last" and not settings.patience
-    return keeps_last and n_rows * settings.n_epochs <= FOLDED_PASSES and len(splits["validation"]) < FEW_ROWS
+    return keeps_last and _n_tokens(splits, settings) <= REFITTED and len(splits["validation"]) < FEW_ROWS
+
+
+def _n_tokens(splits: Mapping[str, SplitFeatures], settings: Settings) -> int:
+    return settings.n_epochs * sum(splits[name].source.encoded.n_tokens for name in ("train", "validation"))
 
 
 def linear_heads(
@@ -56,18 +59,18 @@ def linear_heads(
     settings: Settings,
     device: Device,
     label_counts: NDArray[np.int64] | None,
-    may_fold: bool,
+    in_folds: bool,
 ) -> LinearHeads:
     """Fit the heads that a tail starts from; with `balance` the rows are weighted as in the training."""
     named = [splits["train"], splits["validation"]]
     vectors = np.concatenate([head_inputs(classifier, split.source, device) for split in named])
     problem = make_problem(
-        classifier.config.task, vectors, named, replace(settings, metric="loss"), label_counts, may_fold
+        classifier.config.task, vectors, named, replace(settings, metric="loss"), label_counts, in_folds
     )
     points = walk(problem)
     best = points[best_place([point.score for point in points])]
     rows = np.arange(len(vectors), dtype=np.int64)
-    whole = problem.path(rows, problem.all_weights, None, PRECISE).solve(best.strength) if may_fold else best.heads[0]
+    whole = problem.path(rows, problem.all_weights, None, PRECISE).solve(best.strength)
     return LinearHeads(best.heads, whole, problem.parts)
 
 
@@ -83,7 +86,7 @@ class FoldedTail:
         hooks: Hooks | None = None,
         label_counts: NDArray[np.int64] | None = None,
     ) -> None:
-        """Prepare the folds.
+        """Prepare the parts.
 
         Args:
             splits: "train" and "validation".
@@ -98,25 +101,26 @@ class FoldedTail:
         if any(split.weights is not None for split in named):
             ones = [np.ones(len(split), np.float32) if split.weights is None else split.weights for split in named]
             self.weights = np.concatenate(ones)
-        self.heads = linear_heads(classifier, splits, settings, device, label_counts, may_fold=True)
+        in_folds = _n_tokens(splits, settings) <= FOLDED
+        self.heads = linear_heads(classifier, splits, settings, device, label_counts, in_folds)
         self._start = {name: parameter.detach().clone() for name, parameter in classifier.trained().items()}
-        self._fold, self._history = 0, list[Line]()
+        self._part, self._history = 0, list[Line]()
 
     def run(self) -> TrainingOutcome:
-        """Train on each fold, then on all rows.
+        """Train on each part, then on all rows.
 
         Raises:
             DivergedError: a loss is not finite.
         """
         logits, interrupted = [], False
-        for fold, (part, head) in enumerate(zip(self.heads.rows, self.heads.parts, strict=True)):
-            self._fold = fold
+        for place, (part, head) in enumerate(zip(self.heads.rows, self.heads.parts, strict=True)):
+            self._part = place
             trainer = self._trainer(part.fitted, part.scored, head)
             interrupted = trainer.run().stopped == "interrupted" or interrupted
             self._history = self._history or trainer.state.history
             logits.append(tail_logits(self.classifier, self.pool.take(part.scored), self.device))
         everything = np.arange(len(self.truth), dtype=np.int64)
-        self._fold = len(self.heads.rows)
+        self._part = len(self.heads.rows)
         outcome = self._trainer(everything, self.heads.rows[0].scored, self.heads.whole).run()
         interrupted = interrupted or outcome.stopped == "interrupted"
         stopped = "interrupted" if interrupted else None
@@ -129,11 +133,11 @@ class FoldedTail:
         return sum(-(-size // self.settings.n_in_batch) for size in sizes) * self.settings.n_epochs
 
     def _trainer(self, rows: Rows, scored: Rows, head: Head) -> Trainer:
-        """A training on these rows from the pretrained blocks; only the first fold's evaluations are shown."""
+        """A training on these rows from the pretrained blocks; only the first part's evaluations are shown."""
         self._set(self._start)
         set_head(self.classifier, head)
         hooks = replace(self.hooks, save=None)
-        if self._fold:
+        if self._part:
             hooks = replace(hooks, on_line=lambda line: None)
         splits = {"train": self._take(rows), "validation": self._take(scored)}
         return Trainer(self.classifier, splits, self.settings, self.device, hooks, label_counts=self.label_counts)

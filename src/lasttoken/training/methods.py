@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.core.config import Settings
 from lasttoken.core.device import Device
-from lasttoken.training.folded import FoldedTail, folds_a_tail, linear_heads
+from lasttoken.training.folded import FoldedTail, linear_heads, refits
 from lasttoken.training.linear_training import LinearTraining, set_head
 from lasttoken.training.loop import CHECKPOINT_EVERY_S, Hooks, SplitFeatures, Trainer, TrainingOutcome
 
@@ -39,11 +39,11 @@ def make_training(
     """
     if settings.method == "linear":
         return LinearTraining(classifier, splits, settings, device, hooks, label_counts, may_fold)
-    if settings.start_head == "linear" and may_fold and folds_a_tail(splits, settings):
+    if settings.start_head == "linear" and may_fold and refits(splits, settings):
         return FoldedTail(classifier, splits, settings, device, hooks, label_counts)
     if settings.start_head == "linear":
         train = {"train": splits["train"], "validation": splits["validation"]}
-        set_head(classifier, linear_heads(classifier, train, settings, device, label_counts, may_fold=False).parts[0])
+        set_head(classifier, linear_heads(classifier, train, settings, device, label_counts, in_folds=False).parts[0])
     return Trainer(classifier, splits, settings, device, hooks, checkpoint_every_s, label_counts)
 
 

@@ -29,6 +29,8 @@ from lasttoken.training.features import StoredFeatures, TrunkPass
 from lasttoken.training.loop import SplitFeatures
 
 LONGEST = 512  # tokens of a text, for a backbone that has room for thousands (docs/decisions/bundled.md)
+TOKENS = 1_500_000  # of all train texts, if each were as long as its limit
+SHORTEST_LIMIT = 128  # of a text, however many there are
 
 Say = Callable[[str], None]
 
@@ -92,16 +94,21 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, device: Devi
     return Prepared(splits, predictor, encoded, truth, tuple(notes))
 
 
-def default_max_length(backbone: Backbone) -> int:
-    """Tokens of the longest text that is not truncated, where the user sets no limit."""
-    rotary = backbone.config.positions == "rotary"
-    return min(backbone.max_length, LONGEST) if rotary else backbone.max_length
+def default_max_length(backbone: Backbone, n_rows: int) -> int:
+    """Tokens of the longest text that is not truncated, where the user sets no limit.
+
+    Many long texts would take a laptop hours, so their limit is lower; n-grams read the rest.
+    """
+    if backbone.config.positions == "learned":
+        return backbone.max_length
+    affordable = max(TOKENS // max(n_rows, 1), SHORTEST_LIMIT)
+    return min(backbone.max_length, LONGEST, affordable)
 
 
 def _classifier_config(
     splits: Splits, labels: list[str], backbone: Backbone, settings: Settings, device: Device, notes: list[str]
 ) -> ClassifierConfig:
-    max_length = settings.max_length or default_max_length(backbone)
+    max_length = settings.max_length or default_max_length(backbone, len(splits.train))
     if settings.read == "padded-last" and settings.max_length is None:
         untruncated = encode_texts(
             backbone.tokenizer,
