@@ -89,3 +89,14 @@ def test_a_number_that_does_not_vary_gets_no_weight_and_few_axes_are_the_largest
     assert not head.weight[:, 1].any()
     whole, few = Design.of(features), Design.of(features, most_axes=3)
     np.testing.assert_allclose(few.spread, whole.spread[-3:], rtol=1e-5)
+
+
+def test_hopeless_rows_of_many_labels_overflow_nothing() -> None:
+    """A row far from all others has logits beyond what exp can take in float32; warnings are errors here."""
+    features = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    features[0] *= 1e6
+    truth = features[:, :2] > 0
+    design = Design.of(features)
+    path = LinearPath(design, np.arange(40), truth, exclusive=False)
+    path.solution = np.full_like(path.solution, 1e3)
+    assert np.isfinite(path.solve(1.0).weight).all()

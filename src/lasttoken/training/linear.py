@@ -124,6 +124,8 @@ class LinearPath:
 
     def _loss(self, solution: Floats) -> tuple[float, Floats]:
         """The mean loss over the rows, and its gradient [K, R + 1]."""
+        from scipy.special import expit  # without overflow
+
         logits = self.inputs @ solution[:, :-1].T.astype(np.float32) + solution[:, -1].astype(np.float32) + self.offset
         of_truth = (logits * self.truth).sum(1)
         if self.exclusive:
@@ -134,7 +136,7 @@ class LinearPath:
             probs /= total
         else:
             losses = np.logaddexp(0, logits).sum(1) - of_truth
-            probs = 1 / (1 + np.exp(-logits))
+            probs = expit(logits)
         error = (probs - self.truth) * (self.weights / self.total)[:, None]
         gradient = np.empty(solution.shape)
         gradient[:, :-1] = error.T @ self.inputs
