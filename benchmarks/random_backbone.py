@@ -3,8 +3,8 @@
     python benchmarks/random_backbone.py --like gpt2 --tokenizer FOLDER --out /tmp/random-gpt2
     python benchmarks/random_backbone.py --like smollm2-1.7b --dtype bfloat16 --tokenizer FOLDER --out /tmp/random-1.7b
 
-`--tokenizer` is a folder with tokenizer.json, vocab.json + merges.txt, or encoder.json + vocab.bpe. A tokenizer with
-fewer tokens than the shape is padded with tokens that no text has.
+`--tokenizer` is a folder with tokenizer.json, vocab.json + merges.txt, or encoder.json + vocab.bpe; without it the
+bundled backbone's is used. A tokenizer with fewer tokens than the shape is padded with tokens that no text has.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from safetensors.torch import save_file
 
 from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.backbone.families import family_of, read_config
+from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.backbone.tokenizer import Tokenizer
+from lasttoken.core.default_backbone import BUNDLED
 
 
 def llama(width: int, n_layer: int, n_head: int, n_kv_heads: int, inner: int) -> dict[str, Any]:
@@ -82,13 +84,13 @@ def main() -> None:
     """Write a folder of the shape that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--like", choices=list(SHAPES), default="gpt2")
-    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, help="default: the bundled backbone's")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     dtype = getattr(torch, arguments.dtype)
-    tokenizer = Tokenizer.load(arguments.tokenizer)
+    tokenizer = Tokenizer.load(arguments.tokenizer) if arguments.tokenizer else load_backbone(BUNDLED).tokenizer
     print(write_random_backbone(arguments.out, arguments.like, tokenizer, dtype, arguments.seed))
 
 
