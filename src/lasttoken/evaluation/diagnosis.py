@@ -13,6 +13,7 @@ from lasttoken.evaluation.intervals import Interval
 from lasttoken.evaluation.tasks.task import SplitMetrics, Task
 
 STILL_FALLING = 0.05  # relative fall of the validation loss in the last epoch above which more epochs may help
+MEMORIZED = 0.15  # of the headline metric, by which train is better than validation; a tail often knows all of train
 FEW_ROWS = 30  # below, intervals are too wide for conclusions
 UNEVEN = 3  # ratio of the largest to the smallest label from which a threshold may help
 
@@ -140,7 +141,7 @@ def _too_good(task: Task, validation: SplitMetrics, test: SplitMetrics) -> str |
 
 def _overfitted(task: Task, train: SplitMetrics, validation: SplitMetrics, solved: bool) -> str | None:
     (seen, (low, _)), (unseen, (_, high)) = _headline(task, train), _headline(task, validation)
-    if low <= high or seen - unseen < 0.05:
+    if low <= high or seen - unseen < MEMORIZED:
         return None
     return (
         f"Train ({seen:.1%}) is much better than validation ({unseen:.1%}): the "

@@ -232,6 +232,8 @@ class _Training:
     def _run_folds(self, training: FoldedTail) -> TrainingOutcome:
         """Train in folds and on all rows; a killed one starts from the beginning, because it takes little time."""
         run_dir, reporter = self.run_dir, self.request.reporter
+        if self.resuming:
+            reporter.say("a training on so few rows saves no state: it starts from the beginning")
         if run_dir:
             run_dir.write_history([])
         with stop_on_signal() as should_stop, reporter.bar("training", training.total_steps) as advance:
