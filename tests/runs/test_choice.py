@@ -74,23 +74,45 @@ def test_the_tail_wins_where_it_validates_better(
     assert config["lasttoken"]["train_blocks"] == "1"
 
 
-def test_the_linear_head_beside_a_tail_reads_what_it_would_read_alone(splits_dir: Path, backbone: Path) -> None:
-    """Features of the tail's trunk, pooled, are those of the shorter classifier."""
+@pytest.mark.parametrize("trained", [1, 2])
+def test_the_linear_head_beside_a_tail_reads_what_it_would_read_alone(
+    trained: int, splits_dir: Path, backbone: Path
+) -> None:
+    """Features of the tail's trunk, its next blocks if need be, and pooling give those of the shorter classifier."""
     from lasttoken.core.columns import UNNAMED
     from lasttoken.core.progress import Reporter
     from lasttoken.data.folders import read_splits
     from lasttoken.runs.session import open_session
 
     splits = read_splits(splits_dir, UNNAMED)
-    given = {"backbone": str(backbone), "train_blocks": "1", "depth": "3", "read": "last+mean", "no_cache": True}
-    tail = resolve("default", given)
+    given = {"backbone": str(backbone), "depth": "3", "read": "last+mean", "no_cache": True}
+    tail = resolve("default", {**given, "train_blocks": str(trained)})
     linear = dataclasses.replace(tail, method="linear", train_blocks="head", depth="2")
     session = open_session(splits, tail, CPU)
     alone = open_session(splits, linear, CPU).features(Reporter())
     for name, split in session.features(Reporter()).items():
         rows = list(range(len(split)))
-        found = fitting.read_features(session, split, "last+mean")
+        found = fitting.read_features(session, split, 2, "last+mean")
         np.testing.assert_allclose(found, alone[name].source.batch(rows)[0].numpy(), atol=1e-5)
+
+
+def test_the_linear_head_beside_a_tail_needs_no_trunk_of_its_own(
+    splits_dir: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the tail's trunk ends before the depth that the linear head reads at."""
+    from lasttoken.core.columns import UNNAMED
+    from lasttoken.core.progress import Reporter
+    from lasttoken.data.folders import read_splits
+    from lasttoken.runs.session import open_session
+    from lasttoken.training.features import TrunkPass
+
+    given = {"backbone": str(backbone), "depth": "3", "read": "mean", "no_cache": True}
+    asked = resolve("default", {**given, "train_blocks": "2"})
+    linear = dataclasses.replace(asked, method="linear", train_blocks="head")
+    session = open_session(read_splits(splits_dir, UNNAMED), asked, CPU)
+    features = session.features(Reporter())
+    monkeypatch.setattr(TrunkPass, "source", lambda *args: pytest.fail("the trunk ran again"))
+    assert fitting.fit_beside(Plan(asked, linear, asked), session, features).outcome.history
 
 
 @pytest.mark.parametrize("method", ["linear", "auto"])

@@ -1,9 +1,9 @@
 """Trainings that are fitted by a plan, and the better of two: a linear head beside a tail, on the same features.
 
-    tail's features: tokens after block d ──► final norm, pooling ──► linear head of the first d blocks ─┐
-                     └──────────────────────► blocks d, … ──► tail ─────────────────────────────────────┴─► the better
+    tail's features: tokens after block f ──► blocks to d, final norm, pooling ──► linear head of d blocks ─┐
+                     └──────────────────────► tail: blocks after f, trained ───────────────────────────────┴► the better
 
-The tail's trunk ends where the linear head reads, so both need one pass.
+The tail's trunk ends where the linear head reads, f = d, or some blocks before; then only these are computed for it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.encoding import run_by_length
 from lasttoken.core.config import Settings
 from lasttoken.core.metric_registry import METRICS
@@ -93,9 +94,10 @@ def fit_beside(plan: Plan, session: Session, features: Mapping[str, SplitFeature
     assert plan.linear is not None
     silent = Reporter()
     beside = open_session(session.prepared.splits, plan.linear, session.device, offline=offline, reporter=silent)
-    tail, known = session.prepared.classifier, {}
-    if tail.keeps_tokens and tail.n_frozen == beside.prepared.classifier.n_frozen:
-        known = {name: read_features(session, split, plan.linear.read) for name, split in features.items()}
+    tail, depth, known = session.prepared.classifier, beside.prepared.classifier.n_frozen, {}
+    assert depth is not None
+    if tail.keeps_tokens and tail.n_frozen is not None and _may_go_on(tail, depth):
+        known = {name: read_features(session, split, depth, plan.linear.read) for name, split in features.items()}
     own = beside.features(silent, known)
     repeater = Repeater(beside.prepared, own) if repeats_trainings(plan.linear) else None
     training = start_training(plan, beside, own)
@@ -103,13 +105,27 @@ def fit_beside(plan: Plan, session: Session, features: Mapping[str, SplitFeature
     return Fitted(beside, own, training.run(), repeater)
 
 
-def read_features(session: Session, split: SplitFeatures, read: str) -> NDArray[np.float32]:
-    """What a linear head reads where the tail's trunk ends, [N, F], before the tail is trained."""
+def _may_go_on(tail: Classifier, depth: int) -> bool:
+    """Whether what a linear head of so many blocks reads can be computed from the features of this tail."""
+    assert tail.n_frozen is not None
+    is_there = tail.n_frozen == depth
+    return is_there or (tail.n_frozen < depth <= tail.decoder.config.n_layer and not tail.config.int8_trunk)
+
+
+def read_features(session: Session, split: SplitFeatures, depth: int, read: str) -> NDArray[np.float32]:
+    """What a linear head reads after `depth` blocks, [N, F]; it is computed from the tail's features before training.
+
+    Blocks between the end of the tail's trunk and that depth are still the pretrained ones.
+    """
     classifier, device, encoded = session.prepared.classifier, session.device, split.source.encoded
+    between = classifier.decoder.blocks[classifier.n_frozen : depth]
 
     def compute(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        states, packing = split.source.batch(rows.tolist())
-        return pool_states(classifier, states.to(classifier.head.weight.dtype), packing).float().cpu().numpy()
+        x, packing = split.source.batch(rows.tolist())
+        x = x.to(classifier.head.weight.dtype)
+        for block in between:
+            x = block(x, packing, classifier.config.causal_mask)
+        return pool_states(classifier, x.to(classifier.head.weight.dtype), packing).float().cpu().numpy()
 
     vectors = in_order(run_by_length(compute, encoded.lengths, device), len(encoded))
     return np.ascontiguousarray(pooled(vectors, read))
