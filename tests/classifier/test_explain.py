@@ -22,7 +22,7 @@ from miniature import (
 )
 
 from lasttoken import TextClassifier
-from lasttoken.classifier.explain import METHODS, WORD, Explanation, Word, _Path, _word_ids, explain
+from lasttoken.classifier.explain import METHODS, WORD, Explanation, Word, _Path, _word_ids, explain, occlusion_passes
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.errors import SettingsError
 from lasttoken.report.words import as_html
@@ -112,6 +112,12 @@ def test_a_long_text_is_left_out_in_groups() -> None:
     predictor = predictor_of(max_length=700)
     found = explain(predictor, "a b " * 150, method="occlusion")
     assert (len(found.words), found.steps) == (300, 256)
+
+
+@pytest.mark.parametrize("text", ["", "abc", "abc def ghi", "a b " * 150])
+def test_the_passes_of_occlusion_are_known_before(text: str) -> None:
+    """The text, the empty text, and one for each word or group of words."""
+    assert occlusion_passes(text) == explain(predictor_of(max_length=700), text, method="occlusion").steps + 2
 
 
 def test_words_are_text_in_html() -> None:

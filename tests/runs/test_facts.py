@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from run_folders import read_metrics, rows_of, train
 
-from lasttoken.classifier.explain import _Path
+from lasttoken.classifier.explain import Explanation, _Path, explain
+from lasttoken.classifier.predict import Predictor
 from lasttoken.data.files import Examples
+from lasttoken.runs import facts
 from lasttoken.runs.facts import VERSIONS_OF, hash_of, versions
 
 
@@ -66,3 +69,23 @@ def test_the_words_of_errors_cost_a_text_for_each_word(
     report = (tmp_path / "run/report.html").read_text("utf-8")
     assert "leaving each out" in report
     assert 'title="supports the label"' in report
+
+
+def test_as_many_errors_are_explained_as_a_few_thousand_tokens_allow(
+    data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each text is read once for each of its words: ten long ones would take longer than a training."""
+    explained: list[str] = []
+
+    def note(predictor: Predictor, text: str, **rest: Any) -> Explanation:
+        explained.append(text)
+        return explain(predictor, text, **rest)
+
+    monkeypatch.setattr(facts, "explain", note)
+    counts = []
+    for tokens in (facts.EXPLAINED_TOKENS, 60, 0):
+        monkeypatch.setattr(facts, "EXPLAINED_TOKENS", tokens)
+        train(data, backbone, tmp_path / str(tokens))
+        counts.append(len(explained))
+        explained.clear()
+    assert counts[0] > counts[1] >= counts[2] == 0

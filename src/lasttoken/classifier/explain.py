@@ -114,6 +114,11 @@ def explain(
     return Explanation(text, labels[label_id], float(np.exp(log_probs[label_id])), method, words, total, base, gap, n)
 
 
+def occlusion_passes(text: str) -> int:
+    """How many texts of about this length are classified to explain it by occlusion, at most."""
+    return min(sum(1 for _ in WORD.finditer(text)), MOST_VARIANTS) + 2
+
+
 def _choose_method(method: str | None, predictor: Predictor, say: Say) -> str:
     in_8_bits = any(getattr(module, "int8", None) is not None for module in predictor.classifier.modules())
     if method not in (None, *METHODS):

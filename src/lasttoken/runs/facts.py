@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lasttoken.backbone.catalog import prompt_of
-from lasttoken.classifier.explain import OCCLUSION, explain
+from lasttoken.classifier.explain import OCCLUSION, explain, occlusion_passes
 from lasttoken.core.config import CHOSEN, Settings, flag_of, switch_of
 from lasttoken.core.method import IMPLIED
 from lasttoken.core.metric_registry import METRICS
@@ -34,7 +34,7 @@ from lasttoken.training.prepare import Prepared
 
 VERSIONS_OF = ("lasttoken", "torch", "numpy", "tokenizers", "safetensors", "scikit-learn")
 N_ERRORS, N_UNSURE, N_EXPLAINED = 20, 10, 10  # examples in the report
-LONGEST_EXPLAINED = 2000  # characters
+EXPLAINED_TOKENS = 20_000  # that the explanations of the report may read together
 NO_LABEL = "(none)"  # in the report, where a text has no label
 MAX_CURVES = 20  # labels with a curve of precision and recall
 
@@ -250,17 +250,31 @@ def _example_facts(prepared: Prepared, judged: Judged) -> dict[str, Any]:
         }
 
     errors = wrong[np.argsort(-score[wrong], kind="stable")][:N_ERRORS]
+    explained = _affordable(prepared, judged.headline, errors[:N_EXPLAINED].tolist())
     unsure = np.argsort(margin, kind="stable")[:N_UNSURE]
     return {
-        "errors": [facts(row, position < N_EXPLAINED) for position, row in enumerate(errors.tolist())],
+        "errors": [facts(row, row in explained) for row in errors.tolist()],
         "unsure": [facts(row, False) for row in unsure.tolist()],
     }
 
 
-def _words(prepared: Prepared, text: str, label: str) -> list[list[Any]] | None:
+def _affordable(prepared: Prepared, split: str, rows: list[int]) -> set[int]:
+    """The rows whose explanations together read at most `EXPLAINED_TOKENS`; the first ones go first.
+
+    Each text is read about as often as it has words, so long ones would take longer than the training.
+    """
+    texts, lengths = prepared.splits.named()[split].texts, prepared.encoded[split].lengths
+    left, taken = EXPLAINED_TOKENS, set[int]()
+    for row in rows:
+        n_tokens = occlusion_passes(texts[row]) * int(lengths[row])
+        if n_tokens <= left:
+            left -= n_tokens
+            taken.add(row)
+    return taken
+
+
+def _words(prepared: Prepared, text: str, label: str) -> list[list[Any]]:
     """Each word with what leaving it out changes; gradients would take longer than a training where it is quick."""
-    if len(text) > LONGEST_EXPLAINED:
-        return None
     return [[word.text, word.value] for word in explain(prepared.predictor, text, label=label, method=OCCLUSION).words]
 
 
