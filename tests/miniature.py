@@ -270,6 +270,7 @@ def trainer_of(
     n_train: int = 22,
     n_validation: int = 18,
     checkpoint_every_s: float = 0.0,
+    evaluates: bool = True,
 ) -> Trainer:
     """A small training, ready to run; its features are kept in memory."""
     head = classifier_of(random_gpt(n_embd=16, n_layer=2), train_blocks=settings.train_blocks, seed=settings.seed)
@@ -278,7 +279,7 @@ def trainer_of(
     for seed, (name, n) in enumerate({"train": n_train, "validation": n_validation, "test": 10}.items()):
         encoded = random_encoded(n, seed=seed)
         splits[name] = SplitFeatures(trunk.source(encoded, name), labels_of(encoded))
-    return Trainer(head, splits, settings, CPU, hooks, checkpoint_every_s=checkpoint_every_s)
+    return Trainer(head, splits, settings, CPU, hooks, checkpoint_every_s, evaluates=evaluates)
 
 
 def weights_of(trainer: Trainer) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from lasttoken.core.resolve import resolve
 from lasttoken.training import folded
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.folded import FoldedTail, linear_heads, refits
-from lasttoken.training.loop import Hooks, SplitFeatures, State, Trainer, tail_logits
+from lasttoken.training.loop import Hooks, Line, SplitFeatures, State, Trainer, tail_logits
 from lasttoken.training.methods import make_training, train_classifier
 from lasttoken.training.pool import Pool
 
@@ -91,6 +91,21 @@ def test_the_history_is_that_of_the_first_fold_and_every_step_is_counted() -> No
     assert [line["epoch"] for line in outcome.history] == [0.0, 1.0, 2.0]
     assert outcome.kept_step == outcome.history[-1]["step"]
     assert outcome.stopped is None
+
+
+def test_only_the_first_part_is_evaluated_in_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody sees the others' evaluations, which would take a tenth of the time and more."""
+    classifier, splits = problem()
+    training, counted = FoldedTail(classifier, splits, settings(), CPU), list[int]()
+    evaluate = Trainer._evaluate_whole
+
+    def count(trainer: Trainer) -> Line:
+        counted.append(training._part)
+        return evaluate(trainer)
+
+    monkeypatch.setattr(Trainer, "_evaluate_whole", count)
+    training.run()
+    assert counted == [0, 0, 0, 1, 2, 3, 4, 5]
 
 
 def test_a_stop_ends_the_fold_and_is_reported() -> None:

@@ -176,6 +176,19 @@ def test_patience_stops_after_so_many_evaluations_without_a_better_one(patience:
     assert outcome.kept_step == outcome.history[losses.index(min(losses))]["step"]
 
 
+@pytest.mark.parametrize("changes", [{}, {"eval_every": 2}, {"eval_batches": 2}, {"keep": "best"}, {"patience": 9}])
+def test_a_training_without_evaluations_gives_the_same_weights(changes: dict[str, Any]) -> None:
+    """It is evaluated at the end only, unless its course depends on evaluations."""
+    trainers = [
+        trainer_of(plain_settings(**{"keep": "last", "epochs": 3, **changes}), evaluates=e) for e in (True, False)
+    ]
+    whole, without = (trainer.run().history for trainer in trainers)
+    assert equal(*map(weights_of, trainers))
+    needs_them = bool({"eval_batches", "keep", "patience"} & set(changes))
+    assert len(without) == (len(whole) if needs_them else 1)
+    assert figures(without)[-1] == figures(whole)[-1]
+
+
 def test_an_evaluation_of_the_same_step_does_not_count_against_patience() -> None:
     """6 steps an epoch; the one after step 6 is made twice, by --eval-every 5 and at the end of the epoch."""
     settings = plain_settings(keep="best", patience=1, eval_every=5, epochs=2, learning_rate=1e-4)

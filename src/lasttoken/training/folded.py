@@ -133,14 +133,22 @@ class FoldedTail:
         return sum(-(-size // self.settings.n_in_batch) for size in sizes) * self.settings.n_epochs
 
     def _trainer(self, rows: Rows, scored: Rows, head: Head) -> Trainer:
-        """A training on these rows from the pretrained blocks; only the first part's evaluations are shown."""
+        """A training on these rows from the pretrained blocks; only the first part is evaluated in each epoch."""
         self._set(self._start)
         set_head(self.classifier, head)
         hooks = replace(self.hooks, save=None)
         if self._part:
             hooks = replace(hooks, on_line=lambda line: None)
         splits = {"train": self._take(rows), "validation": self._take(scored)}
-        return Trainer(self.classifier, splits, self.settings, self.device, hooks, label_counts=self.label_counts)
+        return Trainer(
+            self.classifier,
+            splits,
+            self.settings,
+            self.device,
+            hooks,
+            label_counts=self.label_counts,
+            evaluates=not self._part,
+        )
 
     def _take(self, rows: Rows) -> SplitFeatures:
         weights = None if self.weights is None else self.weights[rows]

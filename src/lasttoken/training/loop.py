@@ -120,13 +120,18 @@ class Trainer:
         hooks: Hooks | None = None,
         checkpoint_every_s: float = CHECKPOINT_EVERY_S,
         label_counts: NDArray[np.int64] | None = None,
+        evaluates: bool = True,
     ) -> None:
         """Prepare a training.
 
         Args:
             splits: "train", "validation" and perhaps "test", which is evaluated before the first step only.
             label_counts: [K], rows of each label before undersampling; None: those of train.
+            evaluates: whether the start and each epoch are evaluated; otherwise only the end is, where the last weights
+                are kept and nothing else depends on evaluations.
         """
+        needs_evaluations = settings.keep != "last" or settings.patience > 0 or settings.eval_batches > 0
+        self.evaluates = evaluates or needs_evaluations
         self.classifier, self.splits, self.device = classifier, splits, device
         self.hooks = hooks or Hooks()
         self.checkpoint_every_s = checkpoint_every_s
@@ -242,6 +247,9 @@ class Trainer:
 
     def _evaluate(self, kind: str) -> None:
         state, settings, started = self.state, self.settings, time.monotonic()
+        if not self.evaluates and state.epoch < settings.n_epochs:
+            state.loss_sum, state.loss_examples = 0.0, 0
+            return
         line: Line = {
             "kind": kind,
             "step": state.step,
