@@ -30,6 +30,7 @@ POCKET = str(Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "pocke
 MESSAGES = Path(str(files("lasttoken") / "demo" / "messages.csv"))
 TIMES = {
     "durations_s",
+    "seconds",
     "timings",
     "versions",
     "speed",

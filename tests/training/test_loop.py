@@ -45,7 +45,7 @@ def test_a_seed_gives_the_same_weights_bit_for_bit_and_another_seed_others(block
 # ------------------------------------------------------------------ evaluations
 
 
-def run(settings: Settings, hooks: Hooks | None = None, **sizes: int) -> tuple[Trainer, list[Line]]:
+def run(settings: Settings, hooks: Hooks | None = None, **sizes: Any) -> tuple[Trainer, list[Line]]:
     trainer = trainer_of(settings, hooks, **sizes)
     return trainer, trainer.run().history
 
