@@ -36,7 +36,9 @@ from lasttoken.training.linear import ROUGH
 from lasttoken.training.linear_training import STRENGTHS, Problem, make_problem, walk
 from lasttoken.training.loop import SplitFeatures
 
-EXPLORED_ROWS = 2_000  # of train, and as many of validation, in the comparison of depths
+EXPLORED_ROWS = (
+    1_000  # of train, and as many of validation, in the comparison of depths (benchmarks/2026-11-26-auto.md)
+)
 EXPLORED_AXES = 192  # of the features
 EXPLORED_STRENGTHS = STRENGTHS[::2]
 POOLINGS = ("last", "mean")  # tried at every depth
