@@ -11,7 +11,7 @@ Trainer (benchmarks/peer_rotary.py) on the same rows. Load, encoding, training, 
 epoch and one of test count on both sides. The Trainer's epoch is timed once a round and multiplied, since all its
 epochs cost the same.
 score: texts by the bundled backbone, against the text-classification pipeline at its best batch size on the
-same weights.
+same weights; with OMP_NUM_THREADS=1 in processor time, so that other programs count little.
 trunk: a thread's processor time for all blocks, against that of their matrix multiplications alone.
 The sides alternate, --rounds times; medians are compared.
 """
@@ -39,6 +39,7 @@ from lasttoken.data.label_tables import labels_of
 Facts = dict[str, Any]
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 TRUNK_TEXTS = 100
+SCORED_RUN_ROWS = 100  # that the scored run is trained on; speed does not depend on them
 TAIL = [
     *("--method", "tail", "--train-blocks", "2", "--keep", "last", "--prompt", "none", "--start-head", "drawn"),
     *("--learning-rate", "8e-4", "--batch-size", "32", "--no-cache", "--device", "cpu", "--precision", "float32"),
@@ -116,7 +117,7 @@ def whole(facts: Facts, epochs: int) -> float:
 
 def score(arguments: argparse.Namespace, work: Path) -> None:
     """Texts a second of a classifier of the bundled backbone with and without n-grams, and of the pipeline."""
-    splits = write_splits(arguments.data, 300, work)
+    splits = write_splits(arguments.data, SCORED_RUN_ROWS, work)
     train(splits, work / "run", "--depth", "16", "--epochs", "1", "--read", "last", "--ngrams", "characters")
     texts = work / "texts.json"
     texts.write_text(json.dumps(read_examples(arguments.data, SPLIT_COLUMNS).texts[-arguments.texts :]), "utf-8")

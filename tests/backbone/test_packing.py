@@ -25,7 +25,12 @@ def test_padding_by_groups_and_back_changes_nothing(lengths: list[int]) -> None:
     packed = torch.arange(2.0 * sum(lengths)).view(-1, 2)
     padded = packing.pad_groups(packed)
     assert [piece.shape[:2] for piece in padded] == [(group.n_texts, group.longest) for group in packing.groups]
-    assert sum(piece.sum() for piece in padded) == packed.sum()
+    tokens_of_text = {tuple(text[0].tolist()): text for text in torch.split(packed, lengths)}
+    for piece, group in zip(padded, packing.groups, strict=True):
+        for rows, n in zip(piece, group.sizes, strict=True):
+            text = tokens_of_text[tuple(rows[0].tolist())]
+            assert torch.equal(rows[:n], text)
+            assert torch.equal(rows[n:], text[-1:].expand(len(rows) - n, 2)), "padding is of the text itself"
     assert torch.equal(packing.unpad_groups(padded), packed)
 
 

@@ -99,7 +99,11 @@ class RotaryBlock(Block):
         return x if name is None else self.get_submodule(name)(x)
 
     def _add(self, x: Tensor, y: Tensor) -> Tensor:
-        return x + y if self.residual_multiplier == 1 else x + y * self.residual_multiplier
+        """x + y · multiplier. y belongs to the caller alone: it is overwritten where no gradient needs it."""
+        keep = x.requires_grad or y.requires_grad or x.dtype != y.dtype  # under autocast y may have 16 bits
+        if self.residual_multiplier != 1:
+            y = y * self.residual_multiplier if keep else y.mul_(self.residual_multiplier)
+        return x + y if keep else y.add_(x)
 
 
 class LMHead(nn.Module):
