@@ -8,8 +8,9 @@ import pytest
 
 from lasttoken.core.config import CHOSEN, Settings
 from lasttoken.core.resolve import resolve
-from lasttoken.core.tail_recipe import FEW_ROWS, LITTLE_TEXT, TailRecipe, TrainSize, tail_recipe
+from lasttoken.core.tail_recipe import FEW_ROWS, LITTLE_TEXT, VERY_LITTLE_TEXT, TailRecipe, TrainSize, tail_recipe
 
+VERY_LITTLE = TrainSize(100, VERY_LITTLE_TEXT)
 LITTLE = TrainSize(100, LITTLE_TEXT)
 FEW = TrainSize(FEW_ROWS - 1, LITTLE_TEXT + 1)
 MUCH = TrainSize(FEW_ROWS, LITTLE_TEXT + 1)
@@ -31,6 +32,7 @@ def test_the_less_text_the_more_blocks_and_epochs() -> None:
     assert little.learning_rate < few.learning_rate < much.learning_rate
     assert few.epochs >= much.epochs
     assert (little.start_head, few.start_head, much.start_head) == ("linear", "linear", "drawn")
+    assert int(tail_recipe("rotary", 576, 16, VERY_LITTLE).train_blocks) > int(little.train_blocks)
     tiny = tail_recipe("rotary", 576, 16, TrainSize(2, 10))
     assert tiny.epochs > little.epochs
 

@@ -4,23 +4,24 @@
       very much text                  2        8e-4               32      2             drawn           last+mean
       much text                       2        8e-4               32      4             drawn           last+mean
       few rows of long texts          2        4e-4               16      4 to 8        linear          last+mean
-      little text                     6        2e-4               16      4 to 8        linear          last+mean
+      little text                     4        2e-4               16      4             linear          last+mean
+      very little text                6        2e-4               16      4 to 8        linear          last+mean
     backbone with learned positions   2        5e-5 · (768/n)²    16      6             drawn           last
 
-docs/decisions/tail.md says how the first four lines were chosen, docs/decisions/default-recipe.md the last. "linear":
+docs/decisions/tail.md says how the first five lines were chosen, docs/decisions/default-recipe.md the last. "linear":
 the head starts as the logistic regression on what the pretrained blocks give.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Self
 
 Positions = Literal["learned", "rotary"]
 
-LITTLE_TEXT = 100_000  # characters of train up to which six blocks are trained
+LITTLE_TEXT = 100_000  # characters of train up to which four blocks are trained
+VERY_LITTLE_TEXT = 25_000  # up to which six are
 VERY_MUCH_TEXT = 2_500_000  # characters of train, above which two epochs are enough for a laptop
 FEW_ROWS = 2_000  # of train, below which a head of a tail of two blocks starts from the linear one
 CHARACTERS = 120_000  # that a training with little text reads in all its epochs
@@ -61,7 +62,7 @@ def tail_recipe(
 ) -> TailRecipe:
     """The recipe for a backbone of this kind, width and number of used blocks, and a train split of this size.
 
-    `train_blocks` is what the user set, or auto; more than two trained blocks have the rate of six.
+    `train_blocks` is what the user set, or auto; more than two trained blocks have a quarter of the rate of two.
 
     >>> few = TrainSize(n_rows=96, n_characters=4_800)
     >>> tail_recipe("rotary", 576, 16, few).train_blocks, tail_recipe("rotary", 576, 16, few).epochs
@@ -72,19 +73,17 @@ def tail_recipe(
     if positions == "learned":
         return TailRecipe(_blocks("auto", 2, n_layer), 5e-5 * (768 / n_embd) ** 2, 16, 6, "best", "drawn", "last")
     has_little = size.n_characters <= LITTLE_TEXT
-    blocks = _blocks(train_blocks, 6 if has_little else 2, n_layer)
+    wanted = 6 if size.n_characters <= VERY_LITTLE_TEXT else 4 if has_little else 2
+    blocks = _blocks(train_blocks, wanted, n_layer)
     is_small = blocks in ("head", "1", "2")
     scale = WIDTH / n_embd
     if not has_little and size.n_rows >= FEW_ROWS:
         epochs = 2 if size.n_characters > VERY_MUCH_TEXT else 4
         return TailRecipe(blocks, (8e-4 if is_small else 2e-4) * scale, 32, epochs, "last", "drawn", "last+mean")
-    passes = CHARACTERS / max(size.n_characters, 1) if has_little else STEPS * 16 / size.n_rows
-    return TailRecipe(blocks, (4e-4 if is_small else 2e-4) * scale, 16, _epochs(passes), "last", "linear", "last+mean")
+    affordable = CHARACTERS // max(size.n_characters, 1) if has_little else STEPS * 16 // size.n_rows
+    epochs = min(max(affordable, FEWEST_EPOCHS), MOST_EPOCHS)
+    return TailRecipe(blocks, (4e-4 if is_small else 2e-4) * scale, 16, epochs, "last", "linear", "last+mean")
 
 
 def _blocks(asked: str, wanted: int, n_layer: int) -> str:
     return str(min(wanted, n_layer)) if asked == "auto" else asked
-
-
-def _epochs(wanted: float) -> int:
-    return min(max(math.ceil(wanted), FEWEST_EPOCHS), MOST_EPOCHS)

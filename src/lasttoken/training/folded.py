@@ -28,7 +28,7 @@ from lasttoken.training.loop import HeldOut, Hooks, Line, SplitFeatures, Trainer
 from lasttoken.training.pool import Pool, Rows
 
 FOLDED = 20_000  # tokens, over all epochs, up to which a tail is trained in folds, which takes five times as long
-REFITTED = 50_000  # up to which it is trained again on train and validation together, which takes twice as long
+REFITTED = 45_000  # up to which it is trained again on train and validation together, which takes twice as long
 
 
 @dataclass(frozen=True)
