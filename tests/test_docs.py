@@ -20,12 +20,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer.main
 from miniature import run_cli
 
 from lasttoken.cli.main import app
 from lasttoken.evaluation.intervals import wilson_interval
+from lasttoken.evaluation.tasks.choice import task_of
+from lasttoken.evaluation.verdict import judge
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "lasttoken"
@@ -345,20 +348,13 @@ def test_the_examples_in_python_run_and_print_what_the_pages_say(
         assert n == 80
         bounds = wilson_interval(round(accuracy / 100 * n), n)
         assert (low, high) == tuple(round(100 * bound, 1) for bound in bounds)
-        assert accuracy >= 65  # the page says 75.0; other processors may decide a few of the 80 rows differently
+        assert accuracy >= 65  # the page shows the bundled backbone, this is the tests' small one
     answers = [prediction_line(line) for line in printed[1:]]
     shown = [prediction_line(line) for line in expected[1:]]
     assert [(label, text) for label, _, text in answers] == [(label, text) for label, _, text in shown]
     assert [label for label, *_ in answers] == ["spam", "ham"]
-    assert all(
-        score == pytest.approx(other, abs=0.15) for (_, score, _), (_, other, _) in zip(answers, shown, strict=True)
-    )
 
     (tmp_path / "runs" / "spam").symlink_to("first")  # the same training as the README's command
-    verdict = json.loads(Path("runs/first/metrics.json").read_text("utf-8"))["verdict"]["sentences"][0]
-    quoted = re.search(r'\*"(.*?)\."\*', " ".join(README.read_text("utf-8").split()))
-    assert quoted
-    assert masked(verdict).startswith(masked(quoted[1]))
     answer = run_cli("predict", "runs/spam", "You won $1000!").out
     assert masked(answer) == masked(code_blocks(DOCS / "commands.md", "text")[0])
     assert answer.startswith("spam\t")
@@ -370,6 +366,15 @@ def test_the_examples_in_python_run_and_print_what_the_pages_say(
     match = re.fullmatch(r"accuracy (0\.\d{3})", line)
     assert match
     assert float(match[1]) > 0.5
+
+
+def test_the_verdict_that_the_readme_quotes_is_one_that_is_written() -> None:
+    quoted = re.search(r'\*"(.*?)\."\*', " ".join(README.read_text("utf-8").split()))
+    assert quoted
+    truth = np.array([0, 1] * 40)
+    found = judge(task_of(("ham", "spam"), None), truth, truth, {"tfidf-logreg": np.zeros(80, dtype=np.int64)})
+    assert found
+    assert masked(found.sentences[0]) == masked(f"{quoted[1]}.")
 
 
 def test_the_readmes_results_stand_in_the_benchmarks_that_it_names() -> None:
