@@ -15,6 +15,7 @@ FITTED = {"depth": 16, "metric": "macro_f1", "value": 0.91, "loss": 0.3, "second
 CHOICE: dict[str, Any] = {
     "metric": "macro_f1",
     "held_out": "folds of train and validation",
+    "reason": "the best loss",
     "candidates": [
         {**FITTED, "method": "linear", "read": "last+mean", "C": 0.01, "value": 0.9, "label_words": 2.0},
         {**FITTED, "method": "tail", "read": "mean"},

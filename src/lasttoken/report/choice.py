@@ -28,7 +28,7 @@ def choice_table(choice: Mapping[str, Any]) -> ChoiceTable:
     >>> chosen = {"method": "linear", "depth": 2, "read": "mean", "metric": "accuracy", "value": 0.9, "loss": 0.3,
     ...           "seconds": 0.1, "C": 0.01}
     >>> table = choice_table({"candidates": [chosen], "chosen": chosen, "metric": "accuracy", "held_out": "validation",
-    ...                       "seconds": 1.0, "trunk_s": 0.9})
+    ...                       "seconds": 1.0, "trunk_s": 0.9, "reason": "the best"})
     >>> table.rows
     [('linear', '2', 'mean', '0.01', '90.00%', '0.300', '0.1')]
     """
@@ -36,8 +36,8 @@ def choice_table(choice: Mapping[str, Any]) -> ChoiceTable:
     others = () if metric.name == "loss" else (metric.title,)
     header = ("method", "depth", "pooling", "C", *others, "loss", "seconds")
     sentence = (
-        f"The settings left depth, pooling or method open. The best {metric.title} on {choice['held_out']} was chosen; "
-        "the loss is that at the best temperature. The test split was not read. The features of all depths took "
+        f"The settings left depth, pooling or method open. Chosen on {choice['held_out']}: {choice['reason']}. "
+        "The loss is that at the best temperature. The test split was not read. The features of all depths took "
         f"{choice['trunk_s']:.1f} s."
     )
 

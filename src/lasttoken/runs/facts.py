@@ -143,7 +143,7 @@ def _run_facts(settings: Settings, outcome: TrainingOutcome, source: str) -> dic
         "backbone": settings.backbone,
         "data": source,
         "stopped": outcome.stopped,
-        "kept": _kept_in_words(outcome, best if settings.keep == "best" else "the last"),
+        "kept": _kept_in_words(outcome, "the last" if settings.keep == "last" else best),
     }
 
 

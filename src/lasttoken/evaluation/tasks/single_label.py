@@ -146,7 +146,7 @@ class SingleLabel(Task):
     def evidence(self, difference: Difference, n_rows: int) -> str:
         """The number of rows on which exactly one of the two is right, and the p-value of the exact test."""
         return (
-            f"Of the {n_rows:,} rows, only the GPT classifies {difference.n_only_a:,} correctly, and only the baseline "
+            f"Of the {n_rows:,} rows, only the classifier gets {difference.n_only_a:,} right, and only the baseline "
             f"{difference.n_only_b:,} (95 % interval of the paired difference; exact McNemar "
             f"p = {difference.p_value:.2g})."
         )
