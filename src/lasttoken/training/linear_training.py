@@ -27,11 +27,12 @@ from lasttoken.evaluation.tasks.task import Task, Truth
 from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
 from lasttoken.training.features import FeatureSource
 from lasttoken.training.held_out import Part, Score, best_place, parts_of, score_of
-from lasttoken.training.linear import PRECISE, Design, Head, LinearPath, rows_of
+from lasttoken.training.linear import PRECISE, ROUGH, Design, Head, LinearPath, rows_of
 from lasttoken.training.loop import TAIL_BUDGETS, HeldOut, Hooks, Line, SplitFeatures, TrainingOutcome
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # C for standardized features
 LARGE = 100_000_000  # N · F · K from which a problem is solved on several threads
+HUGE = 500_000_000  # from which a head is solved as roughly as in a comparison: so many rows leave little to regularize
 PATIENCE = 2  # values of C that may be worse than the best before the path ends
 
 Floats = NDArray[np.float32]
@@ -94,8 +95,9 @@ def walk(
     hooks: Hooks | None = None,
 ) -> list[Point]:
     """The points of the path, from the smallest C until the loss has risen `PATIENCE` times, or a stop is asked for."""
-    with few_threads(problem.features.size * len(problem.task.labels)):
-        return _walk(problem, strengths, target, tolerance, hooks)
+    size = problem.features.size * len(problem.task.labels)
+    with few_threads(size):
+        return _walk(problem, strengths, target, ROUGH if size > HUGE else tolerance, hooks)
 
 
 def _walk(
