@@ -21,6 +21,7 @@ from miniature import (
 from safetensors import safe_open
 from torch import Tensor
 
+from lasttoken.backbone import pretrained
 from lasttoken.backbone.half import Embedding, as_stored, to_float32
 from lasttoken.backbone.linear import Linear
 from lasttoken.backbone.pretrained import load_backbone
@@ -35,6 +36,12 @@ from lasttoken.training.features import TrunkPass, trunk_hash
 from lasttoken.training.loop import SplitFeatures, Trainer
 
 DTYPES = [torch.bfloat16, torch.float16]
+
+
+@pytest.fixture(autouse=True)
+def miniatures_count_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small weights are converted when they are read, see the last test."""
+    monkeypatch.setattr(pretrained, "SMALL_BYTES", 0)
 
 
 @pytest.fixture(params=DTYPES, ids=str)
@@ -188,3 +195,14 @@ def test_what_is_stored_and_what_is_computed(dtype: torch.dtype) -> None:
     table = Embedding(3, 4)
     table.weight.data = matrix
     assert torch.equal(table(torch.tensor([2, 0])), matrix.float()[[2, 0]])
+
+
+def test_small_weights_are_converted_when_they_are_read(
+    dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    gpt = random_gpt()
+    tensors = {name: tensor.to(dtype) for name, tensor in published_tensors(gpt).items()}
+    folder = write_backbone(tmp_path, gpt, tensors=tensors)
+    decoder = load_backbone(str(folder)).decoder
+    assert {tensor.dtype for tensor in decoder.state_dict().values()} == {torch.float32}

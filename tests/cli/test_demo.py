@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from miniature import run_cli
 
-SPAM, HAM = "parcel.example.net", "order me a coffee?"  # the ends of the two texts that the demo classifies
+SPAM, HAM = "parcel.example.net", "she loved them"  # the ends of the two texts that the demo classifies
 
 
 @pytest.mark.slow

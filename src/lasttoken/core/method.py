@@ -42,7 +42,7 @@ def with_implied(given: Mapping[str, Any], default: str = DEFAULT_METHOD) -> dic
     """The given settings with what their method implies.
 
     >>> with_implied({"method": "linear", "read": "mean"})
-    {'train_blocks': 'head', 'depth': 'auto', 'ngrams': 'auto', 'read': 'mean', 'method': 'linear'}
+    {'train_blocks': 'head', 'depth': 'auto', 'ngrams': 'auto', 'method': 'linear', 'read': 'mean'}
     >>> with_implied({"epochs": 3}, default="auto")
     {'epochs': 3, 'method': 'tail'}
     """

@@ -9,7 +9,7 @@ from lasttoken.core.progress import Reporter
 from lasttoken.core.resolve import resolve
 from lasttoken.runs.train import TrainedRun, TrainingRequest, train_run
 
-TEXTS = ("Your parcel is held: pay the £2 fee at parcel.example.net", "Running late, order me a coffee?")
+TEXTS = ("Your parcel is held: pay the £2 fee at parcel.example.net", "Mum says thanks for the flowers, she loved them")
 
 
 def run_demo(
