@@ -49,3 +49,9 @@ def test_a_split_of_one_label_is_named() -> None:
     alone = metrics_of(np.zeros(40, int), np.zeros(40, int))
     (warning,) = diagnose(TASK, {"test": alone}, "test", 1, [], alone)
     assert "'ham'" in warning
+
+
+def test_a_linear_head_that_predicts_one_label_is_not_told_to_change_its_epochs() -> None:
+    for remedies in (Remedies(0.0, 0), Remedies(0.0, 0, "spam", 3, 100, 0.2)):
+        assert "--epochs" not in remedies.sentence()
+        assert "--method tail" in remedies.sentence()

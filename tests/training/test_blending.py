@@ -17,7 +17,7 @@ from lasttoken.evaluation.baselines import BASELINES, FitInput, LabelledTexts
 from lasttoken.evaluation.tasks.choice import task_of
 from lasttoken.training import blending
 from lasttoken.training.blending import BlendRows, fit_blend, in_words
-from lasttoken.training.held_out import Part
+from lasttoken.training.held_out import Part, calibrated_losses
 from lasttoken.training.loop import HeldOut
 
 TASK = task_of(("ham", "spam"), None)
@@ -85,13 +85,13 @@ def test_a_gain_within_a_standard_error_is_not_kept(monkeypatch: pytest.MonkeyPa
     rows = rows_of(logits_for(validation.truth, 1.0, 1.0), labelled(0, 80), validation)
     record = fit_blend(rows, AUTO).record
     assert record["kept"]
-    losses, n = blending._losses, len(validation.truth)
+    losses, n = calibrated_losses, len(validation.truth)
     spread = np.where(np.arange(n) % 2, 1.0, -1.0) * 2 * record["loss_fall"] * np.sqrt(n)
 
     def spread_out(task: Any, logits: NDArray[np.float32], truth: Any) -> NDArray[np.float64]:
         return losses(task, logits, truth) + (spread if logits is rows.logits else 0.0)
 
-    monkeypatch.setattr(blending, "_losses", spread_out)
+    monkeypatch.setattr(blending, "calibrated_losses", spread_out)
     wide = fit_blend(rows, AUTO).record
     assert wide["loss_fall"] == pytest.approx(record["loss_fall"])
     assert not wide["kept"]

@@ -42,7 +42,11 @@ class Remedies:
         """Advice, with flags whose values differ from those of the training."""
         rate, epochs = f"{self.learning_rate / 3:.1g}", 2 * self.epochs
         again = f"a smaller --learning-rate, such as {rate}, or more --epochs, such as {epochs}"
+        if not self.epochs:  # a linear head, which has neither
+            again = "more labelled rows, or --method tail"
         if self.rare is None:
+            if not self.epochs:
+                return f"The features tell the labels apart too little: try {again}."
             return (
                 f"The training collapsed, usually because of a high learning rate, or has barely started: try {again}."
             )

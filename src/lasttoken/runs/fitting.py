@@ -25,7 +25,7 @@ from lasttoken.evaluation.tasks.task import Task, Truth
 from lasttoken.runs.choice import Candidate, Plan
 from lasttoken.runs.session import Session, open_session
 from lasttoken.training.depths import pool_states, pooled
-from lasttoken.training.held_out import best_place, score_of
+from lasttoken.training.held_out import best_place, calibrated_losses, mean_and_error, score_of
 from lasttoken.training.label_words import label_rows, target_of
 from lasttoken.training.linear_training import LinearTraining, in_order
 from lasttoken.training.loop import CHECKPOINT_EVERY_S, SplitFeatures, TrainingOutcome, tail_logits
@@ -173,14 +173,13 @@ class Answers:
 
     def losses(self) -> NDArray[np.float64]:
         """The loss of each row at the best temperature, [M]."""
-        temperature = self.task.fit_temperature(self.logits, self.truth)
-        return self.task.row_losses(self.task.log_probs(self.logits, temperature), self.truth)
+        return calibrated_losses(self.task, self.logits, self.truth)
 
 
 def _is_clearly_better(ours: Answers, theirs: Answers) -> bool:
     """Whether the mean loss of `ours` is smaller by more than two standard errors of the rows' differences."""
-    falls = theirs.losses() - ours.losses()
-    return bool(falls.mean() > 2 * falls.std() / np.sqrt(max(len(falls) - 1, 1)))
+    fall, error = mean_and_error(theirs.losses() - ours.losses())
+    return fall > 2 * error
 
 
 def _same_answers(linear: Fitted, tail: Fitted) -> tuple[Answers, Answers]:

@@ -26,7 +26,7 @@ from lasttoken.evaluation.calibration import FEWEST_ROWS
 from lasttoken.evaluation.linear_models import CannotFitError
 from lasttoken.evaluation.tasks.task import Task, Truth
 from lasttoken.training.balance import prior_shift
-from lasttoken.training.held_out import score_of
+from lasttoken.training.held_out import calibrated_losses, mean_and_error, score_of
 from lasttoken.training.loop import HeldOut
 
 BASELINE_OF: dict[Kind, str] = {"words": "tfidf-logreg", "characters": "char-ngrams"}
@@ -168,7 +168,7 @@ def _at_best_weight(kind: Kind, ngrams: Logits, rows: BlendRows, temperature: fl
 
     def losses_at(weight: float, places: NDArray[np.int64] | slice) -> NDArray[np.float64]:
         blend = Blend(kind, weight, temperature)
-        return _losses(rows.task, blend.combine(rows.logits[places], ngrams[places]), rows.truth[places])
+        return calibrated_losses(rows.task, blend.combine(rows.logits[places], ngrams[places]), rows.truth[places])
 
     loss = {float(weight): float(losses_at(float(weight), taken).mean()) for weight in WEIGHTS}
     coarse = min(loss, key=loss.__getitem__)
@@ -178,19 +178,13 @@ def _at_best_weight(kind: Kind, ngrams: Logits, rows: BlendRows, temperature: fl
     return _Candidate(kind, best, ngrams, losses_at(best, slice(None)))
 
 
-def _losses(task: Task, logits: Logits, truth: Truth) -> NDArray[np.float64]:
-    """The loss of each row at the best temperature, [M]."""
-    return task.row_losses(task.log_probs(logits, task.fit_temperature(logits, truth)), truth)
-
-
 def _record(
     rows: BlendRows, settings: Settings, candidates: Sequence[_Candidate], best: _Candidate, temperature: float
 ) -> tuple[dict[str, Any], bool]:
     """What metrics.json says about the choice, and whether the best candidate is kept."""
     metric = settings.metric
-    falls = _losses(rows.task, rows.logits, rows.truth) - best.losses
-    error = float(falls.std(ddof=1) / np.sqrt(len(falls)))
-    is_kept = bool(falls.mean() > error)
+    fall, error = mean_and_error(calibrated_losses(rows.task, rows.logits, rows.truth) - best.losses)
+    is_kept = fall > error
 
     def scored(logits: Logits) -> dict[str, float]:
         return {
@@ -211,7 +205,7 @@ def _record(
         "gpt": scored(rows.logits),
         "ngrams": scored(best.ngrams),
         "together": together(best),
-        "loss_fall": float(falls.mean()),
+        "loss_fall": fall,
         "standard_error": error,
         "candidates": [
             {"kind": each.kind, "weight": each.weight, "ngrams": scored(each.ngrams), "together": together(each)}

@@ -23,7 +23,7 @@ from lasttoken.core.device import Device
 from lasttoken.evaluation.tasks.task import Truth
 from lasttoken.training.held_out import FEW_ROWS, Part, best_place
 from lasttoken.training.linear import PRECISE, Head
-from lasttoken.training.linear_training import head_inputs, make_problem, set_head, walk
+from lasttoken.training.linear_training import Problem, head_inputs, make_problem, set_head, walk
 from lasttoken.training.loop import HeldOut, Hooks, Line, SplitFeatures, Trainer, TrainingOutcome, tail_logits
 from lasttoken.training.pool import Pool, Rows
 
@@ -35,9 +35,19 @@ REFITTED = 45_000  # up to which it is trained again on train and validation tog
 class LinearHeads:
     """Logistic regressions on what the head reads before the tail is trained, at the best C."""
 
+    problem: Problem
     parts: list[Head]  # fitted to the rows of each part
-    whole: Head  # fitted to all rows of train and validation
-    rows: list[Part]
+    strength: float  # the best C
+
+    @property
+    def rows(self) -> list[Part]:
+        """The rows that each part is fitted to, and those that it is scored on."""
+        return self.problem.parts
+
+    def whole(self) -> Head:
+        """The head fitted to all rows of train and validation."""
+        rows = np.arange(len(self.problem.features), dtype=np.int64)
+        return self.problem.path(rows, self.problem.all_weights, None, PRECISE).solve(self.strength)
 
 
 def refits(splits: Mapping[str, SplitFeatures], settings: Settings) -> bool:
@@ -69,9 +79,7 @@ def linear_heads(
     )
     points = walk(problem)
     best = points[best_place([point.score for point in points])]
-    rows = np.arange(len(vectors), dtype=np.int64)
-    whole = problem.path(rows, problem.all_weights, None, PRECISE).solve(best.strength)
-    return LinearHeads(best.heads, whole, problem.parts)
+    return LinearHeads(problem, best.heads, best.strength)
 
 
 class FoldedTail:
@@ -121,7 +129,7 @@ class FoldedTail:
             logits.append(tail_logits(self.classifier, self.pool.take(part.scored), self.device))
         everything = np.arange(len(self.truth), dtype=np.int64)
         self._part = len(self.heads.rows)
-        outcome = self._trainer(everything, self.heads.rows[0].scored, self.heads.whole).run()
+        outcome = self._trainer(everything, self.heads.rows[0].scored, self.heads.whole()).run()
         interrupted = interrupted or outcome.stopped == "interrupted"
         stopped = "interrupted" if interrupted else None
         return TrainingOutcome(self._history, self._history[-1]["step"], stopped, self._held_out(logits))

@@ -92,6 +92,20 @@ def best_place(scores: Sequence[Score]) -> int:
     return max(range(len(scores)), key=lambda place: scores[place].rank)
 
 
+def calibrated_losses(task: Task, logits: NDArray[np.float32], truth: Truth) -> NDArray[np.float64]:
+    """The loss of each row at the best temperature, [N]."""
+    return task.row_losses(task.log_probs(logits, task.fit_temperature(logits, truth)), truth)
+
+
+def mean_and_error(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """The mean of paired differences [N], and its standard error.
+
+    >>> mean_and_error(np.array([1.0, 3.0]))
+    (2.0, 1.0)
+    """
+    return float(differences.mean()), float(differences.std() / np.sqrt(max(len(differences) - 1, 1)))
+
+
 def score_of(task: Task, logits: NDArray[np.float32], truth: Truth, metric: str) -> Score:
     """The score of logits [N, K]; `metric` is a value of --metric."""
     log_probs = task.log_probs(logits, task.fit_temperature(logits, truth))

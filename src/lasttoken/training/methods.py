@@ -42,8 +42,7 @@ def make_training(
     if settings.start_head == "linear" and may_fold and refits(splits, settings):
         return FoldedTail(classifier, splits, settings, device, hooks, label_counts)
     if settings.start_head == "linear":
-        train = {"train": splits["train"], "validation": splits["validation"]}
-        set_head(classifier, linear_heads(classifier, train, settings, device, label_counts, in_folds=False).parts[0])
+        set_head(classifier, linear_heads(classifier, splits, settings, device, label_counts, in_folds=False).parts[0])
     return Trainer(classifier, splits, settings, device, hooks, checkpoint_every_s, label_counts)
 
 
