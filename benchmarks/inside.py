@@ -37,7 +37,7 @@ from lasttoken.data.book import book_splits
 from lasttoken.evaluation.baselines import fit_baselines
 from lasttoken.runs.train import TrainingRequest, train_run
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import SplitFeatures, Trainer
+from lasttoken.training.loop import SplitFeatures, Trainer, TrainingInputs
 from lasttoken.training.order import batches
 from lasttoken.training.prepare import Prepared, prepare
 
@@ -68,7 +68,11 @@ def trainer_of(arguments: argparse.Namespace, train_blocks: str) -> tuple[Traine
     trunk_s = time.perf_counter() - started
     width, frozen = prepared.classifier.decoder.config.n_embd, prepared.classifier.n_frozen or 0
     n_tokens = sum(encoded.n_tokens for encoded in prepared.encoded.values())
-    return Trainer(prepared.classifier, features, settings, CPU), prepared, 24 * width**2 * frozen * n_tokens / trunk_s
+    return (
+        Trainer(prepared.classifier, TrainingInputs(features, settings, CPU)),
+        prepared,
+        24 * width**2 * frozen * n_tokens / trunk_s,
+    )
 
 
 def kernels(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from lasttoken.core.progress import Reporter
 from lasttoken.core.resolve import resolve
 from lasttoken.data.gather import gather_splits
 from lasttoken.runs.session import open_device, open_session
-from lasttoken.training.loop import Trainer
+from lasttoken.training.loop import Trainer, TrainingInputs
 
 WARM, TIMED = 3, 10  # steps
 
@@ -49,7 +49,7 @@ def main() -> None:
     tokens = sum(encoded.n_tokens for encoded in prepared.encoded.values())
     with cpu_seconds(f"trunk of {prepared.classifier.n_frozen} blocks, {tokens:,} tokens"):
         features = session.features(Reporter())
-    trainer = Trainer(prepared.classifier, features, settings, session.device)
+    trainer = Trainer(prepared.classifier, TrainingInputs(features, settings, session.device))
     rows = np.random.default_rng(0).permutation(len(features["train"])).tolist()
     batches = [rows[n * settings.n_in_batch :][: settings.n_in_batch] for n in range(WARM + TIMED)]
     with flush_denormals():

@@ -38,7 +38,7 @@ from lasttoken.data.labels import natural_order
 from lasttoken.data.splitting.cutting import cut_validation, split_examples
 from lasttoken.runs.session import completed
 from lasttoken.training.features import FeatureSource, TrunkPass
-from lasttoken.training.loop import SplitFeatures, tail_logits
+from lasttoken.training.loop import SplitFeatures, TrainingInputs, tail_logits
 from lasttoken.training.methods import train_classifier
 
 Rows = dict[str, NDArray[np.int64]]  # row numbers of train, validation and test
@@ -147,7 +147,7 @@ class Bench:
             name: SplitFeatures(View(self.sources[key], at), self.data.label_ids[at]) for name, at in rows.items()
         }
         started = time.perf_counter()
-        outcome = train_classifier(classifier, splits, settings, self.device)
+        outcome = train_classifier(classifier, TrainingInputs(splits, settings, self.device))
         logits = tail_logits(classifier, splits["test"].source, self.device)
         correct = logits.argmax(1) == splits["test"].truth
         return {

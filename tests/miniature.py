@@ -45,7 +45,7 @@ from lasttoken.core.device import CPU
 from lasttoken.core.resolve import resolve
 from lasttoken.core.storage import write_text
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import Hooks, SplitFeatures, Trainer
+from lasttoken.training.loop import Hooks, SplitFeatures, Trainer, TrainingInputs
 
 POCKET = str(Path(__file__).parent / "fixtures" / "pocket")
 MERGES = (("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"))
@@ -279,7 +279,7 @@ def trainer_of(
     for seed, (name, n) in enumerate({"train": n_train, "validation": n_validation, "test": 10}.items()):
         encoded = random_encoded(n, seed=seed)
         splits[name] = SplitFeatures(trunk.source(encoded, name), labels_of(encoded))
-    return Trainer(head, splits, settings, CPU, hooks, checkpoint_every_s, evaluates=evaluates)
+    return Trainer(head, TrainingInputs(splits, settings, CPU), hooks, checkpoint_every_s, evaluates=evaluates)
 
 
 def weights_of(trainer: Trainer) -> dict[str, Tensor]:

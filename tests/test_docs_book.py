@@ -42,7 +42,7 @@ from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.evaluation.tasks.single_label import SingleLabel
 from lasttoken.runs.zero_shot import WRITTEN_TOKENS
 from lasttoken.training.features import FeatureSource, TrunkPass
-from lasttoken.training.loop import SplitFeatures, Trainer
+from lasttoken.training.loop import SplitFeatures, Trainer, TrainingInputs
 from lasttoken.training.order import batches
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "book.md").read_text("utf-8")
@@ -168,7 +168,7 @@ def trainer() -> RecordingTrainer:
         label_ids = np.arange(n, dtype=np.int64) % 2
         encoded = Encoded(label_ids.astype(np.int32), np.ones(n, dtype=np.int64), np.zeros(n, dtype=np.bool_), 0)
         splits[name] = SplitFeatures(trunk.source(encoded, name), label_ids)
-    trainer = RecordingTrainer(classifier, splits, settings, CPU)
+    trainer = RecordingTrainer(classifier, TrainingInputs(splits, settings, CPU))
     trainer.run()
     return trainer
 

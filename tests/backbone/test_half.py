@@ -33,7 +33,7 @@ from lasttoken.classifier.predict import Predictor
 from lasttoken.core.device import CPU, Device
 from lasttoken.serving.models import own_memory, trunk_digest
 from lasttoken.training.features import TrunkPass, trunk_hash
-from lasttoken.training.loop import SplitFeatures, Trainer
+from lasttoken.training.loop import SplitFeatures, Trainer, TrainingInputs
 
 DTYPES = [torch.bfloat16, torch.float16]
 
@@ -81,7 +81,7 @@ def test_a_training_is_the_same(
         for seed, name in enumerate(("train", "validation")):
             encoded = random_encoded(20, seed=seed)
             splits[name] = SplitFeatures(trunk.source(encoded, name), labels_of(encoded))
-        trainer = Trainer(classifier, splits, settings, CPU)
+        trainer = Trainer(classifier, TrainingInputs(splits, settings, CPU))
         trainer.run()
         trained.append((classifier, trainer.logits(splits["validation"].source)))
     (mapped, logits), (float32, expected) = trained

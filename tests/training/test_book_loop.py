@@ -27,7 +27,7 @@ from lasttoken.evaluation.metrics import compute_metrics
 from lasttoken.evaluation.tasks.single_label import log_softmax
 from lasttoken.training.feature_cache import FeatureCache
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import SplitFeatures, Trainer
+from lasttoken.training.loop import SplitFeatures, Trainer, TrainingInputs
 
 LONGEST, LEARNING_RATE, SEED = 12, 5e-5, 123
 SIZES = {"train": 437, "validation": 61, "test": 90}  # 54 full batches and 5 rows over; 108 steps in two epochs
@@ -131,7 +131,7 @@ def test_the_book_recipe_measures_what_the_chapters_loop_measures(tmp_path: Path
     splits = {
         name: SplitFeatures(trunk.source(encoded, name), label_ids) for name, (encoded, label_ids) in data.items()
     }
-    trainer = Trainer(classifier, splits, settings, CPU)
+    trainer = Trainer(classifier, TrainingInputs(splits, settings, CPU))
     outcome = trainer.run()
 
     assert [line["kind"] for line in outcome.history] == [kind for kind, _ in chapter.measured]

@@ -29,7 +29,7 @@ from lasttoken.core.errors import StorageError
 from lasttoken.training import feature_cache, features
 from lasttoken.training.feature_cache import FeatureCache, FeatureFile, entry_key
 from lasttoken.training.features import FeatureSource, LiveFeatures, StoredFeatures, TrunkPass, trunk_hash
-from lasttoken.training.loop import SplitFeatures, Trainer
+from lasttoken.training.loop import SplitFeatures, Trainer, TrainingInputs
 
 LIMIT = 10**9
 TEXTS = random_encoded(20)
@@ -53,7 +53,7 @@ def entries(cache: FeatureCache) -> set[str]:
 def losses(source: FeatureSource, classifier: Classifier) -> list[float]:
     """The validation losses of a short training."""
     splits = {name: SplitFeatures(source, labels_of(source.encoded)) for name in ("train", "validation")}
-    outcome = Trainer(classifier, splits, plain_settings(eval_every=1), CPU).run()
+    outcome = Trainer(classifier, TrainingInputs(splits, plain_settings(eval_every=1), CPU)).run()
     return [line["validation_loss"] for line in outcome.history]
 
 

@@ -17,7 +17,7 @@ from lasttoken.core.resolve import resolve
 from lasttoken.training import folded
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.folded import FoldedTail, linear_heads, refits
-from lasttoken.training.loop import Hooks, Line, SplitFeatures, State, Trainer, tail_logits
+from lasttoken.training.loop import Hooks, Line, SplitFeatures, State, Trainer, TrainingInputs, tail_logits
 from lasttoken.training.methods import make_training, train_classifier
 from lasttoken.training.pool import Pool
 
@@ -41,7 +41,7 @@ def problem(n_train: int = 30, n_validation: int = 10) -> tuple[Classifier, dict
 
 def test_each_row_is_scored_once_by_a_tail_that_was_not_fitted_to_it() -> None:
     classifier, splits = problem()
-    training = FoldedTail(classifier, splits, settings(), CPU)
+    training = FoldedTail(classifier, TrainingInputs(splits, settings(), CPU))
     start = {name: parameter.detach().clone() for name, parameter in classifier.trained().items()}
     outcome = training.run()
     held_out = outcome.held_out
@@ -61,7 +61,10 @@ def test_each_row_is_scored_once_by_a_tail_that_was_not_fitted_to_it() -> None:
         alone.head.bias.copy_(torch.from_numpy(head.bias))
     rows = {"train": part.fitted, "validation": part.scored}
     Trainer(
-        alone, {name: SplitFeatures(pool.take(each), truth[each]) for name, each in rows.items()}, settings(), CPU
+        alone,
+        TrainingInputs(
+            {name: SplitFeatures(pool.take(each), truth[each]) for name, each in rows.items()}, settings(), CPU
+        ),
     ).run()
     before = sum(len(each.scored) for each in held_out.parts[:place])
     expected = tail_logits(alone, pool.take(part.scored), CPU)
@@ -76,7 +79,7 @@ def test_the_classifier_is_fitted_to_validation_too() -> None:
     for shift in (0, 1):
         classifier, splits = problem()
         splits["validation"] = replace(splits["validation"], truth=(splits["validation"].truth + shift) % 3)
-        FoldedTail(classifier, splits, settings(), CPU).run()
+        FoldedTail(classifier, TrainingInputs(splits, settings(), CPU)).run()
         weights.append(classifier.head.weight.detach().clone())
     assert not torch.equal(*weights)
 
@@ -85,7 +88,7 @@ def test_the_history_is_that_of_the_first_fold_and_every_step_is_counted() -> No
     classifier, splits = problem()
     steps: list[int] = []
     hooks = Hooks(on_step=lambda state: steps.append(state.step))
-    training = FoldedTail(classifier, splits, settings(), CPU, hooks)
+    training = FoldedTail(classifier, TrainingInputs(splits, settings(), CPU), hooks)
     outcome = training.run()
     assert len(steps) == training.total_steps
     assert [line["epoch"] for line in outcome.history] == [0.0, 1.0, 2.0]
@@ -96,7 +99,7 @@ def test_the_history_is_that_of_the_first_fold_and_every_step_is_counted() -> No
 def test_only_the_first_part_is_evaluated_in_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody sees the others' evaluations, which would take a tenth of the time and more."""
     classifier, splits = problem()
-    training, counted = FoldedTail(classifier, splits, settings(), CPU), list[int]()
+    training, counted = FoldedTail(classifier, TrainingInputs(splits, settings(), CPU)), list[int]()
     evaluate = Trainer._evaluate_whole
 
     def count(trainer: Trainer) -> Line:
@@ -112,7 +115,7 @@ def test_a_stop_ends_the_fold_and_is_reported() -> None:
     classifier, splits = problem()
     seen: list[State] = []
     hooks = Hooks(on_step=seen.append, should_stop=lambda: bool(seen))
-    assert FoldedTail(classifier, splits, settings(), CPU, hooks).run().stopped == "interrupted"
+    assert FoldedTail(classifier, TrainingInputs(splits, settings(), CPU), hooks).run().stopped == "interrupted"
 
 
 def test_folds_are_for_few_rows_whose_last_weights_are_kept() -> None:
@@ -127,15 +130,15 @@ def test_more_rows_are_scored_on_validation_alone(monkeypatch: pytest.MonkeyPatc
     """The classifier that is kept is fitted to all rows all the same."""
     monkeypatch.setattr(folded, "FOLDED", 0)
     classifier, splits = problem()
-    held_out = FoldedTail(classifier, splits, settings(), CPU).run().held_out
+    held_out = FoldedTail(classifier, TrainingInputs(splits, settings(), CPU)).run().held_out
     assert held_out is not None
     np.testing.assert_array_equal(held_out.validation_rows, np.arange(10))
     np.testing.assert_array_equal(held_out.logits, held_out.validation_logits)
     alone, same = problem()
-    head = linear_heads(alone, same, settings(), CPU, None, in_folds=False)
+    head = linear_heads(alone, TrainingInputs(same, settings(), CPU), in_folds=False)
     alone.head.weight.data.copy_(torch.from_numpy(head.parts[0].weight))
     alone.head.bias.data.copy_(torch.from_numpy(head.parts[0].bias))
-    Trainer(alone, same, settings(), CPU).run()
+    Trainer(alone, TrainingInputs(same, settings(), CPU)).run()
     np.testing.assert_allclose(held_out.logits, tail_logits(alone, same["validation"].source, CPU), atol=1e-5)
     assert not torch.equal(alone.head.weight, classifier.head.weight)
 
@@ -143,16 +146,16 @@ def test_more_rows_are_scored_on_validation_alone(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(("may_fold", "kind"), [(True, FoldedTail), (False, Trainer)])
 def test_rows_of_a_given_validation_split_are_never_fitted(may_fold: bool, kind: type) -> None:
     classifier, splits = problem()
-    assert type(make_training(classifier, splits, settings(), CPU, may_fold=may_fold)) is kind
+    assert type(make_training(classifier, TrainingInputs(splits, settings(), CPU, may_fold=may_fold))) is kind
 
 
 def test_a_training_that_starts_from_the_linear_head_starts_with_its_logits() -> None:
     classifier, splits = problem()
-    head = linear_heads(classifier, splits, settings(), CPU, None, in_folds=False).parts[0]
-    training = make_training(classifier, splits, settings(), CPU)
+    head = linear_heads(classifier, TrainingInputs(splits, settings(), CPU), in_folds=False).parts[0]
+    training = make_training(classifier, TrainingInputs(splits, settings(), CPU))
     assert isinstance(training, Trainer)
     np.testing.assert_array_equal(classifier.head.weight.detach().numpy(), head.weight)
     drawn = problem()[0].head.weight.detach().numpy()
-    make_training(fresh := problem()[0], splits, settings(start_head="drawn"), CPU)
+    make_training(fresh := problem()[0], TrainingInputs(splits, settings(start_head="drawn"), CPU))
     np.testing.assert_array_equal(fresh.head.weight.detach().numpy(), drawn)
-    assert train_classifier(classifier, splits, settings(), CPU).held_out is None
+    assert train_classifier(classifier, TrainingInputs(splits, settings(), CPU)).held_out is None

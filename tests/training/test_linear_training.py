@@ -16,7 +16,7 @@ from lasttoken.core.device import CPU
 from lasttoken.core.resolve import resolve
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.linear_training import STRENGTHS, LinearTraining, head_inputs
-from lasttoken.training.loop import SplitFeatures, tail_logits
+from lasttoken.training.loop import SplitFeatures, TrainingInputs, tail_logits
 
 
 def problem(n_labels: int = 3, read: str = "mean") -> tuple[Classifier, dict[str, SplitFeatures]]:
@@ -46,7 +46,7 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def test_the_head_is_scikit_learns_at_the_best_strength_on_validation() -> None:
     classifier, splits = problem()
-    outcome = LinearTraining(classifier, splits, settings(), CPU).run()
+    outcome = LinearTraining(classifier, TrainingInputs(splits, settings(), CPU)).run()
     train, validation = (
         head_inputs(classifier, splits[name].source, CPU).astype(np.float64) for name in ("train", "validation")
     )
@@ -64,7 +64,7 @@ def test_the_head_is_scikit_learns_at_the_best_strength_on_validation() -> None:
 
 def test_in_folds_all_rows_are_fitted_and_each_has_logits_from_without_it() -> None:
     classifier, splits = problem()
-    outcome = LinearTraining(classifier, splits, settings(), CPU, may_fold=True).run()
+    outcome = LinearTraining(classifier, TrainingInputs(splits, settings(), CPU, may_fold=True)).run()
     features = np.concatenate([head_inputs(classifier, split.source, CPU) for split in splits.values()]).astype(
         np.float64
     )
@@ -85,7 +85,7 @@ def test_the_same_seed_gives_the_same_head() -> None:
     weights = []
     for _ in range(2):
         classifier, splits = problem()
-        LinearTraining(classifier, splits, settings(), CPU, may_fold=True).run()
+        LinearTraining(classifier, TrainingInputs(splits, settings(), CPU, may_fold=True)).run()
         weights.append(classifier.head.weight.detach().clone())
     assert weights[0].equal(weights[1])
 
@@ -98,7 +98,7 @@ def test_balanced_labels_have_equal_frequencies_in_training_and_real_ones_afterw
         name: SplitFeatures(split.source, (np.arange(len(split)) % 5 == 0).astype(np.int64))
         for name, split in splits.items()
     }
-    training = LinearTraining(classifier, uneven, settings(balance=balance), CPU)
+    training = LinearTraining(classifier, TrainingInputs(uneven, settings(balance=balance), CPU))
     weights, truth = training.problem.weights[0], training.problem.truth[:60]
     assert weights[truth == 0].sum() == pytest.approx(weights[truth == 1].sum())
     training.run()
@@ -115,6 +115,6 @@ def test_rows_of_weight_zero_have_no_effect() -> None:
     other = {**splits, "train": SplitFeatures(splits["train"].source, splits["train"].truth, weights)}
     heads = []
     for each in (silenced, other):
-        LinearTraining(classifier, each, settings(), CPU).run()
+        LinearTraining(classifier, TrainingInputs(each, settings(), CPU)).run()
         heads.append(classifier.head.weight.detach().clone())
     np.testing.assert_allclose(heads[0].numpy(), heads[1].numpy(), atol=1e-3)

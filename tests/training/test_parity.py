@@ -30,7 +30,7 @@ from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU
 from lasttoken.training.feature_cache import FeatureCache
 from lasttoken.training.features import FeatureSource, LiveFeatures, TrunkPass
-from lasttoken.training.loop import Hooks, SplitFeatures, State, Trainer
+from lasttoken.training.loop import Hooks, SplitFeatures, State, Trainer, TrainingInputs
 
 N_LAYER, N_HEAD, C, SEED = 3, 4, 16, 7
 POOLINGS = ("last", "first", "mean", "last+mean", "padded-last")
@@ -74,7 +74,7 @@ def train_ours(classifier: Classifier, train: Encoded, settings: Settings, make:
         for name, encoded in (("train", train), ("validation", validation))
     }
     forget = Hooks(on_line=lambda line: before.update(loss=0.0, examples=0), on_step=on_step)
-    trainer = Trainer(classifier, splits, settings, CPU, forget)
+    trainer = Trainer(classifier, TrainingInputs(splits, settings, CPU), forget)
     trainer.run()
     return losses, trainer
 

@@ -16,7 +16,7 @@ from lasttoken.core.device import CPU
 from lasttoken.data.frames import from_lists
 from lasttoken.data.splitting.cutting import split_examples
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import SplitFeatures, Trainer, tail_logits
+from lasttoken.training.loop import SplitFeatures, Trainer, TrainingInputs, tail_logits
 from lasttoken.training.prepare import Prepared, prepare
 from lasttoken.training.repeater import Repeater, out_of_fold
 
@@ -41,7 +41,7 @@ def test_a_fit_is_the_training_that_would_have_been_run_alone(blocks: str, tmp_p
     with repeater.borrowed():
         found = repeater.fit(repeater.rows, settings)["test"]
     alone, features = prepared_run(tmp_path / "b", settings)
-    Trainer(alone.classifier, features, settings, CPU).run()
+    Trainer(alone.classifier, TrainingInputs(features, settings, CPU)).run()
     expected = torch.log_softmax(torch.from_numpy(tail_logits(alone.classifier, features["test"].source, CPU)), 1)
     assert found == pytest.approx(expected.numpy(), abs=1e-5)
 
@@ -50,7 +50,7 @@ def test_the_head_takes_in_the_real_frequencies_and_evaluations_had_them_before(
     settings = replace(SETTINGS, balance="weights", keep="last")
     prepared, features = prepared_run(tmp_path, settings)
     counts = np.array([900, 100])
-    trainer = Trainer(prepared.classifier, features, settings, CPU, label_counts=counts)
+    trainer = Trainer(prepared.classifier, TrainingInputs(features, settings, CPU, label_counts=counts))
     before = tail_logits(prepared.classifier, features["test"].source, CPU)
     shift = np.log(2 * counts / 1000)
     assert trainer.logits(features["test"].source) - before == pytest.approx(np.tile(shift, (len(before), 1)), abs=1e-5)

@@ -1,7 +1,7 @@
 """Every setting of a training, once: its name, default, help text, range, and what it affects.
 
 The command line makes its flags from these fields and `run.toml` records them, so each setting is defined in one
-place. `resolve.py` makes `Settings` from flags, a file and a recipe.
+place. `resolve.py` makes `Settings` from flags, a file and a recipe; `checks.py` rejects invalid ones.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from annotated_types import Interval
 
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.default_backbone import BUNDLED, VARIABLE
-from lasttoken.core.errors import SettingsError, one_of
-from lasttoken.core.method import DEFAULT_METHOD, METHODS, OF_THE_TAIL
-from lasttoken.core.metric_registry import METRICS, Kind, metric_choices, metrics_at
-from lasttoken.core.prompt import NO_PROMPT, OWN_PROMPT, check_prompt
+from lasttoken.core.method import DEFAULT_METHOD, METHODS
+from lasttoken.core.metric_registry import Kind, metric_choices
+from lasttoken.core.prompt import NO_PROMPT, OWN_PROMPT
 from lasttoken.core.recipes import HANDLING, RECIPES, DataHandling
 from lasttoken.core.setting import (
     ABOVE_0,
@@ -24,7 +23,6 @@ from lasttoken.core.setting import (
     AT_LEAST_1,
     FRACTION,
     SettingInfo,
-    check_value,
     info_of,
     setting,
 )
@@ -57,7 +55,7 @@ FILE_COMMANDS = (*DATA_COMMANDS, "audit", "predict", "evaluate", "ask")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of one training, immutable; `resolve` makes them, `check` rejects invalid values."""
+    """All settings of one training, immutable; `resolve` makes and checks them."""
 
     recipe: str = setting(
         "default",
@@ -449,28 +447,6 @@ class Settings:
         """`max_row_bytes` in bytes."""
         return parse_bytes(self.max_row_bytes)
 
-    def check(self) -> None:
-        """Reject invalid values, first those of single settings, then combinations.
-
-        Raises:
-            SettingsError: names the setting, its value and what is allowed.
-        """
-        for name, info in INFOS.items():
-            check_value(flag_of(name), getattr(self, name), info)
-        for check in (
-            _check_seeds,
-            _check_fractions,
-            _check_columns,
-            _check_metric,
-            _check_multi_label,
-            _check_blocks,
-            _check_depth,
-            _check_method,
-            _check_prompt,
-            _check_fields,
-        ):
-            check(self)
-
     def completed(self, recipe: TailRecipe) -> Settings:
         """The settings with the recipe's values where none were set."""
         if self.method == "linear":
@@ -533,95 +509,3 @@ def settings_of(command: str) -> list[str]:
 def separator_of(multi_label: bool, label_separator: str) -> str | None:
     """The separator between the labels of a text; None where every text has one label."""
     return label_separator if multi_label else None
-
-
-# Checks of combinations, and of values that are neither choices nor ranges. Each raises SettingsError. --------------
-
-
-def _check_seeds(settings: Settings) -> None:
-    if settings.folds == 1:
-        raise SettingsError("--folds is 1; it must be 2 or more, or 0 for none")
-    if settings.seed + settings.seeds > 2**32:
-        raise SettingsError(f"--seed is {settings.seed}; seed + seeds must be at most {2**32:,}, NumPy's limit")
-
-
-def _check_fractions(settings: Settings) -> None:
-    train, validation = settings.train_fraction, settings.validation_fraction
-    if train + validation > 1 - 1e-9:
-        raise SettingsError(
-            f"--train-fraction {train} and --validation-fraction {validation} add up to {train + validation:g}; "
-            "they must add up to less than 1, so that rows remain for the test split"
-        )
-
-
-def _check_metric(settings: Settings) -> None:
-    kind = settings.kind
-    if kind not in METRICS[settings.metric].kinds:
-        valid = [metric.name for metric in metrics_at("history", kind)]
-        raise SettingsError(
-            f"--metric is {settings.metric}, which a {kind} task does not have; use one of {one_of(valid)}"
-        )
-
-
-def _check_columns(settings: Settings) -> None:
-    for name in ("text", "label"):
-        columns = getattr(settings, name)
-        if repeated := [column for column in columns if columns.count(column) > 1]:
-            raise SettingsError(f"{flag_of(name)} names column {repeated[0]!r} twice; name each column once")
-    if len(settings.label) > 1 and not settings.multi_label:
-        raise SettingsError(
-            f"--label names the columns {one_of(settings.label)}, but a text has one label; name one column, or add "
-            "--multi-label if each column holds 0 or 1 for the label in its name"
-        )
-
-
-def _check_multi_label(settings: Settings) -> None:
-    if not settings.multi_label:
-        return
-    if not settings.label_separator or settings.label_separator.startswith("["):
-        raise SettingsError(f"--label-separator is {settings.label_separator!r}; give a character, such as '|' or ';'")
-    for name, info in INFOS.items():
-        if info.single_label_only and getattr(settings, name) != FIELDS[name].default:
-            raise SettingsError(f"{flag_of(name)} cannot be combined with --multi-label; leave one of them out")
-
-
-def _check_blocks(settings: Settings) -> None:
-    blocks = settings.train_blocks
-    if blocks not in ("head", "all", CHOSEN) and not (blocks.isdecimal() and int(blocks) > 0):
-        raise SettingsError(f"--train-blocks is {blocks!r}; use head, all, auto, or a number of blocks such as 1")
-    if settings.precision == "int8" and blocks == "all":
-        raise SettingsError(
-            "--precision int8 is for the frozen trunk, and --train-blocks all leaves none; train fewer blocks"
-        )
-
-
-def _check_depth(settings: Settings) -> None:
-    depth = settings.depth
-    if depth not in (None, "all", CHOSEN) and not (depth.isdecimal() and int(depth) > 0):
-        raise SettingsError(f"--depth is {depth!r}; use a number of blocks such as 12, all, or auto")
-
-
-def _check_method(settings: Settings) -> None:
-    if settings.method != "linear":
-        return
-    if settings.train_blocks != "head":
-        raise SettingsError(
-            f"--method linear trains the head only, and --train-blocks is {settings.train_blocks}; leave one of them "
-            "out, or use --method tail"
-        )
-    for name in OF_THE_TAIL:
-        if getattr(settings, name) != FIELDS[name].default:
-            raise SettingsError(
-                f"{flag_of(name)} has no effect with --method linear, which solves for the head without gradient "
-                "steps; leave it out, or use --method tail or auto"
-            )
-
-
-def _check_prompt(settings: Settings) -> None:
-    check_prompt(settings.prompt, settings.read)
-
-
-def _check_fields(settings: Settings) -> None:
-    separator = settings.field_separator
-    if separator is not None and separator not in ("tab", "\\t") and (len(separator) != 1 or separator in '\r\n"'):
-        raise SettingsError(f"--separator is {separator!r}; give one character, such as ';', or tab")

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lasttoken.core.checks import check_settings
 from lasttoken.core.config import FIELDS, Settings, flag_of
 from lasttoken.core.default_backbone import default_backbone
 from lasttoken.core.errors import SettingsError, nearest, one_of
@@ -41,7 +42,7 @@ def resolve(recipe: str = "default", *layers: Mapping[str, Any]) -> Settings:
                 raise SettingsError(f"there is no setting {name!r}{nearest(name, FIELDS)}")
             merged[name] = typed(flag_of(name), value, FIELDS[name])
     settings = replace(Settings(), **with_implied(merged))
-    settings.check()
+    check_settings(settings)
     return settings
 
 

@@ -28,7 +28,7 @@ from lasttoken.training.depths import pool_states, pooled
 from lasttoken.training.held_out import best_place, calibrated_losses, mean_and_error, score_of
 from lasttoken.training.label_words import label_rows, target_of
 from lasttoken.training.linear_training import LinearTraining, in_order
-from lasttoken.training.loop import CHECKPOINT_EVERY_S, SplitFeatures, TrainingOutcome, tail_logits
+from lasttoken.training.loop import CHECKPOINT_EVERY_S, SplitFeatures, TrainingInputs, TrainingOutcome, tail_logits
 from lasttoken.training.methods import Training, make_training
 from lasttoken.training.repeater import Repeater
 
@@ -74,15 +74,9 @@ def start_training(
 ) -> Training:
     """The training of a session by the method of its settings."""
     prepared, settings = session.prepared, session.settings
-    training = make_training(
-        prepared.classifier,
-        features,
-        settings,
-        session.device,
-        checkpoint_every_s=checkpoint_every_s,
-        label_counts=prepared.label_counts,
-        may_fold=prepared.splits.validation_is_cut,
-    )
+    may_fold = prepared.splits.validation_is_cut
+    inputs = TrainingInputs(features, settings, session.device, prepared.label_counts, may_fold)
+    training = make_training(prepared.classifier, inputs, checkpoint_every_s=checkpoint_every_s)
     if plan.label_words and isinstance(training, LinearTraining):
         rows = label_rows(prepared.classifier.decoder, prepared.predictor.tokenizer, prepared.labels)
         training.target = target_of(rows, training.problem.features, settings.read, plan.label_words)

@@ -19,12 +19,20 @@ from torch import Tensor
 
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.core.config import Settings
-from lasttoken.core.device import Device
 from lasttoken.evaluation.tasks.task import Truth
 from lasttoken.training.held_out import FEW_ROWS, Part, best_place
 from lasttoken.training.linear import PRECISE, Head
 from lasttoken.training.linear_training import Problem, head_inputs, make_problem, set_head, walk
-from lasttoken.training.loop import HeldOut, Hooks, Line, SplitFeatures, Trainer, TrainingOutcome, tail_logits
+from lasttoken.training.loop import (
+    HeldOut,
+    Hooks,
+    Line,
+    SplitFeatures,
+    Trainer,
+    TrainingInputs,
+    TrainingOutcome,
+    tail_logits,
+)
 from lasttoken.training.pool import Pool, Rows
 
 FOLDED = 20_000  # tokens, over all epochs, up to which a tail is trained in folds, which takes five times as long
@@ -63,20 +71,11 @@ def _n_tokens(splits: Mapping[str, SplitFeatures], settings: Settings) -> int:
     return settings.n_epochs * sum(splits[name].source.encoded.n_tokens for name in ("train", "validation"))
 
 
-def linear_heads(
-    classifier: Classifier,
-    splits: Mapping[str, SplitFeatures],
-    settings: Settings,
-    device: Device,
-    label_counts: NDArray[np.int64] | None,
-    in_folds: bool,
-) -> LinearHeads:
+def linear_heads(classifier: Classifier, inputs: TrainingInputs, in_folds: bool) -> LinearHeads:
     """Fit the heads that a tail starts from; with `balance` the rows are weighted as in the training."""
-    named = [splits["train"], splits["validation"]]
-    vectors = np.concatenate([head_inputs(classifier, split.source, device) for split in named])
-    problem = make_problem(
-        classifier.config.task, vectors, named, replace(settings, metric="loss"), label_counts, in_folds
-    )
+    named, settings = [inputs.splits["train"], inputs.splits["validation"]], replace(inputs.settings, metric="loss")
+    vectors = np.concatenate([head_inputs(classifier, split.source, inputs.device) for split in named])
+    problem = make_problem(classifier.config.task, vectors, named, settings, inputs.label_counts, in_folds)
     points = walk(problem)
     best = points[best_place([point.score for point in points])]
     return LinearHeads(problem, best.heads, best.strength)
@@ -85,23 +84,10 @@ def linear_heads(
 class FoldedTail:
     """One training of a classifier's tail on few rows; it stands beside `Trainer` and `LinearTraining`."""
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        splits: Mapping[str, SplitFeatures],
-        settings: Settings,
-        device: Device,
-        hooks: Hooks | None = None,
-        label_counts: NDArray[np.int64] | None = None,
-    ) -> None:
-        """Prepare the parts.
-
-        Args:
-            splits: "train" and "validation".
-            label_counts: [K], see `Trainer`.
-        """
-        self.classifier, self.splits, self.settings, self.device = classifier, splits, settings, device
-        self.hooks, self.label_counts = hooks or Hooks(), label_counts
+    def __init__(self, classifier: Classifier, inputs: TrainingInputs, hooks: Hooks | None = None) -> None:
+        """Prepare the parts of "train" and "validation"."""
+        self.classifier, self.inputs, self.hooks = classifier, inputs, hooks or Hooks()
+        splits, settings = inputs.splits, inputs.settings
         named = [splits["train"], splits["validation"]]
         self.pool = Pool.whole([split.source for split in named])
         self.truth: Truth = np.concatenate([split.truth for split in named])
@@ -110,7 +96,7 @@ class FoldedTail:
             ones = [np.ones(len(split), np.float32) if split.weights is None else split.weights for split in named]
             self.weights = np.concatenate(ones)
         in_folds = _n_tokens(splits, settings) <= FOLDED
-        self.heads = linear_heads(classifier, splits, settings, device, label_counts, in_folds)
+        self.heads = linear_heads(classifier, inputs, in_folds)
         self._start = {name: parameter.detach().clone() for name, parameter in classifier.trained().items()}
         self._part, self._history = 0, list[Line]()
 
@@ -126,7 +112,7 @@ class FoldedTail:
             trainer = self._trainer(part.fitted, part.scored, head)
             interrupted = trainer.run().stopped == "interrupted" or interrupted
             self._history = self._history or trainer.state.history
-            logits.append(tail_logits(self.classifier, self.pool.take(part.scored), self.device))
+            logits.append(tail_logits(self.classifier, self.pool.take(part.scored), self.inputs.device))
         everything = np.arange(len(self.truth), dtype=np.int64)
         self._part = len(self.heads.rows)
         outcome = self._trainer(everything, self.heads.rows[0].scored, self.heads.whole()).run()
@@ -137,8 +123,9 @@ class FoldedTail:
     @property
     def total_steps(self) -> int:
         """The steps of all trainings."""
+        settings = self.inputs.settings
         sizes = [len(part.fitted) for part in self.heads.rows] + [len(self.truth)]
-        return sum(-(-size // self.settings.n_in_batch) for size in sizes) * self.settings.n_epochs
+        return sum(-(-size // settings.n_in_batch) for size in sizes) * settings.n_epochs
 
     def _trainer(self, rows: Rows, scored: Rows, head: Head) -> Trainer:
         """A training on these rows from the pretrained blocks; only the first part is evaluated in each epoch."""
@@ -148,15 +135,8 @@ class FoldedTail:
         if self._part:
             hooks = replace(hooks, on_line=lambda line: None)
         splits = {"train": self._take(rows), "validation": self._take(scored)}
-        return Trainer(
-            self.classifier,
-            splits,
-            self.settings,
-            self.device,
-            hooks,
-            label_counts=self.label_counts,
-            evaluates=not self._part,
-        )
+        inputs = replace(self.inputs, splits=splits)
+        return Trainer(self.classifier, inputs, hooks, evaluates=not self._part)
 
     def _take(self, rows: Rows) -> SplitFeatures:
         weights = None if self.weights is None else self.weights[rows]
@@ -168,7 +148,7 @@ class FoldedTail:
             parameter.copy_(weights[name])
 
     def _held_out(self, logits: list[NDArray[np.float32]]) -> HeldOut:
-        scored, n_train = np.concatenate([part.scored for part in self.heads.rows]), len(self.splits["train"])
+        scored, n_train = np.concatenate([part.scored for part in self.heads.rows]), len(self.inputs.splits["train"])
         joined, is_validation = np.concatenate(logits), scored >= n_train
         rows = scored[is_validation] - n_train
         return HeldOut(joined, self.truth[scored], rows, joined[is_validation], tuple(self.heads.rows))

@@ -10,7 +10,7 @@ from the fold without it: temperature and metrics of validation are computed fro
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
 from lasttoken.training.features import FeatureSource
 from lasttoken.training.held_out import Part, Score, best_place, parts_of, score_of
 from lasttoken.training.linear import PRECISE, ROUGH, Design, Head, LinearPath, rows_of
-from lasttoken.training.loop import TAIL_BUDGETS, HeldOut, Hooks, Line, SplitFeatures, TrainingOutcome
+from lasttoken.training.loop import TAIL_BUDGETS, HeldOut, Hooks, Line, SplitFeatures, TrainingInputs, TrainingOutcome
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # C for standardized features
 LARGE = 100_000_000  # N · F · K from which a problem is solved on several threads
@@ -141,30 +141,15 @@ def few_threads(size: int) -> AbstractContextManager[object]:
 class LinearTraining:
     """One training of a classifier's head, where the head is all that trains."""
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        splits: Mapping[str, SplitFeatures],
-        settings: Settings,
-        device: Device,
-        hooks: Hooks | None = None,
-        label_counts: NDArray[np.int64] | None = None,
-        may_fold: bool = False,
-    ) -> None:
-        """Read the features.
-
-        Args:
-            splits: "train" and "validation".
-            label_counts: [K], see `Trainer`.
-            may_fold: whether validation was cut from the same rows as train, see held_out.py.
-        """
+    def __init__(self, classifier: Classifier, inputs: TrainingInputs, hooks: Hooks | None = None) -> None:
+        """Read the features of "train" and "validation"."""
         assert classifier.config.train_blocks == "head"
-        self.classifier, self.splits, self.settings = classifier, splits, settings
-        self.hooks = hooks or Hooks()
+        self.classifier, self.splits, self.hooks = classifier, inputs.splits, hooks or Hooks()
         self.target: NDArray[np.floating] | None = None  # [K, F], see `LinearPath`; it is made from these features
-        named = [splits[name] for name in ("train", "validation")]
-        features = np.concatenate([head_inputs(classifier, split.source, device) for split in named])
-        self.problem = make_problem(classifier.config.task, features, named, settings, label_counts, may_fold)
+        named = [inputs.splits[name] for name in ("train", "validation")]
+        features = np.concatenate([head_inputs(classifier, split.source, inputs.device) for split in named])
+        task, settings = classifier.config.task, inputs.settings
+        self.problem = make_problem(task, features, named, settings, inputs.label_counts, inputs.may_fold)
 
     def run(self) -> TrainingOutcome:
         """Solve for every C, and give the classifier the head of the best one."""

@@ -55,6 +55,19 @@ class SplitFeatures:
         return len(self.truth)
 
 
+@dataclass(frozen=True)
+class TrainingInputs:
+    """What a classifier is trained on, and how."""
+
+    splits: Mapping[
+        str, SplitFeatures
+    ]  # "train", "validation" and perhaps "test", which is read before the first step
+    settings: Settings
+    device: Device
+    label_counts: NDArray[np.int64] | None = None  # [K], rows of each label before undersampling; None: those of train
+    may_fold: bool = False  # whether validation was cut from the same rows as train, see held_out.py
+
+
 @dataclass
 class State:
     """The progress of a training. All of it is saved, so that a resumed training equals an uninterrupted one."""
@@ -114,25 +127,21 @@ class Trainer:
     def __init__(
         self,
         classifier: Classifier,
-        splits: Mapping[str, SplitFeatures],
-        settings: Settings,
-        device: Device,
+        inputs: TrainingInputs,
         hooks: Hooks | None = None,
         checkpoint_every_s: float = CHECKPOINT_EVERY_S,
-        label_counts: NDArray[np.int64] | None = None,
         evaluates: bool = True,
     ) -> None:
         """Prepare a training.
 
         Args:
-            splits: "train", "validation" and perhaps "test", which is evaluated before the first step only.
-            label_counts: [K], rows of each label before undersampling; None: those of train.
             evaluates: whether the start and each epoch are evaluated; otherwise only the end is, where the last weights
                 are kept and nothing else depends on evaluations.
         """
+        splits, settings, self.device = inputs.splits, inputs.settings, inputs.device
         needs_evaluations = settings.keep != "last" or settings.patience > 0 or settings.eval_batches > 0
         self.evaluates = evaluates or needs_evaluations
-        self.classifier, self.splits, self.device = classifier, splits, device
+        self.classifier, self.splits = classifier, splits
         self.hooks = hooks or Hooks()
         self.checkpoint_every_s = checkpoint_every_s
         self.settings = settings
@@ -146,7 +155,7 @@ class Trainer:
         self.shift: NDArray[np.float32] | None = None
         self.rows = np.arange(len(splits["train"]), dtype=np.int64)
         if settings.train_balance != "none":
-            self._balance(np.asarray(splits["train"].truth, dtype=np.int64), label_counts)
+            self._balance(np.asarray(splits["train"].truth, dtype=np.int64), inputs.label_counts)
         self.steps_per_epoch = len(batches(self.rows.tolist(), settings.n_in_batch, settings.drop_last))
         self.total_steps = self.steps_per_epoch * settings.n_epochs
 

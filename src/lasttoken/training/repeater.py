@@ -25,7 +25,7 @@ from lasttoken.data.label_tables import labels_of
 from lasttoken.data.splitting.cutting import cut_folds, cut_rows
 from lasttoken.evaluation.baselines import LabelledTexts, LinearBaseline
 from lasttoken.training.blending import BlendRows, fit_blend
-from lasttoken.training.loop import HeldOut, Hooks, SplitFeatures, tail_logits
+from lasttoken.training.loop import HeldOut, Hooks, SplitFeatures, TrainingInputs, tail_logits
 from lasttoken.training.methods import train_classifier
 from lasttoken.training.pool import Pool
 from lasttoken.training.prepare import Prepared
@@ -101,15 +101,14 @@ class Repeater:
         """
         self._start_again(settings.seed)
         splits = {name: SplitFeatures(self.pool.take(part), self.truth[part]) for name, part in rows.items()}
-        outcome = train_classifier(
-            self.classifier,
+        inputs = TrainingInputs(
             {name: splits[name] for name in ("train", "validation")},
             replace(settings, eval_every=0, eval_batches=0),
             self.device,
-            Hooks(should_stop=should_stop),
-            label_counts=self.label_counts,
-            may_fold=self.may_fold,
+            self.label_counts,
+            self.may_fold,
         )
+        outcome = train_classifier(self.classifier, inputs, Hooks(should_stop=should_stop))
         task, temperature = self.classifier.config.task, 1.0
         logits = {name: self._logits(splits[name]) for name in score}
         if not settings.calibrate and not settings.adds_ngrams:

@@ -61,7 +61,7 @@ class MultiLabel(Task):
         """The mean binary cross-entropy of the B·K decisions; weights are for single-label tasks."""
         from torch.nn.functional import binary_cross_entropy_with_logits
 
-        assert label_weights is None  # Settings.check rejects --balance with --multi-label
+        assert label_weights is None  # core/checks.py rejects --balance with --multi-label
         assert row_weights is None
         return binary_cross_entropy_with_logits(logits, truth.to(logits.dtype))
 
