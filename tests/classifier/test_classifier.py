@@ -56,6 +56,26 @@ def test_what_trains(train_blocks: str, expected: set[str], tied: bool) -> None:
     assert all(p.requires_grad == (name in expected) for name, p in classifier.named_parameters())
 
 
+@pytest.mark.parametrize("train_blocks", ["head", "1", "all"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_twin_with_a_tail_of_its_own_leaves_the_decoder_alone(train_blocks: str, tied: bool) -> None:
+    """Its trunk is in the same memory; a change of anything behind it is not seen by the decoder it was made from."""
+    decoder = random_gpt(n_layer=N_LAYER, tied=tied)
+    before = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
+    twin = classifier_of(decoder.twin(), train_blocks=train_blocks)
+    twin.own_tail()
+    frozen = {f"gpt.{name}" for name in twin.frozen_tensors()}
+    original = dict(decoder.named_parameters())
+    with torch.no_grad():
+        for name, parameter in twin.named_parameters():
+            if name in frozen:
+                assert parameter.data_ptr() == original[name.removeprefix("gpt.")].data_ptr()
+            else:
+                parameter.add_(1.0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in decoder.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in decoder.parameters())
+
+
 @pytest.mark.parametrize("train_blocks", ["head", "1", "2", "3", "all"])
 def test_a_step_reaches_every_trained_tensor_and_no_other(train_blocks: str) -> None:
     classifier = classifier_of(random_gpt(n_layer=N_LAYER), train_blocks=train_blocks, read="mean")

@@ -15,7 +15,7 @@ from torch import Tensor
 from lasttoken.core.device import CPU
 from lasttoken.training import features
 from lasttoken.training.feature_cache import FeatureCache
-from lasttoken.training.features import FeatureSource, LiveFeatures, StoredFeatures, TrunkPass, trunk_hash
+from lasttoken.training.features import FeatureSource, LiveFeatures, Prefix, StoredFeatures, TrunkPass, trunk_hash
 
 LIMIT = 10**9
 TEXTS = random_encoded(20)
@@ -42,6 +42,18 @@ def test_rows_are_packed_in_the_order_of_the_request(blocks: str) -> None:
         one_by_one = torch.cat([source_of_features.batch([row])[0] for row in rows])
         torch.testing.assert_close(block, one_by_one, rtol=0, atol=1e-5)
     torch.testing.assert_close(source.batch(rows)[0], live.batch(rows)[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("blocks", ["head", "1"])
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_trunk_that_continues_from_a_prefix_gives_the_same_features(blocks: str, cached: bool) -> None:
+    """Not one bit differs: the batches and each block's input are the same."""
+    whole = trunk_pass(None, train_blocks=blocks).source(TEXTS, "train")
+    prefix = Prefix(trunk_pass(None, train_blocks="2").source(TEXTS, "train"), 1)
+    continued = trunk_pass(FeatureCache(LIMIT) if cached else None, train_blocks=blocks)
+    assert torch.equal(content(continued.source(TEXTS, "train", prefix=prefix)), content(whole))
+    live = LiveFeatures(TEXTS, continued.classifier, CPU, prefix)
+    torch.testing.assert_close(content(live), content(whole), rtol=0, atol=1e-5)
 
 
 def test_without_a_cache_features_stay_in_memory_and_nothing_is_written(own_cache: Path) -> None:

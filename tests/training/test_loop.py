@@ -184,7 +184,7 @@ def test_a_training_without_evaluations_gives_the_same_weights(changes: dict[str
     ]
     whole, without = (trainer.run().history for trainer in trainers)
     assert equal(*map(weights_of, trainers))
-    needs_them = bool({"eval_batches", "keep", "patience"} & set(changes))
+    needs_them = bool({"keep", "patience"} & set(changes))
     assert len(without) == (len(whole) if needs_them else 1)
     assert figures(without)[-1] == figures(whole)[-1]
 

@@ -13,6 +13,7 @@ adds what concerns files. There is no dropout: the frozen part must be a functio
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -165,6 +166,18 @@ class Decoder(nn.Module, ABC):
             for name in names
             for parameter_name, parameter in self.get_submodule(name).named_parameters()
         }
+
+    def twin(self) -> Self:
+        """A copy of the modules whose tensors are this decoder's own, in the same memory.
+
+        Whoever trains the copy gives it tensors of its own first (`Classifier.own_tail`).
+        """
+        shared: dict[int, Any] = {id(tensor): tensor for tensor in self.buffers()}
+        shared |= {
+            id(parameter): nn.Parameter(parameter.detach(), parameter.requires_grad) for parameter in self.parameters()
+        }
+        shared[id(self.quantized)] = dict(self.quantized)
+        return deepcopy(self, shared)
 
     def share_front(self, other: Decoder, n_blocks: int) -> None:
         """Use the embeddings and first blocks of another decoder, so that their weights are in memory once."""

@@ -168,6 +168,13 @@ class Classifier(nn.Module):
         """The tail's parameters by name."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
+    def own_tail(self) -> None:
+        """Give everything behind the trunk tensors of its own, where the decoder shares them with another one."""
+        frozen = {id(tensor) for tensor in self.frozen_tensors().values()}
+        for parameter in self.parameters():
+            if id(parameter) not in frozen:
+                parameter.data = parameter.data.clone()
+
     def quantize_trunk(self) -> None:
         """Make the trunk's linear layers compute in 8 bits from now on; see backbone/int8.py."""
         for layers in self._trunk_layers():
@@ -229,10 +236,13 @@ class Classifier(nn.Module):
         """Packed token ids [n] -> features: [n, C], what the head reads [B, ·] if only it trains, or the ids."""
         if self.n_frozen is None:
             return token_ids
-        x = self.decoder.embed(token_ids, packing.positions)
+        return self.trunk_after(self.decoder.embed(token_ids, packing.positions), packing, 0)
+
+    def trunk_after(self, x: Tensor, packing: Packing, n_blocks: int) -> Tensor:
+        """What the trunk gives from the output [n, C] of its first `n_blocks` blocks."""
         if not self.keeps_tokens:
-            return self._finish(x, packing, first=0)
-        for block in self.decoder.blocks[: self.n_frozen]:
+            return self._finish(x, packing, first=n_blocks)
+        for block in self.decoder.blocks[n_blocks : self.n_frozen]:
             x = block(x, packing, self.config.causal_mask)
         return x
 

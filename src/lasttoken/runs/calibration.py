@@ -5,7 +5,7 @@ logits of validation ─► + n-grams ─► temperature ─► log-probabilitie
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,15 +44,19 @@ def calibrate(
     settings: Settings,
     outcome: TrainingOutcome,
     clock: Clock | None = None,
+    scored: Collection[str] | None = None,
 ) -> Calibrated:
     """Fit the weight of n-grams, temperature and decision rule on validation and store them in the classifier.
 
     Where the weights were fitted to validation too, held-out rows take its place, and their logits that of its own.
+    `scored`: the splits whose logits are wanted, validation among them; None: all.
     """
     classifier, clock = prepared.classifier, clock or Clock()
     with clock.part("evaluate"):
         gpt = {
-            name: tail_logits(classifier, split.source, prepared.predictor.device) for name, split in features.items()
+            name: tail_logits(classifier, split.source, prepared.predictor.device)
+            for name, split in features.items()
+            if scored is None or name in scored
         }
     if outcome.held_out is not None:
         gpt["validation"][outcome.held_out.validation_rows] = outcome.held_out.validation_logits

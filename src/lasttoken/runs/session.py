@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lasttoken.backbone.decoder import DecoderConfig
 from lasttoken.backbone.onednn import int8_passes
-from lasttoken.backbone.pretrained import load_backbone
+from lasttoken.backbone.pretrained import Backbone, load_backbone
 from lasttoken.core.config import Settings
 from lasttoken.core.device import Device, pick_device
 from lasttoken.core.progress import Reporter
@@ -73,6 +73,15 @@ def open_device(settings: Settings, reporter: Reporter) -> Device:
     return device
 
 
+def open_backbone(settings: Settings, *, offline: bool = False, reporter: Reporter | None = None) -> Backbone:
+    """The backbone that the settings name, with as many blocks as they use.
+
+    Raises:
+        BackboneError, NetworkError, SettingsError: see `load_backbone`.
+    """
+    return load_backbone(settings.backbone, offline, settings.n_blocks, reporter)
+
+
 def open_session(
     splits: Splits,
     settings: Settings,
@@ -92,7 +101,7 @@ def open_session(
     assert not settings.leaves_choices  # choice.py makes settings that leave nothing open
     clock, reporter = clock or Clock(), reporter or Reporter()
     with clock.part("load"), reporter.working(f"loading {settings.backbone}"):
-        backbone = load_backbone(settings.backbone, offline, settings.n_blocks, reporter)
+        backbone = open_backbone(settings, offline=offline, reporter=reporter)
     settings = completed(settings, backbone.config, splits.train).with_prompt_of(backbone.prompt)
     with clock.part("encode"), reporter.working("encoding the texts"):
         prepared = prepare(splits, backbone, settings, device, reporter.say)

@@ -74,19 +74,32 @@ class StoredFeatures:
 
 
 @dataclass(frozen=True)
+class Prefix:
+    """The output of a trunk's first blocks for every token of a split, which the trunk continues from."""
+
+    source: FeatureSource
+    n_blocks: int
+
+
+@dataclass(frozen=True)
 class LiveFeatures:
-    """Features that are computed for every batch."""
+    """Features that are computed for every batch, from the token ids or from a prefix."""
 
     encoded: Encoded
     classifier: Classifier
     device: Device
+    prefix: Prefix | None = None
 
     @torch.no_grad()
     def batch(self, rows: Sequence[int]) -> tuple[Tensor, Packing]:
         """See FeatureSource."""
-        token_ids, packing = self.encoded.pack(np.asarray(rows, dtype=np.int64), self.device.torch_device)
         with self.device.autocast():
-            features = self.classifier.trunk(token_ids, packing)
+            if self.prefix is None:
+                token_ids, packing = self.encoded.pack(np.asarray(rows, dtype=np.int64), self.device.torch_device)
+                features = self.classifier.trunk(token_ids, packing)
+            else:
+                x, packing = self.prefix.source.batch(rows)
+                features = self.classifier.trunk_after(x, packing, self.prefix.n_blocks)
         return (features.float() if features.dtype == torch.bfloat16 else features), packing
 
 
@@ -113,15 +126,9 @@ def trunk_hash(classifier: Classifier) -> str:
     return digest.hexdigest()
 
 
-def compute_features(
-    classifier: Classifier,
-    encoded: Encoded,
-    device: Device,
-    put: Callable[[int, Tensor], None],
-    progress: Progress | None = None,
-) -> None:
+def compute_features(live: LiveFeatures, put: Callable[[int, Tensor], None], progress: Progress | None = None) -> None:
     """Run the trunk over a split, and call `put(first_row, block)` with the features of each text."""
-    live, offsets = LiveFeatures(encoded, classifier, device), encoded.offsets
+    classifier, encoded, device, offsets = live.classifier, live.encoded, live.device, live.encoded.offsets
     if device == CPU:
         classifier.pack_trunk()
     budget = classifier.token_budget(device)
@@ -139,24 +146,35 @@ class TrunkPass:
     """The trunk of a run. It creates the feature source of each split."""
 
     def __init__(
-        self, classifier: Classifier, device: Device, *, cache: FeatureCache | None, say: Callable[[str], None]
+        self,
+        classifier: Classifier,
+        device: Device,
+        *,
+        cache: FeatureCache | None,
+        say: Callable[[str], None],
+        memory_used: int = 0,
     ) -> None:
-        """`cache` None: features stay in memory for this run. `say` gets a message for features that are not kept."""
+        """`cache` None: features stay in memory for this run, which has used `memory_used` bytes for others already.
+
+        `say` gets a message for features that are not kept.
+        """
         self.classifier, self.device, self.cache, self.say = classifier, device, cache, say
         self.hash = trunk_hash(classifier) if classifier.n_frozen is not None else None
-        self._memory_used = 0  # bytes of features in memory, of all splits
+        self.memory_used = memory_used  # bytes of features in memory, of all splits
 
-    def source(self, encoded: Encoded, split: str, progress: Progress | None = None) -> FeatureSource:
+    def source(
+        self, encoded: Encoded, split: str, progress: Progress | None = None, prefix: Prefix | None = None
+    ) -> FeatureSource:
         """The features of a split: from the cache, computed and kept, or computed for every batch."""
-        live = LiveFeatures(encoded, self.classifier, self.device)
+        live = LiveFeatures(encoded, self.classifier, self.device, prefix)
         if self.hash is None:
             return live
         n_rows = encoded.n_tokens if self.classifier.keeps_tokens else len(encoded)
         shape = (n_rows, self.classifier.feature_width)
         array = (
-            self._in_memory(encoded, shape, split, progress)
+            self._in_memory(live, shape, split, progress)
             if self.cache is None
-            else self._cached(encoded, shape, split, progress)
+            else self._cached(live, shape, split, progress)
         )
         if array is None:
             if self.device == CPU:
@@ -165,30 +183,31 @@ class TrunkPass:
         return StoredFeatures(encoded, array, self.classifier.keeps_tokens, self.device.torch_device)
 
     def _in_memory(
-        self, encoded: Encoded, shape: tuple[int, int], split: str, progress: Progress | None
+        self, live: LiveFeatures, shape: tuple[int, int], split: str, progress: Progress | None
     ) -> NDArray[np.float32] | None:
         is_double = self.classifier.head.weight.dtype == torch.float64
         n_bytes = shape[0] * shape[1] * (8 if is_double else 4)
-        if self._memory_used + n_bytes > memory_bytes() * MEMORY_FRACTION:
+        if self.memory_used + n_bytes > memory_bytes() * MEMORY_FRACTION:
             self.say(
                 f"the features of {split} ({n_bytes:,} bytes) do not fit in memory: the trunk runs for every "
                 "batch, which is slower"
             )
             return None
-        self._memory_used += n_bytes
+        self.memory_used += n_bytes
         array = np.empty(shape, dtype=np.float64 if is_double else np.float32)
 
         def put(first_row: int, block: Tensor) -> None:
             array[first_row : first_row + len(block)] = block.numpy()
 
-        compute_features(self.classifier, encoded, self.device, put, progress)
+        compute_features(live, put, progress)
         return array
 
     def _cached(
-        self, encoded: Encoded, shape: tuple[int, int], split: str, progress: Progress | None
+        self, live: LiveFeatures, shape: tuple[int, int], split: str, progress: Progress | None
     ) -> FeatureFile | None:
         assert self.cache is not None
         assert self.hash is not None
+        encoded = live.encoded
         key = entry_key(self.hash, encoded, self.device)
         if (cached := self.cache.open(key, shape, self.say)) is not None:
             if progress:
@@ -201,9 +220,7 @@ class TrunkPass:
             if reason := self.cache.make_room(n_bytes, self.say):
                 self.say(f"{not_kept}: {reason}; {consequence}")
                 return None
-            self.cache.store(
-                key, shape, lambda put: compute_features(self.classifier, encoded, self.device, put, progress)
-            )
+            self.cache.store(key, shape, lambda put: compute_features(live, put, progress))
         except (StorageError, OSError) as error:  # a disk error costs time, not the training
             self.say(f"{not_kept}: {error}; {consequence}")
             return None

@@ -59,9 +59,7 @@ class SplitFeatures:
 class TrainingInputs:
     """What a classifier is trained on, and how."""
 
-    splits: Mapping[
-        str, SplitFeatures
-    ]  # "train", "validation" and perhaps "test", which is read before the first step
+    splits: Mapping[str, SplitFeatures]  # "train", "validation" and perhaps "test", which is read before the first step
     settings: Settings
     device: Device
     label_counts: NDArray[np.int64] | None = None  # [K], rows of each label before undersampling; None: those of train
@@ -139,12 +137,13 @@ class Trainer:
                 are kept and nothing else depends on evaluations.
         """
         splits, settings, self.device = inputs.splits, inputs.settings, inputs.device
-        needs_evaluations = settings.keep != "last" or settings.patience > 0 or settings.eval_batches > 0
-        self.evaluates = evaluates or needs_evaluations
+        self.evaluates = True
         self.classifier, self.splits = classifier, splits
         self.hooks = hooks or Hooks()
         self.checkpoint_every_s = checkpoint_every_s
         self.settings = settings
+        if not evaluates:
+            self.skip_evaluations()
         self.task = classifier.config.task
         self.parameters = classifier.trained()
         self.optimizer = AdamW(self.parameters, settings.weight_decay)
@@ -158,6 +157,13 @@ class Trainer:
             self._balance(np.asarray(splits["train"].truth, dtype=np.int64), inputs.label_counts)
         self.steps_per_epoch = len(batches(self.rows.tolist(), settings.n_in_batch, settings.drop_last))
         self.total_steps = self.steps_per_epoch * settings.n_epochs
+
+    def skip_evaluations(self) -> None:
+        """Evaluate the end only, if the last weights are kept and nothing depends on evaluations.
+
+        The weights stay the same: the order of the examples moves on as if the chapter's batches were evaluated.
+        """
+        self.evaluates = self.settings.keep != "last" or self.settings.patience > 0
 
     def _balance(self, train_ids: NDArray[np.int64], label_counts: NDArray[np.int64] | None) -> None:
         """Apply the setting `balance`, see balance.py."""
@@ -257,6 +263,8 @@ class Trainer:
     def _evaluate(self, kind: str) -> None:
         state, settings, started = self.state, self.settings, time.monotonic()
         if not self.evaluates and state.epoch < settings.n_epochs:
+            if settings.eval_batches:
+                self._evaluated_rows(kind)
             state.loss_sum, state.loss_examples = 0.0, 0
             return
         line: Line = {
@@ -275,19 +283,25 @@ class Trainer:
 
     def _evaluate_batches(self, kind: str) -> Line:
         """Evaluate as chapter 6: losses on m batches of each split, accuracies on m batches at the end of an epoch."""
+        line: Line = {}
+        for name, metric, rows in self._evaluated_rows(kind):
+            metrics = self._metrics(name, rows)
+            line[f"{name}_{metric}"] = metrics[metric]
+            if metric == "accuracy" and name == "validation" and self.settings.keep == "best":  # the chapter: the last
+                line[f"validation_{self.settings.metric}"] = metrics[self.settings.metric]
+        return line
+
+    def _evaluated_rows(self, kind: str) -> list[tuple[str, str, list[int]]]:
+        """The split, the metric and the rows of each part of an evaluation as in chapter 6, drawn in its order."""
         m = self.settings.eval_batches
         names = list(self.splits) if kind == "start" else ["train", "validation"]
-        line: Line = {}
+        parts = []
         if kind in ("start", "epoch"):
-            for name in names:
-                metrics = self._metrics(name, self._first_rows(name, 2 * m if kind == "start" else m))
-                line[f"{name}_accuracy"] = metrics["accuracy"]
-                if name == "validation" and self.settings.keep == "best":  # the chapter keeps the last
-                    line[f"validation_{self.settings.metric}"] = metrics[self.settings.metric]
+            n_batches = 2 * m if kind == "start" else m
+            parts += [(name, "accuracy", self._first_rows(name, n_batches)) for name in names]
         if kind in ("start", "step"):
-            for name in names:
-                line[f"{name}_loss"] = self._metrics(name, self._first_rows(name, m))["loss"]
-        return line
+            parts += [(name, "loss", self._first_rows(name, m)) for name in names]
+        return parts
 
     def _evaluate_whole(self) -> Line:
         """Evaluate on all validation rows and on as many train rows, which are the same every time."""

@@ -77,7 +77,7 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, device: Devi
         )
     labels = label_names(splits.train)
     config = _classifier_config(splits, labels, backbone, settings, device, notes)
-    predictor = Predictor(Classifier(backbone.decoder, config, settings.seed), backbone.tokenizer, device)
+    predictor = new_predictor(backbone, config, settings.seed, device)
     encoded = {name: predictor.encode(examples.texts) for name, examples in splits.named().items()}
     notes += _truncation_notes(encoded, config)
     if settings.handling.lists_batches:
@@ -92,6 +92,16 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, device: Devi
         say(note)
     truth = {name: truth_of(examples, labels) for name, examples in splits.named().items()}
     return Prepared(splits, predictor, encoded, truth, tuple(notes))
+
+
+def new_predictor(backbone: Backbone, config: ClassifierConfig, seed: int, device: Device) -> Predictor:
+    """A classifier before its training: `backbone` with a new tail, whose random values are drawn from the seed.
+
+    Raises:
+        SettingsError: the config does not fit this backbone.
+        DeviceError: the device's logits differ from the CPU's.
+    """
+    return Predictor(Classifier(backbone.decoder, config, seed), backbone.tokenizer, device)
 
 
 def default_max_length(backbone: Backbone, n_rows: int) -> int:

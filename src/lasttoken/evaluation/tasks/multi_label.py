@@ -158,6 +158,14 @@ class MultiLabel(Task):
         """The difference of the two micro-F1; see `micro_f1_difference`."""
         return micro_f1_difference(truth, a, b, groups=groups)
 
+    def row_values(self, truth: Truth, predicted: Truth) -> NDArray[np.float64]:
+        """Micro-F1 and the influence of each row on it, which is its change to first order."""
+        hits = 2.0 * (truth & predicted).sum(axis=1)
+        given = (truth.sum(axis=1) + predicted.sum(axis=1)).astype(np.float64)
+        total = max(float(given.sum()), 1.0)
+        value = float(hits.sum()) / total
+        return np.asarray(value + (hits - value * given) * len(truth) / total, dtype=np.float64)
+
     def evidence(self, difference: Difference, n_rows: int) -> str:
         """The number of rows, and how the interval was computed."""
         return f"By micro-F1 on {n_rows:,} rows (95 % interval of the paired difference, by bootstrap)."

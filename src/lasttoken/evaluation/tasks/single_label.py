@@ -143,6 +143,10 @@ class SingleLabel(Task):
         """The difference of the two accuracies; see `paired_difference`."""
         return paired_difference(a == truth, b == truth, groups=groups)
 
+    def row_values(self, truth: Truth, predicted: Truth) -> NDArray[np.float64]:
+        """1 where the prediction is correct, else 0: their mean is the accuracy."""
+        return np.asarray(predicted == truth, dtype=np.float64)
+
     def evidence(self, difference: Difference, n_rows: int) -> str:
         """The number of rows on which exactly one of the two is right, and the p-value of the exact test."""
         return (

@@ -209,6 +209,10 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def row_values(self, truth: Truth, predicted: Truth) -> NDArray[np.float64]:
+        """A value for each row, [N], whose mean is the headline metric; rows vary in it as they do in the metric."""
+
+    @abstractmethod
     def evidence(self, difference: Difference, n_rows: int) -> str:
         """What a difference to a baseline was computed from, as a sentence."""
 
