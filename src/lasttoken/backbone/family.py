@@ -53,6 +53,7 @@ class Family:
     final_bias: str | None  # the tensor added just before the head; an export folds the head's bias into it.
     # None: transformers' class has no place for the head's bias, so --to hf is rejected
     onnx: Callable[[Graph, Any], OnnxDecoder] | None  # None: --to onnx is rejected
+    matrices: Mapping[str, str]  # the linear layers of a block, in the order of their use, by the words of core/lora.py
     block_number: re.Pattern[str] = re.compile(r"(?:^|\.)layers\.(\d+)\.")  # in published names of a block's tensors
 
     def belongs_to(self, name: str, depth: int) -> bool:

@@ -1,6 +1,7 @@
 """Linear layers that are fast on CPUs: float32 by oneDNN, and 8 bits for a frozen trunk.
 
-A frozen weight may be stored in 16 bits (half.py): it is packed in float32, or converted for each multiplication.
+A frozen weight may be stored in 16 bits (half.py): it is packed in float32, or converted for each multiplication. It
+may have a trained update of low rank (low_rank.py).
 
 On other devices, in other number formats and where oneDNN's operators do not work (onednn.py), torch's own linear layer
 computes, with the same result to rounding.
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from lasttoken.backbone import onednn
 from lasttoken.backbone.half import HALF, is_half, to_float32
 from lasttoken.backbone.int8 import Int8Weight
+from lasttoken.backbone.low_rank import Frozen, LowRank, low_rank_linear
 
 
 def matmul(x: Tensor, weight: Tensor) -> Tensor:
@@ -77,20 +79,67 @@ def padded(x: Tensor) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """torch.nn.Linear on [n, in], by `linear`. `pack` stores the weight in oneDNN's layout; `quantize` uses 8 bits."""
+    """torch.nn.Linear on [n, in], by `linear`.
+
+    `pack` stores the weight in oneDNN's layout; `quantize` uses 8 bits; `add_low_rank` freezes it and trains an update.
+    """
 
     int8: Int8Weight | None = None
     packed: Tensor | None = None  # the weight in oneDNN's own layout; opaque
+    low_rank: LowRank | None
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias)
+        self.register_module("low_rank", None)
 
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
         """[n, in] -> [n, out], then GELU in its tanh form if asked for."""
         if self.int8 is not None:
             y = self.int8.multiply(x, self.bias)
             return F.gelu(y, approximate="tanh") if gelu else y
+        if self.low_rank is not None:
+            return self._updated(x, self.low_rank, gelu)
         needs_gradient = torch.is_grad_enabled() and x.requires_grad
         if self.packed is not None and not needs_gradient and not torch.is_autocast_enabled("cpu"):
             return linear(x, self.packed, self.bias, gelu)
         return linear(x, self.weight, self.bias, gelu)
+
+    def _updated(self, x: Tensor, update: LowRank, gelu: bool) -> Tensor:
+        """`forward` with the update. Without gradients it is added to the weight, as in a saved run."""
+        if not torch.is_grad_enabled():
+            return linear(x, update.added_to(self.weight), self.bias, gelu)
+        if torch.is_autocast_enabled(x.device.type):  # it converts weights itself
+            a, b = update.factors()
+            y = F.linear(x, self.weight, self.bias) + F.linear(F.linear(x, a), b) * update.scale
+        else:
+            rows = padded(x)
+            y = low_rank_linear(rows, Frozen(self._multiply, self._multiply_back), update)[: len(x)]
+        return F.gelu(y, approximate="tanh") if gelu else y
+
+    def _multiply(self, rows: Tensor) -> Tensor:
+        weight = to_float32(self.weight) if self.packed is None else self.packed
+        return _multiply(rows, weight, self.bias)
+
+    def _multiply_back(self, grad: Tensor) -> Tensor:
+        return _multiply(grad, to_float32(self.weight).t(), None)
+
+    @property
+    def effective_weight(self) -> Tensor:
+        """The weight [out, in] with its update; differentiable with respect to the update."""
+        return self.weight if self.low_rank is None else self.low_rank.added_to(self.weight)
+
+    def add_low_rank(self, rank: int, scale: float, parts: int = 1) -> LowRank:
+        """Freeze the weight and train an update of it, which is zero until it is trained; see LowRank."""
+        self.requires_grad_(False)
+        self.low_rank = LowRank(self.weight, rank, scale, parts)
+        return self.low_rank
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add the update to the weight, and end it."""
+        if self.low_rank is not None:
+            merged = self.low_rank.added_to(self.weight).contiguous()
+            self.weight, self.low_rank, self.packed = nn.Parameter(merged, requires_grad=False), None, None
 
     @property
     def can_pack(self) -> bool:

@@ -138,5 +138,6 @@ GPT2_FAMILY = Family(
     classifier_architecture="GPT2ForSequenceClassification",
     final_bias="ln_f.bias",
     onnx=GPT2Onnx,
+    matrices={"qkv": "attn.c_attn", "o": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"},
     block_number=re.compile(r"(?:^|\.)h\.(\d+)\."),
 )

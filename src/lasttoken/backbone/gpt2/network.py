@@ -63,7 +63,7 @@ class Attention(nn.Module):
     def forward_at(self, x: Tensor, packing: Packing, position: Tensor, causal: bool) -> Tensor:
         """Only the token at `position` [B] of each text attends, [n, C] -> [B, C]; see attention_at.py."""
         c_attn = self.c_attn
-        y = attention_at(x, packing, position, c_attn.weight, c_attn.bias, self.n_head, causal)
+        y = attention_at(x, packing, position, c_attn.effective_weight, c_attn.bias, self.n_head, causal)
         return self.c_proj(y)  # type: ignore[no-any-return]
 
     def extend(self, x: Tensor, past: Pair | None) -> tuple[Tensor, Pair]:

@@ -367,6 +367,7 @@ def _family(
         classifier_architecture=classifier_architecture,
         final_bias=None,
         onnx=RotaryOnnx,
+        matrices=names.MATRICES,
     )
 
 

@@ -30,6 +30,10 @@ MODERNBERT = (  # parts of names: published, ours; in this order
     ("decoder.weight", "lm_head.weight"),
     ("decoder.bias", "lm_head.bias"),
 )
+MATRICES = {
+    **{word: f"self_attn.{word}_proj" for word in ("q", "k", "v", "o")},
+    **{word: f"mlp.{word}_proj" for word in ("gate", "up", "down")},
+}
 GATE_AND_UP, GATE, UP = ".mlp.Wi.", ".mlp.gate_proj.", ".mlp.up_proj."
 
 
