@@ -36,6 +36,7 @@ from lasttoken.core.resolve import resolve
 from lasttoken.data.book import book_splits
 from lasttoken.evaluation.baselines import fit_baselines
 from lasttoken.runs.train import TrainingRequest, train_run
+from lasttoken.training.accumulation import micro_batches
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import SplitFeatures, Trainer, TrainingInputs
 from lasttoken.training.order import batches
@@ -78,7 +79,7 @@ def trainer_of(arguments: argparse.Namespace, train_blocks: str) -> tuple[Traine
 def kernels(arguments: argparse.Namespace) -> dict[str, Any]:
     """The tail's step and its floor; the trunk's rate and that of a plain product."""
     trainer, prepared, trunk_flops = trainer_of(arguments, "1")
-    rows = batches(list(range(len(prepared.truth["train"]))), 8, drop_last=True)
+    rows = micro_batches(batches(list(range(len(prepared.truth["train"]))), 8, drop_last=True), 1)
     for some in rows[:10]:
         trainer._step(some)
     times = []
@@ -141,7 +142,7 @@ def whole_network(arguments: argparse.Namespace) -> dict[str, Any]:
     trainer, prepared, _ = trainer_of(arguments, "all")
     n = len(prepared.truth["train"])
     order = torch.randperm(n, generator=torch.Generator().manual_seed(123)).tolist()
-    rows = batches(order, 8, drop_last=True)
+    rows = micro_batches(batches(order, 8, drop_last=True), 1)
     for some in rows[:3]:
         trainer._step(some)
     started = time.perf_counter()

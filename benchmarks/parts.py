@@ -21,6 +21,7 @@ from lasttoken.core.progress import Reporter
 from lasttoken.core.resolve import resolve
 from lasttoken.data.gather import gather_splits
 from lasttoken.runs.session import open_device, open_session
+from lasttoken.training.accumulation import MicroBatch, micro_batches
 from lasttoken.training.loop import Trainer, TrainingInputs
 
 WARM, TIMED = 3, 10  # steps
@@ -51,7 +52,7 @@ def main() -> None:
         features = session.features(Reporter())
     trainer = Trainer(prepared.classifier, TrainingInputs(features, settings, session.device))
     rows = np.random.default_rng(0).permutation(len(features["train"])).tolist()
-    batches = [rows[n * settings.n_in_batch :][: settings.n_in_batch] for n in range(WARM + TIMED)]
+    batches = micro_batches([rows[n * settings.n_in_batch :][: settings.n_in_batch] for n in range(WARM + TIMED)], 1)
     with flush_denormals():
         for batch in batches[:WARM]:
             trainer._step(batch)
@@ -64,7 +65,7 @@ def main() -> None:
             print_operators(trainer, batches[WARM:])
 
 
-def print_operators(trainer: Trainer, batches: list[list[int]]) -> None:
+def print_operators(trainer: Trainer, batches: list[MicroBatch]) -> None:
     """Print the operators that take the most time."""
     from torch.profiler import ProfilerActivity, profile
 

@@ -54,7 +54,7 @@ def saved(folder: Path, **changes: Any) -> Classifier:
     return classifier
 
 
-@pytest.mark.parametrize("read", ["last", "first", "mean", "last+mean", "padded-last"])
+@pytest.mark.parametrize("read", ["last", "first", "mean", "last+mean", "padded-last", "padded-mean"])
 @pytest.mark.parametrize("causal_mask", [True, False])
 @pytest.mark.parametrize("train_blocks", ["head", "2", "all"])
 def test_loading_gives_equal_logits_bit_for_bit(

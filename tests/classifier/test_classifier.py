@@ -135,9 +135,9 @@ def test_predictions_come_in_the_order_asked_whatever_the_batches(batch: list[li
     torch.testing.assert_close(torch.from_numpy(predictor.logits(encoded)), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("read", "causal"), [*READINGS, ("padded-last", True)])
+@pytest.mark.parametrize(("read", "causal"), [*READINGS, ("padded-last", True), ("padded-mean", True)])
 def test_where_the_trunk_ends_does_not_change_the_logits(read: str, causal: bool) -> None:
-    lengths = [9] * 3 if read == "padded-last" else [9, 1, 5]
+    lengths = [9] * 3 if read.startswith("padded") else [9, 1, 5]
     token_ids, packing = torch.arange(sum(lengths)) * 7 % N_SMALL_TOKENS, Packing(lengths)
     found = []
     for train_blocks in ("all", "3", "2", "1", "head"):

@@ -36,7 +36,7 @@ def predictor_of(read: str = "last", blocks: str = "1", max_length: int = 48) ->
     return Predictor(classifier_of(gpt, read=read, train_blocks=blocks, labels=("a", "b", "c")), small_tokenizer())
 
 
-@pytest.mark.parametrize("read", ["last", "first", "mean", "last+mean", "padded-last"])
+@pytest.mark.parametrize("read", ["last", "first", "mean", "last+mean", "padded-last", "padded-mean"])
 @pytest.mark.parametrize("blocks", ["head", "1", "all"])
 def test_integrated_gradients_add_up(read: str, blocks: str) -> None:
     found = explain(predictor_of(read, blocks), TEXT, label="b")

@@ -44,6 +44,8 @@ OTHER: dict[str, Any] = {
     "epochs": 11,
     "batch_size": 13,
     "learning_rate": 3e-4,
+    "accumulate": 4,
+    "ignore_index": 50256,
     "schedule": "cosine",
     "warmup_fraction": 0.25,
     "weight_decay": 0.7,

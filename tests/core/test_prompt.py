@@ -22,7 +22,7 @@ def test_other_braces_are_characters() -> None:
     assert parts_of('{"text": "{text}"}') == ('{"text": "', '"}')
 
 
-@pytest.mark.parametrize("changes", [{"read": "padded-last"}, {"recipe": "book"}])
+@pytest.mark.parametrize("changes", [{"read": "padded-last"}, {"read": "padded-mean"}, {"recipe": "book"}])
 def test_a_padded_text_has_no_prompt(changes: dict[str, str]) -> None:
     recipe = changes.pop("recipe", "default")
     with pytest.raises(SettingsError, match="--prompt cannot be combined"):

@@ -48,6 +48,7 @@ def test_the_pipeline_gives_our_probabilities(changes: dict[str, Any], make_run:
         ({"read": "last+mean"}, "--read last+mean"),
         ({"read": "first"}, "--read first"),
         ({"read": "padded-last"}, "--read padded-last"),
+        ({"read": "padded-mean"}, "--read padded-mean"),
         ({"causal_mask": False}, "no causal mask"),
         ({"int8_trunk": True}, "--precision int8"),
     ],

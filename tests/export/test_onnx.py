@@ -21,7 +21,7 @@ TEXTS = ("a", "win a prize now", "", "the end <|endoftext|> is not the end", "se
 
 
 @pytest.mark.parametrize("causal_mask", [True, False])
-@pytest.mark.parametrize("read", ["last", "first", "mean", "last+mean", "padded-last"])
+@pytest.mark.parametrize("read", ["last", "first", "mean", "last+mean", "padded-last", "padded-mean"])
 def test_every_reading_gives_our_logits(read: str, causal_mask: bool, make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(read=read, causal_mask=causal_mask, separator="|" if read == "first" else None)
     answer = run_cli("export", run, "--to", "onnx", "--out", tmp_path / "out", "--json")
@@ -54,7 +54,7 @@ def test_what_stands_beyond_a_text_is_not_read(make_run: MakeRun, tmp_path: Path
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-@pytest.mark.parametrize("changes", [{}, {"read": "padded-last"}, {"truncate": "head"}])
+@pytest.mark.parametrize("changes", [{}, {"read": "padded-last"}, {"read": "padded-mean"}, {"truncate": "head"}])
 def test_the_readme_s_code_answers_as_we_do(
     changes: dict[str, Any], make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

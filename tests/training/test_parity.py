@@ -33,7 +33,7 @@ from lasttoken.training.features import FeatureSource, LiveFeatures, TrunkPass
 from lasttoken.training.loop import Hooks, SplitFeatures, State, Trainer, TrainingInputs
 
 N_LAYER, N_HEAD, C, SEED = 3, 4, 16, 7
-POOLINGS = ("last", "first", "mean", "last+mean", "padded-last")
+POOLINGS = ("last", "first", "mean", "last+mean", "padded-last", "padded-mean")
 CASES = list(product(("head", "1", "2", str(N_LAYER), "all"), POOLINGS, (True, False)))
 IDS = [f"{blocks}-{read}-{'causal' if causal else 'whole'}" for blocks, read, causal in CASES]
 
@@ -106,7 +106,7 @@ def plain_logits(w: Weights, texts: list[Tensor], read: str, causal: bool) -> Te
         x = x + linear(inner, f"{block}.mlp.c_proj")
     hidden = norm(x, "gpt.ln_f")
     mean = (hidden * is_real[..., None]).sum(1) / lengths[:, None]
-    if read == "mean":
+    if read in ("mean", "padded-mean"):  # random_encoded has padded these texts
         one = mean
     elif read == "last+mean":
         one = torch.cat((hidden[torch.arange(n_texts), lengths - 1], mean), dim=1)
@@ -154,7 +154,7 @@ def without_key_bias(name: str, tensor: Tensor) -> Tensor:
 @pytest.mark.parametrize(("blocks", "read", "causal"), CASES, ids=IDS)
 def test_double_precision_stored_and_live_equal_the_plain_loop(blocks: str, read: str, causal: bool) -> None:
     settings = settings_of(blocks, read)
-    train = random_encoded(15, uniform=read == "padded-last")
+    train = random_encoded(15, uniform=read.startswith("padded"))
     start = miniature(blocks, read, causal, torch.float64)
     losses, weights = train_plainly(start, train, settings)
     assert len(losses) == 8
@@ -179,7 +179,7 @@ def test_single_precision_losses_agree_at_every_step_within_2e_5(
         return TrunkPass(classifier, CPU, cache=cache, say=pytest.fail).source(encoded, "train")
 
     settings = settings_of(blocks, read)
-    train = random_encoded(15, uniform=read == "padded-last")
+    train = random_encoded(15, uniform=read.startswith("padded"))
     expected, _ = train_plainly(miniature(blocks, read, causal, torch.float32), train, settings)
     for make in (stored_on_disk, live):
         losses, _ = train_ours(miniature(blocks, read, causal, torch.float32), train, settings, make)
@@ -190,7 +190,7 @@ def test_single_precision_losses_agree_at_every_step_within_2e_5(
 @pytest.mark.parametrize("read", ["last", "first", "padded-last"])
 def test_the_last_blocks_key_bias_has_a_gradient_of_exactly_zero(blocks: str, read: str) -> None:
     classifier = miniature(blocks, read, True, torch.float32)
-    train = random_encoded(15, uniform=read == "padded-last")
+    train = random_encoded(15, uniform=read.startswith("padded"))
     _, trainer = train_ours(classifier, train, settings_of(blocks, read), stored_in_memory)
     gradient = trainer.parameters[f"gpt.h.{N_LAYER - 1}.attn.c_attn.bias"].grad
     assert gradient is not None

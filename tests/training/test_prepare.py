@@ -74,7 +74,7 @@ def framed(tmp_path: Path) -> Path:
     return write_backbone(tmp_path / "framed", gpt, tokenizer=tokenizer)
 
 
-@pytest.mark.parametrize("changes", [{}, {"max_length": 8}, {"read": "padded-last"}])
+@pytest.mark.parametrize("changes", [{}, {"max_length": 8}, {"read": "padded-last"}, {"read": "padded-mean"}])
 def test_every_text_stands_in_the_frame_which_counts_as_tokens(changes: dict[str, Any], framed: Path) -> None:
     run = prepared(framed, **changes)
     config = run.classifier.config

@@ -25,6 +25,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "everything": {"train_blocks": "all", "drop_last": True},
     "best, evaluated inside epochs": {"keep": "best", "eval_every": 2, "learning_rate": 2e-2},
     "patience": {"keep": "best", "patience": 2, "eval_every": 2, "learning_rate": 0.1, "epochs": 9},
+    "accumulated": {"accumulate": 2, "eval_every": 3, "eval_batches": 2, "batch_size": 4},
     "the chapter's evaluations": {"eval_every": 5, "eval_batches": 2, "drop_last": True},
     "warm-up, cosine, clipping": {"schedule": "cosine", "warmup_fraction": 0.3, "clip_norm": 0.5},
 }
@@ -67,7 +68,7 @@ def die_at(event: int, settings: Settings, path: Path) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_dying_at_every_step_evaluation_and_save_changes_nothing(kind: str, tmp_path: Path) -> None:
-    settings = plain_settings(batch_size=5, **KINDS[kind])
+    settings = plain_settings(**{"batch_size": 5, **KINDS[kind]})
     weights, history, end = run_to_end(trainer_of(settings))
     assert end[1] == ("early" if "patience" in KINDS[kind] else None)
     event = 0

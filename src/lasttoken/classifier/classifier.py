@@ -10,7 +10,8 @@
 Without dropout the trunk is a function of the text, so its features can be cached; `tail(trunk(x))` is the whole
 classifier in each case. Pooling (`read` in the config): `last` takes the last token of the text, `first` the first, and
 `mean` averages the final norm's output over the text's own tokens; `last+mean` concatenates both, so the head reads 2C
-numbers; `padded-last` is `last` of a text that was padded when it was encoded (chapter 6 of the book).
+numbers; `padded-last` and `padded-mean` are `last` and `mean` of a text that was padded when it was encoded (chapter 6
+of the book), the mean with the padding.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from lasttoken.backbone.mapped_pages import drop_mapped_pages
 from lasttoken.backbone.packing import Packing
 from lasttoken.classifier.ngrams import Blend, NgramModel
 from lasttoken.core.columns import ColumnSpec
-from lasttoken.core.config import ENDS, READS
+from lasttoken.core.config import ENDS, PADDED, READS
 from lasttoken.core.device import CPU, Device, memory_bytes
 from lasttoken.core.documents import STRICT, OneOf
 from lasttoken.core.errors import SettingsError
@@ -77,12 +78,17 @@ class ClassifierConfig:
     @property
     def pads(self) -> bool:
         """Whether every text is padded to max_length, as chapter 6 does."""
-        return self.read == "padded-last"
+        return self.read in PADDED
 
     @property
     def around(self) -> tuple[int, int]:
         """The numbers of tokens before and after every text."""
         return len(self.prefix_ids), len(self.suffix_ids)
+
+    @property
+    def not_averaged(self) -> tuple[int, int]:
+        """The numbers of tokens at the start and end of every text that a mean leaves out: none of a padded text."""
+        return (0, 0) if self.pads else self.around
 
     @property
     def n_frame(self) -> int:
@@ -268,9 +274,9 @@ class Classifier(nn.Module):
         for block in self.decoder.blocks[first:-1]:
             x = block(x, packing, causal)
         last = self.decoder.blocks[-1]
-        if self.config.read in ("mean", "last+mean"):
+        if self.config.read in ("mean", "last+mean", "padded-mean"):
             hidden = self.decoder.final_norm(last(x, packing, causal))
-            around = self.config.around
+            around = self.config.not_averaged
             return pool(hidden, packing, around) if self.config.read == "last+mean" else packing.mean(hidden, around)
         position = torch.zeros_like(packing.lengths) if self.config.read == "first" else packing.lengths - 1
         return self.decoder.final_norm(last.forward_at(x, packing, position, causal))  # type: ignore[no-any-return]

@@ -30,7 +30,8 @@ from lasttoken.core.storage import parse_bytes
 from lasttoken.core.tail_recipe import TailRecipe
 
 BALANCES = ("none", "undersample", "oversample", "weights")
-READS = ("last", "first", "mean", "last+mean", "padded-last")
+READS = ("last", "first", "mean", "last+mean", "padded-last", "padded-mean")
+PADDED = ("padded-last", "padded-mean")  # poolings of texts that are padded to one length, as in chapter 6
 CHOSEN = "auto"  # a value of settings that follow from validation, or from the backbone and the size of train
 ENDS = ("head", "tail")
 NGRAMS = ("auto", "none", "words", "characters")
@@ -43,6 +44,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 SCHEDULES = ("constant", "cosine")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 KEEPS = ("best", "last")
+NOT_IGNORED = -100  # torch's default of a loss's ignore_index, and the script's
 START_HEADS = ("drawn", "linear")
 MAX_ROW_BYTES = 1_000_000_000  # a longer row is not text; Python's csv module ends at 2^31 - 1
 
@@ -199,8 +201,9 @@ class Settings:
     )
     read: str = setting(
         CHOSEN,
-        "Pooling: which token's state the head reads. mean: the average of all tokens; last+mean: both; padded-last: "
-        "as the book does; auto: chosen on validation for a linear head; by the backbone for a tail.",
+        "Pooling: which token's state the head reads. mean: the average of all tokens; last+mean: both; padded-last, "
+        "padded-mean: of padded texts, as the book does; auto: chosen on validation for a linear head; by the backbone "
+        "for a tail.",
         choices=(*READS, CHOSEN),
         alias="--pooling",
         commands=TRAINING_COMMANDS,
@@ -240,9 +243,16 @@ class Settings:
     )
     batch_size: int | None = setting(
         None,
-        "Examples per step; default: by the backbone and the size of train.",
+        "Examples per batch; default: by the backbone and the size of train.",
         allowed=AT_LEAST_1,
         commands=TRAINING_COMMANDS,
+    )
+    accumulate: int = setting(
+        1,
+        "Batches per step: their gradients are added up, so that a step has as many examples as several batches, in "
+        "the memory of one.",
+        allowed=AT_LEAST_1,
+        commands=(CURVE,),
     )
     learning_rate: float | None = setting(
         None,
@@ -265,11 +275,22 @@ class Settings:
     drop_last: bool = setting(
         False, "Drop the last batch of an epoch when it is incomplete.", flag="--drop-last/--no-drop-last"
     )
-    eval_every: int = setting(0, "Steps between evaluations; 0: evaluate at the end of each epoch.", allowed=AT_LEAST_0)
+    eval_every: int = setting(
+        0,
+        "Steps between evaluations (with --eval-batches: batches); 0: evaluate at the end of each epoch.",
+        allowed=AT_LEAST_0,
+    )
     eval_batches: int = setting(
         0,
         "Batches of each split for an evaluation during training; 0: all of validation.",
         allowed=AT_LEAST_0,
+    )
+    ignore_index: int = setting(
+        NOT_IGNORED,
+        "Label id to leave out of the loss, an option of chapter 6's script. It changes nothing: padding has no label, "
+        "and the id of a label is rejected.",
+        changes_training=False,
+        single_label_only=True,
     )
     start_head: str = setting(
         CHOSEN,
@@ -457,9 +478,9 @@ class Settings:
     def with_prompt_of(self, own: str | None) -> Settings:
         """The settings with the prompt that is used: the one that was set, or `own`, the backbone's.
 
-        Pooling padded-last reads no prompt.
+        Poolings of padded texts read no prompt.
         """
-        if self.prompt != OWN_PROMPT or own is None or self.read == "padded-last":
+        if self.prompt != OWN_PROMPT or own is None or self.read in PADDED:
             return self
         return replace(self, prompt=own)
 

@@ -24,6 +24,7 @@ IMPLIED: dict[str, dict[str, Any]] = {
 OF_THE_TAIL = (  # settings that a logistic regression does not use
     "epochs",
     "batch_size",
+    "accumulate",
     "learning_rate",
     "schedule",
     "warmup_fraction",

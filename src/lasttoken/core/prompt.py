@@ -26,9 +26,9 @@ def check_prompt(prompt: str, read: str) -> None:
             f"--prompt is {prompt!r}, which has {TEXT_PLACE} {n_places} times; "
             f"give it once, where the text belongs, or use {OWN_PROMPT} or {NO_PROMPT}"
         )
-    if read == "padded-last":
+    if read.startswith("padded-"):
         raise SettingsError(
-            "--prompt cannot be combined with --read padded-last (--recipe book), which reads the padding behind a "
+            f"--prompt cannot be combined with --read {read} (--recipe book), which reads the padding behind a "
             "text; leave one of them out"
         )
 

@@ -18,6 +18,7 @@ class DataHandling:
     chapter_split: bool = False  # all rows are balanced, then shuffled and cut; equal texts may be in two splits
     numbered_labels: bool = False  # `lasttoken split` writes the columns Label, Text with label ids
     lists_batches: bool = False  # the number and the shape of batches are said before training
+    fixed_shares: bool = False  # with accumulate n every batch counts 1/n, in the last update of an epoch too
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -50,5 +51,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 HANDLING = {
     "default": DataHandling(),
-    "book": DataHandling(quotes_in_tsv=True, chapter_split=True, numbered_labels=True, lists_batches=True),
+    "book": DataHandling(
+        quotes_in_tsv=True, chapter_split=True, numbered_labels=True, lists_batches=True, fixed_shares=True
+    ),
 }

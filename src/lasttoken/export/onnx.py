@@ -221,9 +221,9 @@ def classifier_nodes(graph: Graph, classifier: Classifier) -> None:
     x = decoder.embed("token_ids", positions)
     visible = graph.node("Less", positions, graph.node("Unsqueeze", "lengths", graph.integers(1)))  # [B, T]
     x = decoder.blocks(x, _mask(graph, visible, positions, config.causal_mask))
-    if config.read in ("mean", "last+mean"):
+    if config.read in ("mean", "last+mean", "padded-mean"):
         hidden = decoder.final_norm(x)
-        x = _mean(graph, hidden, _own(graph, visible, positions, config.around))
+        x = _mean(graph, hidden, _own(graph, visible, positions, config.not_averaged))
         if config.read == "last+mean":
             x = graph.node("Concat", _token(graph, hidden, "last"), x, axis=1)
     else:

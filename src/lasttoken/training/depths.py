@@ -60,7 +60,9 @@ class DepthFeatures:
 def pooled(block: Floats, read: str) -> Floats:
     """What a head of this pooling reads from features [N, 2C]."""
     width = block.shape[1] // 2
-    return {"last+mean": block, "mean": block[:, width:], "first": block}.get(read, block[:, :width])
+    return {"last+mean": block, "mean": block[:, width:], "padded-mean": block[:, width:], "first": block}.get(
+        read, block[:, :width]
+    )
 
 
 def depth_features(
@@ -134,4 +136,4 @@ def pool_states(classifier: Classifier, x: Tensor, packing: Packing) -> Tensor:
     """States after a block [n, C] -> last token and mean after the final norm, [B, 2C], or the first token, [B, C]."""
     if classifier.config.read == "first":
         return classifier.decoder.final_norm(x[packing.starts])  # type: ignore[no-any-return]
-    return pool(classifier.decoder.final_norm(x), packing, classifier.config.around)
+    return pool(classifier.decoder.final_norm(x), packing, classifier.config.not_averaged)

@@ -125,7 +125,8 @@ class FoldedTail:
         """The steps of all trainings."""
         settings = self.inputs.settings
         sizes = [len(part.fitted) for part in self.heads.rows] + [len(self.truth)]
-        return sum(-(-size // settings.n_in_batch) for size in sizes) * settings.n_epochs
+        n_rows = settings.n_in_batch * settings.accumulate  # of an update
+        return sum(-(-size // n_rows) for size in sizes) * settings.n_epochs
 
     def _trainer(self, rows: Rows, scored: Rows, head: Head) -> Trainer:
         """A training on these rows from the pretrained blocks; only the first part is evaluated in each epoch."""

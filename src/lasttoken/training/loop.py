@@ -3,12 +3,14 @@
     order ──► rows of a batch ──► features ──► tail ──► cross-entropy ──► AdamW          a step
                                                         every n steps, each epoch:      an evaluation, a line of history
 
+With `accumulate` n a step is n batches and one update (accumulation.py).
+
 There are two kinds of evaluation. With `eval_batches` m, as in chapter 6, losses are measured on the first m batches of
 train and validation every `eval_every` steps, and accuracies on m batches at the end of each epoch. With m = 0, losses
 and accuracies are measured on the whole validation split and on as many examples of train.
 
 Step 1 is the first update. The chapter counts from 0 and evaluates at its steps 0, 50, 100, …, which are steps 1, 51,
-101, … here.
+101, … here. Its steps are batches: with `eval_batches` `eval_every` counts batches too, elsewhere updates.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from lasttoken.core.device import Device
 from lasttoken.core.errors import DivergedError
 from lasttoken.core.metric_registry import METRICS, metrics_at
 from lasttoken.evaluation.tasks.task import Truth
+from lasttoken.training.accumulation import MicroBatch, micro_batches, n_updates
 from lasttoken.training.adamw import AdamW
 from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
 from lasttoken.training.features import FeatureSource
@@ -155,8 +158,8 @@ class Trainer:
         self.rows = np.arange(len(splits["train"]), dtype=np.int64)
         if settings.train_balance != "none":
             self._balance(np.asarray(splits["train"].truth, dtype=np.int64), inputs.label_counts)
-        self.steps_per_epoch = len(batches(self.rows.tolist(), settings.n_in_batch, settings.drop_last))
-        self.total_steps = self.steps_per_epoch * settings.n_epochs
+        self.batches_per_epoch = len(batches(self.rows.tolist(), settings.n_in_batch, settings.drop_last))
+        self.total_steps = n_updates(self.batches_per_epoch, settings.accumulate) * settings.n_epochs
 
     def skip_evaluations(self) -> None:
         """Evaluate the end only, if the last weights are kept and nothing depends on evaluations.
@@ -211,17 +214,20 @@ class Trainer:
         while state.epoch < settings.n_epochs:
             if not state.permutation:
                 state.permutation = self.rows[self.order.shuffled(len(self.rows))].tolist()
-            epoch_batches = batches(state.permutation, settings.n_in_batch, settings.drop_last)
+            epoch_batches = self._micro_batches()
             while state.done_batches < len(epoch_batches):
-                self._step(epoch_batches[state.done_batches])
-                if settings.eval_every and (state.step - 1) % settings.eval_every == 0:
+                batch = epoch_batches[state.done_batches]
+                self._step(batch)
+                if self._is_time_to_evaluate(batch):
                     self._evaluate("step")
-                self.hooks.on_step(state)
+                if batch.updates:
+                    self.hooks.on_step(state)
                 if self.hooks.should_stop():
                     return "interrupted"
                 if self._is_out_of_patience():
                     return "early"
-                if self.hooks.save and time.monotonic() - last_saved >= self.checkpoint_every_s:
+                is_due = batch.updates and time.monotonic() - last_saved >= self.checkpoint_every_s
+                if self.hooks.save and is_due:  # between updates there would be gradients to save
                     self.hooks.save(self)
                     last_saved = time.monotonic()
             state.epoch, state.done_batches, state.permutation = state.epoch + 1, 0, []
@@ -230,12 +236,39 @@ class Trainer:
                 return "early"
         return None
 
-    def _step(self, rows: list[int]) -> None:
-        state, settings, split = self.state, self.settings, self.splits["train"]
+    def _micro_batches(self) -> list[MicroBatch]:
+        """The batches of the current pass."""
+        settings = self.settings
+        return micro_batches(
+            batches(self.state.permutation, settings.n_in_batch, settings.drop_last),
+            settings.accumulate,
+            self._weight_of,
+            settings.handling.fixed_shares,
+        )
+
+    def _weight_of(self, rows: list[int]) -> float:
+        """What these rows of train weigh in the mean of a loss."""
+        split = self.splits["train"]
+        if self.weights is None or split.weights is not None:
+            return len(rows)
+        return float(self.weights[torch.from_numpy(split.truth[rows]).to(self.weights.device)].sum())
+
+    def _is_time_to_evaluate(self, batch: MicroBatch) -> bool:
+        """Whether an evaluation inside the epoch follows this batch, which has just been trained on."""
+        state, every = self.state, self.settings.eval_every
+        if self.settings.eval_batches:
+            n_done = state.epoch * self.batches_per_epoch + state.done_batches
+            return every > 0 and (n_done - 1) % every == 0
+        return every > 0 and batch.updates and (state.step - 1) % every == 0
+
+    def _step(self, batch: MicroBatch) -> None:
+        """Add the gradient of a batch, and update the weights where its group ends."""
+        state, settings, split, rows = self.state, self.settings, self.splits["train"], batch.rows
         rate = learning_rate(state.step, self.total_steps, settings)
         features, packing = split.source.batch(rows)
         truth = torch.from_numpy(split.truth[rows]).to(self.device.torch_device)
-        self.optimizer.zero_grad()
+        if batch.starts:
+            self.optimizer.zero_grad()
         with self.device.autocast():
             logits = self.classifier.tail(features, packing)
         row_weights = None
@@ -245,11 +278,12 @@ class Trainer:
         value = loss.item()
         if not math.isfinite(value):
             raise _diverged(f"the loss of step {state.step + 1} is {value}", rate)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if settings.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.clip_norm)
-        self.optimizer.step(rate)
-        state.step += 1
+        (loss if batch.share == 1 else loss * batch.share).backward()  # type: ignore[no-untyped-call]
+        if batch.updates:
+            if settings.clip_norm:
+                torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.clip_norm)
+            self.optimizer.step(rate)
+            state.step += 1
         state.done_batches += 1
         state.examples_seen += len(rows)
         state.loss_sum += value * len(rows)
@@ -270,7 +304,7 @@ class Trainer:
         line: Line = {
             "kind": kind,
             "step": state.step,
-            "epoch": round(state.epoch + state.done_batches / max(self.steps_per_epoch, 1), 6),
+            "epoch": round(state.epoch + state.done_batches / max(self.batches_per_epoch, 1), 6),
             "examples_seen": state.examples_seen,
             "learning_rate": learning_rate(max(state.step - 1, 0), self.total_steps, settings),
         }

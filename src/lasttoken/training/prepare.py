@@ -18,7 +18,7 @@ from lasttoken.backbone.prompt import frame_with_prompt
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import FOREIGN_TOKENS_PER_CHARACTER, Encoded, encode_texts, tokens_per_character
 from lasttoken.classifier.predict import Predictor
-from lasttoken.core.config import Settings
+from lasttoken.core.config import NOT_IGNORED, PADDED, Settings
 from lasttoken.core.device import Device
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.progress import Reporter
@@ -119,7 +119,7 @@ def _classifier_config(
     splits: Splits, labels: list[str], backbone: Backbone, settings: Settings, device: Device, notes: list[str]
 ) -> ClassifierConfig:
     max_length = settings.max_length or default_max_length(backbone, len(splits.train))
-    if settings.read == "padded-last" and settings.max_length is None:
+    if settings.read in PADDED and settings.max_length is None:
         untruncated = encode_texts(
             backbone.tokenizer,
             splits.train.texts,
@@ -138,6 +138,8 @@ def _classifier_config(
             "--read first under the causal mask sees one token of each text; "
             "add --no-causal-mask to let it see the text"
         )
+    if settings.ignore_index != NOT_IGNORED:
+        notes.append(_ignored_note(settings.ignore_index, labels))
     prefix_ids, suffix_ids = frame_with_prompt(backbone, settings.template)
     if settings.template is not None:
         notes.append(
@@ -161,6 +163,23 @@ def _classifier_config(
     )
 
 
+def _ignored_note(ignore_index: int, labels: list[str]) -> str:
+    """What `--ignore-index` means for these labels.
+
+    Raises:
+        SettingsError: it is the id of a label, so no row of the label would be learned.
+    """
+    if 0 <= ignore_index < len(labels):
+        raise SettingsError(
+            f"--ignore-index is {ignore_index}, the id of the label {labels[ignore_index]!r}: no row of it would be "
+            "learned (the book's script takes the option and does not use it); give an id that no label has"
+        )
+    return (
+        f"--ignore-index {ignore_index} changes nothing: the ids of the labels are 0 to {len(labels) - 1}, and padding "
+        "has no label"
+    )
+
+
 def _batch_note(splits: Splits, settings: Settings, config: ClassifierConfig) -> str:
     """The number of batches of each split and their shape, which chapter 6 prints for its loaders."""
     counts = {name: -(-len(examples) // settings.n_in_batch) for name, examples in splits.named().items()}
@@ -168,7 +187,9 @@ def _batch_note(splits: Splits, settings: Settings, config: ClassifierConfig) ->
         counts["train"] = len(splits.train) // settings.n_in_batch
     length = f"{config.max_length}" if config.pads else "as many as the text has"
     counts_in_words = ", ".join(f"{name} {n:,}" for name, n in counts.items())
-    return f"batches: {counts_in_words}; the shape of a batch is {settings.n_in_batch} texts × {length} token ids"
+    shape = f"the shape of a batch is {settings.n_in_batch} texts × {length} token ids"
+    steps = f"; a step is {settings.accumulate} batches" if settings.accumulate > 1 else ""
+    return f"batches: {counts_in_words}; {shape}{steps}"
 
 
 def _truncation_notes(encoded: dict[str, Encoded], config: ClassifierConfig) -> list[str]:
