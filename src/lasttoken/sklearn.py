@@ -179,6 +179,7 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         prepared = fitted.session.prepared
         prepared.classifier.requires_grad_(False).eval().zero_grad(set_to_none=True)
         calibrated = calibrate(prepared, fitted.features, fitted.session.settings, fitted.outcome)
+        prepared.classifier.merge()
         self.ngrams_: dict[str, Any] | None = calibrated.ngrams.record if calibrated.ngrams else None
         self._trunk: TrunkPass | None = fitted.session.trunk
         return prepared.predictor

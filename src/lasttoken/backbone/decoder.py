@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lasttoken.backbone.half import to_float32
+from lasttoken.backbone.linear import Linear
 from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.quantized import QuantizedTensor
 from lasttoken.core.tail_recipe import Positions
@@ -189,5 +190,9 @@ class Decoder(nn.Module, ABC):
         return [*self.EMBEDDINGS, *(f"{self.BLOCKS}.{layer}" for layer in range(n_blocks))]
 
     def state_without_lm_head(self) -> dict[str, Tensor]:
-        """The tensors that hidden vectors depend on, by name, on the CPU."""
-        return {name: tensor.cpu() for name, tensor in self.state_dict().items() if not name.startswith("lm_head.")}
+        """The tensors that hidden vectors depend on, by name, on the CPU; updates (low_rank.py) are merged."""
+        state = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("lm_head.")}
+        for name, layer in self.named_modules():
+            if isinstance(layer, Linear) and layer.low_rank is not None:
+                state[f"{name}.weight"] = layer.effective_weight.detach()
+        return {name: tensor.cpu() for name, tensor in state.items() if ".low_rank." not in name}

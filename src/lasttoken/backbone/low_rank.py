@@ -3,9 +3,10 @@
     x [n, in] ─┬─► W, frozen ──────────────────────────────────► +  ─► y [n, out]
                └─► A [r, in] ─► u [n, r] ─► B [out, r] ─► · s ──┘
 
-A is drawn at random and B is zero, so a training starts from the pretrained network. No gradient of W is computed. Without
-gradients, W + s·B·A is multiplied, which is what a run saves. Where one weight holds several projections, as GPT-2's
-queries, keys and values, each of these `parts` may have its own A and B: A is [parts·r, in], and B stays [out, r].
+A is drawn at random and B is zero, so a training starts from the pretrained network. No gradient of W is computed.
+Without gradients, W + s·B·A is multiplied, which is what a run saves. Where one weight holds several projections, as
+GPT-2's queries, keys and values, each of these `parts` may have an A and a B of its own: A is [parts·r, in], and B
+stays [out, r].
 Source: Hu et al. 2021, *LoRA: Low-Rank Adaptation of Large Language Models*; A is drawn as peft draws it.
 """
 
@@ -52,7 +53,7 @@ class LowRank(nn.Module):
         """A [parts·r, in] and B [out, parts·r]; with several parts B is block-diagonal."""
         if self.parts == 1:
             return self.lora_A, self.lora_B
-        return self.lora_A, torch.block_diag(*self.lora_B.chunk(self.parts))
+        return self.lora_A, torch.block_diag(*self.lora_B.chunk(self.parts))  # type: ignore[no-untyped-call]
 
     def added_to(self, weight: Tensor) -> Tensor:
         """W + s·B·A, [out, in], at least in float32; differentiable with respect to A and B."""

@@ -28,6 +28,7 @@ from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.documents import checked, to_json
 from lasttoken.core.errors import BackboneError, LastTokenError, RunError, short_repr
+from lasttoken.core.lora import LORA
 from lasttoken.core.process import return_freed_memory
 from lasttoken.core.storage import write_text
 
@@ -46,7 +47,7 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
     state, blocks = classifier.decoder.state_without_lm_head(), _frozen_blocks(classifier)
     tensors = family.to_published({name: tensor for name, tensor in state.items() if name not in blocks})
     tensors |= to_stored(blocks)
-    tensors["score.weight"] = classifier.head.weight.detach().cpu().contiguous()
+    tensors["score.weight"] = classifier.head_weight.detach().cpu().contiguous()
     tensors["score.bias"] = classifier.head.bias.detach().cpu().contiguous()
     labels, columns = classifier.config.labels, classifier.config.columns
     content: dict[str, Any] = {
@@ -68,9 +69,9 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
 
 
 def _frozen_blocks(classifier: Classifier) -> dict[str, QuantizedTensor]:
-    """The parameters that are stored as the blocks from which they were dequantized: those of the trunk."""
-    frozen = classifier.frozen_tensors()
-    return {name: blocks for name, blocks in classifier.decoder.quantized.items() if name in frozen}
+    """The parameters that are stored as the blocks from which they were dequantized: those that were not trained."""
+    names = classifier.unchanged_names()
+    return {name: blocks for name, blocks in classifier.decoder.quantized.items() if name in names}
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer]:
@@ -167,8 +168,14 @@ def _check_fits(config: ClassifierConfig, shape: DecoderConfig, where: str) -> N
         f"max_length is {config.max_length:,}, and prefix_ids and suffix_ids take {config.n_frame:,} tokens": (
             config.max_length <= config.n_frame
         ),
-        f"train_blocks is {blocks[:20]!r}; it must be 'head', 'all' or a number from 1 to {shape.n_layer}": (
-            blocks not in ("head", "all") and not is_valid_number
+        f"train_blocks is {blocks[:20]!r}; it must be 'head', 'all', 'lora' or a number from 1 to {shape.n_layer}": (
+            blocks not in ("head", "all", LORA) and not is_valid_number
+        ),
+        "train_blocks is 'lora', and lora is null"
+        if blocks == LORA
+        else "lora is set, and train_blocks is not 'lora'": ((blocks == LORA) != (config.lora is not None)),
+        f"lora.blocks is {config.lora and config.lora.blocks}, and there are {shape.n_layer} blocks": (
+            config.lora is not None and config.lora.blocks > shape.n_layer
         ),
         f"decision names label {unknown_ids[:1]}, and there are {len(labels)} labels, from 0": bool(unknown_ids),
         "int8_trunk is true, and train_blocks 'all' leaves no trunk": config.int8_trunk and blocks == "all",

@@ -5,6 +5,7 @@
     train_blocks   trunk                                  features         tail
     head           embeddings, all blocks, norm, pooling  [B, C or 2C]     head
     n = 1, 2, …    embeddings, first L-n blocks           [n_tokens, C]    last n blocks, norm, pooling, head
+    lora           embeddings, first L-n blocks           [n_tokens, C]    the same; of the blocks only updates train
     all            nothing                                token ids        everything
 
 Without dropout the trunk is a function of the text, so its features can be cached; `tail(trunk(x))` is the whole
@@ -22,6 +23,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Interval, MinLen
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -29,8 +31,10 @@ from torch import Tensor, nn
 from lasttoken.backbone.decoder import Decoder
 from lasttoken.backbone.half import is_half, to_float32
 from lasttoken.backbone.linear import Linear
+from lasttoken.backbone.low_rank import LowRank
 from lasttoken.backbone.mapped_pages import drop_mapped_pages
 from lasttoken.backbone.packing import Packing
+from lasttoken.classifier.lora import LoraConfig, add_updates, draw_updates, updated_layers
 from lasttoken.classifier.ngrams import Blend, NgramModel
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.config import ENDS, PADDED, READS
@@ -57,7 +61,7 @@ class ClassifierConfig:
     causal_mask: bool
     max_length: Annotated[int, Ge(1)]  # tokens; longer texts are truncated
     truncate: Annotated[str, OneOf(ENDS)]  # the end that is removed: head or tail
-    train_blocks: str  # head, a number, or all
+    train_blocks: str  # head, a number, all, or lora
     end_of_text_id: Annotated[int, Ge(0)]
     backbone: str  # where the weights came from; never used for loading
     int8_trunk: bool = False  # the trunk computed in 8 bits in training, so it does in inference too
@@ -69,6 +73,7 @@ class ClassifierConfig:
     suffix_ids: tuple[Annotated[int, Ge(0)], ...] = ()
     prompt: str | None = None  # the template whose tokens are in them, for readers; None: only the backbone's own are
     blend: Blend | None = None  # with an n-gram model; None: the logits are the GPT's
+    lora: LoraConfig | None = None  # where train_blocks is lora
 
     @property
     def task(self) -> Task:
@@ -99,11 +104,13 @@ class ClassifierConfig:
 class Classifier(nn.Module):
     """A decoder and a head. Only the tail's parameters have requires_grad."""
 
+    head_update: LowRank | None
+
     def __init__(self, decoder: Decoder, config: ClassifierConfig, seed: int | None = None) -> None:
         """Put a head on a decoder, whose tail becomes trainable.
 
-        `seed` draws the head's weights as torch.nn.Linear does after torch.manual_seed(seed). With None they are unset,
-        because saved ones are about to be loaded.
+        `seed` draws the head's weights as torch.nn.Linear does after torch.manual_seed(seed), and then the updates of
+        LoRA. With None weights are unset and there are no updates, because saved ones are about to be loaded.
 
         Raises:
             SettingsError: `train_blocks` or `max_length` is larger than the backbone allows.
@@ -131,16 +138,39 @@ class Classifier(nn.Module):
                 f"{config.n_frame + 1} or more{', or a shorter --prompt' if config.prompt else ''}"
             )
         n_inputs = pooled_width(config.read, decoder.config.n_embd)
-        if seed is None:
-            self.head = nn.Linear(n_inputs, len(config.labels), device="meta")
-        else:
-            self.head = drawn_head(n_inputs, len(config.labels), seed)
-            self.head = self.head.to(torch.promote_types(decoder.token_embedding.dtype, torch.float32))
+        dtype = torch.promote_types(decoder.token_embedding.dtype, torch.float32)
+        self.head = nn.Linear(n_inputs, len(config.labels), device="meta", dtype=dtype)  # unset
+        self.register_module("head_update", None)
+        if seed is not None:
+            self.head.to_empty(device="cpu")
+            self._add_updates()
+            self.draw(seed)
         self.requires_grad_(False)
-        for module in self._tail_modules():
+        for module in self._trained_modules():
             for parameter in module.requires_grad_(True).parameters():
                 # Contiguous like its gradients and moments, and the same layout as in inference.
                 parameter.data = to_float32(parameter.data).contiguous()
+
+    def _add_updates(self) -> None:
+        lora = self.config.lora
+        if lora is not None:
+            add_updates(self.decoder, lora)
+            if lora.like_book:
+                self.head_update = LowRank(self.head.weight, lora.rank, lora.factor)
+
+    @torch.no_grad()
+    def draw(self, seed: int) -> None:
+        """Draw the head as torch.nn.Linear does after torch.manual_seed(seed), then the updates of LoRA.
+
+        torch's global generator does not change.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            drawn = nn.Linear(self.head.in_features, self.head.out_features)
+            for parameter, fresh in zip(self.head.parameters(), drawn.parameters(), strict=True):
+                parameter.copy_(fresh)
+            if self.config.lora is not None:
+                draw_updates(self._updates(), self.config.lora)
 
     @property
     def decoder(self) -> Decoder:
@@ -151,6 +181,8 @@ class Classifier(nn.Module):
     def n_frozen(self) -> int | None:
         """The number of blocks in the trunk; None: there is no trunk."""
         n_layer, blocks = self.decoder.config.n_layer, self.config.train_blocks
+        if self.config.lora is not None:
+            return n_layer - self.config.lora.blocks
         return {"head": n_layer, "all": None}[blocks] if not blocks.isdigit() else n_layer - int(blocks)
 
     @property
@@ -162,6 +194,16 @@ class Classifier(nn.Module):
     def feature_width(self) -> int:
         """Numbers in one vector of features: C for a token, or what the head reads for a text."""
         return self.decoder.config.n_embd if self.keeps_tokens else self.head.in_features
+
+    def _updates(self) -> list[LowRank]:
+        """The updates of LoRA, in the order in which they are drawn."""
+        return [module for module in self.modules() if isinstance(module, LowRank)]
+
+    def _trained_modules(self) -> list[nn.Module]:
+        lora = self.config.lora
+        if lora is None:
+            return self._tail_modules()
+        return [*self._updates(), *([self.decoder.final_norm] if lora.trains_norm else []), self.head]
 
     def _tail_modules(self) -> list[nn.Module]:
         if self.n_frozen is None:
@@ -180,6 +222,19 @@ class Classifier(nn.Module):
         for parameter in self.parameters():
             if id(parameter) not in frozen:
                 parameter.data = parameter.data.clone()
+
+    def merge(self) -> None:
+        """Add the updates of LoRA to the weights and end them, once nothing is trained any more."""
+        for name, layer in updated_layers(self.decoder).items():
+            layer.merge()
+            self.decoder.quantized.pop(f"{name}.weight", None)
+        self.head.weight = nn.Parameter(self.head_weight.detach(), requires_grad=self.head.weight.requires_grad)
+        self.head_update = None
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The head's weight [K, ·], with its update if it has one."""
+        return self.head.weight if self.head_update is None else self.head_update.added_to(self.head.weight)
 
     def quantize_trunk(self) -> None:
         """Make the trunk's linear layers compute in 8 bits from now on; see backbone/int8.py."""
@@ -229,14 +284,29 @@ class Classifier(nn.Module):
 
     def trunk_tensors(self) -> dict[str, Tensor]:
         """The tensors that features depend on, by name."""
-        trained = self.trained()
-        return {name: parameter for name, parameter in self.named_parameters() if name not in trained}
+        modules = [*self._tail_modules(), *self._updates()]
+        tail = {id(parameter) for module in modules for parameter in module.parameters()}
+        return {name: parameter for name, parameter in self.named_parameters() if id(parameter) not in tail}
 
     def frozen_tensors(self) -> dict[str, Tensor]:
         """The trunk's tensors by name. It works for a loaded classifier too, in which nothing requires gradients."""
         if self.n_frozen is None:
             return {}
         return self.decoder.front_tensors(self.n_frozen, with_final_norm=not self.keeps_tokens)
+
+    def unchanged_names(self) -> set[str]:
+        """The decoder's parameters that no training changes or changed, by their names in it.
+
+        Of blocks with LoRA these are the matrices without an update; of a merged classifier it is not known which
+        these are, and all matrices count.
+        """
+        if self.config.lora is None:
+            return set(self.frozen_tensors()) if self.n_frozen is not None else set()
+        changed = {f"{name}.weight" for name in updated_layers(self.decoder)}
+        names = self.decoder.front_tensors(
+            self.decoder.config.n_layer, with_final_norm=not self.config.lora.trains_norm
+        )
+        return names.keys() - changed
 
     def trunk(self, token_ids: Tensor, packing: Packing) -> Tensor:
         """Packed token ids [n] -> features: [n, C], what the head reads [B, ·] if only it trains, or the ids."""
@@ -256,7 +326,7 @@ class Classifier(nn.Module):
         """Features from `trunk` -> logits [B, K]."""
         vectors = self.head_input(features, packing)
         with torch.autocast(vectors.device.type, enabled=False):
-            return self.head(vectors.to(self.head.weight.dtype))  # type: ignore[no-any-return]
+            return self._read(vectors.to(self.head.weight.dtype))
 
     def head_input(self, features: Tensor, packing: Packing) -> Tensor:
         """Features from `trunk` -> what the head reads, [B, C] or [B, 2C]."""
@@ -266,7 +336,10 @@ class Classifier(nn.Module):
 
     def read_embedded(self, x: Tensor, packing: Packing) -> Tensor:
         """Input embeddings [n, C] -> logits [B, K]; differentiable with respect to x."""
-        return self.head(self._finish(x, packing, first=0))  # type: ignore[no-any-return]
+        return self._read(self._finish(x, packing, first=0))
+
+    def _read(self, vectors: Tensor) -> Tensor:
+        return F.linear(vectors, self.head_weight, self.head.bias)
 
     def _finish(self, x: Tensor, packing: Packing, first: int) -> Tensor:
         """The blocks from `first` on, the final norm and the pooling: [n, C] -> [B, C], or [B, 2C] for last+mean."""
@@ -313,10 +386,3 @@ def pooled_width(read: str, n_embd: int) -> int:
 def pool(hidden: Tensor, packing: Packing, around: tuple[int, int]) -> Tensor:
     """The last token of each text beside the mean of the tokens inside its frame, [n, C] -> [B, 2C]."""
     return torch.cat((hidden[packing.starts + packing.lengths - 1], packing.mean(hidden, around)), dim=1)
-
-
-def drawn_head(n_inputs: int, n_labels: int, seed: int) -> nn.Linear:
-    """A head as torch.nn.Linear draws it after torch.manual_seed(seed); torch's global generator does not change."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Linear(n_inputs, n_labels)

@@ -2,7 +2,7 @@
 
 run.toml  splits/  history.jsonl  resume.safetensors (while it trains)
 config.json  model.safetensors  tokenizer.json  ngrams.json  ngrams.safetensors (where the classifier contains n-grams)
-predictions/  curves/  report.html  README.md  metrics.json
+predictions/  curves/  report.html  README.md  metrics.json  adapter/ (with --keep-adapter)
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FILES = (
     "report.html",
     "README.md",
 )
-FOLDERS = ("splits", "curves", "predictions")
+FOLDERS = ("splits", "curves", "predictions", "adapter")
 FINAL = "metrics.json"
 GIVE_RUN = "give the folder that `lasttoken train --out` wrote"
 
@@ -54,6 +54,11 @@ class RunDir:
     def predictions(self) -> Path:
         """validation.csv, test.csv: the predictions for the rows of those splits, in their order."""
         return self.path / "predictions"
+
+    @property
+    def adapter(self) -> Path:
+        """The updates of LoRA in peft's format."""
+        return self.path / "adapter"
 
     @property
     def resume_file(self) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from lasttoken.core.config import CHOSEN, FIELDS, INFOS, Settings, flag_of
 from lasttoken.core.errors import SettingsError, one_of
+from lasttoken.core.lora import LORA, check_lora
 from lasttoken.core.method import OF_THE_TAIL
 from lasttoken.core.metric_registry import METRICS, metrics_at
 from lasttoken.core.prompt import check_prompt
@@ -74,12 +75,16 @@ def _check_multi_label(settings: Settings) -> None:
 
 def _check_blocks(settings: Settings) -> None:
     blocks = settings.train_blocks
-    if blocks not in ("head", "all", CHOSEN) and not (blocks.isdecimal() and int(blocks) > 0):
-        raise SettingsError(f"--train-blocks is {blocks!r}; use head, all, auto, or a number of blocks such as 1")
+    if blocks not in ("head", "all", LORA, CHOSEN) and not (blocks.isdecimal() and int(blocks) > 0):
+        raise SettingsError(f"--train-blocks is {blocks!r}; use head, all, lora, auto, or a number of blocks such as 1")
     if settings.precision == "int8" and blocks == "all":
         raise SettingsError(
             "--precision int8 is for the frozen trunk, and --train-blocks all leaves none; train fewer blocks"
         )
+
+
+def _check_lora(settings: Settings) -> None:
+    check_lora(vars(settings))
 
 
 def _check_depth(settings: Settings) -> None:
@@ -121,6 +126,7 @@ COMBINATIONS = (
     _check_metric,
     _check_multi_label,
     _check_blocks,
+    _check_lora,
     _check_depth,
     _check_method,
     _check_prompt,

@@ -13,6 +13,7 @@ from annotated_types import Interval
 
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.default_backbone import BUNDLED, VARIABLE
+from lasttoken.core.lora import ALL_LINEAR, SCALES
 from lasttoken.core.method import DEFAULT_METHOD, METHODS
 from lasttoken.core.metric_registry import Kind, metric_choices
 from lasttoken.core.prompt import NO_PROMPT, OWN_PROMPT
@@ -194,10 +195,47 @@ class Settings:
     )
     train_blocks: str = setting(
         CHOSEN,
-        "What to train: head (only the head), 1, 2, ... (the last blocks, final norm and head), all; or auto: the last "
-        "2 blocks, or 6 where train has little text.",
+        "What to train: head (only the head), 1, 2, ... (the last blocks, final norm and head), all, lora (updates of "
+        "low rank, final norm and head); or auto: the last 2 blocks, or 6 where train has little text.",
         accepts_numbers=True,
         commands=TRAINING_COMMANDS,
+    )
+    lora_rank: int | None = setting(
+        None,
+        "Rank of the updates of LoRA; default with --train-blocks lora: 8. Each of the settings of LoRA implies "
+        "--train-blocks lora.",
+        allowed=AT_LEAST_1,
+        commands=TRAINING_COMMANDS,
+    )
+    lora_alpha: float | None = setting(
+        None,
+        "Alpha of LoRA: the updates are multiplied by alpha / rank; default: twice the rank.",
+        allowed=ABOVE_0,
+        example="16",
+        commands=TRAINING_COMMANDS,
+    )
+    lora_blocks: str = setting(
+        CHOSEN,
+        "Blocks with LoRA, counted from the last one; all; or auto: the last half of them.",
+        accepts_numbers=True,
+        commands=TRAINING_COMMANDS,
+    )
+    lora_matrices: str = setting(
+        ALL_LINEAR,
+        "Matrices with LoRA: all-linear, or some of q,k,v,o,gate,up,down; GPT-2 has qkv,o,up,down.",
+        commands=TRAINING_COMMANDS,
+    )
+    lora_scale: str = setting(
+        SCALES[0],
+        "What the updates of LoRA are multiplied by: alpha/rank, or alpha as in the book's script.",
+        choices=SCALES,
+        commands=TRAINING_COMMANDS,
+    )
+    keep_adapter: bool = setting(
+        False,
+        "Also write the updates of LoRA as a folder, adapter, in the format of peft; the run itself holds merged "
+        "weights.",
+        flag="--keep-adapter",
     )
     read: str = setting(
         CHOSEN,

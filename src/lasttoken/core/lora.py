@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lasttoken.core.errors import SettingsError, nearest, one_of
+from lasttoken.core.errors import SettingsError, nearest
 
 LORA = "lora"  # of --train-blocks
 ALL_LINEAR = "all-linear"
@@ -76,15 +76,16 @@ def check_lora(settings: Mapping[str, Any]) -> None:
     lora_blocks = settings["lora_blocks"]
     if lora_blocks not in ("auto", "all") and not (lora_blocks.isdecimal() and int(lora_blocks) > 0):
         raise SettingsError(f"--lora-blocks is {lora_blocks!r}; use a number of blocks such as 4, all, or auto")
-    flags = one_of([f"--{name.replace('_', '-')}" for name in names])
+    flags = " and ".join(f"--{name.replace('_', '-')}" for name in names[:2])
+    asks = f"{flags} ask{'s' if len(names) == 1 else ''} for LoRA"
     if method == "linear" and (names or blocks == LORA):
         raise SettingsError(
-            f"--method linear trains the head only, and {flags if names else '--train-blocks lora'} asks for LoRA; "
+            f"--method linear trains the head only, and {asks if names else '--train-blocks lora asks for LoRA'}; "
             "leave one of them out, or use --method tail"
         )
     if names and blocks != LORA:
         raise SettingsError(
-            f"--train-blocks is {blocks}, and {flags} asks for LoRA; leave one of them out, or use --train-blocks lora"
+            f"--train-blocks is {blocks}, and {asks}; leave one of them out, or use --train-blocks lora"
         )
     if blocks == LORA and lora_blocks == "all" and settings["precision"] == "int8":
         raise SettingsError(

@@ -36,7 +36,7 @@ OF_THE_TAIL = (  # settings that a logistic regression does not use
     "eval_batches",
     "keep",
     "patience",
-)
+)  # and those of LoRA, see lora.py
 
 
 def with_implied(given: Mapping[str, Any], default: str = DEFAULT_METHOD) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from lasttoken.core.checks import check_settings
 from lasttoken.core.config import FIELDS, Settings, flag_of
 from lasttoken.core.default_backbone import default_backbone
 from lasttoken.core.errors import SettingsError, nearest, one_of
+from lasttoken.core.lora import implied_by_lora
 from lasttoken.core.method import with_implied
 from lasttoken.core.recipes import RECIPES
 from lasttoken.core.setting import typed
@@ -33,14 +34,15 @@ def resolve(recipe: str = "default", *layers: Mapping[str, Any]) -> Settings:
     """
     if not isinstance(recipe, str) or recipe not in RECIPES:
         raise SettingsError(f"--recipe is {recipe!r}; use one of {one_of(RECIPES)}{nearest(str(recipe), RECIPES)}")
-    merged: dict[str, Any] = {"backbone": default_backbone(), "recipe": recipe, **RECIPES[recipe]}
+    given: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
             if value is None or name == "recipe":
                 continue
             if name not in FIELDS:
                 raise SettingsError(f"there is no setting {name!r}{nearest(name, FIELDS)}")
-            merged[name] = typed(flag_of(name), value, FIELDS[name])
+            given[name] = typed(flag_of(name), value, FIELDS[name])
+    merged = {"backbone": default_backbone(), "recipe": recipe, **RECIPES[recipe], **implied_by_lora(given), **given}
     settings = replace(Settings(), **with_implied(merged))
     check_settings(settings)
     return settings

@@ -6,6 +6,7 @@
       few rows of long texts          2        4e-4               16      4 to 8        linear          last+mean
       little text                     4        2e-4               16      4             linear          last+mean
       very little text                6        2e-4               16      4 to 8        linear          last+mean
+      LoRA, with any text             half     8e-4               as above              as above        as above
     backbone with learned positions   2        5e-5 · (768/n)²    16      6             drawn           last
 
 docs/decisions/tail.md says how the first five lines were chosen, docs/decisions/default-recipe.md the last. "linear":
@@ -15,8 +16,10 @@ the head starts as the logistic regression on what the pretrained blocks give.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
+
+from lasttoken.core.lora import ALPHA_PER_RANK, DEFAULT_RANK, LORA
 
 Positions = Literal["learned", "rotary"]
 
@@ -28,6 +31,7 @@ CHARACTERS = 120_000  # that a training with little text reads in all its epochs
 STEPS = 400  # of a training with few rows of long texts
 FEWEST_EPOCHS, MOST_EPOCHS = 4, 8
 WIDTH = 576  # at which the rates for rotary positions were measured
+LORA_RATE = 8e-4  # of LoRA, at that width
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,23 @@ class TailRecipe:
     keep: str
     start_head: str
     read: str
+    lora_rank: int | None = None  # of the three: None and auto without LoRA
+    lora_alpha: float | None = None
+    lora_blocks: str = "auto"
 
 
 def tail_recipe(
-    positions: Positions, n_embd: int, n_layer: int, size: TrainSize, train_blocks: str = "auto"
+    positions: Positions,
+    n_embd: int,
+    n_layer: int,
+    size: TrainSize,
+    train_blocks: str = "auto",
+    lora_rank: int | None = None,
 ) -> TailRecipe:
     """The recipe for a backbone of this kind, width and number of used blocks, and a train split of this size.
 
     `train_blocks` is what the user set, or auto; more than two trained blocks have a quarter of the rate of two.
+    `lora_rank` is the rank of LoRA if the user set one.
 
     >>> few = TrainSize(n_rows=96, n_characters=4_800)
     >>> tail_recipe("rotary", 576, 16, few).train_blocks, tail_recipe("rotary", 576, 16, few).epochs
@@ -70,6 +83,16 @@ def tail_recipe(
     >>> tail_recipe("rotary", 1152, 16, TrainSize(5_000, 250_000)).learning_rate
     0.0004
     """
+    if train_blocks == LORA:
+        rank = lora_rank or DEFAULT_RANK
+        return replace(
+            tail_recipe(positions, n_embd, n_layer, size),
+            train_blocks=LORA,
+            learning_rate=LORA_RATE * WIDTH / n_embd,
+            lora_rank=rank,
+            lora_alpha=float(ALPHA_PER_RANK * rank),
+            lora_blocks=str((n_layer + 1) // 2),
+        )
     if positions == "learned":
         return TailRecipe(_blocks("auto", 2, n_layer), 5e-5 * (768 / n_embd) ** 2, 16, 6, "best", "drawn", "last")
     has_little = size.n_characters <= LITTLE_TEXT

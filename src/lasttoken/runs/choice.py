@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from lasttoken.backbone.pretrained import check_depth, count_blocks
 from lasttoken.core.config import CHOSEN, Settings
 from lasttoken.core.device import Device
+from lasttoken.core.lora import LORA
 from lasttoken.core.metric_registry import METRICS
 from lasttoken.core.progress import Reporter
 from lasttoken.data.files import Examples
@@ -125,12 +126,15 @@ def _concrete(asked: Settings, method: str, depth: str, read: str) -> Settings:
 def tail_depth(depth: int, train_blocks: str, n_blocks: int) -> int:
     """The depth of a tail whose trained blocks follow `depth` frozen ones, as far as there are blocks.
 
-    >>> tail_depth(14, "2", 30), tail_depth(6, "2", 6), tail_depth(3, "all", 12)
-    (16, 6, 5)
+    With LoRA in a half of the blocks (auto) as many follow as are frozen.
+
+    >>> tail_depth(14, "2", 30), tail_depth(6, "2", 6), tail_depth(3, "all", 12), tail_depth(5, "auto", 12)
+    (16, 6, 5, 10)
     """
     if train_blocks == "head":
         return depth
-    return min(depth + (2 if train_blocks == "all" else int(train_blocks)), n_blocks)
+    n_trained = {"all": 2, CHOSEN: depth}.get(train_blocks) or int(train_blocks)
+    return min(depth + n_trained, n_blocks)
 
 
 def plan_training(
@@ -162,7 +166,8 @@ def plan_training(
     complete = completed(settings, explorer.config, splits.train)
     suits_few_rows = complete.start_head == "linear"
     if settings.method == "tail" or (settings.method == "auto" and (suits_few_rows or not explorer.folds)):
-        depth = fixed or tail_depth(best.depth, complete.train_blocks, n_blocks)
+        trained = settings.lora_blocks if complete.train_blocks == LORA else complete.train_blocks
+        depth = fixed or tail_depth(best.depth, trained, n_blocks)
         tail = _concrete(settings, "tail", str(depth), settings.read)
     linear = None if settings.method == "tail" else _concrete(settings, "linear", str(best.depth), best.read)
     features = {} if tail else explorer.whole_splits(best)

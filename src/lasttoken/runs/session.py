@@ -57,7 +57,9 @@ class Session:
 def completed(settings: Settings, config: DecoderConfig, train: Examples) -> Settings:
     """The settings with the recipe for this backbone and this train split where none were set."""
     size = TrainSize.of(train.texts)
-    recipe = tail_recipe(config.positions, config.n_embd, config.n_layer, size, settings.train_blocks)
+    recipe = tail_recipe(
+        config.positions, config.n_embd, config.n_layer, size, settings.train_blocks, settings.lora_rank
+    )
     return settings.completed(recipe)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from lasttoken.audit.audit import Audit
 from lasttoken.audit.collecting import audit_splits
 from lasttoken.backbone.pretrained import check_writes
+from lasttoken.classifier.adapter import save_adapter
 from lasttoken.classifier.predict import Predictor
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.config import Settings
@@ -273,6 +274,10 @@ class _Training:
         metrics = metrics_json(session.prepared, outcome, judged, clock.seconds, repeats)
         if fitted.choice:
             metrics["choice"] = fitted.choice
+        classifier = session.prepared.classifier
+        if run_dir and session.settings.keep_adapter and classifier.config.lora is not None:
+            save_adapter(run_dir.adapter, classifier)
+        classifier.merge()
         metrics["durations_s"] = clock.durations_s()
         if run_dir:
             with clock.part("report"), self.request.reporter.working("writing the report"):

@@ -17,6 +17,7 @@ from lasttoken.backbone.pretrained import Backbone
 from lasttoken.backbone.prompt import frame_with_prompt
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import FOREIGN_TOKENS_PER_CHARACTER, Encoded, encode_texts, tokens_per_character
+from lasttoken.classifier.lora import lora_config
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.config import NOT_IGNORED, PADDED, Settings
 from lasttoken.core.device import Device
@@ -160,6 +161,7 @@ def _classifier_config(
         int8_trunk=device.precision == "int8",
         separator=splits.train.separator,
         columns=splits.train.columns.remembered if splits.train.columns else None,
+        lora=lora_config(settings, backbone.config),
     )
 
 

@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lasttoken.classifier.classifier import drawn_head
 from lasttoken.core.config import Settings
 from lasttoken.data.files import Examples
 from lasttoken.data.label_tables import labels_of
@@ -76,13 +75,9 @@ class Repeater:
                 parameter.grad = None
 
     def _start_again(self, seed: int) -> None:
-        """Restore the backbone's own tail, and draw a new head from the seed."""
+        """Restore the backbone's own tail, and draw a new head from the seed, and the updates of LoRA."""
         self._set(self._start)
-        head = self.classifier.head
-        drawn = drawn_head(head.in_features, head.out_features, seed)
-        with torch.no_grad():
-            for parameter, fresh in zip(head.parameters(), drawn.parameters(), strict=True):
-                parameter.copy_(fresh)
+        self.classifier.draw(seed)
 
     def fit(
         self,
