@@ -3,12 +3,17 @@
     OMP_NUM_THREADS=1 python benchmarks/memory.py million-rows
     OMP_NUM_THREADS=1 python benchmarks/memory.py long-texts
     OMP_NUM_THREADS=1 python benchmarks/memory.py large-backbone --backbone FOLDER
+    OMP_NUM_THREADS=1 python benchmarks/memory.py all-blocks --backbone FOLDER
+    OMP_NUM_THREADS=1 python benchmarks/memory.py kept --backbone FOLDER
 
 `million-rows` makes CSV files of 100,000 and 1,000,000 messages, some of them repeated, and runs `lasttoken split`.
 `long-texts` makes 50,000 texts of 300 tokens and a small random backbone, and runs `lasttoken train` with room for all
 features in the cache (once another run's have gone), with room for those of train alone, and with room for no
 large split; metrics and weights are compared.
 `large-backbone` runs `lasttoken train` with a folder of random_backbone.py, and compares the peak with its file.
+`all-blocks` trains all blocks of such a folder for three steps of 8 texts of 512 tokens, with activations kept and with
+activations computed again, each in a process of its own, and compares losses and peaks.
+`kept` compares what two blocks keep for the backward pass with what is estimated from the sizes of their layers.
 Every command runs in a process of its own, with an empty cache, in a temporary folder. `--rows` makes either smaller.
 
 Memory is read from the kernel (Linux): `peak` is the process's largest resident set; `own` is the part of it that no
@@ -82,8 +87,13 @@ def run(arguments: list[str], cache: Path, before: str = "") -> Finished:
 
 def own_bytes(pid: int) -> int:
     """The resident memory of a process that no file backs; 0 when it has just ended."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon")), 0)
+    return status_bytes(str(pid), "RssAnon")
+
+
+def status_bytes(process: str, name: str) -> int:
+    """A size that the kernel reports of a process; 0 when it has just ended."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(name)), 0)
 
 
 def show(*cells: str) -> None:
@@ -247,15 +257,124 @@ def large_backbone(folder: Path, n_rows: int, backbone: Path) -> None:
          f"{done.peak_bytes / file_bytes:.2f}")  # fmt: skip
 
 
+# Training all blocks ---------------------------------------------------------------------------------------------
+
+
+def random_texts(n_rows: int, shortest: int) -> Any:
+    """Texts of random tokens, of `shortest` to POSITIONS each."""
+    import numpy as np
+
+    from lasttoken.classifier.encoding import Encoded
+
+    draw = np.random.default_rng(0)
+    lengths = draw.integers(shortest, POSITIONS + 1, n_rows)
+    return Encoded(draw.integers(0, 4000, lengths.sum()).astype(np.int32), lengths, np.zeros(n_rows, dtype=np.bool_), 0)
+
+
+def whole_classifier(backbone: Path, depth: int | None, read: str) -> Any:
+    """A classifier of which all blocks train."""
+    from lasttoken.backbone.pretrained import load_backbone
+    from lasttoken.classifier.classifier import Classifier, ClassifierConfig
+
+    config = ClassifierConfig(
+        labels=("ham", "spam"), read=read, causal_mask=True, max_length=POSITIONS, truncate="tail", train_blocks="all",
+        end_of_text_id=0, backbone=str(backbone),
+    )  # fmt: skip
+    return Classifier(load_backbone(str(backbone), True, depth).decoder, config, 1)
+
+
+def train_all_blocks(backbone: Path, checkpoints: bool) -> None:
+    """Train in this process, and print its losses, resident memory before training, its peak and the seconds."""
+    import numpy as np
+
+    from lasttoken.core.device import CPU
+    from lasttoken.core.process import tune_cpu
+    from lasttoken.core.resolve import resolve
+    from lasttoken.training.features import TrunkPass
+    from lasttoken.training.loop import Hooks, SplitFeatures, Trainer, TrainingInputs
+
+    tune_cpu()
+    classifier = whole_classifier(backbone, None, "last")
+    classifier.checkpoints_activations = checkpoints
+    trunk = TrunkPass(classifier, CPU, cache=None, say=print)
+    splits = {
+        name: SplitFeatures(trunk.source(random_texts(n, POSITIONS), name), np.arange(n) % 2)
+        for name, n in (("train", 24), ("validation", 2))
+    }
+    settings = resolve("default", {
+        "train_blocks": "all", "epochs": 1, "batch_size": 8, "keep": "last", "learning_rate": 1e-5, "read": "last",
+    })  # fmt: skip
+    losses: list[str] = []
+    hooks = Hooks(on_step=lambda state: losses.append(state.loss_sum.hex()))
+    loaded, started = status_bytes("self", "VmRSS"), time.perf_counter()
+    Trainer(classifier, TrainingInputs(splits, settings, CPU), hooks, evaluates=False).run()
+    seconds, peak = time.perf_counter() - started, status_bytes("self", "VmHWM")
+    print(json.dumps({"losses": losses, "loaded": loaded, "peak": peak, "seconds": seconds}))
+
+
+def all_blocks(backbone: Path) -> None:
+    """The peak of a process that trains all blocks, and of it what is above the loaded model."""
+    done = {}
+    show("activations", "seconds", "loaded MB", "peak MB", "above MB")
+    for activations in ("kept", "computed again"):
+        command = [sys.executable, __file__, "train-all-blocks", "--backbone", str(backbone)]
+        if activations != "kept":
+            command.append("--checkpoints")
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        done[activations] = each = json.loads(output)
+        show(activations, f"{each['seconds']:.0f}", mb(each["loaded"]), mb(each["peak"]),
+             mb(each["peak"] - each["loaded"]))  # fmt: skip
+    kept, again = done.values()
+    above = (again["peak"] - again["loaded"]) / (kept["peak"] - kept["loaded"])
+    same = "the same" if kept["losses"] == again["losses"] else "DIFFERENT"
+    print(f"\npeak {again['peak'] / kept['peak']:.2f}, above the loaded model {above:.2f}; losses bit for bit {same}")
+
+
+def kept(backbone: Path) -> None:
+    """What autograd keeps of two blocks, beside what training/activations.py estimates."""
+    import torch
+
+    from lasttoken.core.device import CPU, Device
+    from lasttoken.training.activations import activation_bytes
+
+    show("precision", "texts", "kept MB", "estimated MB", "estimated / kept")
+    classifier = whole_classifier(backbone, 2, "mean")
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in classifier.parameters()}
+    for device, shortest in ((CPU, POSITIONS), (CPU, 64), (Device(torch.device("cpu"), "bfloat16"), POSITIONS)):
+        storages: dict[int, int] = {}
+        texts = random_texts(8, shortest)
+
+        def keep(tensor: torch.Tensor, storages: dict[int, int] = storages) -> torch.Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        token_ids, packing = texts.pack(range(8), "cpu")
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), device.autocast():
+            logits = classifier.tail(token_ids, packing)
+        n_bytes = sum(size for place, size in storages.items() if place not in parameters)
+        estimated = activation_bytes(classifier, texts.n_tokens)
+        show(device.precision, f"{shortest} to {POSITIONS} tokens", mb(n_bytes), mb(estimated),
+             f"{estimated / n_bytes:.2f}")  # fmt: skip
+        del logits
+
+
 def main() -> None:
-    """Run one of the three in a temporary folder."""
+    """Run one of them in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("long-texts", "million-rows", "large-backbone"))
+    names = ("long-texts", "million-rows", "large-backbone", "all-blocks", "train-all-blocks", "kept")
+    parser.add_argument("what", choices=names)
     parser.add_argument("--rows", type=int, help="default: 50,000 long texts, 1,000,000 short ones, 40")
-    parser.add_argument("--backbone", type=Path, help="of large-backbone: a folder that random_backbone.py wrote")
+    parser.add_argument("--backbone", type=Path, help="a folder that random_backbone.py wrote")
+    parser.add_argument("--checkpoints", action="store_true", help="of train-all-blocks: compute activations again")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if arguments.what == "large-backbone":
+        if arguments.what == "all-blocks":
+            all_blocks(arguments.backbone)
+        elif arguments.what == "train-all-blocks":
+            train_all_blocks(arguments.backbone, arguments.checkpoints)
+        elif arguments.what == "kept":
+            kept(arguments.backbone)
+        elif arguments.what == "large-backbone":
             large_backbone(Path(folder), arguments.rows or 40, arguments.backbone)
         elif arguments.what == "million-rows":
             million_rows(Path(folder), arguments.rows or 1_000_000)

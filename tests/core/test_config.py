@@ -56,6 +56,7 @@ OTHER: dict[str, Any] = {
     "warmup_fraction": 0.25,
     "weight_decay": 0.7,
     "clip_norm": 2.5,
+    "label_smoothing": 0.1,
     "drop_last": True,
     "strict": True,
     "min_rows": 7,
@@ -77,6 +78,7 @@ OTHER: dict[str, Any] = {
     "track": "mlflow",
     "device": "cpu",
     "precision": "float32",
+    "checkpoint_activations": "on",
     "cache_limit": "3GB",
     "no_cache": True,
 }
@@ -265,6 +267,8 @@ def test_a_method_implies_what_the_user_did_not_give() -> None:
         ({"method": "linear", "train_blocks": 2}, "--train-blocks is 2"),
         ({"method": "linear", "epochs": 3}, "--epochs has no effect with --method linear"),
         ({"method": "linear", "learning_rate": 1e-3}, "--learning-rate has no effect"),
+        ({"method": "linear", "label_smoothing": 0.1}, "--label-smoothing has no effect"),
+        ({"label_smoothing": 1}, "--label-smoothing is 1.0; it must be at least 0 and below 1"),
     ],
 )
 def test_settings_that_contradict_the_method_are_rejected(changes: dict[str, Any], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from miniature import classifier_of, random_encoded, random_gpt, small_tokenizer
 from lasttoken.classifier.encoding import Encoded
 from lasttoken.classifier.explain import explain
 from lasttoken.classifier.predict import Predictor
-from lasttoken.core.device import CPU, side_by_side
+from lasttoken.core.device import CPU, cpu_has_bfloat16, free_memory_bytes, memory_bytes, side_by_side
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.loop import tail_logits
 
@@ -24,6 +25,24 @@ def n_threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
+
+
+def test_bfloat16_instructions_are_those_that_torch_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capabilities, expected in (
+        ({"avx2": True, "amx_bf16": True}, True),
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
+        ({}, True),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda value=capabilities: value, raising=False)
+        assert cpu_has_bfloat16() == expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert cpu_has_bfloat16()
+
+
+def test_the_free_memory_is_no_more_than_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < free_memory_bytes(CPU) <= memory_bytes()
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "MemTotal: 5 kB\nMemAvailable:    3 kB\n")
+    assert free_memory_bytes(CPU) == 3072
 
 
 def test_results_come_in_order_with_their_items(n_threads: int) -> None:

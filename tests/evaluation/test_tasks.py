@@ -42,6 +42,22 @@ def test_the_loss_is_torchs() -> None:
     )
 
 
+def test_label_smoothing_is_torchs_and_of_several_labels_between_having_each_and_not() -> None:
+    logits, ids, sets = torch.from_numpy(LOGITS), torch.from_numpy(IDS), torch.from_numpy(SETS)
+    weights, rows = torch.tensor([1.0, 2.0, 0.5]), torch.tensor([1.0, 0.25, 3.0])
+    for label_weights in (None, weights):
+        expected = functional.cross_entropy(logits, ids, label_weights, label_smoothing=0.2)
+        assert SINGLE.loss(logits, ids, label_weights, label_smoothing=0.2) == expected
+    spread = 0.2 / 3 + 0.8 * functional.one_hot(ids, 3)
+    by_hand = -(spread * torch.log_softmax(logits, 1)).sum(1)
+    assert SINGLE.loss(logits, ids, label_smoothing=0.2).item() == pytest.approx(by_hand.mean().item())
+    assert SINGLE.loss(logits, ids, None, rows, 0.2).item() == pytest.approx((by_hand * rows).mean().item())
+    # The cross-entropy between a decision's two outcomes, with torch's own smoothing of two labels.
+    pairs = torch.stack((torch.zeros_like(logits), logits), 2).view(-1, 2)
+    expected = functional.cross_entropy(pairs, sets.long().view(-1), label_smoothing=0.2)
+    assert MULTI.loss(logits, sets, label_smoothing=0.2).item() == pytest.approx(expected.item())
+
+
 @pytest.mark.parametrize(
     ("task", "reference"), [(SINGLE, lambda logits: log_softmax(logits, axis=1)), (MULTI, log_expit)]
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from miniature import POCKET, messages, plain_settings, random_gpt, write_backbone
 
 from lasttoken.core.config import Settings
@@ -63,6 +64,12 @@ def test_the_fingerprint_depends_on_rows_and_settings_that_change_the_training(s
     assert fingerprint(splits_of(14)) != first
 
 
+def test_activations_are_computed_again_where_the_settings_say_so(settings: Settings) -> None:
+    for value in ("on", "off"):
+        session = open_session(splits_of(), replace(settings, checkpoint_activations=value), CPU, offline=True)
+        assert session.prepared.classifier.checkpoints_activations == (value == "on")
+
+
 def test_too_many_blocks_are_an_error_of_the_user(settings: Settings) -> None:
     with pytest.raises(SettingsError, match="--train-blocks is 9"):
         open_session(splits_of(), replace(settings, train_blocks="9"), CPU, offline=True)
@@ -75,6 +82,18 @@ def test_int8_without_vnni_is_said_to_be_slower(passes: int, n_said: int, monkey
     assert open_device(plain_settings(precision="int8"), reporter).precision == "int8"
     assert len(reporter.said) == n_said
     assert all("VNNI" in sentence for sentence in reporter.said)
+
+
+@pytest.mark.parametrize(("has_instructions", "n_said"), [(True, 0), (False, 1)])
+def test_bfloat16_without_its_instructions_is_said_to_be_slower(
+    has_instructions: bool, n_said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "cpu_has_bfloat16", lambda: has_instructions)
+    reporter = Listener()
+    assert open_device(plain_settings(precision="bfloat16", device="cpu"), reporter).precision == "bfloat16"
+    assert len(reporter.said) == n_said
+    assert all("AVX512_BF16" in sentence for sentence in reporter.said)
+    assert open_device(plain_settings(), Listener()).precision != "bfloat16" or torch.cuda.is_available()
 
 
 def test_a_depth_uses_the_first_blocks_only_and_the_saved_classifier_has_no_others(tmp_path: Path) -> None:

@@ -247,6 +247,19 @@ def test_clipping_bounds_the_norm_of_the_gradient_and_leaves_smaller_ones_alone(
     assert gradient_norms(limit) == pytest.approx([min(norm, limit) for norm in free], rel=1e-4)
 
 
+def test_label_smoothing_is_of_the_training_loss_and_not_of_evaluations() -> None:
+    steps, histories = [], []
+    for label_smoothing in (0.0, 0.3):
+        sums: list[float] = []
+        hooks = Hooks(on_step=lambda state, sums=sums: sums.append(state.loss_sum))  # type: ignore[misc]
+        trainer = trainer_of(plain_settings(label_smoothing=label_smoothing, learning_rate=1e-12), hooks)
+        histories.append(trainer.run().history)
+        steps.append(sums)
+    assert all(abs(plain - smooth) > 1e-4 for plain, smooth in zip(*steps, strict=True))
+    plain, smooth = ([line["validation_loss"] for line in history] for history in histories)
+    assert smooth == pytest.approx(plain, rel=1e-6)
+
+
 # ------------------------------------------------------------------ ends
 
 
@@ -257,8 +270,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_rate(
     losses: list[Tensor] = []
     cross_entropy = F.cross_entropy
 
-    def broken(logits: Tensor, label_ids: Tensor, weight: Tensor | None = None) -> Tensor:
-        losses.append(cross_entropy(logits, label_ids, weight))
+    def broken(logits: Tensor, label_ids: Tensor, weight: Tensor | None = None, **options: Any) -> Tensor:
+        losses.append(cross_entropy(logits, label_ids, weight, **options))
         return losses[-1] * value if len(losses) == 8 else losses[-1]
 
     monkeypatch.setattr(F, "cross_entropy", broken)

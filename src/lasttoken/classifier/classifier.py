@@ -17,9 +17,9 @@ of the book), the mean with the padding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Interval, MinLen
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lasttoken.backbone.decoder import Decoder
 from lasttoken.backbone.half import is_half, to_float32
@@ -118,6 +119,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.config = config
         self.ngrams: NgramModel | None = None  # if the config has a blend
+        self.checkpoints_activations = False  # training keeps the input of each block, and computes the rest again
         self.gpt = decoder  # under this name its tensors are in resume.safetensors
         n_layer = decoder.config.n_layer
         if config.train_blocks.isdigit() and int(config.train_blocks) > n_layer:
@@ -146,10 +148,14 @@ class Classifier(nn.Module):
             self._add_updates()
             self.draw(seed)
         self.requires_grad_(False)
+        copied = []
         for module in self._trained_modules():
             for parameter in module.requires_grad_(True).parameters():
                 # Contiguous like its gradients and moments, and the same layout as in inference.
-                parameter.data = to_float32(parameter.data).contiguous()
+                stored, parameter.data = parameter.data, to_float32(parameter.data).contiguous()
+                if parameter.data_ptr() != stored.data_ptr():
+                    copied.append(stored)
+        drop_mapped_pages(copied)  # the pages of the file that were read for the copies
 
     def _add_updates(self) -> None:
         lora = self.config.lora
@@ -345,14 +351,24 @@ class Classifier(nn.Module):
         """The blocks from `first` on, the final norm and the pooling: [n, C] -> [B, C], or [B, 2C] for last+mean."""
         causal = self.config.causal_mask
         for block in self.decoder.blocks[first:-1]:
-            x = block(x, packing, causal)
+            x = self._block(block, x, packing, causal)
         last = self.decoder.blocks[-1]
         if self.config.read in ("mean", "last+mean", "padded-mean"):
-            hidden = self.decoder.final_norm(last(x, packing, causal))
+            hidden = self.decoder.final_norm(self._block(last, x, packing, causal))
             around = self.config.not_averaged
             return pool(hidden, packing, around) if self.config.read == "last+mean" else packing.mean(hidden, around)
         position = torch.zeros_like(packing.lengths) if self.config.read == "first" else packing.lengths - 1
-        return self.decoder.final_norm(last.forward_at(x, packing, position, causal))  # type: ignore[no-any-return]
+        return self.decoder.final_norm(self._block(last.forward_at, x, packing, position, causal))  # type: ignore[no-any-return]
+
+    def _block(self, compute: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """A block's output. With `checkpoints_activations`, only its input is kept for the backward pass.
+
+        The backward pass then computes the block a second time: the same operations on the same numbers. Blocks draw
+        no random numbers, so the generator's state is not saved.
+        """
+        if not (self.checkpoints_activations and torch.is_grad_enabled()):
+            return compute(*inputs)
+        return checkpoint(compute, *inputs, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
 
     def forward(self, token_ids: Tensor, packing: Packing) -> Tensor:
         """Packed token ids [n] -> logits [B, K] of the GPT."""

@@ -42,6 +42,7 @@ BACKBONE_NAMES = (
     "or a hub id"
 )  # for help texts
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+CHECKPOINTING = (CHOSEN, "on", "off")
 SCHEDULES = ("constant", "cosine")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 KEEPS = ("best", "last")
@@ -310,6 +311,12 @@ class Settings:
         0.1, "Weight decay of AdamW, on every trained tensor.", allowed=AT_LEAST_0, commands=(CURVE,)
     )
     clip_norm: float = setting(1.0, "Maximum gradient norm; 0: no clipping.", allowed=AT_LEAST_0, commands=(CURVE,))
+    label_smoothing: float = setting(
+        0.0,
+        "Share of the training loss that is spread over all labels, which makes probabilities less extreme; 0: none.",
+        allowed=Interval(ge=0, lt=1),
+        commands=(CURVE,),
+    )
     drop_last: bool = setting(
         False, "Drop the last batch of an epoch when it is incomplete.", flag="--drop-last/--no-drop-last"
     )
@@ -418,10 +425,18 @@ class Settings:
     )
     precision: str = setting(
         "auto",
-        "Number format; auto: bfloat16 autocast on CUDA, float32 elsewhere. int8: the trunk in 8 bits, on CPUs; "
-        "faster than float32 only on processors with VNNI.",
+        "Number format; auto: bfloat16 autocast on CUDA, float32 elsewhere. bfloat16: faster only on processors with "
+        "AMX or AVX512_BF16. int8: the trunk in 8 bits, on CPUs; faster only on processors with VNNI.",
         choices=PRECISIONS,
         commands=TRAINING_COMMANDS,
+    )
+    checkpoint_activations: str = setting(
+        CHOSEN,
+        "Compute the trained blocks again in the backward pass in place of keeping what they computed: less memory, "
+        "same losses, slower. auto: where the free memory would not do.",
+        choices=CHECKPOINTING,
+        commands=TRAINING_COMMANDS,
+        changes_training=False,
     )
     cache_limit: str | None = setting(
         None,

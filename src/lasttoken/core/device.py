@@ -21,6 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain, islice
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -31,6 +32,7 @@ from lasttoken.core.errors import DeviceError, SettingsError, one_of
 
 TOKENS_AT_A_TIME = {"cpu": 512, "cuda": 16_384, "mps": 4_096}  # CPU: larger blocks fall out of its caches
 TOLERANCE = {"float32": 1e-2, "bfloat16": 0.25, "int8": 0.25}  # of logits, relative to their spread; TF32 passes
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # as torch names them, on x86 and ARM
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -144,6 +146,24 @@ def memory_bytes() -> float:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return float("inf")
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16; also True where torch does not say."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch lack it
+    return not capabilities or any(capabilities.get(name) for name in BFLOAT16_INSTRUCTIONS)
+
+
+def free_memory_bytes(device: Device) -> float:
+    """The memory that can still be used on a device; where the system does not report it, all of the machine's."""
+    if device.torch_device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device.torch_device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    except OSError:  # not Linux
+        return memory_bytes()
+    available = next((line for line in lines if line.startswith("MemAvailable:")), None)
+    return memory_bytes() if available is None else 1024.0 * int(available.split()[1])
 
 
 def compare_logits(expected: Tensor, logits: Tensor, device: Device) -> None:

@@ -31,6 +31,7 @@ OF_THE_TAIL = (  # settings that a logistic regression does not use
     "start_head",
     "weight_decay",
     "clip_norm",
+    "label_smoothing",
     "drop_last",
     "eval_every",
     "eval_batches",

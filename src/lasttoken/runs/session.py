@@ -18,7 +18,7 @@ from lasttoken.backbone.decoder import DecoderConfig
 from lasttoken.backbone.onednn import int8_passes
 from lasttoken.backbone.pretrained import Backbone, load_backbone
 from lasttoken.core.config import Settings
-from lasttoken.core.device import Device, pick_device
+from lasttoken.core.device import Device, cpu_has_bfloat16, pick_device
 from lasttoken.core.progress import Reporter
 from lasttoken.core.tail_recipe import TrainSize, tail_recipe
 from lasttoken.data.files import Examples
@@ -72,6 +72,11 @@ def open_device(settings: Settings, reporter: Reporter) -> Device:
     device = pick_device(settings.device, settings.precision)
     if device.precision == "int8" and int8_passes() != 1:
         reporter.say("this processor lacks 8-bit dot products (VNNI): --precision int8 is slower than float32 here")
+    if device.precision == "bfloat16" and device.torch_device.type == "cpu" and not cpu_has_bfloat16():
+        reporter.say(
+            "this processor has no instructions for bfloat16 (AMX, AVX512_BF16): --precision bfloat16 is slower than "
+            "float32 here"
+        )
     return device
 
 

@@ -274,7 +274,7 @@ class Trainer:
         row_weights = None
         if split.weights is not None:
             row_weights = torch.from_numpy(split.weights[rows]).to(self.device.torch_device)
-        loss = self.task.loss(logits, truth, self.weights, row_weights)
+        loss = self.task.loss(logits, truth, self.weights, row_weights, settings.label_smoothing)
         value = loss.item()
         if not math.isfinite(value):
             raise _diverged(f"the loss of step {state.step + 1} is {value}", rate)

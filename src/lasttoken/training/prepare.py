@@ -26,6 +26,7 @@ from lasttoken.core.progress import Reporter
 from lasttoken.data.label_tables import label_names, truth_of
 from lasttoken.data.splitting.splits import Splits
 from lasttoken.evaluation.tasks.task import Truth
+from lasttoken.training.activations import choose_checkpointing
 from lasttoken.training.features import StoredFeatures, TrunkPass
 from lasttoken.training.loop import SplitFeatures
 
@@ -91,6 +92,8 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, device: Devi
         )
     for note in notes:
         say(note)
+    checkpoints = choose_checkpointing(predictor.classifier, encoded["train"], settings, device, say)
+    predictor.classifier.checkpoints_activations = checkpoints
     truth = {name: truth_of(examples, labels) for name, examples in splits.named().items()}
     return Prepared(splits, predictor, encoded, truth, tuple(notes))
 

@@ -56,14 +56,25 @@ class MultiLabel(Task):
         return self.between
 
     def loss(
-        self, logits: Tensor, truth: Tensor, label_weights: Tensor | None = None, row_weights: Tensor | None = None
+        self,
+        logits: Tensor,
+        truth: Tensor,
+        label_weights: Tensor | None = None,
+        row_weights: Tensor | None = None,
+        label_smoothing: float = 0.0,
     ) -> Tensor:
-        """The mean binary cross-entropy of the B·K decisions; weights are for single-label tasks."""
+        """The mean binary cross-entropy of the B·K decisions; weights are for single-label tasks.
+
+        torch has no label smoothing here: a target y is y·(1 - ε) + ε/2, each decision being one between two labels.
+        """
         from torch.nn.functional import binary_cross_entropy_with_logits
 
         assert label_weights is None  # core/checks.py rejects --balance with --multi-label
         assert row_weights is None
-        return binary_cross_entropy_with_logits(logits, truth.to(logits.dtype))
+        targets = truth.to(logits.dtype)
+        if label_smoothing:
+            targets = targets * (1 - label_smoothing) + label_smoothing / 2
+        return binary_cross_entropy_with_logits(logits, targets)
 
     def fit_temperature(self, logits: NDArray[np.float32], truth: Truth) -> float:
         """The temperature that minimizes the binary cross-entropy of logits [N, K] / temperature."""

@@ -49,14 +49,20 @@ class SingleLabel(Task):
         return
 
     def loss(
-        self, logits: Tensor, truth: Tensor, label_weights: Tensor | None = None, row_weights: Tensor | None = None
+        self,
+        logits: Tensor,
+        truth: Tensor,
+        label_weights: Tensor | None = None,
+        row_weights: Tensor | None = None,
+        label_smoothing: float = 0.0,
     ) -> Tensor:
         """The mean cross-entropy; with row weights it is Σ weight · loss / B."""
         from torch.nn.functional import cross_entropy
 
         if row_weights is None:
-            return cross_entropy(logits, truth, label_weights)
-        return (cross_entropy(logits, truth, label_weights, reduction="none") * row_weights).sum() / len(truth)
+            return cross_entropy(logits, truth, label_weights, label_smoothing=label_smoothing)
+        losses = cross_entropy(logits, truth, label_weights, reduction="none", label_smoothing=label_smoothing)
+        return (losses * row_weights).sum() / len(truth)
 
     def fit_temperature(self, logits: NDArray[np.float32], truth: Truth) -> float:
         """The temperature that minimizes the cross-entropy of logits [N, K] / temperature."""

@@ -63,6 +63,7 @@ class Task(ABC):
         truth: Tensor,
         label_weights: Tensor | None = None,
         row_weights: Tensor | None = None,
+        label_smoothing: float = 0.0,
     ) -> Tensor:
         """The mean loss of a batch.
 
@@ -71,6 +72,8 @@ class Task(ABC):
             truth: label ids [B], or bool [B, K].
             label_weights: [K], see `training/balance.py`; None: all labels weigh the same.
             row_weights: [B]; None: all rows weigh the same.
+            label_smoothing: the share ε of each row's target that is spread evenly: over the K labels, or over
+                "has it" and "has it not" of each label.
         """
 
     @abstractmethod
