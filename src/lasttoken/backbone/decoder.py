@@ -12,6 +12,7 @@ adds what concerns files. There is no dropout: the frozen part must be a functio
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +28,7 @@ from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.quantized import QuantizedTensor
 from lasttoken.core.tail_recipe import Positions
 
+DEVIATION = 0.02  # of drawn weights; Radford et al. 2018
 Pair = tuple[Tensor, Tensor]  # keys and values of one block, each [heads, t, D]
 
 
@@ -99,6 +101,7 @@ class Decoder(nn.Module, ABC):
     EMBEDDINGS: ClassVar[tuple[str, ...]]  # submodules that run before the first block, the token embedding first
     BLOCKS: ClassVar[str]  # the ModuleList of blocks
     FINAL_NORM: ClassVar[str]  # the norm after the last block
+    RESIDUAL: ClassVar[str | None] = None  # end of the names of projections that are drawn smaller, see `init_weights`
 
     config: DecoderConfig
     lm_head: nn.Module | None  # None: tied to the token embedding
@@ -112,6 +115,25 @@ class Decoder(nn.Module, ABC):
     @abstractmethod
     def embed(self, token_ids: Tensor, positions: Tensor) -> Tensor:
         """Tokens and their positions in their own texts, both [n] -> input of the first block [n, C]."""
+
+    @torch.no_grad()
+    def init_weights(self, seed: int) -> Self:
+        """Draw weights where none are loaded: normal 0.02, zero biases, and norms that change nothing. Returns self.
+
+        GPT-2 divides the deviation of its projections back into the residual stream by √(2L).
+        """
+        generator, residual_scale = torch.Generator().manual_seed(seed), math.sqrt(2 * self.config.n_layer)
+        for module_name, module in self.named_modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.dim() > 1:
+                    is_residual = self.RESIDUAL is not None and f"{module_name}.{name}".endswith(self.RESIDUAL)
+                    deviation = DEVIATION / (residual_scale if is_residual else 1.0)
+                    parameter.copy_(torch.empty(parameter.shape).normal_(0.0, deviation, generator=generator))
+                elif name == "bias":
+                    parameter.zero_()
+                else:  # of a norm
+                    module.reset_parameters()
+        return self
 
     @property
     def blocks(self) -> list[Block]:

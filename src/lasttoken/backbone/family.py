@@ -55,6 +55,7 @@ class Family:
     onnx: Callable[[Graph, Any], OnnxDecoder] | None  # None: --to onnx is rejected
     matrices: Mapping[str, str]  # the linear layers of a block, in the order of their use, by the words of core/lora.py
     block_number: re.Pattern[str] = re.compile(r"(?:^|\.)layers\.(\d+)\.")  # in published names of a block's tensors
+    book_weights: Callable[[Any, int], Tensors] | None = None  # config and seed -> a state dict as chapter 6 draws it
 
     def belongs_to(self, name: str, depth: int) -> bool:
         """Whether a network of `depth` blocks needs the tensor of this published name."""

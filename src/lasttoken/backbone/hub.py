@@ -41,6 +41,7 @@ def fetch_backbone(
     name_or_hub_id: str,
     *,
     offline: bool = False,
+    with_weights: bool = True,
     show_progress: Callable[[], bool] = lambda: True,
     timeout_s: float = TIMEOUT_S,
     backoff_s: float = BACKOFF_S,
@@ -51,7 +52,8 @@ def fetch_backbone(
     `show_progress` is asked, when something has to be fetched, whether bars may be shown on a terminal. The cache,
     `HF_ENDPOINT` and the token are the hub's own.
 
-    Files: config.json, tokenizer.json (or vocab.json and merges.txt), model.safetensors (or its shards).
+    Files: config.json, tokenizer.json (or vocab.json and merges.txt), and model.safetensors (or its shards) unless
+    weights are not wanted.
 
     Raises:
         BackboneError: the name, repository or revision does not exist or may not be read, or its files cannot be used.
@@ -62,7 +64,7 @@ def fetch_backbone(
     from huggingface_hub import constants, errors
 
     try:
-        cached = _cached_folder(repo_id, revision)
+        cached = _cached_folder(repo_id, revision, with_weights)
     except errors.HFValidationError as error:
         raise BackboneError(f"{name_or_hub_id!r} is not a hub id; write it as 'owner/name'") from error
     if cached is not None:
@@ -74,7 +76,7 @@ def fetch_backbone(
         )
     with storage_errors(Path(constants.HF_HUB_CACHE)), _quiet_hub(show_progress()):
         try:
-            return _Repository(repo_id, revision, timeout_s, backoff_s).fetch()
+            return _Repository(repo_id, revision, timeout_s, backoff_s).fetch(with_weights)
         except RetryableError as failure:
             raise NetworkError(
                 f"could not fetch the backbone {name_or_hub_id!r} from {constants.ENDPOINT}: {failure}; "
@@ -102,8 +104,8 @@ def _parse_id(name: str) -> tuple[str, str]:
     return repo_id, revision
 
 
-def _choose_files(names: Set[str]) -> list[str]:
-    """Which of a repository's files to use, weights last. An index of shards stands for the shards.
+def _choose_files(names: Set[str], with_weights: bool = True) -> list[str]:
+    """Which of a repository's files to use, weights last if any. An index of shards stands for the shards.
 
     Raises:
         _UnusableError: a file is missing.
@@ -112,14 +114,14 @@ def _choose_files(names: Set[str]) -> list[str]:
     weights = next((file for file in (WEIGHTS, WEIGHTS_INDEX) if file in names), None)
     if CONFIG not in names:
         raise _UnusableError(f"it has no {CONFIG}; it is not a model of the transformers library")
-    if weights is None:
+    if weights is None and with_weights:
         raise _UnusableError(
             f"it has no {WEIGHTS}, and other formats can run code when they are loaded; load it in transformers, "
             "call save_pretrained(folder, safe_serialization=True) on model and tokenizer, and pass the folder"
         )
     if tokenizer is None:
         raise _UnusableError("it has no tokenizer.json, nor vocab.json and merges.txt; save its tokenizer beside it")
-    return [CONFIG, *tokenizer, weights]
+    return [CONFIG, *tokenizer, *([weights] if weights and with_weights else [])]
 
 
 def _shards(index: Path) -> list[str]:
@@ -136,7 +138,7 @@ def _shards(index: Path) -> list[str]:
     return shards
 
 
-def _cached_folder(repo_id: str, revision: str) -> Path | None:
+def _cached_folder(repo_id: str, revision: str, with_weights: bool = True) -> Path | None:
     """The snapshot in the hub's cache if it is complete, without a request; otherwise None."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -146,7 +148,7 @@ def _cached_folder(repo_id: str, revision: str) -> Path | None:
     folder = Path(config).parent
     names = {path.name for path in folder.iterdir() if path.is_file()}
     try:
-        files = _choose_files(names)
+        files = _choose_files(names, with_weights)
         shards = _shards(folder / WEIGHTS_INDEX) if files[-1] == WEIGHTS_INDEX else []
     except _UnusableError:
         return None
@@ -159,10 +161,10 @@ class _Repository:
     def __init__(self, repo_id: str, revision: str, timeout_s: float, backoff_s: float) -> None:
         self.repo_id, self.revision, self.timeout_s, self.backoff_s = repo_id, revision, timeout_s, backoff_s
 
-    def fetch(self) -> Path:
-        """The folder of the complete snapshot."""
+    def fetch(self, with_weights: bool) -> Path:
+        """The folder of the complete snapshot; without weights if they are not wanted."""
         try:
-            files = _choose_files(self.list_files())
+            files = _choose_files(self.list_files(), with_weights)
             _check_architecture(self.fetch_file(files[0]))
             *_, last = [self.fetch_file(file) for file in files[1:]]
             for shard in _shards(last) if last.name == WEIGHTS_INDEX else []:
@@ -171,7 +173,7 @@ class _Repository:
             raise BackboneError(
                 f"the backbone {self.repo_id!r} at {self.revision!r} cannot be used: {error}"
             ) from error
-        folder = _cached_folder(self.repo_id, self.revision)
+        folder = _cached_folder(self.repo_id, self.revision, with_weights)
         if folder is None:
             raise RetryableError(f"{self.revision!r} of {self.repo_id!r} changed while it was being fetched")
         return folder

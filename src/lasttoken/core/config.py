@@ -43,6 +43,8 @@ BACKBONE_NAMES = (
 )  # for help texts
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 CHECKPOINTING = (CHOSEN, "on", "off")
+RANDOM_WEIGHTS = ("gpt2", "book")
+BOOK_WEIGHTS = RANDOM_WEIGHTS[1]
 SCHEDULES = ("constant", "cosine")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 KEEPS = ("best", "last")
@@ -179,6 +181,12 @@ class Settings:
         f"Pretrained GPT: {BACKBONE_NAMES}. The environment variable {VARIABLE} sets another default.",
         commands=TRAINING_COMMANDS,
         changes_training=False,  # the fingerprint of a run contains the hash of its trunk
+    )
+    random_weights: str | None = setting(
+        None,
+        "Draw the backbone's weights from --seed; the pretrained ones are not fetched. gpt2: normal numbers, as GPT-2 "
+        "began; book: as chapter 6's script draws a GPT-2.",
+        choices=RANDOM_WEIGHTS,
     )
     method: str = setting(
         DEFAULT_METHOD,

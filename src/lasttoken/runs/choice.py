@@ -154,7 +154,7 @@ def plan_training(
         is_linear = settings.method == "linear"
         return Plan(settings, settings if is_linear else None, None if is_linear else settings)
     reporter = reporter or Reporter()
-    n_blocks = count_blocks(settings.backbone, offline, reporter)
+    n_blocks = count_blocks(settings.backbone, offline, reporter, settings.random_weights is None)
     fixed = None if settings.depth == CHOSEN else settings.n_blocks or n_blocks
     if fixed is not None:
         check_depth(fixed, n_blocks, settings.backbone)

@@ -97,8 +97,8 @@ def report_facts(
     headline = judged.headline
     rule = prepared.classifier.config.decision
     return {
-        "title": f"{source} with {settings.backbone}",
-        "run": _run_facts(settings, outcome, source),
+        "title": f"{source} with {prepared.classifier.config.backbone}",
+        "run": _run_facts(prepared, settings, outcome, source),
         "headline": {"split": headline, "metrics": metrics["splits"][headline]},
         "verdict": metrics["verdict"],
         "warnings": judged.warnings,
@@ -135,12 +135,12 @@ def _columns(prepared: Prepared) -> dict[str, Any]:
     return {"text": list(columns.text), "label": list(columns.label)} if columns else {}
 
 
-def _run_facts(settings: Settings, outcome: TrainingOutcome, source: str) -> dict[str, Any]:
+def _run_facts(prepared: Prepared, settings: Settings, outcome: TrainingOutcome, source: str) -> dict[str, Any]:
     best = f"{'lowest' if METRICS[settings.metric].direction == 'min' else 'highest'} validation {settings.metric}"
     return {
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "lasttoken": version("lasttoken"),
-        "backbone": settings.backbone,
+        "backbone": prepared.classifier.config.backbone,
         "data": source,
         "stopped": outcome.stopped,
         "kept": _kept_in_words(outcome, "the last" if settings.keep == "last" else best),

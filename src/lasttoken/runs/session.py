@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lasttoken.backbone.decoder import DecoderConfig
 from lasttoken.backbone.onednn import int8_passes
 from lasttoken.backbone.pretrained import Backbone, load_backbone
+from lasttoken.backbone.random_weights import RandomWeights
 from lasttoken.core.config import Settings
 from lasttoken.core.device import Device, cpu_has_bfloat16, pick_device
 from lasttoken.core.progress import Reporter
@@ -86,7 +87,8 @@ def open_backbone(settings: Settings, *, offline: bool = False, reporter: Report
     Raises:
         BackboneError, NetworkError, SettingsError: see `load_backbone`.
     """
-    return load_backbone(settings.backbone, offline, settings.n_blocks, reporter)
+    drawn = None if settings.random_weights is None else RandomWeights(settings.random_weights, settings.seed)
+    return load_backbone(settings.backbone, offline, settings.n_blocks, reporter, drawn)
 
 
 def open_session(

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from lasttoken.backbone.family import Family
+from lasttoken.backbone.gpt2.book_weights import draw_book_weights
 from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.backbone.gpt2.onnx import GPT2Onnx
 from lasttoken.core.errors import BackboneError, short_repr
@@ -138,6 +139,7 @@ GPT2_FAMILY = Family(
     classifier_architecture="GPT2ForSequenceClassification",
     final_bias="ln_f.bias",
     onnx=GPT2Onnx,
+    book_weights=draw_book_weights,
     matrices={"qkv": "attn.c_attn", "o": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"},
     block_number=re.compile(r"(?:^|\.)h\.(\d+)\."),
 )

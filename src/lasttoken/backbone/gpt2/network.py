@@ -10,7 +10,6 @@ pre-LayerNorm order are those of openai/gpt-2.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -119,11 +118,12 @@ class GPT2Block(Block):
 
 
 class GPT2(Decoder):
-    """The whole network; `init_weights` draws weights where none are loaded."""
+    """The whole network."""
 
     EMBEDDINGS = ("wte", "wpe")
     BLOCKS = "h"
     FINAL_NORM = "ln_f"
+    RESIDUAL = "c_proj.weight"
 
     config: GPT2Config
     lm_head: nn.Linear | None
@@ -140,17 +140,3 @@ class GPT2(Decoder):
     def embed(self, token_ids: Tensor, positions: Tensor) -> Tensor:
         """See Decoder."""
         return self.wte(token_ids) + self.wpe(positions)  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def init_weights(self, seed: int) -> GPT2:
-        """Draw weights as GPT-2's were: normal 0.02, and 0.02/√(2L) in residual projections. Returns self."""
-        generator = torch.Generator().manual_seed(seed)
-        for name, parameter in self.named_parameters():
-            if "ln_" in name:
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-            elif name.endswith("bias"):
-                parameter.zero_()
-            else:
-                scale = math.sqrt(2 * self.config.n_layer) if name.endswith("c_proj.weight") else 1.0
-                parameter.copy_(torch.empty(parameter.shape).normal_(0.0, 0.02 / scale, generator=generator))
-        return self

@@ -25,6 +25,10 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(width))
         self.epsilon, self.plus_one = epsilon, plus_one
 
+    def reset_parameters(self) -> None:
+        """Make it multiply by one."""
+        nn.init.constant_(self.weight, 0.0 if self.plus_one else 1.0)
+
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
         weight = self.weight + 1 if self.plus_one else self.weight
