@@ -162,6 +162,10 @@ class Linear(nn.Linear):
         if self.can_pack:
             self.packed = onednn.pack_weight(to_float32(self.weight.detach()).contiguous())
 
+    def unpack(self) -> None:
+        """Compute with the weight itself again."""
+        self.packed = self.int8 = None
+
     def quantize(self) -> None:
         """Compute in 8 bits from now on. The weight itself stays for saving; it must not be trained any more."""
         assert not self.weight.requires_grad

@@ -3,6 +3,7 @@
 run.toml  splits/  history.jsonl  resume.safetensors (while it trains)
 config.json  model.safetensors  tokenizer.json  ngrams.json  ngrams.safetensors (where the classifier contains n-grams)
 predictions/  curves/  report.html  README.md  metrics.json  adapter/ (with --keep-adapter)
+trials.sqlite3  trials.csv (of a search)
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from lasttoken.core.documents import checked, load_json, to_json
 from lasttoken.core.errors import RunError
 from lasttoken.core.storage import dangling_link, is_leftover, make_dir, storage_errors, sweep_temporaries, write_text
 
+TRIALS = "trials.sqlite3"  # of a search, which goes on from it
 FILES = (
     "run.toml",
     "history.jsonl",
@@ -33,6 +35,8 @@ FILES = (
     "ngrams.safetensors",
     "report.html",
     "README.md",
+    TRIALS,
+    "trials.csv",
 )
 FOLDERS = ("splits", "curves", "predictions", "adapter")
 FINAL = "metrics.json"
@@ -114,12 +118,12 @@ class RunDir:
             if path.is_dir() and not path.is_symlink():
                 raise RunError(f"{path} is a folder where a run has a file; move it away, or give another --out")
 
-    def clear(self, keep_toml: bool = False) -> None:
+    def clear(self, keep: Collection[str] = ()) -> None:
         """Create the folder, or remove an earlier run's files, its metrics and train split first.
 
         The caller holds the lock on the folder (`exclusive`). A new folder is private (mode 0700), because a run holds
-        texts; an existing one keeps its mode. `keep_toml` keeps run.toml, which marks a folder with other files as that
-        of a run.
+        texts; an existing one keeps its mode. `keep` names files that stay: run.toml marks a folder with other files as
+        that of a run.
 
         Raises:
             RunError: see `check_free`; nothing has been removed.
@@ -130,7 +134,7 @@ class RunDir:
         with storage_errors(self.path):
             # Without metrics.json a run is not finished, without its train split it is not resumed.
             for name in (FINAL, "splits/train.csv", *FILES):
-                if name != "run.toml" or not keep_toml:
+                if name not in keep:
                     (self.path / name).unlink(missing_ok=True)
             for name in FOLDERS:
                 if (self.path / name).is_dir():

@@ -8,7 +8,7 @@ All errors that a user can cause are raised before anything is written. metrics.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -101,15 +101,57 @@ def train_run(request: TrainingRequest) -> TrainedRun:
     """
     with exclusive(request.out) if request.out is not None else nullcontext():
         try:
-            return _train_exclusively(request)
+            return fit_and_judge(request).write()
         except KeyboardInterrupt:
             if request.out is not None and RunDir(request.out).is_resumable:
                 request.reporter.say(f"{request.out} is unfinished; --resume continues it")
             raise
 
 
-def _train_exclusively(request: TrainingRequest) -> TrainedRun:
-    """`train_run`, with the lock on `out` held."""
+@dataclass(frozen=True)
+class JudgedRun:
+    """A training that has been judged and is not written yet; only one process may work on its output."""
+
+    training: _Training
+    splits: Splits
+    fitted: Fitted
+    judged: Judged
+    repeats: dict[str, Any]
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that were trained, with nothing left open."""
+        return self.fitted.session.settings
+
+    def write(self) -> TrainedRun:
+        """Write the results, if the run has a folder."""
+        metrics = self.training.finish(self.fitted, self.judged, self.repeats)
+        self.training.request.reporter.say(durations_in_words(metrics["durations_s"], self.training.resuming))
+        out = self.training.run_dir.path if self.training.run_dir else None
+        return TrainedRun(self.fitted.session.prepared.predictor, metrics, self.fitted.outcome.history, out)
+
+    def write_into(self, run_dir: RunDir, added: Mapping[str, Any], keep: Collection[str]) -> TrainedRun:
+        """Write a run that was trained without a folder into this one.
+
+        Args:
+            added: further entries of metrics.json.
+            keep: names of files in the folder that are not removed.
+        """
+        training, request = self.training, self.training.request
+        content = run_toml(request.data, self.fitted.session, self.splits, training.plan)
+        begin_run(run_dir, self.splits, content, request.reporter, keep)
+        training.run_dir = run_dir
+        return replace(self, repeats={**self.repeats, **added}).write()
+
+
+def fit_and_judge(request: TrainingRequest, splits: Splits | None = None) -> JudgedRun:
+    """Train and judge a classifier. With `request.out`, whose lock the caller holds, the run is begun there.
+
+    `splits`: those of the data, where they are known.
+
+    Raises:
+        UserError, FailedError: see `train_run`.
+    """
     clock, reporter = Clock(), request.reporter
     run_dir = RunDir(request.out) if request.out is not None else None
     resuming = request.resume and can_resume(run_dir, reporter)
@@ -117,7 +159,7 @@ def _train_exclusively(request: TrainingRequest) -> TrainedRun:
         run_dir.check_free(request.overwrite)
     device = open_device(request.settings, reporter)
     with clock.part("data"), reporter.working("reading and checking the data"):
-        splits = _read_splits(request, run_dir if resuming else None)
+        splits = splits or _read_splits(request, run_dir if resuming else None)
         audited = audit_splits(splits.named())
         for finding in audited.findings():
             reporter.say(finding)
@@ -128,19 +170,19 @@ def _train_exclusively(request: TrainingRequest) -> TrainedRun:
     session = open_session(splits, plan.main, device, offline=request.offline, reporter=reporter, clock=clock)
     training = _Training(request, plan, session, run_dir, resuming, clock)
     fitted = training.fit(splits)
-    session, features, outcome, repeater = fitted.session, fitted.features, fitted.outcome, fitted.repeater
+    outcome = fitted.outcome
     if outcome.stopped:
-        reporter.say(f"{STOPPED[outcome.stopped].format(keep=session.settings.keep)} (step {outcome.kept_step:,})")
-    judged = _judge(session, features, outcome, audited, request, clock)
+        reporter.say(
+            f"{STOPPED[outcome.stopped].format(keep=fitted.session.settings.keep)} (step {outcome.kept_step:,})"
+        )
+    judged = _judge(fitted.session, fitted.features, outcome, audited, request, clock)
     for sentence in [*(result.sentence() for result in judged.targets), *judged.warnings]:
         reporter.say(sentence)
     repeats = {}
-    if repeater and outcome.stopped != "interrupted":
+    if fitted.repeater and outcome.stopped != "interrupted":
         with clock.part("repeats"):
-            repeats = run_further_trainings(repeater, session, judged, reporter)
-    metrics = training.finish(fitted, judged, repeats)
-    reporter.say(durations_in_words(metrics["durations_s"], resuming))
-    return TrainedRun(session.prepared.predictor, metrics, outcome.history, request.out)
+            repeats = run_further_trainings(fitted.repeater, fitted.session, judged, reporter)
+    return JudgedRun(training, splits, fitted, judged, repeats)
 
 
 def _read_splits(request: TrainingRequest, resumed: RunDir | None) -> Splits:

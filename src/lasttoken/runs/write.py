@@ -6,7 +6,7 @@ end     config.json  model.safetensors  tokenizer.json  history.jsonl  predictio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,11 +70,13 @@ def asked_settings(session: Session, plan: Plan) -> Settings:
     return replace(asked, prompt=used.prompt, **{name: getattr(used, name) for name in left_open})
 
 
-def begin_run(run_dir: RunDir, splits: Splits, content: Mapping[str, Any], reporter: Reporter) -> None:
-    """Remove what an earlier run left in the folder, and write what --resume needs."""
+def begin_run(
+    run_dir: RunDir, splits: Splits, content: Mapping[str, Any], reporter: Reporter, keep: Collection[str] = ()
+) -> None:
+    """Remove what an earlier run left in the folder, but the files in `keep`, and write what --resume needs."""
     if run_dir.resume_file.is_file():
         reporter.say(f"{run_dir.path} held an unfinished run, which is replaced (--resume would have continued it)")
-    run_dir.clear(keep_toml=True)
+    run_dir.clear(keep=("run.toml", *keep))
     run_dir.write_toml(content)
     write_splits(splits, run_dir.splits)
 
