@@ -23,6 +23,7 @@ HEAVY = (
     "safetensors",
     "tokenizers",
     "pandas",
+    "optuna",
 )
 MAIN = "from lasttoken.cli.main import main; main()"
 
@@ -77,6 +78,7 @@ def test_help_names_every_command_and_exits_with_0() -> None:
         "fetch",
         "split",
         "train",
+        "search",
         "audit",
         "predict",
         "evaluate",

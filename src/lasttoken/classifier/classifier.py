@@ -270,6 +270,12 @@ class Classifier(nn.Module):
                     layer.pack()
                 drop_mapped_pages(layer.weight for layer in layers)  # after each block, so that peak memory stays low
 
+    def unpack_trunk(self) -> None:
+        """Give the packed copies back, and those in 8 bits: the trunk computes with its matrices themselves again."""
+        for layers in self._trunk_layers():
+            for layer in layers:
+                layer.unpack()
+
     @property
     def stays_mapped(self) -> bool:
         """Whether the trunk's matrices are in 16 bits and too large to be packed in float32."""

@@ -36,6 +36,7 @@ FILES = (
     "report.html",
     "README.md",
     TRIALS,
+    f"{TRIALS}-journal",
     "trials.csv",
 )
 FOLDERS = ("splits", "curves", "predictions", "adapter")

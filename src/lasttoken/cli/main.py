@@ -39,6 +39,7 @@ from lasttoken.cli.info import info
 from lasttoken.cli.learning_curve import learning_curve
 from lasttoken.cli.predict import predict
 from lasttoken.cli.push import push
+from lasttoken.cli.search import search
 from lasttoken.cli.serve import serve
 from lasttoken.cli.split import split
 from lasttoken.cli.suspects import suspects
@@ -56,7 +57,7 @@ app = Program(
     epilog=f"{CACHE_VARIABLE} names the folder for features, downloads and error logs; lasttoken cache shows it.",
 )
 COMMANDS = (
-    demo, fetch, split, train, audit, predict, evaluate, info, generate, ask, explain, suspects, compare,
+    demo, fetch, split, train, search, audit, predict, evaluate, info, generate, ask, explain, suspects, compare,
     learning_curve, serve, export, push, import_, verify, cache,
 )  # fmt: skip  # in the order of the help
 TAKE_TEXTS = (predict, generate, explain)  # as arguments, which may begin with a dash

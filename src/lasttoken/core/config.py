@@ -55,6 +55,8 @@ MAX_ROW_BYTES = 1_000_000_000  # a longer row is not text; Python's csv module e
 # Commands besides train that take a setting.
 SPLIT, CURVE, SUSPECTS = "split", "learning-curve", "suspects"
 TRAINING_COMMANDS = (CURVE, SUSPECTS)
+SEARCH = "search"  # takes the settings of train except these
+NOT_OF_SEARCH = ("recipe", "seeds", "folds", "learning_curve", "track", "eval_every", "eval_batches")
 DATA_COMMANDS = (SPLIT, CURVE, SUSPECTS)
 FILE_COMMANDS = (*DATA_COMMANDS, "audit", "predict", "evaluate", "ask")
 
@@ -585,6 +587,8 @@ def settings_of(command: str) -> list[str]:
     >>> settings_of("audit")
     ['encoding', 'field_separator', 'no_header', 'format', 'max_row_bytes', 'skip_unreadable']
     """
+    if command == SEARCH:
+        return [name for name in INFOS if name not in NOT_OF_SEARCH]
     return [name for name, info in INFOS.items() if command == "train" or command in info.commands]
 
 

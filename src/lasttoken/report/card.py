@@ -16,6 +16,7 @@ from lasttoken.core.metric_registry import METRICS, metrics_at
 from lasttoken.evaluation.tasks.choice import task_class
 from lasttoken.report.choice import choice_table
 from lasttoken.report.ngrams import ngram_table
+from lasttoken.report.search import search_table
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MARKDOWN = re.compile(r"([\\`*_\[\]|~$]|^[#+=-])")
@@ -39,7 +40,15 @@ def render_card(facts: Mapping[str, Any]) -> str:
         KeyError: title or headline is absent.
     """
     parts = [_metadata(facts), f"# {escape(facts['title'])}", _use(facts), _limits(facts), _data(facts)]
-    parts += [_metrics(facts), _ngrams(facts), _choice(facts), _calibration(facts), _decision(facts), _again(facts)]
+    parts += [
+        _metrics(facts),
+        _ngrams(facts),
+        _choice(facts),
+        _search(facts),
+        _calibration(facts),
+        _decision(facts),
+        _again(facts),
+    ]
     text = "\n\n".join(part for part in parts if part) + "\n"
     return text.encode("utf-8", "replace").decode("utf-8")  # JSON can hold a lone surrogate, UTF-8 cannot
 
@@ -159,6 +168,11 @@ def _choice(facts: Mapping[str, Any]) -> str:
     ]
     lines = [table.header, ("---",) * len(table.header), *rows]
     return "\n\n".join(["## Choice", table.sentence, "\n".join(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def _search(facts: Mapping[str, Any]) -> str:
+    table = search_table(facts.get("search"))
+    return "" if table is None else "\n\n".join(["## Search", " ".join(escape(each) for each in table.sentences)])
 
 
 def _calibration(facts: Mapping[str, Any]) -> str:

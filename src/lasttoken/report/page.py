@@ -22,6 +22,7 @@ from lasttoken.evaluation.baselines import BASELINES
 from lasttoken.evaluation.tasks.choice import task_class
 from lasttoken.report.choice import choice_table
 from lasttoken.report.ngrams import ngram_table
+from lasttoken.report.search import search_table
 from lasttoken.report.sections import capped, complete, example, headline_columns, pr_caption, shorten, worst_labels
 
 MAX_MATRIX_LABELS = 20  # above, the most confused pairs replace the confusion matrix
@@ -196,6 +197,7 @@ def _choice(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "choice": choice_table(facts["choice"]) if facts.get("choice") else None,
         "ngrams": ngram_table(facts.get("ngrams")),
+        "search": search_table(facts.get("search")),
         "is_path": is_path,
         "curve_axis": "the values of C" if is_path else "epochs and examples seen",
     }

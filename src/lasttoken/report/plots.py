@@ -13,6 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from lasttoken.report.curves import save_figure, write_figure
+from lasttoken.report.search import draw_slices
 from lasttoken.report.sections import drawn_labels
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#808080"
@@ -21,10 +22,12 @@ MAX_NAME = 24
 
 
 def draw_plots(facts: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Write a PDF and an SVG into `folder` for each of `calibration`, `pr_curve` and `learning_curve` in the facts.
+    """Write a PDF and an SVG into `folder` for each of `calibration`, `pr_curve`, `learning_curve` and
+    `search_slices` in the facts.
 
     Returns:
-        {"reliability", "precision-recall", "learning-curve"}: SVG elements for a page's `curves`; without facts no key.
+        {"reliability", "precision-recall", "learning-curve", "search"}: SVG elements for a page's `curves`; without
+        facts no key.
 
     Raises:
         StorageError: no permission to write, or a full disk.
@@ -125,4 +128,5 @@ PLOTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], Figure]]] = {
     "reliability": ("calibration", _reliability),
     "precision-recall": ("pr_curve", _precision_recall),
     "learning-curve": ("learning_curve", _learning),
+    "search": ("search_slices", draw_slices),
 }

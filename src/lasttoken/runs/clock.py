@@ -34,6 +34,10 @@ class Clock:
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
+    def leave_out(self, seconds: float) -> None:
+        """Do not count so many seconds in which the run did nothing."""
+        self.started += seconds
+
     def durations_s(self) -> dict[str, float]:
         """Seconds of each phase, and in total since the clock was made."""
         phases = {phase: sum(self.seconds.get(part, 0.0) for part in parts) for phase, parts in PHASES.items()}

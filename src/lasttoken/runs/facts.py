@@ -25,6 +25,7 @@ from lasttoken.data.label_tables import label_counts, labels_of
 from lasttoken.evaluation.baselines import metrics_of
 from lasttoken.evaluation.intervals import share_right
 from lasttoken.evaluation.precision_recall import precision_recall_curve
+from lasttoken.report.search import search_table
 from lasttoken.report.sections import MAX_LISTED
 from lasttoken.runs.assess import Judged
 from lasttoken.runs.scored import Scored
@@ -117,6 +118,8 @@ def report_facts(
         **_example_facts(prepared, judged),
         "data": _data_facts(prepared, metrics["shared_with_train"]),
         "choice": metrics.get("choice"),
+        "search": (search := metrics.get("search")),
+        "search_slices": search if (table := search_table(search)) and table.has_slices else None,
         "ngrams": judged.ngrams,
         "is_path": any("C" in line for line in outcome.history),
         "repeats": metrics.get("folds") or metrics.get("seeds"),

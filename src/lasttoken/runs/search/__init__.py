@@ -1,0 +1,1 @@
+"""The search for better settings than the default ones, over cached features."""

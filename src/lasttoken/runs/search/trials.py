@@ -1,0 +1,285 @@
+"""The trials of a search: proposed by Optuna, ended early where others were better, kept in SQLite.
+
+    the default settings first ──► TPE proposes ──► trained step by step ──► worse than two thirds? pruned
+                                       ▲                                   └──► scored ─┐
+                                       └──────────────── trials.sqlite3 ◄───────────────┘
+
+A killed search goes on from the file: finished trials are kept, and one that was cut off is not counted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lasttoken.core.config import Settings
+from lasttoken.core.errors import DivergedError, RunError
+from lasttoken.core.metric_registry import METRICS
+from lasttoken.core.progress import Reporter
+from lasttoken.runs.search.space import SEARCHED, Choice, Range, Space, Value
+from lasttoken.runs.search.workbench import StoppedError, Workbench
+from lasttoken.training.held_out import Score
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial, Trial
+
+NAME = "search"
+KEPT_PERCENT = 100 / 3  # of the trials go on after a step
+UNPRUNED = 4  # trials that are finished before any is ended early
+MOST_PROPOSALS = 25  # in turn that cost too much or were tried before; then the search ends
+FINGERPRINT, LOSSES, SCORE, SECONDS, FAULT = "fingerprint", "losses", "score", "seconds", "fault"
+AFFORDABLE, DEFAULT = "affordable_rows", "default"
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial as metrics.json and trials.csv hold it."""
+
+    number: int
+    state: str  # finished, pruned or failed
+    value: float | None  # of --metric on the held-out rows of the last step that was reached
+    loss: float | None  # at the best temperature
+    seconds: float
+    settings: dict[str, Any]  # those that were searched
+    is_default: bool
+
+
+class Trials:
+    """The study of one search."""
+
+    def __init__(self, study: Study, space: Space, metric: str) -> None:
+        """See `open_trials`."""
+        self.study, self.space, self.metric = study, space, metric
+        self.higher_is_better = METRICS[metric].direction == "max"
+
+    @property
+    def n_affordable(self) -> int:
+        """The rows that a step of a trial can fit."""
+        return int(self.study.user_attrs[AFFORDABLE])
+
+    def queue_defaults(self) -> None:
+        """End the trials that a killed search left, and queue the default settings that have none."""
+        from optuna.trial import TrialState
+
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.study.tell(trial.number, state=TrialState.FAIL)
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        tried = {t.user_attrs.get(DEFAULT) for t in (*self.counted(), *waiting)}
+        for method in self.space.methods:
+            if method not in tried:
+                own = self.space.parameters_of(method).items()
+                values = {name if name == "method" else f"{method}_{name}": value for name, value in own}
+                self.study.enqueue_trial(values, user_attrs={DEFAULT: method})
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self, bench: Workbench, n_trials: int, should_stop: Callable[[], bool], reporter: Reporter) -> None:
+        """Run trials until there are `n_trials`, or a stop is asked for."""
+        with reporter.bar("trials", n_trials) as advance:
+            advance(len(self.counted()), "")
+            while len(self.counted()) < n_trials and not should_stop() and self._run_one(bench, should_stop):
+                best = self.best()
+                advance(1, f"best {self.metric} {self._value(best):.3f}" if best else "")
+
+    def _run_one(self, bench: Workbench, should_stop: Callable[[], bool]) -> bool:
+        """Run a trial; False: nothing new is proposed."""
+        from optuna.trial import TrialState
+
+        proposed = self._proposed()
+        if proposed is None:
+            return False
+        trial, settings = proposed
+        started = time.monotonic()
+
+        def report(step: int, score: Score) -> bool:
+            trial.report(self._objective(score), step)
+            trial.set_user_attr(SCORE, [score.value, score.loss])
+            return trial.should_prune()
+
+        try:
+            scored = bench.run(settings, report, should_stop)
+        except StoppedError:
+            self.study.tell(trial, state=TrialState.FAIL)
+            return True
+        except DivergedError as error:
+            trial.set_user_attr(FAULT, str(error))
+            trial.set_user_attr(SECONDS, time.monotonic() - started)
+            self.study.tell(trial, state=TrialState.FAIL)
+            return True
+        trial.set_user_attr(SECONDS, time.monotonic() - started)
+        if scored is None:
+            self.study.tell(trial, state=TrialState.PRUNED)
+            return True
+        trial.set_user_attr(SCORE, [scored.score.value, scored.score.loss])
+        trial.set_user_attr(LOSSES, [round(float(loss), 6) for loss in scored.losses])
+        self.study.tell(trial, self._objective(scored.score))
+        return True
+
+    def _proposed(self) -> tuple[Trial, Settings] | None:
+        """A trial with its settings; None: many proposals in turn were tried before, or cost too much.
+
+        Those that cost too much are told to be poor, so that they become rare; those that were tried keep their value.
+        """
+        from optuna.trial import TrialState
+
+        tried = {self.settings_of(trial): trial for trial in self.counted()}
+        for _ in range(MOST_PROPOSALS):
+            trial = self.study.ask()
+            settings = self._settings(self._suggested(trial))
+            if earlier := tried.get(settings):
+                known = {"values": earlier.value} if earlier.state == TrialState.COMPLETE else {"state": earlier.state}
+                self.study.tell(trial, **known)
+            elif self.space.cost(settings) <= self.space.most_cost or DEFAULT in trial.user_attrs:
+                return trial, settings
+            else:
+                self.study.tell(trial, state=TrialState.PRUNED)
+        return None
+
+    def _suggested(self, trial: Trial) -> dict[str, Value]:
+        """The parameters of a trial, method first."""
+        methods = self.space.methods
+        method = methods[0] if len(methods) == 1 else trial.suggest_categorical("method", methods)
+        values: dict[str, Value] = {"method": str(method)}
+        for name, parameter in self.space.parameters[str(method)].items():
+            values[name] = _suggest(trial, f"{method}_{name}", parameter)
+        return values
+
+    def _settings(self, parameters: dict[str, Value]) -> Settings:
+        return self.space.settings(parameters)
+
+    def _objective(self, score: Score) -> float:
+        """What Optuna minimizes."""
+        return -score.value if self.higher_is_better else score.value
+
+    # ------------------------------------------------------------------ what there is
+
+    def counted(self) -> list[FrozenTrial]:
+        """The trials that ended and were not rejected or cut off."""
+        return [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished() and SECONDS in t.user_attrs]
+
+    def finished(self) -> list[FrozenTrial]:
+        """The trials that were scored at their last step."""
+        from optuna.trial import TrialState
+
+        return [t for t in self.counted() if t.state == TrialState.COMPLETE]
+
+    def best(self) -> FrozenTrial | None:
+        """The best finished trial; of equal ones the first."""
+        return min(self.finished(), key=lambda t: (t.value, t.number), default=None)
+
+    def default(self) -> FrozenTrial | None:
+        """The trial of the default run's settings, if it was finished."""
+        method = self.space.methods[0]
+        return next((t for t in self.finished() if t.user_attrs.get(DEFAULT) == method), None)
+
+    def settings_of(self, trial: FrozenTrial) -> Settings:
+        """The settings of a trial."""
+        methods = self.space.methods
+        method = str(trial.params.get("method", methods[0]))
+        prefix = f"{method}_"
+        own = {name.removeprefix(prefix): v for name, v in trial.params.items() if name.startswith(prefix)}
+        return self._settings({"method": method, **own})
+
+    def losses_of(self, trial: FrozenTrial) -> NDArray[np.float64]:
+        """The loss of each held-out row under a finished trial."""
+        return np.array(trial.user_attrs[LOSSES], dtype=np.float64)
+
+    def _value(self, trial: FrozenTrial) -> float:
+        return float(trial.user_attrs[SCORE][0])
+
+    def records(self) -> list[TrialRecord]:
+        """All trials that count, in the order in which they ran."""
+        names = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
+        records = []
+        for trial in self.counted():
+            value, loss = trial.user_attrs.get(SCORE, (None, None))
+            settings = self.settings_of(trial)
+            shown = {name: getattr(settings, name) for name in SEARCHED if _matters(name, settings)}
+            seconds, is_default = round(trial.user_attrs[SECONDS], 3), DEFAULT in trial.user_attrs
+            records.append(TrialRecord(trial.number, names[trial.state.name], value, loss, seconds, shown, is_default))
+        return records
+
+    def importances(self) -> dict[str, float]:
+        """How much each parameter decides whether a trial is among the best; empty where too few were finished."""
+        from optuna.importance import get_param_importances
+
+        if len(self.finished()) < 2:
+            return {}
+        return {name: round(float(share), 4) for name, share in get_param_importances(self.study).items()}
+
+
+def _matters(name: str, settings: Settings) -> bool:
+    return settings.method != "linear" or name in ("method", "depth", "read")
+
+
+def _suggest(trial: Trial, name: str, parameter: Choice | Range) -> Value:
+    """A value of a parameter; each method has its own in the study, which is what `name` says."""
+    if isinstance(parameter, Choice):
+        chosen = trial.suggest_categorical(name, parameter.values)
+        assert chosen is not None  # Optuna's type allows it
+        return chosen
+    if parameter.step is not None:
+        return trial.suggest_int(name, int(parameter.low), int(parameter.high), step=parameter.step)
+    return trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log)
+
+
+def open_trials(
+    path: Path, space: Space, settings: Settings, fingerprint: str, *, n_affordable: int, resume: bool
+) -> Trials:
+    """The study in a SQLite file: a new one, or the one that is there. What is left of the default settings is queued.
+
+    Args:
+        settings: of the run; their seed is the sampler's.
+        n_affordable: rows that a step of a trial can fit; a search that goes on keeps the number that it began with.
+
+    Raises:
+        RunError: the study in the file is of other data, settings or weights, or is not a study.
+    """
+    import optuna
+    from optuna.pruners import PercentilePruner
+    from optuna.samplers import TPESampler
+    from optuna.storages import RDBStorage
+    from sqlalchemy import URL
+    from sqlalchemy.exc import SQLAlchemyError
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if not resume:
+        path.unlink(missing_ok=True)
+    try:
+        study = optuna.create_study(
+            storage=RDBStorage(URL.create("sqlite", database=str(path)).render_as_string()),
+            sampler=TPESampler(seed=settings.seed),
+            pruner=PercentilePruner(KEPT_PERCENT, n_startup_trials=UNPRUNED, n_min_trials=UNPRUNED - 1),
+            study_name=NAME,
+            load_if_exists=True,
+        )
+        recorded = study.user_attrs.get(FINGERPRINT)
+    except (SQLAlchemyError, RuntimeError) as error:
+        raise RunError(
+            f"{path} cannot be read as the trials of a search ({error}); search again without --resume"
+        ) from error
+    if recorded is None:
+        study.set_user_attr(AFFORDABLE, n_affordable)
+        study.set_user_attr(FINGERPRINT, fingerprint)
+    elif recorded != fingerprint:
+        raise RunError(
+            f"{path} holds a search with other data, settings or weights than these; resume with those it was started "
+            "with, or search into another --out"
+        )
+    trials = Trials(study, space, settings.metric)
+    trials.queue_defaults()
+    return trials
+
+
+def space_in_json(space: Space) -> str:
+    """Everything that defines a space, for a fingerprint."""
+    defaults = {method: settings.that_change_training() for method, settings in space.defaults.items()}
+    return json.dumps([defaults, repr(space.parameters), space.n_blocks], sort_keys=True)
