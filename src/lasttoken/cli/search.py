@@ -11,22 +11,26 @@ from lasttoken.cli.flags import Json, Offline, Quiet, chosen_settings, with_sett
 from lasttoken.cli.show import print_json, print_line, print_metrics, terminal
 from lasttoken.core.resolve import read_config, resolve_layers
 
+Data = Annotated[Path, typer.Argument(help="A labelled file (CSV, TSV, JSONL, Parquet), or a folder of splits.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run directory [default: runs/<name of the data>-search].")]
+Trials = Annotated[int, typer.Option("--trials", help="Number of trials.")]
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", help="Start no trial after so many minutes; the last training follows.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished run.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue a search that was killed.")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings, which are fixed as flags are.")]
+
 
 @with_settings("search")
 def search(
-    data: Annotated[Path, typer.Argument(help="A labelled file (CSV, TSV, JSONL, Parquet), or a folder of splits.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Run directory [default: runs/<name of the data>-search].")
-    ] = None,
-    trials: Annotated[int, typer.Option("--trials", help="Number of trials.")] = 40,
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", help="Start no trial after so many minutes; the last training follows.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a search that was killed.")] = False,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="TOML file of settings, which are fixed as flags are.")
-    ] = None,
+    data: Data,
+    out: Out = None,
+    trials: Trials = 40,
+    minutes: Minutes = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    config: Config = None,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -61,9 +61,9 @@ def run(trials: Trials, bench: Any, n: int) -> None:
     trials.run(bench, n, lambda: False, Reporter())
 
 
-@pytest.fixture
-def searched(tmp_path: Path) -> tuple[Trials, Bench]:
-    trials, bench = opened(tmp_path), Bench()
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trials, Bench]:
+    trials, bench = opened(tmp_path_factory.mktemp("searched")), Bench()
     run(trials, bench, 14)
     return trials, bench
 
@@ -75,7 +75,7 @@ def test_the_default_settings_come_first_and_the_best_is_no_worse(searched: tupl
     assert default is not None
     assert best is not None
     assert trials.settings_of(default) == TAIL
-    assert best.value <= default.value
+    assert trials.losses_of(best).mean() <= trials.losses_of(default).mean()
     records = trials.records()
     assert len(records) == 14
     assert [record.is_default for record in records[:3]] == [True, True, False]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 NAME = "search"
 KEPT_PERCENT = 100 / 3  # of the trials go on after a step
 UNPRUNED = 4  # trials that are finished before any is ended early
-MOST_PROPOSALS = 25  # in turn that cost too much or were tried before; then the search ends
+MOST_PROPOSALS = 15  # in turn that cost too much or were tried before; then the search ends
 FINGERPRINT, LOSSES, SCORE, SECONDS, FAULT = "fingerprint", "losses", "score", "seconds", "fault"
 AFFORDABLE, DEFAULT = "affordable_rows", "default"
 
