@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from miniature import classifier_of, random_encoded, random_gpt
 
 from lasttoken.core.device import CPU
+from lasttoken.training import cuts
 from lasttoken.training.cuts import cut_features
 from lasttoken.training.depths import DepthFeatures, depth_features
 from lasttoken.training.features import TrunkPass
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize("trained", ["3", "2", "1"])
-def test_tokens_are_those_of_a_trunk_of_so_many_blocks(trained: str) -> None:
+def test_tokens_are_those_of_a_trunk_of_so_many_blocks(
+    trained: str, on_disk: bool, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if on_disk:
+        monkeypatch.setattr(cuts, "memory_bytes", lambda: 1000.0)
     encoded, gpt = random_encoded(9), random_gpt()
     found = cut_features(classifier_of(gpt, train_blocks="head"), encoded, CPU, (0, 1, 2), ())
     trunk = classifier_of(random_gpt(), train_blocks=trained)
@@ -25,6 +33,8 @@ def test_tokens_are_those_of_a_trunk_of_so_many_blocks(trained: str) -> None:
         expected = trunk.trunk(*encoded.pack(rows, torch.device("cpu")))
     block, _ = found.source(n_frozen, torch.device("cpu")).batch(rows.tolist())
     torch.testing.assert_close(block, expected, atol=1e-5, rtol=1e-5)
+    assert isinstance(found.tokens[n_frozen], np.memmap) == on_disk
+    assert not list(own_cache.rglob("tmp*")), "the file has no name"
 
 
 def test_vectors_are_those_of_the_comparison_of_depths() -> None:

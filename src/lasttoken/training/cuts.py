@@ -4,11 +4,14 @@
                                             ├─► states of all tokens                               [n_tokens, C]
                                             └─► final norm ─► last token, mean of the tokens       [N, 2C]
 
-A search compares tails behind several cuts of the backbone; each finds its features here. They stay in memory.
+A search compares tails behind several cuts of the backbone; each finds its features here. They stay in memory, or in
+a temporary file where they would take more than half of it.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -19,9 +22,11 @@ from torch import Tensor
 
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.encoding import Encoded, run_by_length
-from lasttoken.core.device import CPU, Device
+from lasttoken.core.cache import FOLDERS
+from lasttoken.core.device import CPU, Device, memory_bytes
+from lasttoken.core.storage import cache_dir, make_dir, storage_errors
 from lasttoken.training.depths import pool_states
-from lasttoken.training.features import Progress, StoredFeatures
+from lasttoken.training.features import MEMORY_FRACTION, Progress, StoredFeatures
 
 Floats = NDArray[np.float32]
 
@@ -55,7 +60,8 @@ def cut_features(
         classifier.pack_trunk()
     width = classifier.decoder.config.n_embd
     vector_width = width if classifier.config.read == "first" else 2 * width
-    tokens = {cut: np.empty((encoded.n_tokens, width), dtype=np.float32) for cut in cuts}
+    on_disk = 4 * encoded.n_tokens * width * len(cuts) > MEMORY_FRACTION * memory_bytes()
+    tokens = {cut: _room((encoded.n_tokens, width), on_disk) for cut in cuts}
     vectors = {depth: np.empty((len(encoded), vector_width), dtype=np.float32) for depth in depths}
 
     def compute(rows: NDArray[np.int64]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
@@ -72,6 +78,21 @@ def cut_features(
             progress(int(encoded.lengths[rows].sum()))
     classifier.unpack_trunk()
     return CutFeatures(encoded, tokens, vectors)
+
+
+def _room(shape: tuple[int, int], on_disk: bool) -> Floats:
+    """An array, in memory or in a file of the cache that has no name and ends with the process.
+
+    Raises:
+        StorageError: no permission, or a full disk.
+    """
+    if not on_disk or not all(shape):
+        return np.empty(shape, dtype=np.float32)
+    folder = make_dir(cache_dir() / FOLDERS["features"])
+    with storage_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a crash when the array is written to
+            os.posix_fallocate(file.fileno(), 0, 4 * shape[0] * shape[1])
+        return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
 
 
 def _after_blocks(

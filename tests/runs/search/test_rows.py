@@ -61,5 +61,5 @@ def test_many_rows_are_fitted_in_growing_parts(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_more_trials_afford_fewer_rows() -> None:
-    assert affordable_rows(2.4e6, 80, 10, in_folds=False) * 2 == affordable_rows(2.4e6, 40, 10, in_folds=False)
+    assert affordable_rows(1e6, 80, 10, in_folds=False) < affordable_rows(1e6, 40, 10, in_folds=False)
     assert affordable_rows(1e6, 40, 10, in_folds=True) > affordable_rows(1e6, 40, 10, in_folds=False)

@@ -33,7 +33,7 @@ def test_the_default_parameters_are_the_default_settings() -> None:
     whole = space()
     assert whole.settings(whole.parameters_of("tail")) == TAIL
     assert whole.settings(whole.parameters_of("linear")) == LINEAR
-    for method in whole.methods:
+    for method in whole.rungs:
         for name, value in whole.parameters_of(method).items():
             parameter = whole.parameters[method].get(name)
             assert parameter is None or _allows(parameter, value), name
@@ -81,6 +81,20 @@ def test_costs_are_relative_to_the_default_tail() -> None:
     assert whole.cost(LINEAR) == 0.0
     assert whole.most_cost == 2.0
     assert space(train_blocks="6", epochs=8).most_cost == 1.0
+
+
+def test_lora_has_its_rank_and_its_blocks_and_alpha_follows_the_rank() -> None:
+    lora = replace(TAIL, train_blocks="lora", lora_rank=8, lora_alpha=16.0, lora_blocks="4")
+    both = search_space({"tail": TAIL, "lora": lora}, (), 16, [12], 400)
+    assert both.settings(both.parameters_of("lora")) == lora
+    assert both.cuts == (6, 8, 10, 12, 14)
+    settings = both.settings({**both.parameters_of("lora"), "lora_rank": 32, "frozen": 12, "lora_blocks": 6})
+    assert (settings.lora_rank, settings.lora_alpha, settings.lora_blocks, settings.depth) == (32, 64.0, "4", "16")
+    assert settings.train_blocks == "lora"
+    assert both.cost(lora) == 2.0
+    given = search_space({"lora": lora}, ("lora_alpha", "lora_rank"), 16, [12], 400)
+    assert given.settings(given.parameters_of("lora")).lora_alpha == 16.0
+    assert "lora_rank" not in given.parameters["lora"]
 
 
 def test_flags_that_fix_everything_are_rejected() -> None:

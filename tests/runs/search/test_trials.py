@@ -136,7 +136,7 @@ def test_a_loss_that_is_not_finite_is_a_failed_trial(tmp_path: Path) -> None:
 
 def test_importances_are_shares_of_the_parameters(searched: tuple[Trials, Bench]) -> None:
     shares = searched[0].importances()
-    assert {name.partition("_")[0] for name in shares} <= {"method", "tail", "linear"}
+    assert {name.partition(".")[0] for name in shares} <= {"method", "tail", "linear"}
     assert shares
     assert sum(shares.values()) == pytest.approx(1, abs=1e-2)
 

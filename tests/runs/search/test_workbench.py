@@ -67,8 +67,9 @@ def bench(backbone: Path) -> Workbench:
         {"train_blocks": "1", "depth": "2", "read": "last"},
         {"train_blocks": "all"},
         {"keep": "best", "train_blocks": "3"},
+        {"train_blocks": "lora", "lora_rank": 2, "lora_alpha": 4.0, "lora_blocks": "2"},
     ],
-    ids=["one block", "two", "shallow", "all", "best"],
+    ids=["one block", "two", "shallow", "all", "best", "lora"],
 )
 def test_a_tail_is_trained_as_it_would_be_alone(changes: dict[str, Any], bench: Workbench, backbone: Path) -> None:
     chosen = settings(backbone, **changes)

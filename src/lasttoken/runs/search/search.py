@@ -26,6 +26,7 @@ from lasttoken.classifier.run_dir import TRIALS, RunDir
 from lasttoken.core.config import CHOSEN, Settings
 from lasttoken.core.errors import RunError, SettingsError
 from lasttoken.core.locks import exclusive
+from lasttoken.core.lora import LORA, set_names
 from lasttoken.core.metric_registry import METRICS
 from lasttoken.core.process import flush_denormals, stop_on_signal
 from lasttoken.core.progress import Reporter
@@ -35,7 +36,7 @@ from lasttoken.evaluation.verdict import signed_points
 from lasttoken.runs.choice import tail_depth
 from lasttoken.runs.search.decision import Decision, decide
 from lasttoken.runs.search.rows import FOLDED_ROWS, affordable_rows, trial_rows, uses_validation
-from lasttoken.runs.search.space import SEARCHED, Space, check_leaves_something, passes_of, search_space
+from lasttoken.runs.search.space import RUNGS, SEARCHED, Space, check_leaves_something, passes_of, rung_of, search_space
 from lasttoken.runs.search.trials import TrialRecord, Trials, open_trials, space_in_json
 from lasttoken.runs.search.workbench import Workbench, open_workbench
 from lasttoken.runs.session import completed
@@ -45,6 +46,7 @@ from lasttoken.training.held_out import N_FOLDS
 
 TRIALS_COST = 1.0  # work of all trials, to that of the default run
 MEAN_COST = 0.6  # blocks times epochs of a trial, to those of the default tail, as a mean over the space
+MOST_LORA = 1.0  # blocks times epochs of the first LoRA that is tried, to those of the default tail
 MOST_DEPTHS = 5  # of linear heads, the best of those that the default run compared
 NOTHING = "the search found nothing better than the default settings"
 
@@ -239,21 +241,34 @@ class _Search:
 
 
 def _space(default: JudgedRun, request: SearchRequest) -> Space:
-    """The space around what the default run trained, and around a tail where it trained none."""
-    plan, main, splits = default.training.plan, default.settings, default.splits
+    """The space around what the default run trained, and around a tail and LoRA where it trained none."""
+    plan, main, splits, asked = default.training.plan, default.settings, default.splits, request.settings
     config = default.fitted.session.prepared.classifier.decoder.config
-    n_blocks = count_blocks(request.settings.backbone, request.offline)
-    rungs = {
-        each.method: completed(each, config, splits.train) for each in (plan.tail, plan.linear) if each is not None
-    }
-    rungs[main.method] = main
-    if request.settings.method == "auto" and "tail" not in rungs:
-        tail = completed(replace(request.settings, method="tail"), config, splits.train)
-        depth = main.depth if request.settings.depth not in (None, CHOSEN) else None
-        tail_end = tail_depth(main.n_blocks or n_blocks, tail.train_blocks, n_blocks)
-        rungs["tail"] = replace(tail, depth=depth or str(tail_end))
-    defaults = {method: replace(rungs[method], prompt=main.prompt) for method in sorted(rungs, key=main.method.__ne__)}
+    n_blocks = count_blocks(asked.backbone, request.offline, None, asked.random_weights is None)
+    whole = replace(config, n_layer=n_blocks)
+    planned = [completed(each, config, splits.train) for each in (plan.tail, plan.linear) if each is not None]
+    rungs = {rung_of(each): each for each in (*planned, main)}
+    tried = {"linear": ("linear",), "tail": ("tail", "lora")}.get(asked.method, RUNGS)
+    if "train_blocks" in request.given or set_names(vars(asked)):
+        tried = tuple(rung for rung in tried if rung in rungs)
+    after = main.n_blocks or n_blocks
+    if "tail" in tried and "tail" not in rungs:
+        tail = completed(replace(asked, method="tail"), whole, splits.train)
+        rungs["tail"] = replace(tail, depth=_depth(asked) or str(tail_depth(after, tail.train_blocks, n_blocks)))
+    if "lora" in tried and "lora" not in rungs:
+        tail = rungs["tail"]
+        lora = completed(replace(asked, method="tail", train_blocks=LORA), whole, splits.train)
+        most = max(1, round(MOST_LORA * passes_of(tail, n_blocks) / lora.n_epochs))
+        n_updated = min(int(lora.lora_blocks), most, tail.n_blocks or n_blocks)
+        rungs["lora"] = replace(lora, depth=tail.depth, lora_blocks=str(n_updated))
+    order = sorted(rungs, key=rung_of(main).__ne__)
+    defaults = {rung: replace(rungs[rung], prompt=main.prompt) for rung in order}
     return search_space(defaults, request.given, n_blocks, _depths(default), len(splits.train))
+
+
+def _depth(asked: Settings) -> str | None:
+    """The depth that the user gave; None: it is searched."""
+    return None if asked.depth in (None, CHOSEN) else asked.depth
 
 
 def _depths(default: JudgedRun) -> list[int]:
@@ -266,7 +281,7 @@ def _depths(default: JudgedRun) -> list[int]:
 def _affordable(default: JudgedRun, space: Space, n_trials: int) -> int:
     """The rows that a step of a trial can fit if all trials together cost `TRIALS_COST` default runs."""
     splits, features, n_blocks = default.splits, default.fitted.features, space.n_blocks
-    tail = space.defaults.get("tail")
+    tail = next((settings for rung, settings in space.defaults.items() if rung != "linear"), None)
     n_rows = sum(map(len, splits.named().values()))
     if tail is None:
         return n_rows

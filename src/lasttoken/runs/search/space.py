@@ -1,6 +1,6 @@
 """The settings that a search tries: which ones, which values, and how a trial's values become settings.
 
-    settings of the default run, with what the user gave ──► Space ──► parameters of each method
+    settings of the default run, with what the user gave ──► Space ──► parameters of each rung
     {"method": "tail", "frozen": 12, "train_blocks": 2, …} ──► Settings with depth 14, train_blocks "2", …
 
 What the user gives is fixed and leaves the space. The ranges lie around the default values, which are part of it, so
@@ -16,6 +16,7 @@ from typing import Any
 
 from lasttoken.core.config import START_HEADS, Settings, flag_of
 from lasttoken.core.errors import SettingsError, one_of
+from lasttoken.core.lora import ALPHA_PER_RANK, LORA
 
 SEARCHED = (
     "method",
@@ -27,10 +28,14 @@ SEARCHED = (
     "weight_decay",
     "read",
     "start_head",
+    "lora_rank",
+    "lora_blocks",
 )
+RUNGS = ("linear", "tail", "lora")  # the method of a trial; the last two are the setting tail
 POOLINGS = ("last", "mean", "last+mean")
 BLOCKS = (1, 2, 3, 4, 6, 8, 12)
 BATCHES = (8, 16, 32, 64)
+RANKS = (4, 8, 16, 32)
 WEIGHT_DECAYS = (0.01, 1.0)
 CUTS_BELOW, CUTS_ABOVE = 2, 1  # places below and above the default one where the trunk may end
 MOST_COST = 2.0  # blocks times epochs of a trial, to those of the default tail
@@ -62,27 +67,30 @@ class Range:
 class Space:
     """What is searched around the default settings of each method."""
 
-    defaults: dict[str, Settings]  # by method, with nothing left open; the one that the default run kept comes first
-    parameters: dict[str, dict[str, Choice | Range]]  # of each method
+    defaults: dict[str, Settings]  # by rung, with nothing left open; the one that the default run kept comes first
+    parameters: dict[str, dict[str, Choice | Range]]  # of each rung
     n_blocks: int  # of the backbone
+    fixed: frozenset[str] = frozenset()  # settings that the user gave
 
     @property
-    def methods(self) -> tuple[str, ...]:
-        """The methods that are tried."""
+    def rungs(self) -> tuple[str, ...]:
+        """The rungs that are tried."""
         return tuple(self.defaults)
 
     @property
     def cuts(self) -> tuple[int, ...]:
         """The numbers of frozen blocks after which tails need features."""
-        if "tail" not in self.defaults:
-            return ()
-        frozen = self.parameters["tail"].get("frozen")
+        return tuple(sorted({cut for rung in self.rungs if rung != "linear" for cut in self._cuts_of(rung)}))
+
+    def _cuts_of(self, rung: str) -> list[int]:
+        frozen, default = self.parameters[rung].get("frozen"), self.defaults[rung]
         if isinstance(frozen, Range):
-            return tuple(range(int(frozen.low), int(frozen.high) + 1, frozen.step or 1))
-        blocks, default = self.parameters["tail"].get("train_blocks"), self.defaults["tail"]
-        trained = blocks.values if isinstance(blocks, Choice) else (default.train_blocks,)
-        depth = default.n_blocks or self.n_blocks
-        return tuple(sorted({depth - int(n) for n in trained if str(n).isdigit()}))
+            return list(range(int(frozen.low), int(frozen.high) + 1, frozen.step or 1))
+        blocks = self.parameters[rung].get(blocks_name(rung))
+        if isinstance(blocks, Choice):
+            return [self._depth(rung) - int(n) for n in blocks.values]
+        trained = trained_blocks(default, self.n_blocks)
+        return [self._depth(rung) - trained] if trained is not None else []
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -92,41 +100,40 @@ class Space:
         depth = self.parameters["linear"].get("depth")
         return tuple(int(n) for n in depth.values) if isinstance(depth, Choice) else (self._depth("linear"),)
 
-    def _depth(self, method: str) -> int:
-        return self.defaults[method].n_blocks or self.n_blocks
+    def _depth(self, rung: str) -> int:
+        return self.defaults[rung].n_blocks or self.n_blocks
 
     def settings(self, parameters: Mapping[str, Value]) -> Settings:
-        """The settings of a trial; `parameters` has its method and the parameters of that method."""
+        """The settings of a trial; `parameters` has its rung as `method`, and the parameters of that rung."""
         values: dict[str, Any] = dict(parameters)
-        method = values.pop("method", self.methods[0])
-        default = self.defaults[method]
-        if method == "tail" and ("frozen" in values or "train_blocks" in values):
-            frozen, trained = values.pop("frozen", None), int(values.get("train_blocks", default.train_blocks))
-            depth = self._depth("tail") if frozen is None else min(frozen + trained, self.n_blocks)
+        rung = values.pop("method", self.rungs[0])
+        default, name = self.defaults[rung], blocks_name(rung)
+        if rung != "linear" and ("frozen" in values or name in values):
+            frozen = values.pop("frozen", None)
+            trained = int(values.get(name) or trained_blocks(default, self.n_blocks) or 0)
+            depth = self._depth(rung) if frozen is None else min(frozen + trained, self.n_blocks)
             values["depth"] = depth
-            values["train_blocks"] = str(trained if frozen is None else depth - frozen)
+            values[name] = str(trained if frozen is None else depth - frozen)
+        if "lora_rank" in values and "lora_alpha" not in self.fixed:
+            values["lora_alpha"] = float(ALPHA_PER_RANK * values["lora_rank"])
         if "depth" in values:
             values["depth"] = str(values["depth"])
         return replace(default, **values)
 
-    def parameters_of(self, method: str) -> Parameters:
-        """The parameters of the default settings of a method."""
-        default, values = self.defaults[method], Parameters()
-        if len(self.methods) > 1:
-            values["method"] = method
-        for name in self.parameters[method]:
-            if name == "frozen":
-                values[name] = self._depth(method) - int(default.train_blocks)
-            elif name == "depth":
-                values[name] = self._depth(method)
-            else:
-                value = getattr(default, name)
-                values[name] = int(value) if name == "train_blocks" else value
+    def parameters_of(self, rung: str) -> Parameters:
+        """The parameters of the default settings of a rung."""
+        default, values = self.defaults[rung], Parameters()
+        trained = trained_blocks(default, self.n_blocks) or 0
+        if len(self.rungs) > 1:
+            values["method"] = rung
+        own: dict[str, Value] = {"frozen": self._depth(rung) - trained, "depth": self._depth(rung)}
+        for name in self.parameters[rung]:
+            values[name] = trained if name == blocks_name(rung) else own.get(name, getattr(default, name, 0))
         return values
 
     def cost(self, settings: Settings) -> float:
         """Blocks that are trained times epochs, to those of the default tail; a linear head costs nothing."""
-        default = self.defaults.get("tail")
+        default = self._reference()
         if settings.method == "linear" or default is None:
             return 0.0
         return passes_of(settings, self.n_blocks) / passes_of(default, self.n_blocks)
@@ -134,24 +141,49 @@ class Space:
     @property
     def most_cost(self) -> float:
         """The largest cost of a trial."""
-        default = self.defaults.get("tail")
+        default = self._reference()
         has_many = default is not None and passes_of(default, self.n_blocks) >= MANY_PASSES
         return MOST_COST_OF_FEW if has_many else MOST_COST
+
+    def _reference(self) -> Settings | None:
+        return self.defaults.get("tail") or self.defaults.get("lora")
+
+
+def rung_of(settings: Settings) -> str:
+    """The rung of a run's settings.
+
+    >>> rung_of(Settings(method="tail", train_blocks="lora"))
+    'lora'
+    """
+    return "lora" if settings.train_blocks == LORA else settings.method
+
+
+def blocks_name(rung: str) -> str:
+    """The setting that says how many blocks a rung trains."""
+    return "lora_blocks" if rung == "lora" else "train_blocks"
+
+
+def trained_blocks(settings: Settings, n_blocks: int) -> int | None:
+    """The number of blocks at the end that are trained, or have LoRA; None: the head or everything is trained."""
+    value = getattr(settings, blocks_name(rung_of(settings)))
+    if rung_of(settings) == "lora" and value == "all":
+        return settings.n_blocks or n_blocks
+    return int(value) if value.isdigit() else None
 
 
 def passes_of(settings: Settings, n_blocks: int) -> int:
     """How often a row of train passes a trained block."""
     if settings.method == "linear":
         return 0
-    depth = settings.n_blocks or n_blocks
-    trained = {"head": 1, "all": depth}.get(settings.train_blocks)
-    return (int(settings.train_blocks) if trained is None else trained) * settings.n_epochs
+    whole = settings.n_blocks or n_blocks
+    trained = trained_blocks(settings, n_blocks)
+    return (trained or (1 if settings.train_blocks == "head" else whole)) * settings.n_epochs
 
 
 def search_space(
     defaults: Mapping[str, Settings], given: Collection[str], n_blocks: int, depths: Collection[int], n_rows: int
 ) -> Space:
-    """The space around the default settings of each method, without the settings that the user has given.
+    """The space around the default settings of each rung, without the settings that the user has given.
 
     Args:
         defaults: see `Space`.
@@ -163,17 +195,17 @@ def search_space(
         SettingsError: nothing is left to search.
     """
     parameters: dict[str, dict[str, Choice | Range]] = {}
-    for method, settings in defaults.items():
-        found = _linear(settings, depths) if method == "linear" else _tail(settings, n_blocks, n_rows)
-        fixed = {*given, *({"frozen"} if {"depth"} & set(given) else ())}
-        parameters[method] = {
+    for rung, settings in defaults.items():
+        searched = _linear(settings, depths) if rung == "linear" else _tail(settings, n_blocks, n_rows)
+        fixed = {*given, *({"frozen"} if "depth" in given else ())}
+        parameters[rung] = {
             name: parameter
-            for name, parameter in found.items()
+            for name, parameter in searched.items()
             if name not in fixed and not (isinstance(parameter, Choice) and len(parameter.values) < 2)
         }
     if len(defaults) < 2 and not any(parameters.values()):
         _reject(given)
-    return Space(dict(defaults), parameters, n_blocks)
+    return Space(dict(defaults), parameters, n_blocks, frozenset(given))
 
 
 def _linear(settings: Settings, depths: Collection[int]) -> dict[str, Choice | Range]:
@@ -185,15 +217,15 @@ def _tail(settings: Settings, n_blocks: int, n_rows: int) -> dict[str, Choice | 
     rate, epochs, batch = settings.learning_rate, settings.n_epochs, settings.n_in_batch
     assert rate is not None
     found: dict[str, Choice | Range] = {}
-    if settings.train_blocks.isdigit():
-        trained = int(settings.train_blocks)
+    trained, rung = trained_blocks(settings, n_blocks), rung_of(settings)
+    if trained is not None:
         step = max(1, n_blocks // 8)
         frozen = (settings.n_blocks or n_blocks) - trained
         below = min(CUTS_BELOW, frozen // step)
         above = min(CUTS_ABOVE, (n_blocks - 1 - frozen) // step)
         found["frozen"] = Range(frozen - below * step, frozen + above * step, step=step)
         near = [n for n in BLOCKS if trained / 3 <= n <= 2 * trained and n <= n_blocks]
-        found["train_blocks"] = _with(near, trained)
+        found[blocks_name(rung)] = _with(near, trained)
     found |= {
         "learning_rate": Range(rate / 8, rate * 4, log=True),
         "epochs": Range(max(1, epochs // 2), 2 * epochs, step=1),
@@ -202,6 +234,8 @@ def _tail(settings: Settings, n_blocks: int, n_rows: int) -> dict[str, Choice | 
         "read": _with(POOLINGS, settings.read),
         "start_head": Choice(START_HEADS),
     }
+    if rung == "lora":
+        found["lora_rank"] = _with(RANKS, settings.lora_rank)
     if settings.weight_decay == 0:  # a logarithmic range has no 0
         found["weight_decay"] = Choice((0.0, 0.01, 0.1))
     if found.get("frozen") == Range(0, 0, step=1):
@@ -226,7 +260,7 @@ def check_leaves_something(method: str, given: Collection[str]) -> None:
     Raises:
         SettingsError: names the flags.
     """
-    of_method = {"linear": ("depth", "read")}.get(method, SEARCHED[1:])
+    of_method = {"linear": ("depth", "read")}.get(method, SEARCHED[1:-2])
     if set(of_method) <= set(given):
         _reject(given)
 

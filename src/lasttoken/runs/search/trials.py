@@ -23,7 +23,8 @@ from lasttoken.core.config import Settings
 from lasttoken.core.errors import DivergedError, RunError
 from lasttoken.core.metric_registry import METRICS
 from lasttoken.core.progress import Reporter
-from lasttoken.runs.search.space import SEARCHED, Choice, Range, Space, Value
+from lasttoken.runs.search.rows import UNPRUNED
+from lasttoken.runs.search.space import SEARCHED, Choice, Range, Space, Value, rung_of
 from lasttoken.runs.search.workbench import StoppedError, Workbench
 from lasttoken.training.held_out import Score
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 NAME = "search"
 KEPT_PERCENT = 100 / 3  # of the trials go on after a step
-UNPRUNED = 4  # trials that are finished before any is ended early
 MOST_PROPOSALS = 15  # in turn that cost too much or were tried before; then the search ends
 FINGERPRINT, LOSSES, SCORE, SECONDS, FAULT = "fingerprint", "losses", "score", "seconds", "fault"
 AFFORDABLE, DEFAULT = "affordable_rows", "default"
@@ -73,10 +73,10 @@ class Trials:
             self.study.tell(trial.number, state=TrialState.FAIL)
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         tried = {t.user_attrs.get(DEFAULT) for t in (*self.counted(), *waiting)}
-        for method in self.space.methods:
+        for method in self.space.rungs:
             if method not in tried:
                 own = self.space.parameters_of(method).items()
-                values = {name if name == "method" else f"{method}_{name}": value for name, value in own}
+                values = {name if name == "method" else f"{method}.{name}": value for name, value in own}
                 self.study.enqueue_trial(values, user_attrs={DEFAULT: method})
 
     # ------------------------------------------------------------------ the loop
@@ -145,11 +145,11 @@ class Trials:
 
     def _suggested(self, trial: Trial) -> dict[str, Value]:
         """The parameters of a trial, method first."""
-        methods = self.space.methods
+        methods = self.space.rungs
         method = methods[0] if len(methods) == 1 else trial.suggest_categorical("method", methods)
         values: dict[str, Value] = {"method": str(method)}
         for name, parameter in self.space.parameters[str(method)].items():
-            values[name] = _suggest(trial, f"{method}_{name}", parameter)
+            values[name] = _suggest(trial, f"{method}.{name}", parameter)
         return values
 
     def _settings(self, parameters: dict[str, Value]) -> Settings:
@@ -177,14 +177,14 @@ class Trials:
 
     def default(self) -> FrozenTrial | None:
         """The trial of the default run's settings, if it was finished."""
-        method = self.space.methods[0]
+        method = self.space.rungs[0]
         return next((t for t in self.finished() if t.user_attrs.get(DEFAULT) == method), None)
 
     def settings_of(self, trial: FrozenTrial) -> Settings:
         """The settings of a trial."""
-        methods = self.space.methods
+        methods = self.space.rungs
         method = str(trial.params.get("method", methods[0]))
-        prefix = f"{method}_"
+        prefix = f"{method}."
         own = {name.removeprefix(prefix): v for name, v in trial.params.items() if name.startswith(prefix)}
         return self._settings({"method": method, **own})
 
@@ -217,7 +217,9 @@ class Trials:
 
 
 def _matters(name: str, settings: Settings) -> bool:
-    return settings.method != "linear" or name in ("method", "depth", "read")
+    if settings.method == "linear":
+        return name in ("method", "depth", "read")
+    return rung_of(settings) == "lora" or not name.startswith("lora_")
 
 
 def _suggest(trial: Trial, name: str, parameter: Choice | Range) -> Value:
@@ -247,15 +249,19 @@ def open_trials(
     from optuna.pruners import PercentilePruner
     from optuna.samplers import TPESampler
     from optuna.storages import RDBStorage
-    from sqlalchemy import URL
+    from sqlalchemy import URL, event
     from sqlalchemy.exc import SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if not resume:
         path.unlink(missing_ok=True)
     try:
+        storage = RDBStorage(URL.create("sqlite", database=str(path)).render_as_string())
+        # A killed process leaves a whole file all the same; only waiting for the disk after each value is left out.
+        event.listen(storage.engine, "connect", lambda opened, _: opened.execute("PRAGMA synchronous=OFF"))
+        storage.engine.dispose()
         study = optuna.create_study(
-            storage=RDBStorage(URL.create("sqlite", database=str(path)).render_as_string()),
+            storage=storage,
             sampler=TPESampler(seed=settings.seed),
             pruner=PercentilePruner(KEPT_PERCENT, n_startup_trials=UNPRUNED, n_min_trials=UNPRUNED - 1),
             study_name=NAME,

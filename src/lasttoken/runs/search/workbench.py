@@ -20,13 +20,14 @@ from torch import nn
 from lasttoken.backbone.decoder import Decoder
 from lasttoken.backbone.linear import Linear
 from lasttoken.classifier.classifier import Classifier
-from lasttoken.core.config import Settings
+from lasttoken.classifier.lora import lora_config
+from lasttoken.core.config import PADDED, Settings
 from lasttoken.core.device import Device
 from lasttoken.core.progress import Reporter
 from lasttoken.data.splitting.splits import Splits
 from lasttoken.evaluation.tasks.task import Task
 from lasttoken.runs.search.rows import TrialRows
-from lasttoken.runs.search.space import Space
+from lasttoken.runs.search.space import Space, trained_blocks
 from lasttoken.runs.session import Session, open_session
 from lasttoken.training.balance import prior_shift
 from lasttoken.training.cuts import CutFeatures, cut_features
@@ -166,11 +167,17 @@ class Workbench:
     def classifier(self, settings: Settings) -> Classifier:
         """A new classifier with these settings, whose frozen blocks are those of the session."""
         whole, depth = self.session.prepared.classifier, settings.n_blocks or self.space.n_blocks
-        frozen = {"head": depth, "all": 0}.get(settings.train_blocks)
-        n_frozen = depth - int(settings.train_blocks) if frozen is None else frozen
+        trained = {"head": 0, "all": depth}.get(settings.train_blocks, trained_blocks(settings, self.space.n_blocks))
+        assert trained is not None
         shares = settings.train_blocks != "all"
-        decoder = shortened(whole.decoder, depth, n_frozen, shares_embeddings=shares)
-        config = replace(whole.config, read=settings.read, train_blocks=settings.train_blocks, int8_trunk=False)
+        decoder = shortened(whole.decoder, depth, depth - trained, shares_embeddings=shares)
+        config = replace(
+            whole.config,
+            read=settings.read,
+            train_blocks=settings.train_blocks,
+            lora=lora_config(settings, decoder.config),
+            int8_trunk=False,
+        )
         return Classifier(decoder, config, settings.seed).to(self.device.torch_device)
 
 
@@ -209,9 +216,10 @@ def open_workbench(
     if tail is not None and tail.train_blocks == "head":
         depths.add(tail.n_blocks or space.n_blocks)
         cuts = []
-    deepest = space.n_blocks if "frozen" in space.parameters.get("tail", {}) else _deepest(space, depths)
+    has_cuts = any("frozen" in parameters for parameters in space.parameters.values())
+    deepest = space.n_blocks if has_cuts else _deepest(space, depths)
     main, config = session.settings, session.prepared.classifier.config
-    read = main.read if main.read in ("first", "padded-last") else "last"
+    read = main.read if main.read in ("first", *PADDED) else "last"
     as_linear = replace(
         main, method="linear", train_blocks="head", depth=str(deepest), read=read, max_length=config.max_length
     )
