@@ -94,6 +94,7 @@ def lora_config(settings: Settings, config: DecoderConfig) -> LoraConfig | None:
         blocks=blocks,
         matrices=words or tuple(family.matrices),
         scale=settings.lora_scale,
+        like_book=settings.handling.lora_like_book,
     )
 
 

@@ -19,6 +19,7 @@ class DataHandling:
     numbered_labels: bool = False  # `lasttoken split` writes the columns Label, Text with label ids
     lists_batches: bool = False  # the number and the shape of batches are said before training
     fixed_shares: bool = False  # with accumulate n every batch counts 1/n, in the last update of an epoch too
+    lora_like_book: bool = False  # LoRA has an update of the head too, and the final norm is frozen
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -52,6 +53,11 @@ RECIPES: dict[str, dict[str, Any]] = {
 HANDLING = {
     "default": DataHandling(),
     "book": DataHandling(
-        quotes_in_tsv=True, chapter_split=True, numbered_labels=True, lists_batches=True, fixed_shares=True
+        quotes_in_tsv=True,
+        chapter_split=True,
+        numbered_labels=True,
+        lists_batches=True,
+        fixed_shares=True,
+        lora_like_book=True,
     ),
 }
