@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from book_script import parse_options
 from miniature import messages, random_gpt, write_backbone
 from numpy.typing import NDArray
 from typer.testing import CliRunner
@@ -26,7 +27,8 @@ from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import Encoded, encode_texts
 from lasttoken.cli.flags import chosen_settings
 from lasttoken.cli.main import app
-from lasttoken.core.config import Settings
+from lasttoken.core.book_rows import BOOK_ROWS, TEST_ROWS
+from lasttoken.core.config import FIELDS, Settings
 from lasttoken.core.device import CPU
 from lasttoken.core.resolve import resolve
 from lasttoken.data.book import BOOK_SHUFFLES, book_splits, read_as_chapter
@@ -381,39 +383,49 @@ def test_the_page_has_these_commands_and_a_wrong_flag_is_rejected() -> None:
 
 @pytest.mark.parametrize("row", table("experiments"), ids=lambda row: f"row {row[0]}")
 def test_the_table_of_experiments(row: list[str]) -> None:
-    number, _, flags, here, published, correct, bounds = row
-    assert f"{int(correct) / 3:.2f}" == published
-    assert interval(int(correct), 300) == bounds
-    if flags == "-":
-        assert here == "no"
-        return
+    """Each row is the one of the data, and its flags give the settings that tests/training/test_book_rows.py trains."""
+    number, change, flags, here, published, correct, bounds = row
+    known = BOOK_ROWS[int(number) - 1]
+    assert (known.number, known.change, f"{known.test_percent:.2f}") == (int(number), change, published)
+    assert here == "same"
+    assert int(correct) == known.n_correct
+    assert interval(known.n_correct, TEST_ROWS) == bounds
+    assert shlex.split(flags.strip("`")) == list(known.flags)
     settings = settings_of(experiment(row))
     changed = {
         name: value
         for name, value in settings.to_toml().items()
         if value != BOOK.to_toml().get(name) and name not in ("precision", "backbone")
     }
+    assert settings.backbone == known.backbone
     assert settings.backbone in BACKBONES
-    assert changed == EXPERIMENTS.get(int(number), {})
-
-
-EXPERIMENTS: dict[int, dict[str, Any]] = {
-    2: {"read": "first"},
-    3: {"train_blocks": "head"},
-    4: {"train_blocks": "2"},
-    5: {"train_blocks": "all"},
-    9: {"train_blocks": "all"},
-    13: {"max_length": 1024},
-    14: {"read": "last", "batch_size": 1},
-    15: {"read": "last"},
-    16: {"read": "last"},
-    17: {"causal_mask": False},
-    19: {"read": "mean"},
-}
+    assert settings == resolve("book", known.settings, {"precision": "float32"})
+    defaults = {name for name in known.settings if known.settings[name] == FIELDS[name].default}
+    assert changed.keys() | defaults | {"backbone"} == known.settings.keys()
 
 
 def test_the_table_of_experiments_has_every_row() -> None:
-    assert [int(row[0]) for row in table("experiments")] == list(range(1, 20))
+    assert [int(row[0]) for row in table("experiments")] == [row.number for row in BOOK_ROWS] == list(range(1, 20))
+
+
+def test_every_option_of_the_script_has_a_flag() -> None:
+    options = table("options")
+    assert [row[0].strip("`") for row in options] == list(vars(parse_options("")))
+    assert len(options) == 14
+    assert all("`--" in flags for _, flags in options)
+    named = set(re.findall(r"`(\w+)`", " ".join(row[0] for row in table("imdb-options"))))
+    assert named == {row[0].strip("`") for row in options[:6]} - {"lora_rank", "lora_alpha"} | {
+        "average_embeddings", "context_length", "num_epochs", "learning_rate", "compile",
+    }  # fmt: skip
+
+
+def test_the_imdb_table_and_the_rows_whose_logs_say_otherwise() -> None:
+    rows = table("imdb")
+    for _, published, _, bounds in rows:
+        assert interval(round(float(published) * 100), 10_000) == bounds
+    assert [name.split()[0] for name, published, log, _ in rows if published != log] == ["RoBERTa", "DeBERTa-v3"]
+    settings = next(settings_of(words) for words in commands() if words[1] == "imdb")
+    assert (settings.n_epochs, settings.max_length, settings.eval_batches, settings.n_in_batch) == (1, 256, 20, 8)
 
 
 def skipped(arguments: list[str]) -> bool:

@@ -63,7 +63,7 @@ def _row(number: int, change: str, script: str, test_percent: float, size: str =
     return BookRow(number, change, {"backbone": f"gpt2{size}", **settings}, script, test_percent)
 
 
-def _lora(alpha: float) -> dict[str, Any]:
+def _lora(alpha: int) -> dict[str, Any]:
     """LoRA as in the script: on all linear layers of all blocks, scaled by alpha itself."""
     return {
         "train_blocks": "lora",
@@ -96,8 +96,8 @@ BOOK_ROWS = (
         random_weights="book",
         train_blocks="all",
     ),
-    _row(11, "LoRA", f"{LORA} 16", 96.67, **_lora(16.0)),
-    _row(12, "LoRA, xl", f"{LORA} 8 {XL}", 98.33, "-xl", **_lora(8.0)),
+    _row(11, "LoRA", f"{LORA} 16", 96.67, **_lora(16)),
+    _row(12, "LoRA, xl", f"{LORA} 8 {XL}", 98.33, "-xl", **_lora(8)),
     _row(13, "padded to 1,024", "--context_length model_context_length", 78.33, max_length=1024),
     _row(14, "no padding, batch 1", "--no_padding --batch_size 1", 98.00, read="last", batch_size=1),
     _row(
