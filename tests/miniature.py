@@ -1,6 +1,7 @@
 """Miniatures that many tests share: a random GPT, a small tokenizer, a checkpoint folder, labelled messages.
 
 random_gpt()          every tensor random, biases and norms too, so that none can be left out unseen
+random_decoder(c)     the same of any family
 small_tokenizer()     256 bytes, four merges, <|endoftext|>
 framed_tokenizer()    the same with a start token, an end token or both around every text
 write_backbone(dir)   config.json, model.safetensors, tokenizer.json, as published folders hold them
@@ -33,7 +34,8 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 from tokenizers import Tokenizer as Encoder
 from torch import Tensor
 
-from lasttoken.backbone.decoder import Decoder
+from lasttoken.backbone.decoder import Decoder, DecoderConfig
+from lasttoken.backbone.families import family_of
 from lasttoken.backbone.gpt2.family import to_published, write_config
 from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
@@ -82,6 +84,23 @@ def random_gpt(
             values = torch.empty(parameter.shape).normal_(0.0, scale, generator=generator)
             parameter.copy_(values + 1.0 if "ln_" in name and name.endswith("weight") else values)
     return gpt.to(dtype).requires_grad_(False).eval()
+
+
+def random_decoder(config: DecoderConfig, dtype: torch.dtype = torch.float64, seed: int = 1) -> Decoder:
+    """A decoder whose tensors are all random, norms and biases too, so that none can be left out unnoticed."""
+    decoder = family_of(config).build(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in decoder.named_parameters():
+            is_vector = parameter.dim() == 1
+            parameter.copy_(
+                torch.empty(parameter.shape).normal_(
+                    1.0 if is_vector and name.endswith("weight") else 0.0,
+                    0.3 if is_vector else config.n_embd**-0.5,
+                    generator=generator,
+                )
+            )
+    return decoder.to(dtype).requires_grad_(False).eval()
 
 
 def small_vocabulary() -> dict[str, int]:
@@ -171,6 +190,7 @@ def classifier_of(
     train_blocks: str = "1",
     seed: int = 123,
     frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
+    head_bias: bool = True,
 ) -> Classifier:
     """A classifier on a decoder, which becomes its own: training changes it."""
     config = ClassifierConfig(
@@ -184,6 +204,7 @@ def classifier_of(
         prefix_ids=frame[0],
         suffix_ids=frame[1],
         backbone="miniature",
+        head_bias=head_bias,
     )
     return Classifier(decoder, config, seed)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from miniature import classifier_of, small_tokenizer
+from miniature import classifier_of, random_decoder, small_tokenizer
 from rotary_miniatures import ROTARY_MINIATURES
 from torch import Tensor
 from twins import twin_of
@@ -63,23 +63,6 @@ def family(request: pytest.FixtureRequest) -> Family:
 @pytest.fixture
 def config(family: Family) -> DecoderConfig:
     return MINIATURES[family.model_type]
-
-
-def random_decoder(config: DecoderConfig, dtype: torch.dtype = torch.float64, seed: int = 1) -> Decoder:
-    """A decoder whose tensors are all random, norms and biases too, so that none can be left out unnoticed."""
-    decoder = family_of(config).build(config)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in decoder.named_parameters():
-            is_vector = parameter.dim() == 1
-            parameter.copy_(
-                torch.empty(parameter.shape).normal_(
-                    1.0 if is_vector and name.endswith("weight") else 0.0,
-                    0.3 if is_vector else config.n_embd**-0.5,
-                    generator=generator,
-                )
-            )
-    return decoder.to(dtype).requires_grad_(False).eval()
 
 
 def random_texts(config: DecoderConfig, lengths: list[int]) -> list[Tensor]:
@@ -258,17 +241,22 @@ def test_the_front_can_be_shared_and_nothing_else_is(config: DecoderConfig) -> N
     assert not other.embed(torch.tensor([3]), torch.tensor([0])).any(), "`EMBEDDINGS` names all that `embed` reads"
 
 
-def test_exports_find_the_bias_that_the_family_names_or_say_what_to_export_to(
-    family: Family, config: DecoderConfig
-) -> None:
+def test_exports_find_the_bias_that_the_family_names_or_say_what_to_do(family: Family, config: DecoderConfig) -> None:
     decoder = random_decoder(config, torch.float32)
     predictor = Predictor(classifier_of(decoder), small_tokenizer())
+    without_bias = Predictor(classifier_of(decoder, head_bias=False), small_tokenizer())
     if family.final_bias is not None:
         check_exportable(predictor)
         assert decoder.get_parameter(family.final_bias).shape == (config.n_embd,)
         return
-    with pytest.raises(SettingsError, match=rf"{family.title}.*--to onnx"):
-        check_exportable(predictor)
+    if family.classifier_architecture is not None:
+        check_exportable(without_bias)
+        with pytest.raises(SettingsError, match=rf"{family.title}.*--no-head-bias.*--to onnx"):
+            check_exportable(predictor)
+        return
+    for each in (predictor, without_bias):
+        with pytest.raises(SettingsError, match=rf"{family.title}.*--to onnx"):
+            check_exportable(each)
 
 
 FAMILY_WORDS = re.compile(

@@ -54,6 +54,17 @@ def saved(folder: Path, **changes: Any) -> Classifier:
     return classifier
 
 
+def test_a_head_without_a_bias_is_stored_without_one_and_must_have_none(tmp_path: Path) -> None:
+    classifier = saved(tmp_path, head_bias=False)
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert {name for name in tensors if name.startswith("score.")} == {"score.weight"}
+    predictor = Predictor(classifier.requires_grad_(False), small_tokenizer())
+    np.testing.assert_array_equal(logits_of(tmp_path), predictor.logits(predictor.encode(TEXTS)))
+    save_file(tensors | {"score.bias": torch.zeros(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(BackboneError, match=r"score\.bias.*head_bias"):
+        load_classifier(tmp_path)
+
+
 @pytest.mark.parametrize("read", ["last", "first", "mean", "last+mean", "padded-last", "padded-mean"])
 @pytest.mark.parametrize("causal_mask", [True, False])
 @pytest.mark.parametrize("train_blocks", ["head", "2", "all"])

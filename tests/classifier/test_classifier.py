@@ -95,6 +95,9 @@ def test_the_head_is_torchs_linear_layer_after_manual_seed_and_torchs_generator_
     assert torch.equal(classifier.head.weight, expected.weight)
     assert torch.equal(classifier.head.bias, expected.bias)
     assert torch.equal(torch.random.get_rng_state(), before)
+    without = classifier_of(gpt, labels=("a", "b", "c"), seed=123, head_bias=False)
+    assert torch.equal(without.head.weight, expected.weight)
+    assert without.trained().keys() == classifier.trained().keys() - {"head.bias"}
 
 
 @torch.no_grad()

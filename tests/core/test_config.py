@@ -12,6 +12,7 @@ from lasttoken.core.config import INFOS, Settings, flag_of
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.recipes import RECIPES
 from lasttoken.core.resolve import read_config, resolve
+from lasttoken.core.tail_recipe import TrainSize, tail_recipe
 
 # A value other than the default for every setting, as a user may give it.
 OTHER: dict[str, Any] = {
@@ -46,6 +47,7 @@ OTHER: dict[str, Any] = {
     "prompt": "{text}\nTopic:",
     "ngrams": "words",
     "causal_mask": False,
+    "head_bias": False,
     "max_length": 77,
     "truncate": "head",
     "epochs": 11,
@@ -270,11 +272,24 @@ def test_a_method_implies_what_the_user_did_not_give() -> None:
         ({"method": "linear", "learning_rate": 1e-3}, "--learning-rate has no effect"),
         ({"method": "linear", "label_smoothing": 0.1}, "--label-smoothing has no effect"),
         ({"label_smoothing": 1}, "--label-smoothing is 1.0; it must be at least 0 and below 1"),
+        ({"method": "linear", "head_bias": False}, "--method linear .*--no-head-bias"),
+        ({"method": "auto", "head_bias": False}, "--method auto .*--no-head-bias"),
+        ({"start_head": "linear", "head_bias": False}, "--start-head linear .*--no-head-bias"),
+        ({"balance": "weights", "head_bias": False}, "--balance weights .*--no-head-bias"),
     ],
 )
 def test_settings_that_contradict_the_method_are_rejected(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         resolve("default", changes)
+
+
+def test_a_head_without_a_bias_makes_a_tail_that_starts_from_a_drawn_head() -> None:
+    recipe = tail_recipe("rotary", 576, 16, TrainSize(n_rows=96, n_characters=4_800))
+    assert recipe.start_head == "linear"
+    settings = resolve("default", {"head_bias": False})
+    assert settings.method == "tail"
+    assert settings.completed(recipe).start_head == "drawn"
+    assert resolve("default", {"method": "tail"}).completed(recipe).start_head == "linear"
 
 
 def test_a_resumed_run_may_differ_only_in_settings_without_effect_on_training() -> None:
@@ -306,7 +321,11 @@ def test_a_config_file_is_flat_or_a_runs_own(content: str, tmp_path: Path) -> No
 def test_what_a_run_records_resolves_to_the_same_settings(tmp_path: Path) -> None:
     import tomli_w
 
-    given = {name: other_than(getattr(resolve("book"), name), name) for name in OTHER if name != "random_weights"}
+    given = {
+        name: other_than(getattr(resolve("book"), name), name)
+        for name in OTHER
+        if name not in ("random_weights", "head_bias")
+    }
     for settings in (resolve("default"), resolve("book"), resolve("book", given)):
         (tmp_path / "run.toml").write_text(tomli_w.dumps({"settings": settings.to_toml()}), "utf-8")
         found = read_config(tmp_path / "run.toml")

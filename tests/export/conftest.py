@@ -12,6 +12,7 @@ import pytest
 import torch
 from miniature import N_SMALL_TOKENS, messages, random_gpt, small_tokenizer, write_messages
 
+from lasttoken.backbone.decoder import Decoder
 from lasttoken.backbone.tokenizer import Tokenizer
 from lasttoken.classifier.checkpoint import save_classifier
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
@@ -24,11 +25,17 @@ def make_run(tmp_path: Path) -> MakeRun:
     """A function that makes a finished run of a random classifier; its arguments are fields of ClassifierConfig."""
     n_made = 0
 
-    def make(seed: int = 5, n_embd: int = 32, tokenizer: Tokenizer | None = None, **changes: Any) -> Path:
+    def make(
+        seed: int = 5,
+        n_embd: int = 32,
+        tokenizer: Tokenizer | None = None,
+        decoder: Decoder | None = None,
+        **changes: Any,
+    ) -> Path:
         nonlocal n_made
         n_made += 1
         tokenizer = tokenizer or small_tokenizer()
-        gpt = random_gpt(n_positions=48, n_embd=n_embd, vocab_size=tokenizer.n_tokens)
+        gpt = decoder or random_gpt(n_positions=48, n_embd=n_embd, vocab_size=tokenizer.n_tokens)
         config = ClassifierConfig(
             labels=("ham", "spam", "eggs"),
             read="last",
@@ -45,7 +52,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         classifier = Classifier(gpt, replace(config, **changes), seed)
         with torch.no_grad():
             classifier.head.weight.mul_(3)
-            classifier.head.bias.normal_(generator=torch.Generator().manual_seed(seed))
+            if classifier.config.head_bias:
+                classifier.head.bias.normal_(generator=torch.Generator().manual_seed(seed))
         run = tmp_path / f"run{n_made}"
         (run / "splits").mkdir(parents=True)
         save_classifier(run, classifier, tokenizer)

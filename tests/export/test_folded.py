@@ -24,7 +24,7 @@ def test_bias_and_temperature_are_in_other_weights(n_labels: int, seed: int, tem
     ln_f = classifier.decoder.get_parameter("ln_f.bias").double()
     head = classifier.head
     ours = ((normed + ln_f) @ head.weight.double().t() + head.bias.double()) / temperature
-    theirs = (normed + folded.final_bias.double()) @ folded.head_weight.double().t()
+    theirs = (normed + folded.decoder["ln_f.bias"].double()) @ folded.head_weight.double().t()
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
 
 

@@ -33,9 +33,9 @@ def prepared_run(folder: Path, settings: Settings) -> tuple[Prepared, dict[str, 
     }
 
 
-@pytest.mark.parametrize("blocks", ["head", "1", "all"])
-def test_a_fit_is_the_training_that_would_have_been_run_alone(blocks: str, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, train_blocks=blocks, seed=7)
+@pytest.mark.parametrize(("blocks", "head_bias"), [("head", True), ("1", True), ("1", False), ("all", True)])
+def test_a_fit_is_the_training_that_would_have_been_run_alone(blocks: str, head_bias: bool, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, train_blocks=blocks, seed=7, head_bias=head_bias)
     prepared, features = prepared_run(tmp_path / "a", replace(settings, seed=1))
     repeater = Repeater(prepared, features)
     with repeater.borrowed():

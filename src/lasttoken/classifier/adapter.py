@@ -8,9 +8,11 @@ The names between `base_model.model.` and `.lora_A` are those of transformers' c
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lasttoken.backbone.families import family_of
@@ -22,6 +24,7 @@ from lasttoken.core.storage import make_dir, write_text
 
 PREFIX = "base_model.model."
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+IN_BLOCK = re.compile(r"^.*?\.\d+\.")  # what precedes a module's name within its block
 
 
 def save_adapter(folder: Path, classifier: Classifier) -> None:
@@ -48,7 +51,9 @@ def adapter_tensors(classifier: Classifier) -> dict[str, Tensor]:
     if lora.trains_norm:
         norm = {f"{decoder.FINAL_NORM}.{name}": tensor for name, tensor in decoder.final_norm.named_parameters()}
         tensors |= family_of(decoder.config).to_published(norm)
-    tensors |= {"score.weight": classifier.head_weight, "score.bias": classifier.head.bias}
+    tensors["score.weight"] = classifier.head_weight
+    if classifier.config.head_bias:
+        tensors["score.bias"] = classifier.head.bias
     return {PREFIX + name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
@@ -56,9 +61,14 @@ def adapter_config(classifier: Classifier) -> dict[str, Any]:
     """The content of adapter_config.json."""
     decoder, lora = classifier.decoder, classifier.config.lora
     assert lora is not None
-    modules = [_published(classifier, name) for name in updated_layers(decoder)]
+    ranks = {
+        IN_BLOCK.sub("", _published(classifier, name)): layer.low_rank.factors()[0].shape[0]
+        for name, layer in updated_layers(decoder).items()
+        if layer.low_rank is not None
+    }
+    others = {name: rank for name, rank in ranks.items() if rank != lora.rank}  # of matrices with several parts
     n_layer = decoder.config.n_layer
-    norm = _published(classifier, decoder.FINAL_NORM).rpartition(".")[2]
+    norm = _published(classifier, decoder.FINAL_NORM)  # the whole name: peft takes the end of one for any such module
     return {
         "peft_type": "LORA",
         "task_type": "SEQ_CLS",
@@ -68,11 +78,20 @@ def adapter_config(classifier: Classifier) -> dict[str, Any]:
         "lora_alpha": lora.factor * lora.rank,  # peft's scale is alpha / rank
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": False,
-        "target_modules": sorted({module.rpartition(".")[2] for module in modules}),
+        "fan_in_fan_out": _is_transposed(classifier),
+        "target_modules": sorted(ranks),
+        "rank_pattern": others,
+        "alpha_pattern": {name: lora.factor * rank for name, rank in others.items()},
         "layers_to_transform": list(range(n_layer - lora.blocks, n_layer)),
         "modules_to_save": [*([norm] if lora.trains_norm else []), "score"],
     }
+
+
+def _is_transposed(classifier: Classifier) -> bool:
+    """Whether the published matrices are [in, out], as those of transformers' Conv1D."""
+    name = next(iter(updated_layers(classifier.decoder)))
+    (weight,) = family_of(classifier.decoder.config).to_published({f"{name}.weight": torch.zeros(1, 2)}).values()
+    return tuple(weight.shape) == (2, 1)
 
 
 def _published(classifier: Classifier, module: str) -> str:

@@ -16,6 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from lasttoken.backbone.building import build_decoder
 from lasttoken.backbone.decoder import DecoderConfig
 from lasttoken.backbone.families import end_of_text, family_of, read_config
@@ -47,8 +49,8 @@ def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer) 
     state, blocks = classifier.decoder.state_without_lm_head(), _frozen_blocks(classifier)
     tensors = family.to_published({name: tensor for name, tensor in state.items() if name not in blocks})
     tensors |= to_stored(blocks)
-    tensors["score.weight"] = classifier.head_weight.detach().cpu().contiguous()
-    tensors["score.bias"] = classifier.head.bias.detach().cpu().contiguous()
+    head = {"weight": classifier.head_weight, "bias": classifier.head.bias}
+    tensors |= {f"score.{name}": t.detach().cpu().contiguous() for name, t in head.items() if t is not None}
     labels, columns = classifier.config.labels, classifier.config.columns
     content: dict[str, Any] = {
         **family.write_config(classifier.decoder.config.without_lm_head()),
@@ -127,19 +129,30 @@ def _load(
     decoder.quantized = quantized
     _check_fits(config, decoder_config, where)
     classifier = Classifier(decoder, config)
-    shapes = {"weight": tuple(classifier.head.weight.shape), "bias": (len(config.labels),)}
-    for name, shape in shapes.items():
-        tensor = score[name]
-        if tensor is None or tuple(tensor.shape) != shape:
-            raise BackboneError(
-                f"{folder / 'model.safetensors'} has no tensor score.{name} of shape {shape}; the file was changed"
-            )
-    classifier.head.load_state_dict({name: tensor for name, tensor in score.items() if tensor is not None}, assign=True)
+    _load_head(classifier, {name: tensor for name, tensor in score.items() if tensor is not None}, folder)
     tokenizer = Tokenizer.load(folder, ending)
     tokenizer.check_fits(decoder_config.vocab_size, folder)
     if config.blend is not None:
         classifier.ngrams = load_ngrams(folder, len(config.labels))
     return classifier.requires_grad_(False).eval(), tokenizer
+
+
+def _load_head(classifier: Classifier, score: dict[str, Tensor], folder: Path) -> None:
+    """Give the classifier its head.
+
+    Raises:
+        BackboneError: a tensor of the head is missing, has another shape, or is one that the head does not have.
+    """
+    path = folder / "model.safetensors"
+    for name, parameter in classifier.head.named_parameters():
+        tensor, shape = score.get(name), tuple(parameter.shape)
+        if tensor is None or tuple(tensor.shape) != shape:
+            raise BackboneError(f"{path} has no tensor score.{name} of shape {shape}; the file was changed")
+    if "bias" in score and not classifier.config.head_bias:
+        raise BackboneError(
+            f"{path} has a tensor score.bias, and config.json says head_bias false; the file was changed"
+        )
+    classifier.head.load_state_dict(score, assign=True)
 
 
 def _check_fits(config: ClassifierConfig, shape: DecoderConfig, where: str) -> None:

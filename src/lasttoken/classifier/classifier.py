@@ -75,6 +75,7 @@ class ClassifierConfig:
     prompt: str | None = None  # the template whose tokens are in them, for readers; None: only the backbone's own are
     blend: Blend | None = None  # with an n-gram model; None: the logits are the GPT's
     lora: LoraConfig | None = None  # where train_blocks is lora
+    head_bias: bool = True  # whether the head has one; transformers' classifiers have none
 
     @property
     def task(self) -> Task:
@@ -141,7 +142,7 @@ class Classifier(nn.Module):
             )
         n_inputs = pooled_width(config.read, decoder.config.n_embd)
         dtype = torch.promote_types(decoder.token_embedding.dtype, torch.float32)
-        self.head = nn.Linear(n_inputs, len(config.labels), device="meta", dtype=dtype)  # unset
+        self.head = nn.Linear(n_inputs, len(config.labels), config.head_bias, device="meta", dtype=dtype)  # unset
         self.register_module("head_update", None)
         if seed is not None:
             self.head.to_empty(device="cpu")
@@ -172,7 +173,7 @@ class Classifier(nn.Module):
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            drawn = nn.Linear(self.head.in_features, self.head.out_features)
+            drawn = nn.Linear(self.head.in_features, self.head.out_features, self.config.head_bias)
             for parameter, fresh in zip(self.head.parameters(), drawn.parameters(), strict=True):
                 parameter.copy_(fresh)
             if self.config.lora is not None:

@@ -117,6 +117,26 @@ def _check_random_weights(settings: Settings) -> None:
         )
 
 
+def _check_head_bias(settings: Settings) -> None:
+    if settings.head_bias:
+        return
+    if settings.method != "tail":
+        raise SettingsError(
+            f"--method {settings.method} fits a logistic regression, whose head has a bias; leave out --no-head-bias, "
+            "or use --method tail"
+        )
+    if settings.start_head == "linear":
+        raise SettingsError(
+            "--start-head linear is a logistic regression, whose head has a bias; leave out --no-head-bias, or use "
+            "--start-head drawn"
+        )
+    if settings.train_balance != "none":
+        raise SettingsError(
+            f"--balance {settings.balance} corrects probabilities by the head's bias, and with --no-head-bias there is "
+            "none; leave one of them out"
+        )
+
+
 def _check_prompt(settings: Settings) -> None:
     check_prompt(settings.prompt, settings.read)
 
@@ -138,6 +158,7 @@ COMBINATIONS = (
     _check_depth,
     _check_method,
     _check_random_weights,
+    _check_head_bias,
     _check_prompt,
     _check_fields,
 )

@@ -266,6 +266,13 @@ class Settings:
     causal_mask: bool = setting(
         True, "Let every token attend to the whole text.", flag="--no-causal-mask", commands=(CURVE,)
     )
+    head_bias: bool = setting(
+        True,
+        "Give the head a bias. transformers' classifiers have none: --no-head-bias --read last makes one that can be "
+        "exported for any family that it knows.",
+        flag="--head-bias/--no-head-bias",
+        commands=(CURVE,),
+    )
     max_length: int | None = setting(
         None,
         "Maximum length of a text in tokens; default: 512, down to 128 with many rows; with learned "
@@ -535,7 +542,7 @@ class Settings:
         """The settings with the recipe's values where none were set."""
         if self.method == "linear":
             return self
-        values = asdict(recipe).items()
+        values = asdict(recipe if self.head_bias else replace(recipe, start_head="drawn")).items()
         return replace(self, **{name: value for name, value in values if getattr(self, name) in (None, CHOSEN)})
 
     def with_prompt_of(self, own: str | None) -> Settings:

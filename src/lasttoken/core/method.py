@@ -6,7 +6,7 @@
     auto       both, and keeps the better one on validation        chosen on validation      --train-blocks, or head
 
 A setting that the user gives always wins over what the method implies. Where no method is given, but a setting that
-only the tail has, the method is tail.
+only the tail has, the method is tail; a head without a bias is one.
 """
 
 from __future__ import annotations
@@ -48,6 +48,6 @@ def with_implied(given: Mapping[str, Any], default: str = DEFAULT_METHOD) -> dic
     >>> with_implied({"epochs": 3}, default="auto")
     {'epochs': 3, 'method': 'tail'}
     """
-    trains_tail = any(name in given for name in ("train_blocks", *OF_THE_TAIL))
+    trains_tail = any(name in given for name in ("train_blocks", *OF_THE_TAIL)) or given.get("head_bias") is False
     method = given.get("method") or ("tail" if trains_tail else default)
     return {**IMPLIED.get(method, {}), **given, "method": method}

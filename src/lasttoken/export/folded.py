@@ -3,7 +3,7 @@
     logits = (W·h + b) / T        h = norm(x), where the final norm ends by adding its bias β
            = W'·(h + δ)           W' = W / T,  W·δ = b:  β' = β + δ
 
-δ is the shortest of many solutions: δ = Wᵀ(W·Wᵀ)⁻¹·b, by the pseudo-inverse (Penrose 1955).
+δ is the shortest of many solutions: δ = Wᵀ(W·Wᵀ)⁻¹·b, by the pseudo-inverse (Penrose 1955). Without b, β stays.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ MAX_RESIDUAL = 1e-5  # of b, relative; more means that the labels' weights are l
 
 @dataclass(frozen=True)
 class Folded:
-    """What replaces the final norm's bias [C], with the name of that tensor, and the head's weight [K, C]."""
+    """What replaces the head's weight [K, C], and tensors of the decoder by name: the final norm's bias [C] or none."""
 
-    bias_name: str
-    final_bias: Tensor
+    decoder: dict[str, Tensor]
     head_weight: Tensor
 
 
@@ -35,9 +34,13 @@ def fold(classifier: Classifier) -> Folded:
     Raises:
         SettingsError: there are more labels than the backbone is wide, or the labels' weights are linearly dependent.
     """
-    family = family_of(classifier.decoder.config)
-    assert family.final_bias is not None  # `check_exportable` rejects the others
-    weight, bias = (tensor.detach().double().cpu() for tensor in (classifier.head.weight, classifier.head.bias))
+    weight = classifier.head.weight.detach().double().cpu()
+    head_weight = (weight / classifier.config.temperature).to(classifier.head.weight.dtype)
+    if not classifier.config.head_bias:
+        return Folded({}, head_weight)
+    name = family_of(classifier.decoder.config).final_bias
+    assert name is not None  # `check_exportable` rejects the others
+    bias = classifier.head.bias.detach().double().cpu()
     delta = torch.linalg.pinv(weight) @ bias
     residual = float((weight @ delta - bias).abs().max() / bias.abs().max().clamp(min=1e-12))
     if residual > MAX_RESIDUAL:
@@ -45,9 +48,5 @@ def fold(classifier: Classifier) -> Folded:
             f"the head's bias cannot be folded into the weights: with {len(bias)} labels and width {weight.shape[1]} "
             "they are linearly dependent, and transformers has no place for a bias; export --to onnx"
         )
-    final_bias = classifier.decoder.get_parameter(family.final_bias).detach().cpu()
-    return Folded(
-        family.final_bias,
-        (final_bias.double() + delta).to(final_bias.dtype),
-        (weight / classifier.config.temperature).to(final_bias.dtype),
-    )
+    final_bias = classifier.decoder.get_parameter(name).detach().cpu()
+    return Folded({name: (final_bias.double() + delta).to(final_bias.dtype)}, head_weight)

@@ -1,8 +1,8 @@
 """A classifier as a folder that `transformers.pipeline("text-classification")` loads, with the same logits.
 
 transformers pools the last token that is not padding, under the causal mask, with a head without bias and without a
-temperature. Other poolings and masks are rejected; bias and temperature are folded into the weights (folded.py). The
-tokenizer is made in hf_tokenizer.py.
+temperature. Other poolings and masks are rejected; the temperature is folded into the weights, and a bias too where the
+final norm ends by adding one (folded.py). The tokenizer is made in hf_tokenizer.py.
 """
 
 from __future__ import annotations
@@ -33,15 +33,21 @@ def check_exportable(predictor: Predictor) -> None:
     """Reject a classifier that transformers would compute differently.
 
     Raises:
-        SettingsError: a family without a place for the head's bias, another pooling than the last token, no causal
-            mask, or a trunk in 8 bits.
+        SettingsError: a family without such a classifier or without a place for the head's bias, another pooling than
+            the last token, no causal mask, or a trunk in 8 bits.
     """
     config = predictor.classifier.config
     instead = "; export --to onnx, which supports it"
     family = family_of(predictor.classifier.decoder.config)
-    if family.classifier_architecture is None or family.final_bias is None:
+    if family.classifier_architecture is None:
         raise SettingsError(
-            f"the backbone is of the family {family.title}, and transformers' classifiers on it have no bias{instead}"
+            f"the backbone is of the family {family.title}, for which transformers has no classifier with a linear head"
+            f"{instead}"
+        )
+    if config.head_bias and family.final_bias is None:
+        raise SettingsError(
+            f"the head has a bias, and transformers' classifiers of the family {family.title} have no place for it; "
+            "train with --no-head-bias --read last, or export --to onnx, which supports it"
         )
     if config.read != "last":
         raise SettingsError(
@@ -94,7 +100,7 @@ def _write(folder: Path, predictor: Predictor, run: Path) -> None:
     folded = fold(classifier)
     tokenizer = ExportedTokenizer(predictor.tokenizer, config)
     family = family_of(classifier.decoder.config)
-    state = classifier.decoder.state_without_lm_head() | {folded.bias_name: folded.final_bias}
+    state = classifier.decoder.state_without_lm_head() | folded.decoder
     tensors = {**family.to_published(state), "score.weight": folded.head_weight.contiguous()}
     ids = {str(label_id): label for label_id, label in enumerate(config.labels)}
     content: dict[str, Any] = {
@@ -136,7 +142,7 @@ text = "a text"
 print(classify({text}, truncation=True))
 ```
 {empty}
-Bias and temperature are in the weights, so the scores are those of {source}.{rule}
+{inside} in the weights, so the scores are those of {source}.{rule}
 """
 EMPTY = """
 transformers turns an empty text into no tokens, and fails or predicts something else. To get the prediction of
@@ -154,7 +160,9 @@ def as_card(card: str, predictor: Predictor, name: str = "THIS FOLDER", is_part:
     rule = config.task.rule_for_scores(config.decision)
     text, empty = ("text", "") if config.n_frame else (f'text or "{ENDING}"', EMPTY)
     source = "the classifier's GPT alone" if is_part else "`lasttoken predict`"
-    return card.rstrip() + USE.format(name=name, rule=f" {rule}" if rule else "", text=text, empty=empty, source=source)
+    inside = "Bias and temperature are" if config.head_bias else "The temperature is"
+    rule = f" {rule}" if rule else ""
+    return card.rstrip() + USE.format(name=name, rule=rule, text=text, empty=empty, source=source, inside=inside)
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 special tokens      get names that no text contains: in transformers `<|endoftext|>` in a text would be the token that
                     ends texts; here it is text. Other tokens of a prompt keep theirs
 post-processor      puts the classifier's frame around a text
-padding token       does not end the frame: transformers pools the last token whose id is not the padding's
+padding token       ends no text: transformers pools the last token whose id is not the padding's
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class ExportedTokenizer:
         self.config = config
         self.content: dict[str, Any] = json.loads(tokenizer.to_json())
         ids = self._special_ids(tokenizer)
+        unknown_id = ids.get(self.content["model"].get("unk_token"))  # it may end a text of characters without a token
         self._names = {token_id: f"<|lasttoken-{token_id}|>" for token_id in ids.values()}
         self._names[config.end_of_text_id] = ENDING
         self._rename({token: self._names[token_id] for token, token_id in ids.items()})
@@ -40,7 +41,8 @@ class ExportedTokenizer:
         names = [self._names.get(token_id, tokens[token_id]) for token_id in (*config.prefix_ids, *config.suffix_ids)]
         self.content["post_processor"] = framed_post_processor(self.content.get("post_processor"), frame, names)
         free = [token_id for token_id in (config.end_of_text_id, *self._names) if token_id not in config.suffix_ids]
-        pad_id = min(free, key=config.prefix_ids.count, default=None)  # if it can be, no token of the frame at all
+        rarely = [(config.prefix_ids.count(token_id), token_id == unknown_id) for token_id in free]
+        pad_id = free[rarely.index(min(rarely))] if free else None  # best no token of the frame, nor the unknown one
         if pad_id is None:
             raise SettingsError(
                 f"the tokenizer has no special token besides {tokenizer.end_of_text!r}, which every text ends with, "

@@ -201,6 +201,7 @@ class Trainer:
         """Add the prior shift to the head's bias, see balance.py."""
         if self.shift is not None:
             bias = self.classifier.head.bias
+            assert bias is not None  # the settings reject `balance` without it
             with torch.no_grad():
                 bias.add_(torch.from_numpy(self.shift).to(bias))
         self.shift = None

@@ -165,6 +165,7 @@ def _classifier_config(
         separator=splits.train.separator,
         columns=splits.train.columns.remembered if splits.train.columns else None,
         lora=lora_config(settings, backbone.config),
+        head_bias=settings.head_bias,
     )
 
 
