@@ -42,6 +42,7 @@ from lasttoken.cli.push import push
 from lasttoken.cli.search import search
 from lasttoken.cli.serve import serve
 from lasttoken.cli.split import split
+from lasttoken.cli.study import study
 from lasttoken.cli.suspects import suspects
 from lasttoken.cli.train import train
 from lasttoken.cli.verify import verify
@@ -58,7 +59,7 @@ app = Program(
 )
 COMMANDS = (
     demo, fetch, split, train, search, audit, predict, evaluate, info, generate, ask, explain, suspects, compare,
-    learning_curve, serve, export, push, import_, verify, cache,
+    study, learning_curve, serve, export, push, import_, verify, cache,
 )  # fmt: skip  # in the order of the help
 TAKE_TEXTS = (predict, generate, explain)  # as arguments, which may begin with a dash
 for command in COMMANDS:
