@@ -11,11 +11,13 @@ import pytest
 import torch
 from miniature import random_gpt, write_backbone
 
+from lasttoken.backbone.pretrained import Backbone
 from lasttoken.core.config import Settings
 from lasttoken.core.progress import Reporter
 from lasttoken.core.resolve import resolve
 from lasttoken.data.gather import gather_splits
 from lasttoken.data.splitting.splits import Splits
+from lasttoken.runs.session import open_backbone
 from lasttoken.runs.study_training import train_row
 from lasttoken.runs.study_trunks import OpenRow, Trunks, in_order
 from lasttoken.runs.train import TrainingRequest, train_run
@@ -32,6 +34,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "padded": {"train_blocks": "1", "read": "padded-last"},
     "no mask": {"train_blocks": "1", "causal_mask": False},
     "shallower": {"train_blocks": "1", "depth": "2"},
+    "LoRA": {"train_blocks": "lora", "lora_blocks": "1", "lora_rank": 2},
+    "LoRA everywhere": {"train_blocks": "lora", "lora_blocks": "all", "lora_rank": 2},
+    "accumulated": {"train_blocks": "1", "batch_size": 2, "accumulate": 3},
     "in 8 bits": {"train_blocks": "1", "precision": "int8"},
 }
 
@@ -99,8 +104,10 @@ def test_a_training_equals_that_of_train(splits: Splits, backbone: Path, name: s
 def check_equal_to_train(splits: Splits, settings: Settings, session: Any, result: Any) -> None:
     request = TrainingRequest(data=splits.train, validation=splits.validation, test=splits.test, settings=settings)
     run = train_run(request)
-    expected = run.predictor.classifier.state_dict()
-    for tensor_name, tensor in session.prepared.classifier.state_dict().items():
+    expected, classifier = run.predictor.classifier.state_dict(), session.prepared.classifier
+    if classifier.config.lora is not None:
+        classifier.merge()  # as the run does at its end
+    for tensor_name, tensor in classifier.state_dict().items():
         torch.testing.assert_close(tensor, expected[tensor_name], rtol=0, atol=1e-6, msg=tensor_name)
     metrics = run.metrics["splits"]["test"]
     assert result.metrics["loss"] == pytest.approx(metrics["loss"], abs=1e-6)
@@ -135,15 +142,15 @@ def test_rows_of_other_trunks_share_nothing(splits: Splits, backbone: Path, tmp_
 
 def test_backbones_are_loaded_once_and_let_go(splits: Splits, backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
-    from lasttoken.runs import study_trunks
 
-    open_backbone = study_trunks.open_backbone
-    monkeypatch.setattr(
-        study_trunks, "open_backbone", lambda settings, **rest: loaded.append("") or open_backbone(settings, **rest)
-    )
+    def counted(settings: Settings, **named: Any) -> Backbone:
+        loaded.append(settings.backbone)
+        return open_backbone(settings, **named)
+
+    monkeypatch.setattr("lasttoken.runs.study_trunks.open_backbone", counted)
     trunks = Trunks(splits, True, Reporter())
     rows = open_rows(trunks, backbone, ["head", "one", "all"])
-    assert loaded == [""]
+    assert loaded == [str(backbone)]
     assert len({id(row.backbone) for row in rows}) == 1
     trunks.keep_backbones([])
     assert not trunks._backbones

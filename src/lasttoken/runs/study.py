@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lasttoken.audit.collecting import audit_splits
-from lasttoken.backbone.pretrained import check_depth, count_blocks, locate_backbone
-from lasttoken.core.config import Settings
+from lasttoken.backbone.pretrained import locate_backbone
+from lasttoken.core.config import CHOSEN, Settings
 from lasttoken.core.errors import BackboneError, DivergedError, NetworkError, SettingsError, UserError
 from lasttoken.core.locks import exclusive
 from lasttoken.core.metric_registry import METRICS, headline_of
@@ -143,7 +143,7 @@ class _Runner:
             with _naming(row):
                 check_label_flags(row.settings, labels)
                 if row.settings.leaves_choices:
-                    _check_choices(row.settings, self.offline, self.reporter)
+                    self.trunks.open(_whole_tail(row.settings))
                 else:
                     opened[row.name] = self.trunks.open(row.settings)
         notes = dict.fromkeys(note for each in opened.values() for note in each.prepared.notes)
@@ -242,12 +242,10 @@ def _is_at_hand(backbone: str) -> bool:
     return True
 
 
-def _check_choices(settings: Settings, offline: bool, reporter: Reporter) -> None:
-    """Check what can be checked of a row before its depth is chosen."""
-    n_blocks = count_blocks(settings.backbone, offline, reporter)
-    if settings.depth not in (None, "all", "auto"):
-        check_depth(int(settings.depth), n_blocks, settings.backbone)
-    open_device(settings, reporter)
+def _whole_tail(settings: Settings) -> Settings:
+    """Settings that leave something open as a tail of the whole backbone, which has to be valid too."""
+    depth = None if settings.depth == CHOSEN else settings.depth
+    return replace(settings, method="tail", depth=depth)
 
 
 def _record(study: Study) -> dict[str, Any]:
