@@ -88,6 +88,7 @@ def test_help_names_every_command_and_exits_with_0() -> None:
         "explain",
         "suspects",
         "compare",
+        "study",
         "learning-curve",
         "serve",
         "export",

@@ -221,7 +221,7 @@ def test_what_a_row_leaves_open_is_chosen_with_the_first_seed(
 
     monkeypatch.setattr("lasttoken.runs.study_training.plan_training", counted)
     shared = {"backbone": str(backbone), "ngrams": "none"}
-    rows = {"linear": {"method": "linear"}, "tail": TAIL}
+    rows: dict[str, dict[str, Any]] = {"linear": {"method": "linear"}, "tail": TAIL}
     study = make_study("demo", data, (5, 6), shared, rows, Choices())
     table, _ = run(study, tmp_path / "study")
     assert len(plans) == 2

@@ -37,6 +37,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "LoRA": {"train_blocks": "lora", "lora_blocks": "1", "lora_rank": 2},
     "LoRA everywhere": {"train_blocks": "lora", "lora_blocks": "all", "lora_rank": 2},
     "accumulated": {"train_blocks": "1", "batch_size": 2, "accumulate": 3},
+    "random": {"train_blocks": "1", "random_weights": "book"},
     "in 8 bits": {"train_blocks": "1", "precision": "int8"},
 }
 

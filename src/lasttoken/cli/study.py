@@ -11,6 +11,7 @@ import typer
 from lasttoken.cli.flags import Json, Offline, Quiet
 from lasttoken.cli.show import new_table, print_json, print_line, print_table, terminal
 from lasttoken.core.metric_registry import METRICS
+from lasttoken.core.progress import Reporter
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,6 +57,11 @@ def study(
     if as_json:
         print_json({**table, "folder": str(out)})
         return
+    _print(table, reporter)
+    reporter.say(f"page: {out / 'study.html'}")
+
+
+def _print(table: Mapping[str, Any], reporter: Reporter) -> None:
     print_table(_table(table), width=140)
     for row in table["rows"]:
         if row.get("difference"):
@@ -68,7 +74,6 @@ def study(
             f"{n_differences} differences are tested at 95% each: about one in 20 of those that are due to chance will "
             "look significant"
         )
-    reporter.say(f"page: {out / 'study.html'}")
 
 
 def _table(content: Mapping[str, Any]) -> Table:

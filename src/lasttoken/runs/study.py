@@ -17,7 +17,7 @@ from typing import Any
 from lasttoken.audit.collecting import audit_splits
 from lasttoken.backbone.pretrained import locate_backbone
 from lasttoken.core.config import CHOSEN, Settings
-from lasttoken.core.errors import BackboneError, DivergedError, NetworkError, SettingsError, UserError
+from lasttoken.core.errors import DivergedError, NetworkError, SettingsError, UserError
 from lasttoken.core.locks import exclusive
 from lasttoken.core.metric_registry import METRICS, headline_of
 from lasttoken.core.process import flush_denormals
@@ -110,12 +110,13 @@ class _Runner:
         Raises:
             SettingsError: there is none.
         """
-        absent: dict[str, bool] = {}
+        absent: dict[tuple[str, bool], bool] = {}
         for row in self.study.rows if self.study.skips_missing else ():
-            name = row.settings.backbone
-            if name not in absent:
-                absent[name] = not _is_at_hand(name)
-            if absent[name]:
+            name, is_drawn = row.settings.backbone, row.settings.random_weights is not None
+            if (name, is_drawn) not in absent:
+                with _naming(row):
+                    absent[name, is_drawn] = not self._is_at_hand(row.settings)
+            if absent[name, is_drawn]:
                 reason = f"its backbone {name} is not on this machine; lasttoken fetch {name} brings it"
                 self.reasons[row.name] = f"skipped: {reason}"
                 self.reporter.say(f"row {row.name!r} is skipped: {reason}")
@@ -123,9 +124,20 @@ class _Runner:
         if not rows:
             raise SettingsError(
                 f"no row of the study {self.study.name!r} can be trained, because no backbone is on this machine; "
-                f"fetch one (lasttoken fetch {next(iter(absent))}), or name a folder with --backbone"
+                f"fetch one (lasttoken fetch {next(iter(absent))[0]}), or name a folder with --backbone"
             )
         return rows
+
+    def _is_at_hand(self, settings: Settings) -> bool:
+        """Whether the backbone of the settings needs no network; drawn weights need only a tokenizer."""
+        try:
+            if settings.random_weights is None:
+                locate_backbone(settings.backbone, offline=True)
+            else:
+                self.trunks.backbone(settings)
+        except NetworkError:
+            return False
+        return True
 
     def _open(self, rows: list[StudyRow]) -> dict[str, OpenRow]:
         """Check every row, and open those that leave nothing to be chosen, by name. Equal rows are opened once.
@@ -227,19 +239,6 @@ class _naming:  # noqa: N801 - read as a word: with _naming(row)
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, UserError | NetworkError):
             raise type(error)(f"row {self.name!r}: {error}") from error
-
-
-def _is_at_hand(backbone: str) -> bool:
-    """Whether a backbone can be loaded without the network.
-
-    Raises:
-        SettingsError: there is no backbone of this name.
-    """
-    try:
-        locate_backbone(backbone, offline=True)
-    except (BackboneError, NetworkError):
-        return False
-    return True
 
 
 def _whole_tail(settings: Settings) -> Settings:

@@ -83,7 +83,7 @@ class Trunks:
     offline: bool
     reporter: Reporter
     _backbones: dict[tuple[Any, ...], Backbone] = field(default_factory=dict)
-    _hashes: dict[tuple[int, int], bytes] = field(
+    _hashes: dict[tuple[Any, ...], bytes] = field(
         default_factory=dict
     )  # by backbone and block; -1: what is not a block
     _encoded: dict[str, dict[str, Encoded]] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class Trunks:
 
     def backbone(self, settings: Settings) -> Backbone:
         """The backbone of the settings, loaded once."""
-        key = (settings.backbone, settings.n_blocks, getattr(settings, "random_weights", None))
+        key = _backbone_key(settings)
         if key not in self._backbones:
             with self.reporter.working(f"loading {settings.backbone}"):
                 self._backbones[key] = open_backbone(settings, offline=self.offline, reporter=self.reporter)
@@ -127,26 +127,25 @@ class Trunks:
             n_frozen=n_frozen,
             keeps_tokens=classifier.keeps_tokens,
             texts=texts,
-            trunk=() if n_frozen is None else self._trunk_hashes(backbone, classifier.config, device, n_frozen),
+            trunk=() if n_frozen is None else self._trunk_hashes(asked, classifier.config, device, n_frozen),
         )
 
     def _trunk_hashes(
-        self, backbone: Backbone, config: ClassifierConfig, device: Device, n_frozen: int
+        self, asked: Settings, config: ClassifierConfig, device: Device, n_frozen: int
     ) -> tuple[str, ...]:
         """See `OpenRow.trunk`."""
-        decoder = backbone.decoder
+        decoder, key = self.backbone(asked).decoder, _backbone_key(asked)
         facts = [config.causal_mask, device.torch_device.type, device.precision, decoder.fingerprint()]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         around = [*decoder.embeddings, decoder.final_norm]
-        digest.update(self._hash(backbone, -1, [tensor for module in around for tensor in module.parameters()]))
+        digest.update(self._hash((*key, -1), [tensor for module in around for tensor in module.parameters()]))
         hashes = [digest.hexdigest()]
         for number, block in enumerate(decoder.blocks[:n_frozen]):
-            digest.update(self._hash(backbone, number, list(block.parameters())))
+            digest.update(self._hash((*key, number), list(block.parameters())))
             hashes.append(digest.hexdigest())
         return tuple(hashes)
 
-    def _hash(self, backbone: Backbone, number: int, tensors: Sequence[Tensor]) -> bytes:
-        key = (id(backbone), number)
+    def _hash(self, key: tuple[Any, ...], tensors: Sequence[Tensor]) -> bytes:
         if key not in self._hashes:
             digest = hashlib.sha256()
             for tensor in tensors:
@@ -158,9 +157,17 @@ class Trunks:
 
     def session(self, row: OpenRow, seed: int) -> tuple[Session, dict[str, SplitFeatures], float]:
         """A training of a row: a new classifier, the features, and the seconds that they took just now."""
+        if row.settings.random_weights is not None and seed != row.settings.seed:
+            row = self._redrawn(row, seed)
         prepared = self._prepared(row, seed)
         level, seconds = self._level(row, prepared)
         return Session(replace(row.settings, seed=seed), prepared, level.trunk), level.features, seconds
+
+    def _redrawn(self, row: OpenRow, seed: int) -> OpenRow:
+        """The row on a backbone that is drawn from another seed; drawn ones of before are let go."""
+        self._backbones = {key: each for key, each in self._backbones.items() if key[2] is None}
+        self._levels = [level for level in self._levels if level.row.settings.random_weights is None]
+        return self.open(replace(row.asked, seed=seed))
 
     def _prepared(self, row: OpenRow, seed: int) -> Prepared:
         twin = replace(row.backbone, decoder=row.backbone.decoder.twin())
@@ -227,6 +234,12 @@ def in_order(rows: Sequence[OpenRow]) -> list[int]:
         return len(rows[place].trunk), not rows[place].keeps_tokens, str(rows[place].features)
 
     return [place for places in families.values() for place in sorted(places, key=depth)]
+
+
+def _backbone_key(settings: Settings) -> tuple[Any, ...]:
+    """Equal for settings with the same backbone; drawn weights depend on the seed."""
+    drawn = settings.random_weights
+    return (settings.backbone, settings.n_blocks, drawn, None if drawn is None else settings.seed)
 
 
 def _prefix(level: Level | None, split: str) -> Prefix | None:
