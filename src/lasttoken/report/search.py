@@ -16,11 +16,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import NullFormatter
 
 from lasttoken.core.metric_registry import METRICS
 
 MOST_SHOWN = 12  # trials in the table; all are in trials.csv
-MOST_SLICES = 8
+LEAST_SHOWN = 0.01  # of the importances
+MOST_SLICES = 10
 COLUMNS = 2  # of slices
 ON_LOG_SCALE = ("learning_rate", "weight_decay", "batch_size", "lora_rank")
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#808080"
@@ -69,6 +71,7 @@ def search_table(record: Mapping[str, Any] | None) -> SearchTable | None:
     sentences = [_sentence(text) for text in (record["sentence"], record.get("evidence")) if text]
     header = ("trial", *others, "loss", *(name.replace("_", " ") for name in names))
     importances = sorted(record["importances"].items(), key=lambda item: -item[1])
+    importances = [(name.replace(".", ": "), share) for name, share in importances if share >= LEAST_SHOWN]
     shown = [row(each) for each in finished[:MOST_SHOWN]]
     return SearchTable([*sentences, about], header, shown, importances, bool(_slices(trials)))
 
@@ -146,6 +149,7 @@ def _draw_slice(axes: Axes, trials: Sequence[Mapping[str, Any]], name: str) -> N
         axes.margins(x=0.3)
     elif name in ON_LOG_SCALE and all((_number(each["settings"][name]) or 0) > 0 for each in drawn):
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(name.replace("_", " "))
     axes.grid(visible=True, color=GREY, alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

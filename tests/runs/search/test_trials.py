@@ -12,6 +12,7 @@ import pytest
 from lasttoken.core.config import Settings
 from lasttoken.core.errors import DivergedError, RunError
 from lasttoken.core.progress import Reporter
+from lasttoken.runs.search import trials as module
 from lasttoken.runs.search.space import Space, search_space
 from lasttoken.runs.search.trials import Trials, open_trials
 from lasttoken.runs.search.workbench import Scored, StoppedError
@@ -134,7 +135,10 @@ def test_a_loss_that_is_not_finite_is_a_failed_trial(tmp_path: Path) -> None:
     assert len(trials.records()) == 4
 
 
-def test_importances_are_shares_of_the_parameters(searched: tuple[Trials, Bench]) -> None:
+def test_importances_are_shares_of_the_parameters(
+    searched: tuple[Trials, Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FEWEST_FOR_IMPORTANCES", 2)
     shares = searched[0].importances()
     assert {name.partition(".")[0] for name in shares} <= {"method", "tail", "linear"}
     assert shares

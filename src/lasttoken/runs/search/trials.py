@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 NAME = "search"
 KEPT_PERCENT = 100 / 3  # of the trials go on after a step
+FEWEST_FOR_IMPORTANCES = 10  # finished trials
 MOST_PROPOSALS = 15  # in turn that cost too much or were tried before; then the search ends
 FINGERPRINT, LOSSES, SCORE, SECONDS, FAULT = "fingerprint", "losses", "score", "seconds", "fault"
 AFFORDABLE, DEFAULT = "affordable_rows", "default"
@@ -211,9 +213,12 @@ class Trials:
         """How much each parameter decides whether a trial is among the best; empty where too few were finished."""
         from optuna.importance import get_param_importances
 
-        if len(self.finished()) < 2:
+        if len(self.finished()) < FEWEST_FOR_IMPORTANCES:
             return {}
-        return {name: round(float(share), 4) for name, share in get_param_importances(self.study).items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a parameter of a rung with few trials
+            shares = get_param_importances(self.study)
+        return {name: round(float(share), 4) for name, share in shares.items()}
 
 
 def _matters(name: str, settings: Settings) -> bool:
