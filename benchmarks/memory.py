@@ -11,7 +11,7 @@
 features in the cache (once another run's have gone), with room for those of train alone, and with room for no
 large split; metrics and weights are compared.
 `large-backbone` runs `lasttoken train` with a folder of random_backbone.py, and compares the peak with its file.
-`all-blocks` trains all blocks of such a folder for three steps of 8 texts of 512 tokens, with activations kept and with
+`all-blocks` trains all blocks of such a folder for two steps of 8 texts of 512 tokens, with activations kept and with
 activations computed again, each in a process of its own, and compares losses and peaks.
 `kept` compares what two blocks keep for the backward pass with what is estimated from the sizes of their layers.
 Every command runs in a process of its own, with an empty cache, in a temporary folder. `--rows` makes either smaller.
@@ -283,46 +283,47 @@ def whole_classifier(backbone: Path, depth: int | None, read: str) -> Any:
     return Classifier(load_backbone(str(backbone), True, depth).decoder, config, 1)
 
 
-def train_all_blocks(backbone: Path, checkpoints: bool) -> None:
+def train_all_blocks(backbone: Path, checkpoints: bool, depth: int | None, precision: str) -> None:
     """Train in this process, and print its losses, resident memory before training, its peak and the seconds."""
     import numpy as np
 
-    from lasttoken.core.device import CPU
+    from lasttoken.core.device import pick_device
     from lasttoken.core.process import tune_cpu
     from lasttoken.core.resolve import resolve
     from lasttoken.training.features import TrunkPass
     from lasttoken.training.loop import Hooks, SplitFeatures, Trainer, TrainingInputs
 
     tune_cpu()
-    classifier = whole_classifier(backbone, None, "last")
+    device, classifier = pick_device("cpu", precision), whole_classifier(backbone, depth, "last")
     classifier.checkpoints_activations = checkpoints
-    trunk = TrunkPass(classifier, CPU, cache=None, say=print)
+    trunk = TrunkPass(classifier, device, cache=None, say=print)
     splits = {
         name: SplitFeatures(trunk.source(random_texts(n, POSITIONS), name), np.arange(n) % 2)
-        for name, n in (("train", 24), ("validation", 2))
+        for name, n in (("train", 16), ("validation", 2))
     }
     settings = resolve("default", {
         "train_blocks": "all", "epochs": 1, "batch_size": 8, "keep": "last", "learning_rate": 1e-5, "read": "last",
     })  # fmt: skip
     losses: list[str] = []
     hooks = Hooks(on_step=lambda state: losses.append(state.loss_sum.hex()))
-    loaded, started = status_bytes("self", "VmRSS"), time.perf_counter()
-    Trainer(classifier, TrainingInputs(splits, settings, CPU), hooks, evaluates=False).run()
-    seconds, peak = time.perf_counter() - started, status_bytes("self", "VmHWM")
-    print(json.dumps({"losses": losses, "loaded": loaded, "peak": peak, "seconds": seconds}))
+    loaded, started, cpu = status_bytes("self", "VmRSS"), time.perf_counter(), time.process_time()
+    Trainer(classifier, TrainingInputs(splits, settings, device), hooks, evaluates=False).run()
+    seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu
+    peak = status_bytes("self", "VmHWM")
+    print(json.dumps({"losses": losses, "loaded": loaded, "peak": peak, "seconds": seconds, "cpu_s": cpu_s}))
 
 
 def all_blocks(backbone: Path) -> None:
     """The peak of a process that trains all blocks, and of it what is above the loaded model."""
     done = {}
-    show("activations", "seconds", "loaded MB", "peak MB", "above MB")
+    show("activations", "seconds", "CPU s", "loaded MB", "peak MB", "above MB")
     for activations in ("kept", "computed again"):
         command = [sys.executable, __file__, "train-all-blocks", "--backbone", str(backbone)]
         if activations != "kept":
             command.append("--checkpoints")
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         done[activations] = each = json.loads(output)
-        show(activations, f"{each['seconds']:.0f}", mb(each["loaded"]), mb(each["peak"]),
+        show(activations, f"{each['seconds']:.0f}", f"{each['cpu_s']:.0f}", mb(each["loaded"]), mb(each["peak"]),
              mb(each["peak"] - each["loaded"]))  # fmt: skip
     kept, again = done.values()
     above = (again["peak"] - again["loaded"]) / (kept["peak"] - kept["loaded"])
@@ -366,12 +367,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="default: 50,000 long texts, 1,000,000 short ones, 40")
     parser.add_argument("--backbone", type=Path, help="a folder that random_backbone.py wrote")
     parser.add_argument("--checkpoints", action="store_true", help="of train-all-blocks: compute activations again")
+    parser.add_argument("--depth", type=int, help="of train-all-blocks: blocks of the backbone that are used")
+    parser.add_argument("--precision", default="float32", help="of train-all-blocks")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.what == "all-blocks":
             all_blocks(arguments.backbone)
         elif arguments.what == "train-all-blocks":
-            train_all_blocks(arguments.backbone, arguments.checkpoints)
+            train_all_blocks(arguments.backbone, arguments.checkpoints, arguments.depth, arguments.precision)
         elif arguments.what == "kept":
             kept(arguments.backbone)
         elif arguments.what == "large-backbone":
