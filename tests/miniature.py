@@ -41,6 +41,7 @@ from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import Encoded
+from lasttoken.classifier.lora import LoraConfig
 from lasttoken.cli.main import main
 from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU
@@ -191,6 +192,7 @@ def classifier_of(
     seed: int = 123,
     frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
     head_bias: bool = True,
+    lora: LoraConfig | None = None,
 ) -> Classifier:
     """A classifier on a decoder, which becomes its own: training changes it."""
     config = ClassifierConfig(
@@ -199,7 +201,8 @@ def classifier_of(
         causal_mask=causal_mask,
         max_length=decoder.config.n_positions,
         truncate="tail",
-        train_blocks=train_blocks,
+        train_blocks=train_blocks if lora is None else "lora",
+        lora=lora,
         end_of_text_id=decoder.config.vocab_size - 1,
         prefix_ids=frame[0],
         suffix_ids=frame[1],
@@ -294,7 +297,9 @@ def trainer_of(
     evaluates: bool = True,
 ) -> Trainer:
     """A small training, ready to run; its features are kept in memory."""
-    head = classifier_of(random_gpt(n_embd=16, n_layer=2), train_blocks=settings.train_blocks, seed=settings.seed)
+    lora = LoraConfig(2, 4.0, 1, ("qkv", "up")) if settings.train_blocks == "lora" else None
+    gpt = random_gpt(n_embd=16, n_layer=2)
+    head = classifier_of(gpt, train_blocks=settings.train_blocks, seed=settings.seed, lora=lora)
     trunk = TrunkPass(head, CPU, cache=None, say=print)
     splits = {}
     for seed, (name, n) in enumerate({"train": n_train, "validation": n_validation, "test": 10}.items()):

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from lora_training import losses_of, settings_of, train_plainly
 from miniature import classifier_of, random_decoder, small_tokenizer
 from rotary_miniatures import ROTARY_MINIATURES
-from torch import Tensor
+from torch import Tensor, nn
 from twins import twin_of
 
 from lasttoken.backbone import pretrained
@@ -28,9 +29,11 @@ from lasttoken.backbone.pretrained import load_backbone
 from lasttoken.backbone.rotary.config import Rope
 from lasttoken.backbone.weights import write_tensor_file
 from lasttoken.classifier.checkpoint import load_classifier, save_classifier
+from lasttoken.classifier.lora import LoraConfig
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.documents import to_json
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.lora import WORDS
 from lasttoken.core.storage import write_text
 from lasttoken.export.hf import check_exportable
 from lasttoken.training.features import trunk_hash
@@ -221,6 +224,21 @@ def test_the_fingerprint_and_the_key_of_features_change_with_every_field(config:
             decoder.config = other
             assert trunk_hash(classifier_of(decoder)) != key, field.name
             decoder.config = config
+
+
+def test_lora_of_all_its_matrices_trains_like_the_sum_of_weights_and_updates(
+    family: Family, config: DecoderConfig
+) -> None:
+    assert set(family.matrices) <= set(WORDS)
+    layers = [module for module in random_decoder(config).blocks[-1].modules() if isinstance(module, nn.Linear)]
+    assert len(layers) == len(family.matrices), "every linear layer of a block has a word"
+    lora = LoraConfig(rank=2, alpha=4.0, blocks=2, matrices=tuple(family.matrices))
+    start, bare = (classifier_of(random_decoder(config), lora=each, seed=7) for each in (lora, None))
+    losses, weights = train_plainly(start, bare, settings_of(epochs=1))
+    assert losses_of(start, settings_of(epochs=1)) == pytest.approx(losses, rel=0, abs=1e-9)
+    start.merge()
+    for name, parameter in start.named_parameters():
+        torch.testing.assert_close(parameter, weights[name], atol=1e-9, rtol=0, msg=name)
 
 
 def test_the_front_can_be_shared_and_nothing_else_is(config: DecoderConfig) -> None:

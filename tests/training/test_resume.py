@@ -22,6 +22,7 @@ from lasttoken.training.resume import restore_training, save_training
 KINDS: dict[str, dict[str, Any]] = {
     "last, by epochs": {},
     "head only": {"train_blocks": "head", "keep": "best"},
+    "LoRA": {"train_blocks": "lora", "keep": "best"},
     "everything": {"train_blocks": "all", "drop_last": True},
     "best, evaluated inside epochs": {"keep": "best", "eval_every": 2, "learning_rate": 2e-2},
     "patience": {"keep": "best", "patience": 2, "eval_every": 2, "learning_rate": 0.1, "epochs": 9},

@@ -35,7 +35,7 @@ from lasttoken.backbone.linear import Linear
 from lasttoken.backbone.low_rank import LowRank
 from lasttoken.backbone.mapped_pages import drop_mapped_pages
 from lasttoken.backbone.packing import Packing
-from lasttoken.classifier.lora import LoraConfig, add_updates, draw_updates, updated_layers
+from lasttoken.classifier.lora import LoraConfig, add_updates, count_updates, draw_updates, updated_layers
 from lasttoken.classifier.ngrams import Blend, NgramModel
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.config import ENDS, PADDED, READS
@@ -230,6 +230,18 @@ class Classifier(nn.Module):
             if id(parameter) not in frozen:
                 parameter.data = parameter.data.clone()
 
+    def n_trained(self) -> int:
+        """How many numbers train or were trained, also of a loaded classifier."""
+        lora, norm = self.config.lora, self.decoder.final_norm
+        counted: list[nn.Module] = self._tail_modules()
+        if lora is not None:
+            counted = [self.head, *([norm] if lora.trains_norm else [])]
+        whole = sum(parameter.numel() for module in counted for parameter in module.parameters())
+        if lora is None:
+            return whole
+        head = lora.rank * sum(self.head.weight.shape) if lora.like_book else 0
+        return whole + head + count_updates(self.decoder, lora)
+
     def merge(self) -> None:
         """Add the updates of LoRA to the weights and end them, once nothing is trained any more."""
         for name, layer in updated_layers(self.decoder).items():
@@ -306,6 +318,11 @@ class Classifier(nn.Module):
         if self.n_frozen is None:
             return {}
         return self.decoder.front_tensors(self.n_frozen, with_final_norm=not self.keeps_tokens)
+
+    def state_without_updates(self) -> dict[str, Tensor]:
+        """All tensors by name, except for the updates of LoRA."""
+        updates = {id(parameter) for update in self._updates() for parameter in update.parameters()}
+        return {name: each.detach() for name, each in self.named_parameters() if id(each) not in updates}
 
     def unchanged_names(self) -> set[str]:
         """The decoder's parameters that no training changes or changed, by their names in it.

@@ -10,7 +10,7 @@ weight, and queries, keys and values have an update each where one matrix holds 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -49,6 +49,11 @@ class LoraConfig:
     def trains_norm(self) -> bool:
         """Whether the final norm is trained."""
         return not self.like_book
+
+    def in_words(self) -> str:
+        """The LoRA, for a sentence."""
+        blocks = f"{self.blocks} block{'s' if self.blocks > 1 else ''}"
+        return f"LoRA of rank {self.rank} and alpha {self.alpha:g} in {','.join(self.matrices)} of the last {blocks}"
 
     def parts(self, word: str) -> int:
         """The number of updates of a matrix: one, or one for each of the projections that it holds."""
@@ -98,14 +103,29 @@ def lora_config(settings: Settings, config: DecoderConfig) -> LoraConfig | None:
     )
 
 
-def add_updates(decoder: Decoder, lora: LoraConfig) -> None:
-    """Give the chosen matrices their updates, which are zero; `draw_updates` draws them."""
+def _layers(decoder: Decoder, lora: LoraConfig) -> Iterator[tuple[str, Linear]]:
+    """The words and the layers of the chosen matrices, in the order of the network."""
     paths = family_of(decoder.config).matrices
     for block in decoder.blocks[-lora.blocks :]:
-        for word in lora.matrices:
-            layer = block.get_submodule(paths[word])
-            assert isinstance(layer, Linear)
-            layer.add_low_rank(lora.rank, lora.factor, lora.parts(word))
+        for word, path in paths.items():
+            if word in lora.matrices:
+                layer = block.get_submodule(path)
+                assert isinstance(layer, Linear)
+                yield word, layer
+
+
+def add_updates(decoder: Decoder, lora: LoraConfig) -> None:
+    """Give the chosen matrices their updates, which are zero; `draw_updates` draws them."""
+    for word, layer in _layers(decoder, lora):
+        layer.add_low_rank(lora.rank, lora.factor, lora.parts(word))
+
+
+def count_updates(decoder: Decoder, lora: LoraConfig) -> int:
+    """The numbers in all updates, whether they are merged or not."""
+    return sum(
+        lora.rank * (lora.parts(word) * layer.in_features + layer.out_features)
+        for word, layer in _layers(decoder, lora)
+    )
 
 
 def updated_layers(module: nn.Module) -> dict[str, Linear]:

@@ -64,6 +64,8 @@ def describe_run(run_dir: RunDir) -> dict[str, Any]:
         "max_length": config.max_length,
         "int8_trunk": config.int8_trunk,
         "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
+        "trained_parameters": classifier.n_trained(),
+        "lora": config.lora.in_words() if config.lora else None,
         "accuracy": {name: split.get("accuracy") for name, split in metrics.get("splits", {}).items()},
         "trunk": recorded.get("trunk", {}).get("hash"),
         "settings": recorded.get("settings", {}),

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from lasttoken.backbone.pretrained import Backbone
 from lasttoken.backbone.prompt import frame_with_prompt
+from lasttoken.backbone.weights import sums_of
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import FOREIGN_TOKENS_PER_CHARACTER, Encoded, encode_texts, tokens_per_character
-from lasttoken.classifier.lora import lora_config
+from lasttoken.classifier.lora import LoraConfig, lora_config
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.config import NOT_IGNORED, PADDED, Settings
 from lasttoken.core.device import Device
@@ -80,6 +81,8 @@ def prepare(splits: Splits, backbone: Backbone, settings: Settings, device: Devi
     labels = label_names(splits.train)
     config = _classifier_config(splits, labels, backbone, settings, device, notes)
     predictor = new_predictor(backbone, config, settings.seed, device)
+    if config.lora is not None:
+        notes.append(_lora_note(predictor.classifier, config.lora))
     encoded = {name: predictor.encode(examples.texts) for name, examples in splits.named().items()}
     notes += _truncation_notes(encoded, config)
     if settings.handling.lists_batches:
@@ -186,6 +189,14 @@ def _ignored_note(ignore_index: int, labels: list[str]) -> str:
     )
 
 
+def _lora_note(classifier: Classifier, lora: LoraConfig) -> str:
+    """How much is trained."""
+    n_trained, n_all = classifier.n_trained(), sum(each.numel() for each in classifier.state_without_updates().values())
+    return (
+        f"{lora.in_words()}: {n_trained:,} numbers are trained, {n_trained / n_all:.2%} of the classifier's {n_all:,}"
+    )
+
+
 def _batch_note(splits: Splits, settings: Settings, config: ClassifierConfig) -> str:
     """The number of batches of each split and their shape, which chapter 6 prints for its loaders."""
     counts = {name: -(-len(examples) // settings.n_in_batch) for name, examples in splits.named().items()}
@@ -234,6 +245,10 @@ def fingerprint(prepared: Prepared, settings: Settings, trunk: str | None) -> st
     """A hash of everything that changes the result of a training; a saved state belongs to one fingerprint."""
     device = prepared.predictor.device
     facts = [settings.that_change_training(), trunk, device.torch_device.type, device.precision]
+    if prepared.classifier.config.lora is not None:  # a saved state has the updates, but not what they are added to
+        facts.append(
+            sums_of({name: tensor.cpu() for name, tensor in prepared.classifier.state_without_updates().items()})
+        )
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, encoded in prepared.encoded.items():
         for array in (encoded.lengths, encoded.token_ids, prepared.truth[name]):
