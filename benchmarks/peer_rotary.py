@@ -4,7 +4,8 @@
     python benchmarks/peer_rotary.py score --run RUN --texts FILE.json --sizes 1 8 32
 
 `finetune` is transformers' Trainer with a classifier on the last token: all but the last blocks, the final norm and the
-head is frozen; batches are padded to their longest text. It times one epoch, one evaluation of validation and one of
+head is frozen; batches are padded to their longest text. With --lora RANK these blocks are frozen too, and peft trains
+updates of all their linear layers. It times one epoch, one evaluation of validation and one of
 test, which cost the same in every epoch. `score` is the text-classification pipeline on the weights of a run, without
 the bias of its head, which transformers has no place for.
 """
@@ -55,6 +56,30 @@ def padded(rows: Rows) -> dict[str, torch.Tensor]:
     return {"input_ids": column("input_ids", 0), "attention_mask": column("attention_mask", 0), "labels": labels}
 
 
+def with_last_blocks(model: Any, n_blocks: int) -> Any:
+    """The model with its last blocks, final norm and head trainable."""
+    model.requires_grad_(False)
+    for module in (*model.model.layers[-n_blocks:], model.model.norm, model.score):
+        module.requires_grad_(True)
+    return model
+
+
+def with_lora(model: Any, arguments: argparse.Namespace) -> Any:
+    """The model with peft's LoRA in all linear layers of its last blocks; final norm and head are trained whole."""
+    from peft import LoraConfig, get_peft_model
+
+    n_layer = model.config.num_hidden_layers
+    config = LoraConfig(
+        r=arguments.lora,
+        lora_alpha=2 * arguments.lora,
+        target_modules=[f"{word}_proj" for word in ("q", "k", "v", "o", "gate", "up", "down")],
+        layers_to_transform=list(range(n_layer - arguments.train_blocks, n_layer)),
+        modules_to_save=["model.norm", "score"],
+        task_type="SEQ_CLS",
+    )
+    return get_peft_model(model, config)
+
+
 def finetune(arguments: argparse.Namespace) -> dict[str, Any]:
     """The seconds of loading, of an epoch, and of an evaluation of validation and of test."""
     from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
@@ -66,9 +91,7 @@ def finetune(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(123)
     model = AutoModelForSequenceClassification.from_pretrained(arguments.backbone, num_labels=2)
     model.config.pad_token_id, model.config.use_cache = tokenizer.n_tokens - 1, False
-    model.requires_grad_(False)
-    for module in (*model.model.layers[-arguments.train_blocks :], model.model.norm, model.score):
-        module.requires_grad_(True)
+    model = with_lora(model, arguments) if arguments.lora else with_last_blocks(model, arguments.train_blocks)
     load_s = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(
@@ -165,6 +188,7 @@ def main() -> None:
     one.add_argument("--sampling", choices=("random", "group_by_length"), default="random")
     one.add_argument("--batch-size", type=int, default=32)
     one.add_argument("--train-blocks", type=int, default=2)
+    one.add_argument("--lora", type=int, default=0, help="the rank; 0: no LoRA")
     one.set_defaults(work=finetune)
     two = verbs.add_parser("score")
     two.add_argument("--run", type=Path, required=True)

@@ -71,10 +71,6 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         method: str = USUAL.method,
         depth: str | int | None = USUAL.depth,
         train_blocks: str | int = USUAL.train_blocks,
-        lora_rank: int | None = USUAL.lora_rank,
-        lora_alpha: float | None = USUAL.lora_alpha,
-        lora_blocks: str | int = USUAL.lora_blocks,
-        lora_matrices: str = USUAL.lora_matrices,
         read: str = USUAL.read,
         prompt: str = USUAL.prompt,
         ngrams: str | None = USUAL.ngrams,
@@ -98,10 +94,6 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.method = method
         self.depth = depth
         self.train_blocks = train_blocks
-        self.lora_rank = lora_rank
-        self.lora_alpha = lora_alpha
-        self.lora_blocks = lora_blocks
-        self.lora_matrices = lora_matrices
         self.read = read
         self.prompt = prompt
         self.ngrams = ngrams

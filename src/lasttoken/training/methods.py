@@ -7,6 +7,7 @@ method linear ─► LinearTraining                       tail ─► Trainer, f
 from __future__ import annotations
 
 from lasttoken.classifier.classifier import Classifier
+from lasttoken.core.device import CPU
 from lasttoken.training.folded import FoldedTail, linear_heads, refits
 from lasttoken.training.linear_training import LinearTraining, set_head
 from lasttoken.training.loop import CHECKPOINT_EVERY_S, Hooks, Trainer, TrainingInputs, TrainingOutcome
@@ -24,6 +25,8 @@ def make_training(
     settings = inputs.settings
     if settings.method == "linear":
         return LinearTraining(classifier, inputs, hooks)
+    if inputs.device == CPU:
+        classifier.pack_updated()
     if settings.start_head == "linear" and inputs.may_fold and refits(inputs.splits, settings):
         return FoldedTail(classifier, inputs, hooks)
     if settings.start_head == "linear":
