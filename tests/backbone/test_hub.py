@@ -387,3 +387,21 @@ def test_killed_while_fetching_a_backbone(own_cache: Path, hub_cache: Path) -> N
         folder = run_to_the_end(script, own_cache, server.address)
     assert contents(folder) == files
     assert fetch_quickly("gpt2", offline=True) == folder
+
+
+def test_without_weights_only_the_configuration_and_the_tokenizer_are_fetched(
+    hub_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = {name: content for name, content in SINGLE.items() if name != "model.safetensors"}
+    for on_the_hub in (SINGLE, without):
+        with hub_serving(hub(on_the_hub), monkeypatch) as server:
+            folder = fetch_quickly("gpt2", with_weights=False)
+        assert not [path for _, path in server.asked if path.endswith(".safetensors")]
+        assert {path.name for path in folder.iterdir()} == {"config.json", "tokenizer.json"}
+    assert fetch_quickly("gpt2", with_weights=False, offline=True) == folder
+    with pytest.raises(NetworkError, match="backbone 'gpt2' is not in the cache"):
+        fetch_quickly("gpt2", offline=True)
+    with pytest.raises(
+        NetworkError, match=r"tokenizer of 'gpt2-xl' is not in the cache.*config.json and tokenizer.json"
+    ):
+        fetch_quickly("gpt2-xl", offline=True, with_weights=False)

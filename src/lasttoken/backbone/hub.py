@@ -69,18 +69,20 @@ def fetch_backbone(
         raise BackboneError(f"{name_or_hub_id!r} is not a hub id; write it as 'owner/name'") from error
     if cached is not None:
         return cached
+    wanted = f"the {'backbone' if with_weights else 'tokenizer of'} {name_or_hub_id!r}"
+    files = "it" if with_weights else f"{CONFIG} and tokenizer.json"
     if offline or constants.HF_HUB_OFFLINE:
         raise NetworkError(
-            f"the backbone {name_or_hub_id!r} is not in the cache, and offline nothing is fetched; "
-            f"run `lasttoken fetch {name_or_hub_id}` with a network, or pass a folder that holds it"
+            f"{wanted} is not in the cache, and offline nothing is fetched; "
+            f"run `lasttoken fetch {name_or_hub_id}` with a network, or pass a folder that holds {files}"
         )
     with storage_errors(Path(constants.HF_HUB_CACHE)), _quiet_hub(show_progress()):
         try:
             return _Repository(repo_id, revision, timeout_s, backoff_s).fetch(with_weights)
         except RetryableError as failure:
             raise NetworkError(
-                f"could not fetch the backbone {name_or_hub_id!r} from {constants.ENDPOINT}: {failure}; "
-                f"run `lasttoken fetch {name_or_hub_id}` again later, or pass a folder that holds it"
+                f"could not fetch {wanted} from {constants.ENDPOINT}: {failure}; "
+                f"run `lasttoken fetch {name_or_hub_id}` again later, or pass a folder that holds {files}"
             ) from failure
 
 
