@@ -25,7 +25,7 @@ def cut(depth: int) -> Decoder:
     return gpt
 
 
-@pytest.mark.parametrize("read", ["last", "mean", "last+mean", "first"])
+@pytest.mark.parametrize("read", ["last", "mean", "last+mean", "first", "padded-mean"])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("is_cached", [True, False])
 @pytest.mark.parametrize("frame", [((), ()), ((4, 5), (6,))], ids=["bare", "framed"])
@@ -34,7 +34,7 @@ def test_every_depth_is_what_a_shorter_network_reads(read: str, causal: bool, is
     whole = classifier_of(
         random_gpt(n_layer=N_LAYER),
         train_blocks="head",
-        read="first" if read == "first" else "last",
+        read=read if read in ("first", "padded-mean") else "last",  # as runs/choice.py explores
         causal_mask=causal,
         frame=frame,
     )
