@@ -42,8 +42,8 @@ TRUNK_TEXTS = 100
 SCORED_RUN_ROWS = 100  # that the scored run is trained on; speed does not depend on them
 TAIL = [
     *("--method", "tail", "--train-blocks", "2", "--keep", "last", "--prompt", "none", "--start-head", "drawn"),
-    *("--learning-rate", "8e-4", "--batch-size", "32", "--no-cache", "--device", "cpu", "--precision", "float32"),
-]
+    *("--learning-rate", "8e-4", "--batch-size", "32", "--device", "cpu", "--precision", "float32"),
+]  # pairs of a flag and its value
 
 
 def write_splits(data: Path, n_rows: int, folder: Path) -> Path:
@@ -62,8 +62,20 @@ def write_splits(data: Path, n_rows: int, folder: Path) -> Path:
 
 
 def train(splits: Path, out: Path, *flags: str) -> Facts:
-    """One `lasttoken train`, and the seconds of the parts that the peer has too."""
-    command = [*PROGRAM, "train", str(splits), "--out", str(out), "--overwrite", "--quiet", *TAIL, *flags]
+    """One `lasttoken train`, and the seconds of the parts that the peer has too; flags win over those of `TAIL`."""
+    usual = [part for pair in zip(TAIL[::2], TAIL[1::2], strict=True) if pair[0] not in flags for part in pair]
+    command = [
+        *PROGRAM,
+        "train",
+        str(splits),
+        "--out",
+        str(out),
+        "--overwrite",
+        "--quiet",
+        "--no-cache",
+        *usual,
+        *flags,
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     timing = json.loads((out / "metrics.json").read_text("utf-8"))["timing_s"]
     return {"whole_s": sum(timing[part] for part in COUNTED), **{f"{part}_s": timing[part] for part in COUNTED}}
