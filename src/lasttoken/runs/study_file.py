@@ -258,9 +258,8 @@ def _kept(rows: Sequence[StudyRow], wanted: str | None) -> tuple[StudyRow, ...]:
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     for name in names:
         if name not in by_name:
-            raise SettingsError(
-                f"--rows names {name!r}, which is not a row{nearest(name, by_name)}; there are {one_of(by_name)}"
-            )
+            hint, known = nearest(name, by_name), one_of(row.name for row in rows)
+            raise SettingsError(f"--rows names {name!r}, which is not a row{hint}; there are {known}")
     if not names:
         raise SettingsError(f"--rows is {wanted!r}; name rows, separated by commas")
     kept = {by_name[name].name for name in names}
