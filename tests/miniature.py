@@ -5,6 +5,7 @@ random_decoder(c)     the same of any family
 small_tokenizer()     256 bytes, four merges, <|endoftext|>
 framed_tokenizer()    the same with a start token, an end token or both around every text
 write_backbone(dir)   config.json, model.safetensors, tokenizer.json, as published folders hold them
+write_folder(dir, d)  the same of any family
 messages(n)           n short texts and their labels, spam and ham in turn
 random_encoded(n)     n texts as random token ids, and labels_of(encoded) for them
 classifier_of(gpt)    a head on a decoder
@@ -39,12 +40,14 @@ from lasttoken.backbone.families import family_of
 from lasttoken.backbone.gpt2.family import to_published, write_config
 from lasttoken.backbone.gpt2.network import GPT2, GPT2Config
 from lasttoken.backbone.tokenizer import END_OF_TEXT, Tokenizer
+from lasttoken.backbone.weights import write_tensor_file
 from lasttoken.classifier.classifier import Classifier, ClassifierConfig
 from lasttoken.classifier.encoding import Encoded
 from lasttoken.classifier.lora import LoraConfig
 from lasttoken.cli.main import main
 from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU
+from lasttoken.core.documents import to_json
 from lasttoken.core.resolve import resolve
 from lasttoken.core.storage import write_text
 from lasttoken.training.features import TrunkPass
@@ -151,6 +154,17 @@ def write_backbone(
     save_file(dict(tensors) if tensors is not None else published_tensors(gpt), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({**write_config(gpt.config), **(config or {})}), "utf-8")
     (folder / "tokenizer.json").write_text((tokenizer or small_tokenizer()).to_json(), "utf-8")
+    return folder
+
+
+def write_folder(folder: Path, decoder: Decoder) -> Path:
+    """A backbone folder as hubs hold them."""
+    family = family_of(decoder.config)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensor_file(folder / "model.safetensors", family.to_published(decoder.state_dict()))
+    content = {**family.write_config(decoder.config), "eos_token_id": decoder.config.vocab_size - 1}
+    write_text(folder / "config.json", to_json(content))
+    write_text(folder / "tokenizer.json", small_tokenizer().to_json())
     return folder
 
 

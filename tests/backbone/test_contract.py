@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 from lora_training import losses_of, settings_of, train_plainly
-from miniature import classifier_of, random_decoder, small_tokenizer
+from miniature import classifier_of, random_decoder, small_tokenizer, write_folder
 from rotary_miniatures import ROTARY_MINIATURES
 from torch import Tensor, nn
 from twins import twin_of
 
 from lasttoken.backbone import pretrained
-from lasttoken.backbone.decoder import Block, Decoder, DecoderConfig, KeyValues
+from lasttoken.backbone.decoder import Block, DecoderConfig, KeyValues
 from lasttoken.backbone.families import FAMILIES, family_of, read_config
 from lasttoken.backbone.family import Family
 from lasttoken.backbone.gpt2.network import GPT2Config
@@ -31,10 +31,8 @@ from lasttoken.backbone.weights import write_tensor_file
 from lasttoken.classifier.checkpoint import load_classifier, save_classifier
 from lasttoken.classifier.lora import LoraConfig
 from lasttoken.classifier.predict import Predictor
-from lasttoken.core.documents import to_json
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.lora import WORDS
-from lasttoken.core.storage import write_text
 from lasttoken.export.hf import check_exportable
 from lasttoken.training.features import trunk_hash
 
@@ -71,17 +69,6 @@ def config(family: Family) -> DecoderConfig:
 def random_texts(config: DecoderConfig, lengths: list[int]) -> list[Tensor]:
     generator = torch.Generator().manual_seed(2)
     return [torch.randint(config.vocab_size, (length,), generator=generator) for length in lengths]
-
-
-def write_folder(folder: Path, decoder: Decoder) -> Path:
-    """A backbone folder as hubs hold them."""
-    family = family_of(decoder.config)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tensor_file(folder / "model.safetensors", family.to_published(decoder.state_dict()))
-    content = {**family.write_config(decoder.config), "eos_token_id": decoder.config.vocab_size - 1}
-    write_text(folder / "config.json", to_json(content))
-    write_text(folder / "tokenizer.json", small_tokenizer().to_json())
-    return folder
 
 
 def test_every_family_has_a_miniature() -> None:

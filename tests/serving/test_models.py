@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lora_runs import make_lora_run, write_base
 from serving.conftest import TEXTS
 
 from lasttoken.classifier.predict import Predictor
@@ -24,6 +25,20 @@ def test_runs_of_one_backbone_share_its_trunk_but_not_their_tails(runs: list[Pat
     addresses = [{p.data_ptr() for p in model.predictor.classifier.parameters()} for model in group.members]
     trunk = {tensor.data_ptr() for tensor in group.lead.classifier.frozen_tensors().values()}
     assert addresses[0] & addresses[1] == trunk
+
+
+def test_runs_with_lora_share_what_lies_below_their_first_updated_block(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", "llama")
+    runs = [make_lora_run(tmp_path / f"run{seed}", base, seed=seed, blocks=2, rank=seed) for seed in (2, 3)]
+    (group,) = load_models(runs, "cpu")
+    first, second = (model.predictor.classifier for model in group.members)
+    addresses = [{p.data_ptr() for p in classifier.parameters()} for classifier in (first, second)]
+    below = {tensor.data_ptr() for tensor in first.decoder.front_tensors(1).values()}
+    assert addresses[0] & addresses[1] == below
+    log_probs = group.log_probs(group.encode(TEXTS), {"run2", "run3"})
+    for run in runs:
+        predictor = Predictor.load(run, "cpu")
+        np.testing.assert_allclose(log_probs[run.name], predictor.log_probs(predictor.encode(TEXTS)), atol=1e-5)
 
 
 def test_a_group_computes_what_each_model_computes_alone(runs: list[Path]) -> None:

@@ -112,6 +112,11 @@ def _packaged(entry: BackboneEntry) -> Path:
     return path
 
 
+def holds_transformers_files(path: Path) -> bool:
+    """Whether what `locate_backbone` found is a folder that transformers loads, and not a GGUF file or OpenAI's own."""
+    return path.is_dir() and not is_openai(path)
+
+
 def load_backbone(
     name: str,
     offline: bool = False,

@@ -46,7 +46,7 @@ def adapter_tensors(classifier: Classifier) -> dict[str, Tensor]:
     for name, layer in updated_layers(decoder).items():
         assert layer.low_rank is not None
         a, b = layer.low_rank.factors()
-        module = _published(classifier, name)
+        module = published_name(classifier, name)
         tensors |= {f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}
     if lora.trains_norm:
         norm = {f"{decoder.FINAL_NORM}.{name}": tensor for name, tensor in decoder.final_norm.named_parameters()}
@@ -62,13 +62,15 @@ def adapter_config(classifier: Classifier) -> dict[str, Any]:
     decoder, lora = classifier.decoder, classifier.config.lora
     assert lora is not None
     ranks = {
-        IN_BLOCK.sub("", _published(classifier, name)): layer.low_rank.factors()[0].shape[0]
+        IN_BLOCK.sub("", published_name(classifier, name)): layer.low_rank.factors()[0].shape[0]
         for name, layer in updated_layers(decoder).items()
         if layer.low_rank is not None
     }
     others = {name: rank for name, rank in ranks.items() if rank != lora.rank}  # of matrices with several parts
     n_layer = decoder.config.n_layer
-    norm = _published(classifier, decoder.FINAL_NORM)  # the whole name: peft takes the end of one for any such module
+    norm = published_name(
+        classifier, decoder.FINAL_NORM
+    )  # the whole name: peft takes the end of one for any such module
     return {
         "peft_type": "LORA",
         "task_type": "SEQ_CLS",
@@ -94,7 +96,7 @@ def _is_transposed(classifier: Classifier) -> bool:
     return tuple(weight.shape) == (2, 1)
 
 
-def _published(classifier: Classifier, module: str) -> str:
+def published_name(classifier: Classifier, module: str) -> str:
     """The published name of a module of the decoder that has a weight."""
     weight = classifier.decoder.get_parameter(f"{module}.weight")
     (name,) = family_of(classifier.decoder.config).to_published({f"{module}.weight": weight})

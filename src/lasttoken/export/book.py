@@ -70,7 +70,7 @@ def import_book(
             end_of_text_id=vocab_size - 1 if encoder.end_of_text_id is None else encoder.end_of_text_id,
             backbone=f"imported from {file.name}",
         )
-        _write(run_dir, _classifier(weights, config), encoder, file)
+        write_imported(run_dir, _classifier(weights, config), encoder, file.name)
     return config
 
 
@@ -87,10 +87,11 @@ def _classifier(weights: BookWeights, config: ClassifierConfig) -> Classifier:
     return classifier.requires_grad_(False).eval()
 
 
-def _write(run_dir: RunDir, classifier: Classifier, tokenizer: Tokenizer, file: Path) -> None:
+def write_imported(run_dir: RunDir, classifier: Classifier, tokenizer: Tokenizer, source: str) -> None:
+    """Write the files of a run that was trained elsewhere; `source` names the file or folder that it was made of."""
     run_dir.clear()
     save_classifier(run_dir.path, classifier, tokenizer)
-    note = f"imported from {file.name}, without metrics; lasttoken evaluate measures them"
+    note = f"imported from {source}, without metrics; lasttoken evaluate measures them"
     run_dir.write_metrics(
         {
             "splits": {},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -56,14 +57,16 @@ def largest_difference(actual: NDArray[Any], expected: NDArray[np.float32], libr
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide log messages below errors, and the progress bars of transformers."""
+    """Hide log messages below errors, warnings that libraries give one another, and transformers' progress bars."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     bars: Any = import_module("transformers.utils.logging") if "transformers" in sys.modules else None
     if bars:
         bars.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.disable(before)
         if bars:

@@ -7,6 +7,7 @@ final norm ends by adding one (folded.py). The tokenizer is made in hf_tokenizer
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,19 @@ def _write(folder: Path, predictor: Predictor, run: Path) -> None:
     family = family_of(classifier.decoder.config)
     state = classifier.decoder.state_without_lm_head() | folded.decoder
     tensors = {**family.to_published(state), "score.weight": folded.head_weight.contiguous()}
+    write_tensor_file(folder / "model.safetensors", tensors)
+    write_config_and_tokenizer(folder, predictor, tokenizer)
+    card = RunDir(run).path / "README.md"
+    if card.is_file():
+        text, alone = card.read_text("utf-8"), metrics_of_gpt(run)
+        text = card_of_gpt(text, alone) if alone else text
+        write_text(folder / "README.md", as_card(text, predictor, is_part=alone is not None))
+
+
+def write_config_and_tokenizer(folder: Path, predictor: Predictor, tokenizer: ExportedTokenizer) -> None:
+    """Write what transformers reads beside the weights: config.json and the tokenizer's two files."""
+    classifier, config = predictor.classifier, predictor.classifier.config
+    family = family_of(classifier.decoder.config)
     ids = {str(label_id): label for label_id, label in enumerate(config.labels)}
     content: dict[str, Any] = {
         **family.write_config(classifier.decoder.config.without_lm_head()),
@@ -115,15 +129,9 @@ def _write(folder: Path, predictor: Predictor, run: Path) -> None:
         "problem_type": config.task.problem_type,
         "dtype": "float32",
     }
-    write_tensor_file(folder / "model.safetensors", tensors)
     write_text(folder / "config.json", _json(content))
     write_text(folder / "tokenizer.json", _json(tokenizer.content))
     write_text(folder / "tokenizer_config.json", _json(tokenizer.settings()))
-    card = RunDir(run).path / "README.md"
-    if card.is_file():
-        text, alone = card.read_text("utf-8"), metrics_of_gpt(run)
-        text = card_of_gpt(text, alone) if alone else text
-        write_text(folder / "README.md", as_card(text, predictor, is_part=alone is not None))
 
 
 def _json(content: Any) -> str:
@@ -165,23 +173,35 @@ def as_card(card: str, predictor: Predictor, name: str = "THIS FOLDER", is_part:
     return card.rstrip() + USE.format(name=name, rule=rule, text=text, empty=empty, source=source, inside=inside)
 
 
-@torch.no_grad()
 def compare_with_transformers(folder: Path, predictor: Predictor) -> float:
     """The largest difference of logits on a batch of texts of different lengths.
 
     Raises:
         FailedError: it is too large, or transformers cannot load the folder.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
+
+    return compare(
+        lambda: AutoModelForSequenceClassification.from_pretrained(folder), folder, predictor, "transformers"
+    )
+
+
+@torch.no_grad()
+def compare(load: Callable[[], Any], folder: Path, predictor: Predictor, library: str) -> float:
+    """The largest difference of logits between the model that `load` makes, with the tokenizer of `folder`, and ours.
+
+    Raises:
+        FailedError: it is too large, or `library` cannot load the folder.
+    """
+    from transformers import AutoTokenizer
 
     try:
         with quiet():
-            model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            model, tokenizer = load().eval(), AutoTokenizer.from_pretrained(folder)
         logits = np.concatenate([_logits_in(model, tokenizer, predictor, batch) for batch in PROBE_BATCHES])
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise FailedError(f"transformers cannot load the export: {error}") from error
-    return largest_difference(logits, logits_of(predictor, PROBES), "transformers")
+        raise FailedError(f"{library} cannot load the export: {error}") from error
+    return largest_difference(logits, logits_of(predictor, PROBES), library)
 
 
 def _logits_in(model: Any, tokenizer: Any, predictor: Predictor, texts: tuple[str, ...]) -> NDArray[np.float32]:
