@@ -79,7 +79,7 @@ def test_costs_are_relative_to_the_default_tail() -> None:
     assert whole.cost(TAIL) == 1.0
     assert whole.cost(replace(TAIL, train_blocks="4", epochs=8)) == 4.0
     assert whole.cost(LINEAR) == 0.0
-    assert whole.most_cost == 2.0
+    assert whole.most_cost == 1.5
     assert space(train_blocks="6", epochs=8).most_cost == 1.0
 
 
@@ -95,6 +95,12 @@ def test_lora_has_its_rank_and_its_blocks_and_alpha_follows_the_rank() -> None:
     given = search_space({"lora": lora}, ("lora_alpha", "lora_rank"), 16, [12], 400)
     assert given.settings(given.parameters_of("lora")).lora_alpha == 16.0
     assert "lora_rank" not in given.parameters["lora"]
+
+
+def test_the_size_of_a_space() -> None:
+    assert search_space({"linear": LINEAR}, (), 16, [10, 12], 400).size == 6
+    assert space().size == float("inf")
+    assert space("learning_rate", "weight_decay").size < float("inf")
 
 
 def test_flags_that_fix_everything_are_rejected() -> None:

@@ -23,8 +23,9 @@ from lasttoken.training.repeater import pooled
 
 N_FOLDS = 3
 FOLDED_ROWS = 1_500  # of a pool, up to which rows are held out in folds
-HELD_OUT = 600  # rows that are scored where rows are many
-FEWEST_ROWS = 96  # of a trial's first step
+HELD_OUT = 400  # rows that are scored where rows are many
+FEWEST_ROWS = 64  # of a trial's first step
+KEPT = 0.25  # of the trials go on after a step
 UNPRUNED = 4  # trials that are finished before any is ended early
 GROWTH = 3  # of the rows from one step to the next
 FEWEST_IN_FOLDS = 160  # rows that a fold fits, as far as there are so many
@@ -94,12 +95,12 @@ def _drawn(pool: Examples, rows: Rows, n: int, seed: int) -> Rows:
 def affordable_rows(work: float, n_trials: int, cost_per_row: float, in_folds: bool) -> int:
     """The rows that a step of a trial can fit if all trials together may cost `work`.
 
-    A third of the trials goes on after a step. Folds are of equal size, so such a trial fits 1 + 1/3 + 1/9 of them;
-    parts that grow threefold cost the same in each step. The first trials are never ended early.
+    A quarter of the trials goes on after the first step, and these are good enough to be finished, as a rule. Folds are
+    of equal size; otherwise a finished trial fits 1 + 3 + 9 times the rows. The first trials are never ended early.
 
-    >>> affordable_rows(160_000, 40, 10.0, in_folds=False), affordable_rows(160_000, 4, 10.0, in_folds=False)
-    (100, 307)
+    >>> affordable_rows(196_000, 40, 10.0, in_folds=False), affordable_rows(196_000, 4, 10.0, in_folds=False)
+    (100, 376)
     """
-    pruned, whole = (1 + 4 / 9, N_FOLDS) if in_folds else (N_FOLDS, 1 + GROWTH + GROWTH**2)
-    n_whole = min(UNPRUNED, n_trials)
-    return int(work / max(cost_per_row * (pruned * (n_trials - n_whole) + whole * n_whole), 1e-9))
+    whole = N_FOLDS if in_folds else 1 + GROWTH + GROWTH**2
+    mean, n_whole = 1 + KEPT * (whole - 1), min(UNPRUNED, n_trials)
+    return int(work / max(cost_per_row * (mean * (n_trials - n_whole) + whole * n_whole), 1e-9))

@@ -45,7 +45,7 @@ from lasttoken.training.folded import FOLDED, refits
 from lasttoken.training.held_out import N_FOLDS
 
 TRIALS_COST = 1.0  # work of all trials, to that of the default run
-MEAN_COST = 0.6  # blocks times epochs of a trial, to those of the default tail, as a mean over the space
+MEAN_COST = 0.6  # of a trial, to the largest one that is allowed
 MOST_LORA = 1.0  # blocks times epochs of the first LoRA that is tried, to those of the default tail
 MOST_DEPTHS = 5  # of linear heads, the best of those that the default run compared
 NOTHING = "the search found nothing better than the default settings"
@@ -78,7 +78,9 @@ class SearchRequest:
             raise SettingsError(f"--minutes is {self.minutes:g}; it must be above 0")
         check_leaves_something(self.settings.method, self.given)
         if importlib.util.find_spec("optuna") is None:
-            raise SettingsError("lasttoken search needs Optuna, the extra [search]: pip install 'lasttoken[search]'")
+            raise SettingsError(
+                "search needs Optuna from the extra [search]; run pip install '.[search]' in lasttoken's folder"
+            )
 
 
 @flush_denormals()
@@ -292,7 +294,9 @@ def _affordable(default: JudgedRun, space: Space, n_trials: int) -> int:
     per_row = 3 * passes_of(tail, n_blocks)  # a row's backward pass costs two forward ones
     work = n_rows * n_blocks + len(splits.train) * per_row * n_trainings
     pool = len(splits.train) + (len(splits.named()["validation"]) if uses_validation(splits) else 0)
-    return affordable_rows(TRIALS_COST * work, n_trials, MEAN_COST * per_row, in_folds=pool <= FOLDED_ROWS)
+    return affordable_rows(
+        TRIALS_COST * work, n_trials, MEAN_COST * space.most_cost * per_row, in_folds=pool <= FOLDED_ROWS
+    )
 
 
 def _on_validation(default: JudgedRun, found: JudgedRun) -> Decision:

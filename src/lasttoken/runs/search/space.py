@@ -10,6 +10,7 @@ are where features are kept; its depth is the frozen blocks and the trained ones
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,7 +39,7 @@ BATCHES = (8, 16, 32, 64)
 RANKS = (4, 8, 16, 32)
 WEIGHT_DECAYS = (0.01, 1.0)
 CUTS_BELOW, CUTS_ABOVE = 2, 1  # places below and above the default one where the trunk may end
-MOST_COST = 2.0  # blocks times epochs of a trial, to those of the default tail
+MOST_COST = 1.5  # blocks times epochs of a trial, to those of the default tail
 MOST_COST_OF_FEW = 1.0  # where the default itself trains many blocks many times
 MANY_PASSES = 24  # blocks times epochs from which that is so
 
@@ -100,6 +101,11 @@ class Space:
         depth = self.parameters["linear"].get("depth")
         return tuple(int(n) for n in depth.values) if isinstance(depth, Choice) else (self._depth("linear"),)
 
+    @property
+    def size(self) -> float:
+        """The number of settings; infinite where any number of a range may be tried."""
+        return sum(math.prod(map(_n_values, parameters.values())) for parameters in self.parameters.values())
+
     def _depth(self, rung: str) -> int:
         return self.defaults[rung].n_blocks or self.n_blocks
 
@@ -147,6 +153,12 @@ class Space:
 
     def _reference(self) -> Settings | None:
         return self.defaults.get("tail") or self.defaults.get("lora")
+
+
+def _n_values(parameter: Choice | Range) -> float:
+    if isinstance(parameter, Choice):
+        return len(parameter.values)
+    return math.inf if parameter.step is None else (parameter.high - parameter.low) // parameter.step + 1
 
 
 def rung_of(settings: Settings) -> str:

@@ -1,6 +1,6 @@
 """The trials of a search: proposed by Optuna, ended early where others were better, kept in SQLite.
 
-    the default settings first ──► TPE proposes ──► trained step by step ──► worse than two thirds? pruned
+    the default settings first ──► TPE proposes ──► trained step by step ──► not among the best quarter? pruned
                                        ▲                                   └──► scored ─┐
                                        └──────────────── trials.sqlite3 ◄───────────────┘
 
@@ -24,7 +24,7 @@ from lasttoken.core.config import Settings
 from lasttoken.core.errors import DivergedError, RunError
 from lasttoken.core.metric_registry import METRICS
 from lasttoken.core.progress import Reporter
-from lasttoken.runs.search.rows import UNPRUNED
+from lasttoken.runs.search.rows import KEPT, UNPRUNED
 from lasttoken.runs.search.space import SEARCHED, Choice, Range, Space, Value, rung_of
 from lasttoken.runs.search.workbench import StoppedError, Workbench
 from lasttoken.training.held_out import Score
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 NAME = "search"
-KEPT_PERCENT = 100 / 3  # of the trials go on after a step
 FEWEST_FOR_IMPORTANCES = 10  # finished trials
-MOST_PROPOSALS = 15  # in turn that cost too much or were tried before; then the search ends
+MOST_PROPOSALS = 60  # in turn that cost too much or were tried before; then the search ends
+BY_TPE = 2  # of them; the others are drawn at random
 FINGERPRINT, LOSSES, SCORE, SECONDS, FAULT = "fingerprint", "losses", "score", "seconds", "fault"
 AFFORDABLE, DEFAULT = "affordable_rows", "default"
 
@@ -57,9 +57,12 @@ class TrialRecord:
 class Trials:
     """The study of one search."""
 
-    def __init__(self, study: Study, space: Space, metric: str) -> None:
+    def __init__(self, study: Study, space: Space, metric: str, seed: int) -> None:
         """See `open_trials`."""
+        from optuna.samplers import RandomSampler
+
         self.study, self.space, self.metric = study, space, metric
+        self.samplers = (study.sampler, RandomSampler(seed=seed))
         self.higher_is_better = METRICS[metric].direction == "max"
 
     @property
@@ -133,7 +136,8 @@ class Trials:
         from optuna.trial import TrialState
 
         tried = {self.settings_of(trial): trial for trial in self.counted()}
-        for _ in range(MOST_PROPOSALS):
+        for place in range(MOST_PROPOSALS if len(tried) < self.space.size else 0):
+            self.study.sampler = self.samplers[place >= BY_TPE]
             trial = self.study.ask()
             settings = self._settings(self._suggested(trial))
             if earlier := tried.get(settings):
@@ -268,7 +272,7 @@ def open_trials(
         study = optuna.create_study(
             storage=storage,
             sampler=TPESampler(seed=settings.seed),
-            pruner=PercentilePruner(KEPT_PERCENT, n_startup_trials=UNPRUNED, n_min_trials=UNPRUNED - 1),
+            pruner=PercentilePruner(100 * KEPT, n_startup_trials=UNPRUNED, n_min_trials=UNPRUNED - 1),
             study_name=NAME,
             load_if_exists=True,
         )
@@ -285,7 +289,7 @@ def open_trials(
             f"{path} holds a search with other data, settings or weights than these; resume with those it was started "
             "with, or search into another --out"
         )
-    trials = Trials(study, space, settings.metric)
+    trials = Trials(study, space, settings.metric, settings.seed)
     trials.queue_defaults()
     return trials
 
