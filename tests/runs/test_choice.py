@@ -74,6 +74,15 @@ def test_the_tail_wins_where_it_validates_better(
     assert config["lasttoken"]["train_blocks"] == "1"
 
 
+def test_lora_is_compared_where_it_is_asked_for(splits_dir: Path, backbone: Path, tmp_path: Path) -> None:
+    flags = ("--method", "auto", "--lora-rank", 2, "--lora-blocks", 1, "--epochs", 1)
+    metrics = train(splits_dir, backbone, tmp_path / "run", *flags)
+    last = [Candidate(**each) for each in metrics["choice"]["candidates"][-2:]]
+    assert [(each.method, each.lora_rank) for each in last] == [("linear", None), ("tail", 2)]
+    assert "LoRA of rank 2" in metrics["said"]
+    assert "LoRA of rank 2" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
 @pytest.mark.parametrize("trained", [1, 2])
 def test_the_linear_head_beside_a_tail_reads_what_it_would_read_alone(
     trained: int, splits_dir: Path, backbone: Path

@@ -45,7 +45,8 @@ def choice_table(choice: Mapping[str, Any]) -> ChoiceTable:
         start = " (from the labels' words)" if candidate.get("label_words") else ""
         strength = f"{candidate['C']:g}" if candidate.get("C") else "–"
         values = [metric.formatted({metric.name: candidate["value"]})] if others else []
-        cells = (candidate["method"] + start, str(candidate["depth"]), candidate["read"], strength)
+        method = f"LoRA of rank {candidate['lora_rank']}" if candidate.get("lora_rank") else candidate["method"]
+        cells = (method + start, str(candidate["depth"]), candidate["read"], strength)
         return (*cells, *values, f"{candidate['loss']:.3f}", f"{candidate['seconds']:.1f}")
 
     place = next((place for place, each in enumerate(candidates) if each == chosen), 0)

@@ -61,6 +61,7 @@ class Candidate:
     seconds: float
     C: float | None = None  # its name in scikit-learn, and in metrics.json
     label_words: float | None = None  # the scale of a start from the labels' words; None: from zero
+    lora_rank: int | None = None  # of a tail that is trained by LoRA
 
     @property
     def score(self) -> Score:
@@ -74,7 +75,8 @@ class Candidate:
     def in_words(self) -> str:
         """The way to train, for a sentence."""
         start = ", from the labels' words" if self.label_words else ""
-        return f"{self.method} at depth {self.depth}, pooling {self.read}{start}"
+        name = self.method if self.lora_rank is None else f"LoRA of rank {self.lora_rank}"
+        return f"{name} at depth {self.depth}, pooling {self.read}{start}"
 
 
 @dataclass(frozen=True)

@@ -214,4 +214,5 @@ def _candidate(plan: Plan, fitted: Fitted, answers: Answers, seconds: float) -> 
         seconds=round(kept.get("seconds", seconds) if is_linear else seconds, 3),
         C=kept.get("C"),
         label_words=plan.label_words if is_linear else None,
+        lora_rank=None if is_linear else settings.lora_rank,
     )
