@@ -57,8 +57,8 @@ def test_each_file_of_a_command_is_named_after_it() -> None:
 
 @pytest.mark.parametrize(
     ("command", "flag"),
-    [("predict", "--offline"), ("evaluate", "--offline"), ("split", "--offline"), ("export", "--offline"),
-     ("info", "--quiet"), ("push", "--quiet")],
+    [("predict", "--offline"), ("evaluate", "--offline"), ("split", "--offline"), ("info", "--quiet"),
+     ("push", "--quiet")],
 )  # fmt: skip
 def test_a_flag_without_effect_is_rejected_by_name(command: str, flag: str) -> None:
     answer = run_cli(command, flag)

@@ -60,6 +60,15 @@ def config_of(content: dict[str, Any], path: Path) -> DecoderConfig:
     return family.read_config(content, path)
 
 
+def blocks_named(content: dict[str, Any], path: Path) -> int | None:
+    """The number of blocks in the content of a config.json; None: it names no architecture.
+
+    Raises:
+        BackboneError: see `read_config`.
+    """
+    return config_of(content, path).n_layer if "model_type" in content else None
+
+
 def end_of_text(family: Family, content: dict[str, Any], path: Path) -> str | int:
     """The token that ends a text, or its id: what the family says, otherwise `eos_token_id` in a config.json.
 

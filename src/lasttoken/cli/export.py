@@ -58,6 +58,8 @@ def export(
     reporter = terminal(quiet)
     if to != "onnx" and precision == "int8":
         raise SettingsError("--precision int8 is for --to onnx; transformers computes in float32")
+    if to != "peft" and offline:
+        raise SettingsError("--offline is for --to peft; the other exports never use the network")
     if to != "peft" and with_base:
         raise SettingsError("--with-base is for --to peft; the other exports hold the whole classifier")
     tune_cpu()

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lasttoken.backbone.decoder import Decoder
-from lasttoken.backbone.families import family_of, read_config
+from lasttoken.backbone.families import blocks_named, family_of
 from lasttoken.backbone.half import to_float32
 from lasttoken.backbone.pretrained import Backbone, load_backbone
 from lasttoken.backbone.tokenizer import Tokenizer
@@ -87,7 +87,7 @@ def import_adapter(
         run_dir.check_free(overwrite=False, replace_unfinished=False)
         content, described = _read_config(folder)
         adapter = _read_tensors(folder)
-        depth = read_config(folder / "config.json")[0].n_layer if "model_type" in described else None
+        depth = blocks_named(described, folder / "config.json")
         backbone = load_backbone(base, offline, depth, reporter)
         changed = _merge(backbone.decoder, adapter, content, folder)
         tokenizer = _tokenizer(folder, backbone)
