@@ -142,6 +142,7 @@ def ask_teacher(folder: Path, texts: list[str]) -> NDArray[np.float16]:
     for module in teacher.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear  # faster on CPUs
+            module.register_module("low_rank", None)
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     vectors = np.empty((len(texts), teacher.config.hidden_size), dtype=np.float16)
     started = time.monotonic()
