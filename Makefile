@@ -11,7 +11,7 @@ demo: .venv/installed
 	$(BIN)/lasttoken demo
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest
 
 check: .venv/installed-check
 	$(BIN)/ruff format --check .
