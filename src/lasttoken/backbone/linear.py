@@ -64,17 +64,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -
         y = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     elif by_onednn:
         return onednn.multiply(onednn.pad_rows(x), to_float32(weight), bias, gelu)[: len(x)]
+    elif is_autocast:
+        y = F.linear(padded(x), weight, bias)[: len(x)]
     else:
-        y = F.linear(x, weight if is_autocast else to_float32(weight), bias)
+        y = F.linear(x, to_float32(weight), bias)
     return F.gelu(y, approximate="tanh") if gelu else y
 
 
 def padded(x: Tensor) -> Tensor:
     """x [n, in] with the rows of zeros that oneDNN's kernels need, for several layers of the same input.
 
-    Each layer would append them itself. The rows after the first n of what is computed have to be dropped.
+    Each layer would append them itself. The rows after the first n of what is computed have to be dropped. Under
+    autocast torch computes with oneDNN too, whose kernels for 16 bits take longer to compile.
     """
-    by_onednn = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    by_onednn = x.device.type == "cpu" and (x.dtype == torch.float32 or torch.is_autocast_enabled("cpu"))
     return onednn.pad_rows(x) if by_onednn and onednn.has_onednn() else x
 
 
@@ -109,8 +112,8 @@ class Linear(nn.Linear):
         if not torch.is_grad_enabled():
             return linear(x, update.added_to(self.weight), self.bias, gelu)
         if torch.is_autocast_enabled(x.device.type):  # it converts weights itself
-            a, b = update.factors()
-            y = F.linear(x, self.weight, self.bias) + F.linear(F.linear(x, a), b) * update.scale
+            rows, (a, b) = padded(x), update.factors()
+            y = (F.linear(rows, self.weight, self.bias) + F.linear(F.linear(rows, a), b) * update.scale)[: len(x)]
         else:
             rows = padded(x)
             y = low_rank_linear(rows, Frozen(self._multiply, self._multiply_back), update)[: len(x)]
