@@ -78,7 +78,8 @@ def _print(table: Mapping[str, Any], reporter: Reporter) -> None:
 
 def _table(content: Mapping[str, Any]) -> Table:
     headline = METRICS[content["headline"]]
-    title = f"{content['split']}, {content['n']:,} rows, {len(content['seeds'])} seeds"
+    n_seeds = len(content["seeds"])
+    title = f"{content['split']}, {content['n']:,} rows, {n_seeds} seed{'s' if n_seeds > 1 else ''}"
     columns = (headline.title, "sd", "validation loss", "difference", "trained", "seconds")
     table = new_table(title, *columns, overflow="fold")
     for row in content["rows"]:
