@@ -116,6 +116,7 @@ def test_a_saved_run_is_merged_and_answers_the_same(lora: LoraConfig, tmp_path: 
     assert not any("lora" in name for name in loaded.state_dict())
     assert loaded.config == classifier.config
     assert (loaded.n_frozen, loaded.n_trained()) == (classifier.n_frozen, classifier.n_trained())
+    assert classifier.n_parameters() == sum(each.numel() for each in loaded.parameters())
     torch.testing.assert_close(loaded(*batch()), before, atol=1e-6, rtol=2e-6)
     classifier.merge()
     assert torch.equal(classifier(*batch()), before)

@@ -326,6 +326,10 @@ class Classifier(nn.Module):
             return {}
         return self.decoder.front_tensors(self.n_frozen, with_final_norm=not self.keeps_tokens)
 
+    def n_parameters(self) -> int:
+        """How many numbers the classifier has; the updates of LoRA, which are merged in the end, do not count."""
+        return sum(tensor.numel() for tensor in self.state_without_updates().values())
+
     def state_without_updates(self) -> dict[str, Tensor]:
         """All tensors by name, except for the updates of LoRA."""
         updates = {id(parameter) for update in self._updates() for parameter in update.parameters()}

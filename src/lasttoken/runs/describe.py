@@ -63,7 +63,7 @@ def describe_run(run_dir: RunDir) -> dict[str, Any]:
         "ngrams": _ngrams(config, metrics),
         "max_length": config.max_length,
         "int8_trunk": config.int8_trunk,
-        "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
+        "parameters": classifier.n_parameters(),
         "trained_parameters": classifier.n_trained(),
         "lora": config.lora.in_words() if config.lora else None,
         "accuracy": {name: split.get("accuracy") for name, split in metrics.get("splits", {}).items()},

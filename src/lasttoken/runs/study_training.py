@@ -88,8 +88,7 @@ def chosen_settings(asked: Settings, choice: Mapping[str, Any]) -> Settings:
 def _sizes(session: Session) -> tuple[int, int]:
     """The numbers that training changes, and all."""
     classifier = session.prepared.classifier
-    n_total = sum(parameter.numel() for parameter in classifier.parameters())
-    return sum(parameter.numel() for parameter in classifier.trained().values()), n_total
+    return classifier.n_trained(), classifier.n_parameters()
 
 
 def _run(training: Training, title: str, reporter: Reporter) -> TrainingOutcome:

@@ -46,8 +46,6 @@ class OpenRow:
     backbone: Backbone
     prepared: Prepared  # its classifier is empty: `Trunks.session` makes one for each training
     config: ClassifierConfig
-    n_trained: int  # numbers that training changes
-    n_total: int
     n_frozen: int | None
     keeps_tokens: bool
     texts: str  # a hash of the token ids
@@ -122,8 +120,6 @@ class Trunks:
             backbone=backbone,
             prepared=replace(prepared, predictor=None, encoded=encoded),  # type: ignore[arg-type]
             config=classifier.config,
-            n_trained=sum(parameter.numel() for parameter in classifier.trained().values()),
-            n_total=sum(parameter.numel() for parameter in classifier.parameters()),
             n_frozen=n_frozen,
             keeps_tokens=classifier.keeps_tokens,
             texts=texts,

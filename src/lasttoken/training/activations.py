@@ -3,8 +3,8 @@
     kept        forward: every block keeps all that its gradient needs        backward: uses it
     computed    forward: every block keeps its input [n, C]                   backward: computes the block once more
 
-Losses and gradients are the same; a step takes about a third longer. Source: Chen et al. 2016, *Training Deep Nets with
-Sublinear Memory Cost*. With the setting `auto` it is done where the memory that is free would otherwise not do.
+Losses and gradients are the same; a step multiplies about a third more. Source: Chen et al. 2016, *Training Deep
+Nets with Sublinear Memory Cost*. With the setting `auto` it is done where free memory would otherwise not do.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ def choose_checkpointing(
     if settings.checkpoint_activations != CHOSEN or not classifier.keeps_tokens:
         return settings.checkpoint_activations == "on"
     needed = activation_bytes(classifier, largest_batch(train, settings.n_in_batch))
-    n_trained = sum(parameter.numel() for parameter in classifier.trained().values())
-    free = max(free_memory_bytes(device) - STATE_BYTES * n_trained, 0)
+    free = max(free_memory_bytes(device) - STATE_BYTES * classifier.n_trained(), 0)
     if needed <= OF_FREE_MEMORY * free:
         return False
     say(

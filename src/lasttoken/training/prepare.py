@@ -191,7 +191,7 @@ def _ignored_note(ignore_index: int, labels: list[str]) -> str:
 
 def _lora_note(classifier: Classifier, lora: LoraConfig) -> str:
     """How much is trained."""
-    n_trained, n_all = classifier.n_trained(), sum(each.numel() for each in classifier.state_without_updates().values())
+    n_trained, n_all = classifier.n_trained(), classifier.n_parameters()
     return (
         f"{lora.in_words()}: {n_trained:,} numbers are trained, {n_trained / n_all:.2%} of the classifier's {n_all:,}"
     )
