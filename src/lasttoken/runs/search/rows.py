@@ -24,7 +24,7 @@ from lasttoken.training.repeater import pooled
 N_FOLDS = 3
 FOLDED_ROWS = 1_500  # of a pool, up to which rows are held out in folds
 HELD_OUT = 400  # rows that are scored where rows are many
-FEWEST_ROWS = 64  # of a trial's first step
+FEWEST_ROWS = 32  # of a trial's first step
 KEPT = 0.25  # of the trials go on after a step
 UNPRUNED = 4  # trials that are finished before any is ended early
 GROWTH = 3  # of the rows from one step to the next

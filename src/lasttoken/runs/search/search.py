@@ -44,7 +44,7 @@ from lasttoken.runs.train import JudgedRun, TrainedRun, TrainingRequest, fit_and
 from lasttoken.training.folded import FOLDED, refits
 from lasttoken.training.held_out import N_FOLDS
 
-TRIALS_COST = 1.0  # work of all trials, to that of the default run
+TRIALS_COST = 0.5  # work of all trials, to that of the default run
 MEAN_COST = 0.6  # of a trial, to the largest one that is allowed
 MOST_LORA = 1.0  # blocks times epochs of the first LoRA that is tried, to those of the default tail
 MOST_DEPTHS = 5  # of linear heads, the best of those that the default run compared
