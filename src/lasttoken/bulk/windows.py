@@ -44,6 +44,8 @@ class Input:
     encoding: str
     bad: list[BadRow]
     strict: bool  # the first row that cannot be read is an error
+    window: int | None = None  # rows of a window; None: WINDOW
+    may_be_empty: bool = False  # no rows are not an error
 
 
 def read_windows(input: Input, predictor: Predictor, skip: int = 0) -> Iterator[Window]:
@@ -53,7 +55,7 @@ def read_windows(input: Input, predictor: Predictor, skip: int = 0) -> Iterator[
         DataError: no rows, or with `strict` one that cannot be read.
     """
     on_bad = None if input.strict else input.bad.append
-    batches = _row_windows(input.table, input.bad)
+    batches = _row_windows(input)
     for _ in range(skip):
         next(batches, None)
 
@@ -75,19 +77,20 @@ def read_windows(input: Input, predictor: Predictor, skip: int = 0) -> Iterator[
             yield window
 
 
-def _row_windows(table: Table, bad: list[BadRow]) -> Iterator[tuple[list[Row], list[BadRow]]]:
+def _row_windows(input: Input) -> Iterator[tuple[list[Row], list[BadRow]]]:
     """Rows and unreadable rows, WINDOW of both together at a time; where windows end depends on the file alone."""
+    table, bad, window = input.table, input.bad, input.window or WINDOW
     rows: list[Row] = []
     empty = True
     for row in table.read(table.header):
         empty = False
         rows.append(row)
-        if len(rows) + len(bad) >= WINDOW:
+        if len(rows) + len(bad) >= window:
             taken = bad[:]
             bad.clear()  # before the window is yielded, because `_readable` adds rows of its own to `bad`
             yield rows, taken
             rows = []
-    if empty and not bad:
+    if empty and not bad and not input.may_be_empty:
         raise DataError(table.no_rows)
     if rows or bad:
         taken = bad[:]

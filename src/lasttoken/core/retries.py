@@ -28,13 +28,13 @@ class RetryableError(Exception):
         self.wait_s = wait_s
 
 
-def retried(attempt: Callable[[], T], backoff_s: float) -> T:
+def retried(attempt: Callable[[], T], backoff_s: float, attempts: int = ATTEMPTS) -> T:
     """The result of `attempt`, which is retried after temporary failures, with waits that double.
 
     Raises:
         RetryableError: from the last attempt, or a failure that is not temporary.
     """
-    for n_failed in range(ATTEMPTS - 1):
+    for n_failed in range(attempts - 1):
         try:
             return attempt()
         except RetryableError as failure:

@@ -70,7 +70,7 @@ def converted(table: Table, ahead: Sequence[Row], asked: Iterable[str], labelled
         if sentences and not n_examples:
             raise DataError(f"{'; '.join(sentences)}; no row is left to learn from")
 
-    return replace(table, header=header, read=read, notes=(*table.notes, note))
+    return replace(table, header=header, read=read, notes=(*table.notes, note), is_converted=True)
 
 
 def _tool_of(values: Values, labelled: bool, ahead: Sequence[Row]) -> Tool | None:

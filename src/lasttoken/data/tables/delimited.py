@@ -95,7 +95,23 @@ def _delimited_table(request: ReadRequest, lines: Iterator[str], *, tabbed: bool
         not header.from_file,
         notes,
         dialect.separator,
+        dialect,
     )
+
+
+def delimited_piece(request: ReadRequest, dialect: Dialect, header: list[str], newline: str) -> Table:
+    """The rows of a file that holds some records of a file of this dialect, without the lines above them."""
+    lines = _lines(request, newline)
+    records = piece_records(lines, request, replace(dialect, n_before=0))
+    rows = _rows(records, header, request.source, _advice(dialect, len(header)), request.on_bad)
+    return Table(request.source, header, lambda _: rows, separator=dialect.separator, dialect=dialect)
+
+
+def piece_records(lines: Iterator[str], request: ReadRequest, dialect: Dialect) -> Iterator[Record]:
+    """The records of lines that begin with a record; those that cannot be read are passed on, where they end."""
+    if dialect.quotes:
+        return _csv_records(lines, request.source, dialect, request.options, request.on_bad is not None, in_body=True)
+    return _plain_records(lines, dialect, request.options)
 
 
 def _reject_lines_above(first: list[Record], source: str, asked: Collection[str]) -> None:
@@ -161,7 +177,12 @@ class _LongRecordError(Exception):
 
 
 def _csv_records(
-    lines: Iterator[str], source: str, dialect: Dialect, options: ReadOptions, tolerant: bool
+    lines: Iterator[str],
+    source: str,
+    dialect: Dialect,
+    options: ReadOptions,
+    tolerant: bool,
+    in_body: bool = False,
 ) -> Iterator[Record]:
     """Strict RFC 4180: otherwise a quote that is never closed would silently swallow the rest of the file."""
     csv.field_size_limit(FIELD_LIMIT_BYTES)
@@ -174,8 +195,10 @@ def _csv_records(
             record = next(reader, None)
         except (csv.Error, _LongRecordError) as error:
             fault, can_go_on = _csv_fault(error, options)
-            place = place_of(n_before, line, source) if n_before else f"the header (line {line}) of {source}"
-            if not tolerant or not n_before or not can_go_on:
+            is_row = in_body or n_before > 0
+            number = n_before + 1 if in_body else n_before
+            place = place_of(number, line, source) if is_row else f"the header (line {line}) of {source}"
+            if not tolerant or not is_row or not can_go_on:
                 raise DataError(f"{place} {fault}") from error
             yield line, fault
             n_before += 1

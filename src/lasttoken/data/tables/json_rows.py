@@ -70,6 +70,19 @@ def read_json_lines(request: ReadRequest) -> Table:
     return _read(request, is_document=request.path.name.lower().removesuffix(".gz").endswith(".json"))
 
 
+def json_piece(request: ReadRequest, header: list[str]) -> Table:
+    """The rows of a file that holds some lines of a file of JSON lines, whose keys are known."""
+    pieces = request.closing(read_pieces(request.path, request.options, request.on_bad is not None))
+    lines = whole_lines(pieces, request.options.max_row_bytes)
+    return Table(request.source, header, lambda _: _line_rows(lines, request.source, request.options, request.on_bad))
+
+
+def is_object_a_line(start: str) -> bool:
+    """Whether a file that starts so holds a JSON object on each line: the first line is one, and there is a second."""
+    lines = [line for line in start.lstrip("\ufeff").split("\n", 64) if line.strip()]
+    return len(lines) > 1 and isinstance(_parsed(lines[0]), dict)
+
+
 def _read(request: ReadRequest, is_document: bool) -> Table:
     escaped = request.on_bad is not None  # then only the rows with bytes that cannot be decoded are bad
 

@@ -12,9 +12,12 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lasttoken.core.errors import DataError, one_of
+
+if TYPE_CHECKING:
+    from lasttoken.data.tables.dialect import Dialect
 
 # fmt: off
 TEXT_NAMES = frozenset((
@@ -60,6 +63,8 @@ class Table:
     headerless: bool = False
     notes: tuple[str, ...] = ()
     separator: str | None = None  # between the fields of a line, in formats that have lines of fields
+    dialect: Dialect | None = None  # how these fields are written
+    is_converted: bool = False  # its rows are not the file's own, but made of them
     late_notes: list[str] = field(default_factory=list)  # known only after the rows were read: how many were left out
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:

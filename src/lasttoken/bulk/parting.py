@@ -1,0 +1,165 @@
+"""One part of a job is read, classified and written: the same bytes whoever does it.
+
+piece of the input ─► windows ─► answers ─► a file for each window ─► one file ─► part-000123.csv ─► part-000123.json
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from lasttoken.bulk.answers import ScoredRows, score_rows
+from lasttoken.bulk.parts import REJECT_COLUMNS, REJECTS, Counts
+from lasttoken.bulk.pieces import fetch_piece
+from lasttoken.bulk.plan import Piece, Plan
+from lasttoken.bulk.windows import Input, Window, read_windows
+from lasttoken.bulk.work import Job, JobSettings, Part, part_name
+from lasttoken.classifier.predict import Predictor
+from lasttoken.core.columns import UNNAMED
+from lasttoken.core.device import CPU
+from lasttoken.data.columns import Columns
+from lasttoken.data.tables.cells import csv_line
+from lasttoken.data.tables.cuts import read_piece
+from lasttoken.data.tables.format import ReadRequest
+from lasttoken.data.tables.opening import open_table
+from lasttoken.data.tables.table import BadRow, OnBad, Row, Table, listed, report_bad, row_fault
+
+COUNTED_BYTES = 1 << 20  # in which line ends are counted at a time
+
+
+def score_part(job: Job, number: int, predictor: Predictor) -> Part:
+    """Classify the rows of part `number` and write its files, its marker last; when this returns, it is finished.
+
+    Raises:
+        DataError: the input cannot be read, or with `strict` a row of it.
+        StorageError: see store.py.
+    """
+    writer, piece = job.writer, job.plan.piece(number)
+    if predictor.device == CPU:
+        predictor.classifier.pack_trunk()  # whatever this process has computed before: packed or not changes last bits
+    counts = Counts()
+    files: list[Path] = []  # one for each window
+    bad: list[BadRow] = []
+    with TemporaryDirectory(prefix="lasttoken-part-") as name, ExitStack() as stack:
+        folder = Path(name)
+        path = fetch_piece(piece.file, piece.plan, piece.start, piece.end, _made(folder / "in"))
+        for window in read_windows(_input(job, piece, path, stack), predictor):
+            answers = classify_alike(predictor, window, job.settings.top_k)
+            counts += window.counts
+            bad += window.bad
+            if window.rows:
+                files.append(folder / f"{len(files)}{writer.suffix}")
+                added = (answers.labels, answers.scores, answers.probs, answers.truncated)
+                writer.write_part(files[-1], [row.values for row in window.rows], added, None)
+        contents: dict[str, bytes] = {}
+        if bad:
+            lines = [REJECT_COLUMNS, *((str(row.number), str(row.line or ""), row.reason) for row in bad)]
+            contents[REJECTS] = "".join(map(csv_line, lines)).encode()
+        if files:
+            writer.join(files, folder / "whole")
+            contents[writer.suffix] = (folder / "whole").read_bytes()
+        n_lines = _count_lines(path) if piece.end is not None and piece.plan.kind != "rows" else 0
+    described = {suffix: (len(content), hashlib.sha256(content).hexdigest()) for suffix, content in contents.items()}
+    part = Part(number, job.key, counts, n_lines, described)
+    for suffix, content in contents.items():
+        job.store.write(part_name(number, suffix), content)
+    job.store.write(part_name(number, ".json"), part.to_json())
+    return part
+
+
+def classify_alike(predictor: Predictor, window: Window, top_k: int | None) -> ScoredRows:
+    """The answers to the rows of a window, in the same bits for any number of threads.
+
+    Batches that run side by side have a thread each (core/device.py); a single batch is given one thread here.
+    """
+    encoded, config = window.encoded, predictor.classifier.config
+    n_threads = torch.get_num_threads()
+    is_single = encoded.n_tokens <= predictor.classifier.token_budget(predictor.device)
+    with contextlib.ExitStack() as stack:
+        if is_single and n_threads > 1:
+            torch.set_num_threads(1)
+            stack.callback(torch.set_num_threads, n_threads)
+        log_probs = predictor.log_probs(encoded)
+    return score_rows(log_probs, encoded, config, top_k)
+
+
+def all_values(plan: Plan, settings: JobSettings) -> Iterator[Mapping[str, object]]:
+    """The values of all readable rows of an input."""
+    for number in range(plan.n_parts):
+        piece = plan.piece(number)
+        with TemporaryDirectory(prefix="lasttoken-types-") as name, ExitStack() as stack:
+            path = fetch_piece(piece.file, piece.plan, piece.start, piece.end, Path(name))
+            table = _table(piece, path, plan.header, settings, lambda _: None, stack)
+            for row in table.read(table.header):
+                if row_fault(row, settings.options.encoding) is None:
+                    yield row.values
+
+
+def _input(job: Job, piece: Piece, path: Path, stack: ExitStack) -> Input:
+    """The rows of a piece as the reader of windows takes them."""
+    bad: list[BadRow] = []
+    settings = job.settings
+    on_bad = None if settings.strict else bad.append
+    table = _table(piece, path, job.plan.header, settings, on_bad, stack)
+    if job.settings.columns.id is None:
+        table = _with_known_keys(table, job, on_bad)
+    columns = Columns(replace(settings.columns, text=job.text), (), job.plan.header)
+    return Input(table, columns, settings.options.encoding, bad, settings.strict, job.window, may_be_empty=True)
+
+
+def _table(
+    piece: Piece, path: Path, header: Sequence[str], settings: JobSettings, on_bad: OnBad | None, stack: ExitStack
+) -> Table:
+    """The rows of a piece."""
+    options, plan = settings.options, piece.plan
+    if plan.kind in ("lines", "records"):
+        request = ReadRequest(path, options, stack, on_bad=on_bad, labelled=False)
+        return read_piece(request, plan.format_name, list(header), plan.dialect)
+    asked = [*settings.columns.names, *(settings.trained or UNNAMED).names]
+    return stack.enter_context(open_table(path, options=options, asked=asked, on_bad=on_bad, labelled=False))
+
+
+def _with_known_keys(table: Table, job: Job, on_bad: OnBad | None) -> Table:
+    """The table without rows of JSON that have a key which the output could not hold: there is no such column.
+
+    The columns of the output are found in the first rows of each file. A key that comes later is copied to JSON lines,
+    unless it has the name of an added column.
+    """
+    if job.plan.plans[0].format_name not in ("json", "jsonl"):
+        return table
+    known, added = set(job.plan.header), {column.name for column in job.writer.layout.added}
+    copies_all = job.output[0] == "jsonl"
+
+    def read(columns: Sequence[str]) -> Iterator[Row]:
+        for row in table.read(columns):
+            late = row.values.keys() - known
+            if late and (not copies_all or late & added):
+                fault = (
+                    f"has the key {listed(sorted(late & added if copies_all else late))}, which no row at the start of "
+                    "its file has; move such a row to the start, or write .jsonl"
+                )
+                report_bad(BadRow(row.number, row.line, fault), table.source, on_bad)
+            else:
+                yield row
+
+    return replace(table, read=read)
+
+
+def _count_lines(path: Path) -> int:
+    n_lines = 0
+    with path.open("rb") as file:
+        while block := file.read(COUNTED_BYTES):
+            n_lines += block.count(b"\n")
+    return n_lines
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
