@@ -28,7 +28,7 @@ from lasttoken.training.features import StoredFeatures
 from lasttoken.training.held_out import Score, best_place, score_of
 from lasttoken.training.linear import PRECISE, ROUGH, Head
 from lasttoken.training.linear_training import STRENGTHS, make_problem, walk
-from lasttoken.training.loop import SplitFeatures
+from lasttoken.training.split_features import SplitFeatures
 
 SIZES = (2_000, 1_000, 500, 250)
 Way = tuple[int, str]  # depth and pooling

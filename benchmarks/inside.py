@@ -38,9 +38,10 @@ from lasttoken.evaluation.baselines import fit_baselines
 from lasttoken.runs.train import TrainingRequest, train_run
 from lasttoken.training.accumulation import micro_batches
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import SplitFeatures, Trainer, TrainingInputs
+from lasttoken.training.loop import Trainer, TrainingInputs
 from lasttoken.training.order import batches
 from lasttoken.training.prepare import Prepared, prepare
+from lasttoken.training.split_features import SplitFeatures
 
 
 def seconds_of(work: Callable[[], object], n: int = 20, repeats: int = 5) -> float:

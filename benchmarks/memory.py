@@ -291,7 +291,8 @@ def train_all_blocks(backbone: Path, checkpoints: bool, depth: int | None, preci
     from lasttoken.core.process import tune_cpu
     from lasttoken.core.resolve import resolve
     from lasttoken.training.features import TrunkPass
-    from lasttoken.training.loop import Hooks, SplitFeatures, Trainer, TrainingInputs
+    from lasttoken.training.loop import Hooks, Trainer, TrainingInputs
+    from lasttoken.training.split_features import SplitFeatures
 
     tune_cpu()
     device, classifier = pick_device("cpu", precision), whole_classifier(backbone, depth, "last")

@@ -38,8 +38,9 @@ from lasttoken.data.labels import natural_order
 from lasttoken.data.splitting.cutting import cut_validation, split_examples
 from lasttoken.runs.session import completed
 from lasttoken.training.features import FeatureSource, TrunkPass
-from lasttoken.training.loop import SplitFeatures, TrainingInputs, tail_logits
+from lasttoken.training.loop import TrainingInputs
 from lasttoken.training.methods import train_classifier
+from lasttoken.training.split_features import SplitFeatures, tail_logits
 
 Rows = dict[str, NDArray[np.int64]]  # row numbers of train, validation and test
 Training = dict[str, Any]  # what came of one training; a line of a benchmark's --out

@@ -33,7 +33,7 @@ def top_level_names() -> list[str]:
     return sorted(
         path.stem
         for path in SOURCE.iterdir()
-        if (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").is_file()
+        if (path.suffix == ".py" and path.stem not in ("__init__", "__main__")) or (path / "__init__.py").is_file()
     )
 
 

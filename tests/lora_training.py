@@ -19,8 +19,9 @@ from lasttoken.classifier.classifier import Classifier
 from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU
 from lasttoken.training.features import LiveFeatures, TrunkPass
-from lasttoken.training.loop import Hooks, SplitFeatures, State, Trainer, TrainingInputs
+from lasttoken.training.loop import Hooks, State, Trainer, TrainingInputs
 from lasttoken.training.order import Order, batches
+from lasttoken.training.split_features import SplitFeatures
 
 RATE = 1e-2
 

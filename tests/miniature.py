@@ -51,7 +51,8 @@ from lasttoken.core.documents import to_json
 from lasttoken.core.resolve import resolve
 from lasttoken.core.storage import write_text
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import Hooks, SplitFeatures, Trainer, TrainingInputs
+from lasttoken.training.loop import Hooks, Trainer, TrainingInputs
+from lasttoken.training.split_features import SplitFeatures
 
 POCKET = str(Path(__file__).parent / "fixtures" / "pocket")
 MERGES = (("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"))

@@ -16,7 +16,7 @@ from scipy.stats import bootstrap
 
 from lasttoken.core.device import CPU
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import tail_logits
+from lasttoken.training.split_features import tail_logits
 
 
 def test_a_view_is_a_source_of_its_rows() -> None:

@@ -44,8 +44,9 @@ from lasttoken.evaluation.intervals import wilson_interval
 from lasttoken.evaluation.tasks.single_label import SingleLabel
 from lasttoken.runs.zero_shot import WRITTEN_TOKENS
 from lasttoken.training.features import FeatureSource, TrunkPass
-from lasttoken.training.loop import SplitFeatures, Trainer, TrainingInputs
+from lasttoken.training.loop import Trainer, TrainingInputs
 from lasttoken.training.order import batches
+from lasttoken.training.split_features import SplitFeatures
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "book.md").read_text("utf-8")
 BOOK = resolve("book")

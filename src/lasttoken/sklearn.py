@@ -43,8 +43,8 @@ from lasttoken.runs.choice import plan_training
 from lasttoken.runs.fitting import Fitted, choose_fitted, fit_beside, start_training
 from lasttoken.runs.session import Session, open_device, open_session
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import SplitFeatures, tail_logits
 from lasttoken.training.shared import SharedFeatures
+from lasttoken.training.split_features import SplitFeatures, tail_logits
 
 FEATURES = SharedFeatures()  # of this process
 USUAL = Settings()  # the home of the defaults below

@@ -33,7 +33,8 @@ from lasttoken.classifier.predict import Predictor
 from lasttoken.core.device import CPU, Device
 from lasttoken.serving.models import own_memory, trunk_digest
 from lasttoken.training.features import TrunkPass, trunk_hash
-from lasttoken.training.loop import SplitFeatures, Trainer, TrainingInputs
+from lasttoken.training.loop import Trainer, TrainingInputs
+from lasttoken.training.split_features import SplitFeatures
 
 DTYPES = [torch.bfloat16, torch.float16]
 

@@ -16,7 +16,7 @@ from lasttoken.classifier.explain import explain
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.device import CPU, cpu_has_bfloat16, free_memory_bytes, memory_bytes, side_by_side
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import tail_logits
+from lasttoken.training.split_features import tail_logits
 
 
 @pytest.fixture(params=[1, 2, 3])

@@ -19,7 +19,7 @@ from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs import session as sessions
 from lasttoken.runs.clock import Clock
 from lasttoken.runs.session import open_device, open_session
-from lasttoken.training.loop import SplitFeatures
+from lasttoken.training.split_features import SplitFeatures
 
 
 class Listener(Reporter):

@@ -15,7 +15,14 @@ from lasttoken.core.device import CPU
 from lasttoken.core.resolve import resolve
 from lasttoken.training.accumulation import micro_batches
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import Hooks, Line, SplitFeatures, Trainer, TrainingInputs, learning_rate
+from lasttoken.training.loop import (
+    Hooks,
+    Line,
+    Trainer,
+    TrainingInputs,
+    learning_rate,
+)
+from lasttoken.training.split_features import SplitFeatures
 
 
 def trained(settings: Settings, n_train: int, row_weights: bool = False) -> tuple[dict[str, Tensor], list[Line]]:
@@ -28,8 +35,6 @@ def trained(settings: Settings, n_train: int, row_weights: bool = False) -> tupl
         weights = np.linspace(0.5, 2, n, dtype=np.float32) if row_weights else None
         splits[name] = SplitFeatures(trunk.source(encoded, name), labels_of(encoded), weights)
     trainer = Trainer(classifier, TrainingInputs(splits, settings, CPU))
-    if trainer.weights is not None:
-        trainer.weights = trainer.weights.double()
     history = trainer.run().history
     return {name: parameter.detach() for name, parameter in classifier.named_parameters()}, history
 

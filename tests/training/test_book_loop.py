@@ -27,7 +27,8 @@ from lasttoken.evaluation.metrics import compute_metrics
 from lasttoken.evaluation.tasks.single_label import log_softmax
 from lasttoken.training.feature_cache import FeatureCache
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import SplitFeatures, Trainer, TrainingInputs
+from lasttoken.training.loop import Trainer, TrainingInputs
+from lasttoken.training.split_features import SplitFeatures
 
 LONGEST, LEARNING_RATE, SEED = 12, 5e-5, 123
 SIZES = {"train": 437, "validation": 61, "test": 90}  # 54 full batches and 5 rows over; 108 steps in two epochs

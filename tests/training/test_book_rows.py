@@ -27,8 +27,9 @@ from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs.session import open_backbone
 from lasttoken.training.accumulation import MicroBatch
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import SplitFeatures, Trainer, TrainingInputs
+from lasttoken.training.loop import Trainer, TrainingInputs
 from lasttoken.training.prepare import features_of, prepare
+from lasttoken.training.split_features import SplitFeatures
 
 N_EPOCHS, LEARNING_RATE, EVAL_EVERY = 2, 1e-3, 5
 SIZES = {"train": 45, "validation": 43, "test": 12}  # 5 batches of 8 and 5 rows over; 40 rows are evaluated

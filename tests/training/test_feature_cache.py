@@ -26,10 +26,11 @@ from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.encoding import Encoded
 from lasttoken.core.device import CPU, Device
 from lasttoken.core.errors import StorageError
-from lasttoken.training import feature_cache, features
+from lasttoken.training import feature_cache
 from lasttoken.training.feature_cache import FeatureCache, FeatureFile, entry_key
 from lasttoken.training.features import FeatureSource, LiveFeatures, StoredFeatures, TrunkPass, trunk_hash
-from lasttoken.training.loop import SplitFeatures, Trainer, TrainingInputs
+from lasttoken.training.loop import Trainer, TrainingInputs
+from lasttoken.training.split_features import SplitFeatures
 
 LIMIT = 10**9
 TEXTS = random_encoded(20)
@@ -403,16 +404,16 @@ def test_only_the_owner_can_read_the_cache() -> None:
 
 def test_writers_of_one_entry_at_the_same_time_all_get_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     together = threading.Barrier(3)
-    compute = features.compute_features
+    run = TrunkPass.run
 
-    def compute_together(*args: Any) -> None:
+    def run_together(*args: Any) -> None:
         together.wait(timeout=30)
-        compute(*args)
+        run(*args)
         together.wait(timeout=30)
 
     said: list[str] = []
     with monkeypatch.context() as patched, ThreadPoolExecutor(3) as pool:
-        patched.setattr(features, "compute_features", compute_together)
+        patched.setattr(TrunkPass, "run", run_together)
         passes = [trunk_pass(FeatureCache(LIMIT), said) for _ in range(3)]
         sources = list(pool.map(lambda trunk: trunk.source(TEXTS, "train"), passes))
     assert not said

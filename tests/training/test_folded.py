@@ -17,9 +17,16 @@ from lasttoken.core.resolve import resolve
 from lasttoken.training import folded
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.folded import FoldedTail, linear_heads, refits
-from lasttoken.training.loop import Hooks, Line, SplitFeatures, State, Trainer, TrainingInputs, tail_logits
+from lasttoken.training.loop import (
+    Hooks,
+    Line,
+    State,
+    Trainer,
+    TrainingInputs,
+)
 from lasttoken.training.methods import make_training, train_classifier
 from lasttoken.training.pool import Pool
+from lasttoken.training.split_features import SplitFeatures, tail_logits
 
 
 def settings(**changes: Any) -> Settings:

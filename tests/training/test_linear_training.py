@@ -16,7 +16,8 @@ from lasttoken.core.device import CPU
 from lasttoken.core.resolve import resolve
 from lasttoken.training.features import TrunkPass
 from lasttoken.training.linear_training import STRENGTHS, LinearTraining, head_inputs
-from lasttoken.training.loop import SplitFeatures, TrainingInputs, tail_logits
+from lasttoken.training.loop import TrainingInputs
+from lasttoken.training.split_features import SplitFeatures, tail_logits
 
 
 def problem(n_labels: int = 3, read: str = "mean") -> tuple[Classifier, dict[str, SplitFeatures]]:

@@ -30,7 +30,8 @@ from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU
 from lasttoken.training.feature_cache import FeatureCache
 from lasttoken.training.features import FeatureSource, LiveFeatures, TrunkPass
-from lasttoken.training.loop import Hooks, SplitFeatures, State, Trainer, TrainingInputs
+from lasttoken.training.loop import Hooks, State, Trainer, TrainingInputs
+from lasttoken.training.split_features import SplitFeatures
 
 N_LAYER, N_HEAD, C, SEED = 3, 4, 16, 7
 POOLINGS = ("last", "first", "mean", "last+mean", "padded-last", "padded-mean")

@@ -16,9 +16,10 @@ from lasttoken.core.device import CPU
 from lasttoken.data.frames import from_lists
 from lasttoken.data.splitting.cutting import split_examples
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import SplitFeatures, Trainer, TrainingInputs, tail_logits
+from lasttoken.training.loop import Trainer, TrainingInputs
 from lasttoken.training.prepare import Prepared, prepare
 from lasttoken.training.repeater import Repeater, out_of_fold
+from lasttoken.training.split_features import SplitFeatures, tail_logits
 
 SETTINGS = replace(plain_settings(), calibrate=False, train_blocks="1", eval_every=0, eval_batches=0)
 

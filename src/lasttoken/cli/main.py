@@ -48,6 +48,7 @@ from lasttoken.cli.train import train
 from lasttoken.cli.verify import verify
 from lasttoken.core.errors import LastTokenError, SettingsError, short_repr
 from lasttoken.core.progress import SafeConsole, printable
+from lasttoken.core.ranks import check_command, is_silent
 from lasttoken.core.storage import CACHE_VARIABLE
 
 app = Program(
@@ -170,6 +171,7 @@ def _run() -> None:
     if COMPLETION in os.environ:
         command.main(prog_name="lasttoken")  # the shell asks for completions
     with command.make_context("lasttoken", sys.argv[1:]) as context:
+        check_command(next((word for word in sys.argv[1:] if not word.startswith("-")), None))
         context.command.invoke(context)
 
 
@@ -214,6 +216,8 @@ def _leave_stdout() -> None:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
+    if is_silent():
+        sys.exit(0)  # rank 0 has the same error and reports it; torchrun would end it if this process failed first
     line = " ".join(sentence.splitlines())
     console = SafeConsole(stderr=True)
     with contextlib.suppress(OSError):  # stderr is closed too; the exit code remains

@@ -19,16 +19,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
 from lasttoken.core.config import DEVICES, PRECISIONS
 from lasttoken.core.errors import DeviceError, SettingsError, one_of
+
+if TYPE_CHECKING:
+    from lasttoken.core.team import Team
 
 TOKENS_AT_A_TIME = {"cpu": 512, "cuda": 16_384, "mps": 4_096}  # CPU: larger blocks fall out of its caches
 TOLERANCE = {"float32": 1e-2, "bfloat16": 0.25, "int8": 0.25}  # of logits, relative to their spread; TF32 passes
@@ -44,6 +47,7 @@ class Device:
 
     torch_device: torch.device
     precision: str  # float32, bfloat16, or int8, in which only the trunk's linear layers compute in 8 bits
+    team: Team | None = field(default=None, compare=False)  # where several processes train together
 
     @property
     def token_budget(self) -> int:

@@ -10,7 +10,8 @@ LastTokenError
     ├── StorageError     no permission, disk full
     ├── NetworkError     unreachable, too slow, or the download is not the published file
     ├── DeviceError      a device that computes wrong results
-    └── DivergedError    a loss that is not finite
+    ├── DivergedError    a loss that is not finite
+    └── RankError        a process of a training on several has ended, or cannot be reached
 
 The message of each is one sentence: what was found, where, and what to do. The command line prints it
 and exits; Python code catches the class it cares about.
@@ -68,6 +69,10 @@ class DeviceError(FailedError):
 
 class DivergedError(FailedError):
     """The loss of a training is not finite."""
+
+
+class RankError(FailedError):
+    """A process of a training on several processes has ended, or cannot be reached."""
 
 
 MAX_CHARACTERS = 80  # of a value in a message

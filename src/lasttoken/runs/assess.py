@@ -27,8 +27,9 @@ from lasttoken.evaluation.thresholds import likely_threshold
 from lasttoken.evaluation.verdict import Verdict, judge
 from lasttoken.runs.calibration import Calibrated, gpt_alone, temperature_effect
 from lasttoken.runs.scored import Scored, score_split
-from lasttoken.training.loop import SplitFeatures, TrainingOutcome
+from lasttoken.training.loop import TrainingOutcome
 from lasttoken.training.prepare import Prepared
+from lasttoken.training.split_features import SplitFeatures
 
 TIMED_TEXTS = 64  # of the headline split, classified as `predict` classifies them
 

@@ -23,8 +23,9 @@ from lasttoken.evaluation.tasks.task import SplitMetrics, Task, Truth
 from lasttoken.runs.clock import Clock
 from lasttoken.runs.scored import Scored, score_split
 from lasttoken.training.blending import BlendFit, BlendRows, fit_blend
-from lasttoken.training.loop import SplitFeatures, TrainingOutcome, tail_logits
+from lasttoken.training.loop import TrainingOutcome
 from lasttoken.training.prepare import Prepared
+from lasttoken.training.split_features import SplitFeatures, tail_logits
 
 Logits = dict[str, NDArray[np.float32]]  # [N, K] by split
 

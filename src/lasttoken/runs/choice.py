@@ -35,7 +35,7 @@ from lasttoken.training.held_out import Score, best_place
 from lasttoken.training.label_words import SCALES, are_words, label_rows, target_of
 from lasttoken.training.linear import ROUGH
 from lasttoken.training.linear_training import STRENGTHS, Problem, make_problem, walk
-from lasttoken.training.loop import SplitFeatures
+from lasttoken.training.split_features import SplitFeatures
 
 EXPLORED_ROWS = (
     1_000  # of train, and as many of validation, in the comparison of depths (benchmarks/2026-11-26-auto.md)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,11 @@ from lasttoken.training.depths import pool_states, pooled
 from lasttoken.training.held_out import best_place, calibrated_losses, mean_and_error, score_of
 from lasttoken.training.label_words import label_rows, target_of
 from lasttoken.training.linear_training import LinearTraining, in_order
-from lasttoken.training.loop import CHECKPOINT_EVERY_S, SplitFeatures, TrainingInputs, TrainingOutcome, tail_logits
+from lasttoken.training.loop import CHECKPOINT_EVERY_S, TrainingInputs, TrainingOutcome
 from lasttoken.training.methods import Training, make_training
 from lasttoken.training.repeater import Repeater
+from lasttoken.training.shared_updates import LeadingUpdates
+from lasttoken.training.split_features import SplitFeatures, tail_logits
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ def start_training(
     prepared, settings = session.prepared, session.settings
     may_fold = prepared.splits.validation_is_cut
     inputs = TrainingInputs(features, settings, session.device, prepared.label_counts, may_fold)
+    if (shared := session.trunk.shared) is not None and shared.team.is_open:
+        inputs = replace(inputs, make_updates=partial(LeadingUpdates, shared))
     training = make_training(prepared.classifier, inputs, checkpoint_every_s=checkpoint_every_s)
     if plan.label_words and isinstance(training, LinearTraining):
         rows = label_rows(prepared.classifier.decoder, prepared.predictor.tokenizer, prepared.labels)

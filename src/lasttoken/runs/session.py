@@ -27,8 +27,9 @@ from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs.clock import Clock
 from lasttoken.training.feature_cache import FeatureCache
 from lasttoken.training.features import TrunkPass
-from lasttoken.training.loop import SplitFeatures
+from lasttoken.training.helper import share_classifier
 from lasttoken.training.prepare import Prepared, features_of, fingerprint, prepare
+from lasttoken.training.split_features import SplitFeatures
 
 
 @dataclass(frozen=True)
@@ -117,4 +118,6 @@ def open_session(
     cache = None if settings.no_cache else FeatureCache(settings.cache_limit_bytes)
     with clock.part("trunk"), reporter.working("preparing the trunk"):
         trunk = TrunkPass(prepared.classifier, device, cache=cache, say=reporter.say)
+        if device.team is not None and device.team.is_open:
+            trunk.shared = share_classifier(device.team, prepared.classifier, settings, offline, trunk.hash)
     return Session(settings, prepared, trunk)

@@ -23,8 +23,9 @@ from lasttoken.runs.scored import score_split
 from lasttoken.runs.session import Session, open_session
 from lasttoken.runs.study_dir import TrainingResult
 from lasttoken.training.linear_training import LinearTraining
-from lasttoken.training.loop import Hooks, SplitFeatures, Trainer, TrainingOutcome
+from lasttoken.training.loop import Hooks, Trainer, TrainingOutcome
 from lasttoken.training.methods import Training
+from lasttoken.training.split_features import SplitFeatures
 
 CHOSEN_SETTINGS = ("method", "depth", "read", "train_blocks")
 

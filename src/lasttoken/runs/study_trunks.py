@@ -32,8 +32,8 @@ from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs.session import Session, completed, open_backbone, open_device
 from lasttoken.training.feature_cache import FeatureCache
 from lasttoken.training.features import FeatureSource, Prefix, StoredFeatures, TrunkPass
-from lasttoken.training.loop import SplitFeatures
 from lasttoken.training.prepare import Prepared, new_predictor, prepare
+from lasttoken.training.split_features import SplitFeatures
 
 
 @dataclass(frozen=True)

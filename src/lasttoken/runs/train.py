@@ -39,6 +39,7 @@ from lasttoken.runs.facts import metrics_json
 from lasttoken.runs.fitting import Fitted, choose_fitted, fit_beside, repeats_trainings, start_training
 from lasttoken.runs.further import run_further_trainings
 from lasttoken.runs.label_flags import check_label_flags
+from lasttoken.runs.processes import Processes, open_processes, say_what_is_shared
 from lasttoken.runs.resume import can_resume, check_data, check_fingerprint, read_run_splits
 from lasttoken.runs.session import Session, open_device, open_session
 from lasttoken.runs.tracking import Tracker, open_tracker
@@ -47,10 +48,18 @@ from lasttoken.runs.zero_shot import zero_shot_baseline
 from lasttoken.training.blending import in_words
 from lasttoken.training.folded import FoldedTail
 from lasttoken.training.linear_training import LinearTraining
-from lasttoken.training.loop import CHECKPOINT_EVERY_S, Hooks, Line, SplitFeatures, State, Trainer, TrainingOutcome
+from lasttoken.training.loop import (
+    CHECKPOINT_EVERY_S,
+    Hooks,
+    Line,
+    State,
+    Trainer,
+    TrainingOutcome,
+)
 from lasttoken.training.prepare import Prepared
 from lasttoken.training.repeater import Repeater, pooled
 from lasttoken.training.resume import restore_training, save_training
+from lasttoken.training.split_features import SplitFeatures
 
 STOPPED = {
     "interrupted": "interrupted by a signal; the run is complete with the {keep} weights until then",
@@ -71,6 +80,7 @@ class TrainingRequest:
     overwrite: bool = False  # replace a finished run
     offline: bool = False
     checkpoint_every_s: float = CHECKPOINT_EVERY_S  # between states that `resume` goes on from
+    workers: int = 1  # processes of this machine that share the trunk and the tail's training
     reporter: Reporter = field(default_factory=Reporter)
 
     @property
@@ -153,23 +163,8 @@ def fit_and_judge(request: TrainingRequest, splits: Splits | None = None) -> Jud
         UserError, FailedError: see `train_run`.
     """
     clock, reporter = Clock(), request.reporter
-    run_dir = RunDir(request.out) if request.out is not None else None
-    resuming = request.resume and can_resume(run_dir, reporter)
-    if run_dir and not resuming:
-        run_dir.check_free(request.overwrite)
-    device = open_device(request.settings, reporter)
-    with clock.part("data"), reporter.working("reading and checking the data"):
-        splits = splits or _read_splits(request, run_dir if resuming else None)
-        audited = audit_splits(splits.named())
-        for finding in audited.findings():
-            reporter.say(finding)
-    check_label_flags(request.settings, label_names(splits.train))
-    if request.settings.answers is not None:
-        check_writes(request.settings.backbone, request.offline, reporter)
-    plan = _plan(request, splits, device, run_dir if resuming else None, clock)
-    session = open_session(splits, plan.main, device, offline=request.offline, reporter=reporter, clock=clock)
-    training = _Training(request, plan, session, run_dir, resuming, clock)
-    fitted = training.fit(splits)
+    with open_processes(request.workers) as processes:
+        training, splits, audited, fitted = _fit(request, splits, processes, clock)
     outcome = fitted.outcome
     if outcome.stopped:
         reporter.say(
@@ -183,6 +178,33 @@ def fit_and_judge(request: TrainingRequest, splits: Splits | None = None) -> Jud
         with clock.part("repeats"):
             repeats = run_further_trainings(fitted.repeater, fitted.session, judged, reporter)
     return JudgedRun(training, splits, fitted, judged, repeats)
+
+
+def _fit(
+    request: TrainingRequest, splits: Splits | None, processes: Processes, clock: Clock
+) -> tuple[_Training, Splits, Audit, Fitted]:
+    """Read the data, choose what is trained, and train; the part of a run that several processes share."""
+    reporter = request.reporter
+    run_dir = RunDir(request.out) if request.out is not None else None
+    resuming = request.resume and can_resume(run_dir, reporter)
+    if run_dir and not resuming:
+        run_dir.check_free(request.overwrite)
+    device = open_device(request.settings, reporter)
+    with clock.part("data"), reporter.working("reading and checking the data"):
+        splits = splits or _read_splits(request, run_dir if resuming else None)
+        audited = audit_splits(splits.named())
+        for finding in audited.findings():
+            reporter.say(finding)
+    check_label_flags(request.settings, label_names(splits.train))
+    if request.settings.answers is not None:
+        check_writes(request.settings.backbone, request.offline, reporter)
+    processes.check_rows(splits)
+    with reporter.working("connecting the processes"):
+        device = processes.on(device)
+    plan = _plan(request, splits, device, run_dir if resuming else None, clock)
+    session = open_session(splits, plan.main, device, offline=request.offline, reporter=reporter, clock=clock)
+    training = _Training(request, plan, session, run_dir, resuming, clock)
+    return training, splits, audited, training.fit(splits)
 
 
 def _read_splits(request: TrainingRequest, resumed: RunDir | None) -> Splits:
@@ -243,6 +265,8 @@ class _Training:
                 beside = fit_beside(plan, session, features, offline=request.offline)
         repeater = Repeater(session.prepared, features) if repeats_trainings(session.settings) else None
         trainer = start_training(plan, session, features, request.checkpoint_every_s)
+        if session.trunk.shared is not None:
+            say_what_is_shared(plan, isinstance(trainer, FoldedTail), request.reporter)
         if run_dir and replaces:  # only now, so that an earlier run outlives every error of the user's
             begin_run(run_dir, splits, content, request.reporter)
         if self.tracker:

@@ -50,6 +50,7 @@ def run_toml(data: Path | Examples | None, session: Session, splits: Splits, pla
             "device": device.torch_device.type,
             "precision": device.precision,
             "threads": torch.get_num_threads(),
+            **({"processes": device.team.size} if device.team else {}),
         },
         "trunk": {"hash": session.trunk.hash} if session.trunk.hash else {},
         "versions": versions(),

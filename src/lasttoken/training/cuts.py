@@ -26,7 +26,8 @@ from lasttoken.core.cache import FOLDERS
 from lasttoken.core.device import CPU, Device, memory_bytes
 from lasttoken.core.storage import cache_dir, make_dir, storage_errors
 from lasttoken.training.depths import pool_states
-from lasttoken.training.features import MEMORY_FRACTION, Progress, StoredFeatures
+from lasttoken.training.features import MEMORY_FRACTION, StoredFeatures
+from lasttoken.training.shared_trunk import Progress
 
 Floats = NDArray[np.float32]
 

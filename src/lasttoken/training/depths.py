@@ -18,11 +18,12 @@ from torch import Tensor
 
 from lasttoken.backbone.packing import Packing
 from lasttoken.classifier.classifier import Classifier, pool
-from lasttoken.classifier.encoding import Encoded, run_by_length
-from lasttoken.core.device import CPU
+from lasttoken.classifier.encoding import Encoded
+from lasttoken.core.device import CPU, Device
 from lasttoken.core.errors import StorageError
-from lasttoken.training.feature_cache import FeatureFile, entry_key
-from lasttoken.training.features import Progress, TrunkPass
+from lasttoken.training.feature_cache import FeatureFile, FeatureWriter, entry_key
+from lasttoken.training.features import TrunkPass
+from lasttoken.training.shared_trunk import Progress, TrunkWork
 
 EACH_UP_TO = 12  # blocks of a backbone in which every depth is tried
 MOST_DEPTHS = 10  # that are tried in a deeper one
@@ -74,7 +75,9 @@ def depth_features(
     shape = (len(depths) * len(encoded), width)
 
     def compute(put: Callable[[int, Tensor], None]) -> None:
-        _compute(trunk, encoded, depths, put, progress)
+        work = depths_work(classifier, device, encoded, depths, put)
+        facts = {"kind": "depths", "depths": list(depths), "shape": shape}
+        trunk.run(work, facts, put.path if isinstance(put, FeatureWriter) else None, progress)
 
     if trunk.cache is not None and trunk.hash is not None:
         key = entry_key(f"{trunk.hash} after blocks {list(depths)}", encoded, device)
@@ -96,28 +99,26 @@ def depth_features(
     return DepthFeatures(tuple(depths), len(encoded), array)
 
 
-def _compute(
-    trunk: TrunkPass,
+def depths_work(
+    classifier: Classifier,
+    device: Device,
     encoded: Encoded,
     depths: Sequence[int],
     put: Callable[[int, Tensor], None],
-    progress: Progress | None,
-) -> None:
-    """Run all blocks over the texts, and call `put(first_row, block)` with the features of a text at each depth."""
-    classifier, device = trunk.classifier, trunk.device
+) -> TrunkWork:
+    """A run of all blocks over the texts, which calls `put(first_row, block)` with a text's features at each depth."""
     if device == CPU:
         classifier.pack_trunk()
 
     def compute(rows: NDArray[np.int64]) -> Tensor:
         return after_blocks(classifier, depths, *encoded.pack(rows, device.torch_device)).float().cpu()
 
-    budget = classifier.token_budget(device)
-    for rows, block in run_by_length(compute, encoded.lengths, device, token_budget=budget):
-        for place in range(len(depths)):
-            for row, features in zip(rows.tolist(), block[place], strict=True):
-                put(place * len(encoded) + row, features[None])
-        if progress:
-            progress(int(encoded.lengths[rows].sum()))
+    def place(rows: NDArray[np.int64], block: Tensor) -> None:
+        for at in range(len(depths)):
+            for row, features in zip(rows.tolist(), block[at], strict=True):
+                put(at * len(encoded) + row, features[None])
+
+    return TrunkWork(encoded, device, classifier.token_budget(device), compute, place)
 
 
 def after_blocks(classifier: Classifier, depths: Sequence[int], token_ids: Tensor, packing: Packing) -> Tensor:

@@ -18,7 +18,7 @@ import threading
 import weakref
 import zlib
 from collections.abc import Callable, Sequence
-from io import BufferedRandom, BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +44,19 @@ class FeatureFile:
     """
 
     def __init__(self, path: Path, shape: tuple[int, int]) -> None:
-        self.shape = shape
+        self.path, self.shape = path, shape
         self._file = path.open("rb")
         self._lock = threading.Lock()  # for the position in the file
         weakref.finalize(self, self._file.close)
+
+    @classmethod
+    def opened(cls, path: str, shape: tuple[int, int]) -> FeatureFile | None:
+        """An entry that another process has checked; None: this process does not see it."""
+        try:
+            is_whole = os.stat(path).st_size == shape[0] * shape[1] * 4
+            return cls(Path(path), shape) if is_whole else None
+        except OSError:
+            return None
 
     def checksum(self) -> int:
         """The CRC-32 of the whole file, read through a small buffer.
@@ -80,7 +89,36 @@ class FeatureFile:
         return block
 
 
-def _checksum(file: BufferedReader | BufferedRandom) -> int:
+class FeatureWriter:
+    """A file of features that is being filled: `writer(first_row, block)` writes rows, in any order.
+
+    It is not buffered, so that several processes can write their rows into the file.
+    """
+
+    def __init__(self, path: Path, width: int, *, new: bool = False) -> None:
+        """`width`: numbers in a row. `new`: the file does not exist yet."""
+        self.path, self.width = path, width
+        self.file = path.open("w+b" if new else "r+b", buffering=0)
+        weakref.finalize(self, self.file.close)
+
+    def __call__(self, first_row: int, block: Tensor) -> None:
+        """Write the features of some rows.
+
+        Raises:
+            OSError: no permission, or the disk is full.
+        """
+        content = block.contiguous().numpy().data.cast("B")
+        self.file.seek(first_row * self.width * 4)
+        while len(content):
+            content = content[self.file.write(content) :]
+
+    def close(self) -> None:
+        """Make sure that the rows are on the disk, and close the file."""
+        os.fsync(self.file.fileno())
+        self.file.close()
+
+
+def _checksum(file: BufferedReader | FileIO) -> int:
     file.seek(0)
     buffer, crc = bytearray(CHECKED_BYTES), 0
     while n_bytes := file.readinto(buffer):
@@ -179,7 +217,7 @@ class FeatureCache:
             say(f"cached features of earlier runs ({which}) were dropped to make room")
         return None
 
-    def store(self, key: str, shape: tuple[int, int], fill: Callable[[Callable[[int, Tensor], None]], None]) -> None:
+    def store(self, key: str, shape: tuple[int, int], fill: Callable[[FeatureWriter], None]) -> None:
         """Write an entry. `fill` calls its argument, `put(first_row, block)`, until every row is written.
 
         Raises:
@@ -187,15 +225,10 @@ class FeatureCache:
         """
         make_dir(self.folder, mode=0o700)
         with new_dir(self.folder / key, mode=0o700) as entry:
-            with (entry / "features.bin").open("w+b") as file:
-
-                def put(first_row: int, block: Tensor) -> None:
-                    file.seek(first_row * shape[1] * 4)
-                    file.write(block.contiguous().numpy().data)
-
-                fill(put)
-                file.truncate(shape[0] * shape[1] * 4)
-                file.flush()
-                os.fsync(file.fileno())
-                meta = {"format": FORMAT, "shape": shape, "crc32": _checksum(file)}
+            writer = FeatureWriter(entry / "features.bin", shape[1], new=True)
+            with writer.file:
+                fill(writer)
+                writer.file.truncate(shape[0] * shape[1] * 4)
+                os.fsync(writer.file.fileno())
+                meta = {"format": FORMAT, "shape": shape, "crc32": _checksum(writer.file)}
             (entry / "meta.json").write_text(json.dumps(meta), "utf-8")

@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,14 +25,13 @@ from torch import Tensor
 from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.weights import bytes_of
 from lasttoken.classifier.classifier import Classifier
-from lasttoken.classifier.encoding import Encoded, run_by_length
+from lasttoken.classifier.encoding import Encoded
 from lasttoken.core.device import CPU, Device, memory_bytes
 from lasttoken.core.errors import StorageError
 from lasttoken.training.feature_cache import FeatureCache, FeatureFile, entry_key
+from lasttoken.training.shared_trunk import Progress, SharedTrunk, TrunkWork
 
 MEMORY_FRACTION = 0.5  # of the machine's memory that the features of a split may take
-
-Progress = Callable[[int], None]  # called with the number of tokens done
 
 
 class FeatureSource(Protocol):
@@ -126,20 +126,20 @@ def trunk_hash(classifier: Classifier) -> str:
     return digest.hexdigest()
 
 
-def compute_features(live: LiveFeatures, put: Callable[[int, Tensor], None], progress: Progress | None = None) -> None:
-    """Run the trunk over a split, and call `put(first_row, block)` with the features of each text."""
+def features_work(live: LiveFeatures, put: Callable[[int, Tensor], None]) -> TrunkWork:
+    """A run of the trunk over a split, which calls `put(first_row, block)` with the features of each text."""
     classifier, encoded, device, offsets = live.classifier, live.encoded, live.device, live.encoded.offsets
     if device == CPU:
         classifier.pack_trunk()
-    budget = classifier.token_budget(device)
-    batches = run_by_length(lambda rows: live.batch(rows.tolist()), encoded.lengths, device, token_budget=budget)
-    for rows, (block, packing) in batches:
-        block = block.cpu()
-        pieces = torch.split(block, packing.sizes if classifier.keeps_tokens else 1)
+
+    def place(rows: NDArray[np.int64], block: Tensor) -> None:
+        pieces = torch.split(block, encoded.lengths[rows].tolist() if classifier.keeps_tokens else 1)
         for row, piece in zip(rows, pieces, strict=True):
             put(int(offsets[row] if classifier.keeps_tokens else row), piece)
-        if progress:
-            progress(packing.n_tokens)
+
+    return TrunkWork(
+        encoded, device, classifier.token_budget(device), lambda rows: live.batch(rows.tolist())[0].cpu(), place
+    )
 
 
 class TrunkPass:
@@ -154,13 +154,23 @@ class TrunkPass:
         say: Callable[[str], None],
         memory_used: int = 0,
     ) -> None:
-        """`cache` None: features stay in memory for this run, which has used `memory_used` bytes for others already.
+        """The trunk of a classifier; `shared` is set where several processes have it.
+
+        `cache` None: features stay in memory for this run, which has used `memory_used` bytes for others already.
 
         `say` gets a message for features that are not kept.
         """
         self.classifier, self.device, self.cache, self.say = classifier, device, cache, say
         self.hash = trunk_hash(classifier) if classifier.n_frozen is not None else None
         self.memory_used = memory_used  # bytes of features in memory, of all splits
+        self.shared: SharedTrunk | None = None
+
+    def run(self, work: TrunkWork, facts: dict[str, Any], path: Path | None, progress: Progress | None) -> None:
+        """Compute all batches, in this process or together with others; `path`: see `SharedTrunk.run`."""
+        if self.shared is None or not self.shared.team.is_open:
+            work.run(work.batches(), progress)
+        else:
+            self.shared.run(work, facts, path, progress)
 
     def source(
         self, encoded: Encoded, split: str, progress: Progress | None = None, prefix: Prefix | None = None
@@ -187,6 +197,8 @@ class TrunkPass:
     ) -> NDArray[np.float32] | None:
         is_double = self.classifier.head.weight.dtype == torch.float64
         n_bytes = shape[0] * shape[1] * (8 if is_double else 4)
+        if self.shared is not None:
+            n_bytes *= self.shared.team.rank.local_size
         if self.memory_used + n_bytes > memory_bytes() * MEMORY_FRACTION:
             self.say(
                 f"the features of {split} ({n_bytes:,} bytes) do not fit in memory: the trunk runs for every "
@@ -199,7 +211,7 @@ class TrunkPass:
         def put(first_row: int, block: Tensor) -> None:
             array[first_row : first_row + len(block)] = block.numpy()
 
-        compute_features(live, put, progress)
+        self.run(features_work(live, put), {"kind": "features"}, None, progress)
         return array
 
     def _cached(
@@ -220,7 +232,8 @@ class TrunkPass:
             if reason := self.cache.make_room(n_bytes, self.say):
                 self.say(f"{not_kept}: {reason}; {consequence}")
                 return None
-            self.cache.store(key, shape, lambda put: compute_features(live, put, progress))
+            facts = {"kind": "features", "shape": shape}
+            self.cache.store(key, shape, lambda put: self.run(features_work(live, put), facts, put.path, progress))
         except (StorageError, OSError) as error:  # a disk error costs time, not the training
             self.say(f"{not_kept}: {error}; {consequence}")
             return None

@@ -27,13 +27,13 @@ from lasttoken.training.loop import (
     HeldOut,
     Hooks,
     Line,
-    SplitFeatures,
     Trainer,
     TrainingInputs,
     TrainingOutcome,
-    tail_logits,
 )
 from lasttoken.training.pool import Pool, Rows
+from lasttoken.training.split_features import SplitFeatures, tail_logits
+from lasttoken.training.updates import Updates
 
 FOLDED = 20_000  # tokens, over all epochs, up to which a tail is trained in folds, which takes five times as long
 REFITTED = 45_000  # up to which it is trained again on train and validation together, which takes twice as long
@@ -136,7 +136,7 @@ class FoldedTail:
         if self._part:
             hooks = replace(hooks, on_line=lambda line: None)
         splits = {"train": self._take(rows), "validation": self._take(scored)}
-        inputs = replace(self.inputs, splits=splits)
+        inputs = replace(self.inputs, splits=splits, make_updates=Updates)
         return Trainer(self.classifier, inputs, hooks, evaluates=not self._part)
 
     def _take(self, rows: Rows) -> SplitFeatures:

@@ -28,7 +28,14 @@ from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
 from lasttoken.training.features import FeatureSource
 from lasttoken.training.held_out import Part, Score, best_place, parts_of, score_of
 from lasttoken.training.linear import PRECISE, ROUGH, Design, Head, LinearPath, rows_of
-from lasttoken.training.loop import TAIL_BUDGETS, HeldOut, Hooks, Line, SplitFeatures, TrainingInputs, TrainingOutcome
+from lasttoken.training.loop import (
+    HeldOut,
+    Hooks,
+    Line,
+    TrainingInputs,
+    TrainingOutcome,
+)
+from lasttoken.training.split_features import TAIL_BUDGETS, SplitFeatures
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # C for standardized features
 LARGE = 100_000_000  # N · F · K from which a problem is solved on several threads

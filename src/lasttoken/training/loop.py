@@ -27,35 +27,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lasttoken.classifier.classifier import Classifier
-from lasttoken.classifier.encoding import run_by_length
 from lasttoken.core.config import Settings
 from lasttoken.core.device import Device
 from lasttoken.core.errors import DivergedError
 from lasttoken.core.metric_registry import METRICS, metrics_at
 from lasttoken.evaluation.tasks.task import Truth
 from lasttoken.training.accumulation import MicroBatch, micro_batches, n_updates
-from lasttoken.training.adamw import AdamW
 from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
 from lasttoken.training.features import FeatureSource
 from lasttoken.training.held_out import Part
 from lasttoken.training.order import Order, batches
+from lasttoken.training.split_features import SplitFeatures
+from lasttoken.training.updates import MakeUpdates, Updates
 
-TAIL_BUDGETS = 8  # token budgets in a batch of the tail, which costs less than the trunk
 CHECKPOINT_EVERY_S = 30.0  # between saved states
 
 Line = dict[str, Any]  # a line of history.jsonl
-
-
-@dataclass(frozen=True)
-class SplitFeatures:
-    """The features of a split and its truth: label ids [N], or whether each row has each label [N, K]."""
-
-    source: FeatureSource
-    truth: Truth
-    weights: NDArray[np.float32] | None = None  # of each row in the loss, [N]; None: all rows count alike
-
-    def __len__(self) -> int:
-        return len(self.truth)
 
 
 @dataclass(frozen=True)
@@ -67,6 +54,7 @@ class TrainingInputs:
     device: Device
     label_counts: NDArray[np.int64] | None = None  # [K], rows of each label before undersampling; None: those of train
     may_fold: bool = False  # whether validation was cut from the same rows as train, see held_out.py
+    make_updates: MakeUpdates = Updates  # what computes the steps: this process, or several (shared_updates.py)
 
 
 @dataclass
@@ -148,16 +136,16 @@ class Trainer:
         if not evaluates:
             self.skip_evaluations()
         self.task = classifier.config.task
-        self.parameters = classifier.trained()
-        self.optimizer = AdamW(self.parameters, settings.weight_decay)
         self.order = Order(settings.seed)
         self.state = State()
         self.best: dict[str, Tensor] = {}
-        self.weights: Tensor | None = None
         self.shift: NDArray[np.float32] | None = None
         self.rows = np.arange(len(splits["train"]), dtype=np.int64)
+        weights = None
         if settings.train_balance != "none":
-            self._balance(np.asarray(splits["train"].truth, dtype=np.int64), inputs.label_counts)
+            weights = self._balance(np.asarray(splits["train"].truth, dtype=np.int64), inputs.label_counts)
+        self.updates = inputs.make_updates(classifier, splits, settings, self.device, weights)
+        self.parameters, self.optimizer = self.updates.parameters, self.updates.optimizer
         self.batches_per_epoch = len(batches(self.rows.tolist(), settings.n_in_batch, settings.drop_last))
         self.total_steps = n_updates(self.batches_per_epoch, settings.accumulate) * settings.n_epochs
 
@@ -168,13 +156,14 @@ class Trainer:
         """
         self.evaluates = self.settings.keep != "last" or self.settings.patience > 0
 
-    def _balance(self, train_ids: NDArray[np.int64], label_counts: NDArray[np.int64] | None) -> None:
-        """Apply the setting `balance`, see balance.py."""
+    def _balance(self, train_ids: NDArray[np.int64], label_counts: NDArray[np.int64] | None) -> Tensor | None:
+        """Apply the setting `balance`, see balance.py; the weights of the labels, if they have any."""
         n_labels, balance = len(self.classifier.config.labels), self.settings.train_balance
         self.rows = epoch_rows(train_ids, balance, self.settings.seed)
-        if balance == "weights":
-            self.weights = torch.from_numpy(label_weights(train_ids, n_labels)).to(self.device.torch_device)
         self.shift = prior_shift(np.bincount(train_ids, minlength=n_labels) if label_counts is None else label_counts)
+        if balance != "weights":
+            return None
+        return torch.from_numpy(label_weights(train_ids, n_labels)).to(self.device.torch_device)
 
     # ------------------------------------------------------------------ the loop
 
@@ -184,9 +173,15 @@ class Trainer:
         Raises:
             DivergedError: a loss is not finite.
         """
-        stopped = self._steps()
-        if stopped == "interrupted" and (not self.state.history or self.state.history[-1]["step"] != self.state.step):
-            self._evaluate("epoch")
+        self.updates.begin()
+        try:
+            stopped = self._steps()
+            if stopped == "interrupted" and (
+                not self.state.history or self.state.history[-1]["step"] != self.state.step
+            ):
+                self._evaluate("epoch")
+        finally:
+            self.updates.end()
         if self.settings.keep == "best" and self.best:
             with torch.no_grad():
                 for name, parameter in self.parameters.items():
@@ -243,16 +238,9 @@ class Trainer:
         return micro_batches(
             batches(self.state.permutation, settings.n_in_batch, settings.drop_last),
             settings.accumulate,
-            self._weight_of,
+            self.updates.weight_of,
             settings.handling.fixed_shares,
         )
-
-    def _weight_of(self, rows: list[int]) -> float:
-        """What these rows of train weigh in the mean of a loss."""
-        split = self.splits["train"]
-        if self.weights is None or split.weights is not None:
-            return len(rows)
-        return float(self.weights[torch.from_numpy(split.truth[rows]).to(self.weights.device)].sum())
 
     def _is_time_to_evaluate(self, batch: MicroBatch) -> bool:
         """Whether an evaluation inside the epoch follows this batch, which has just been trained on."""
@@ -264,27 +252,12 @@ class Trainer:
 
     def _step(self, batch: MicroBatch) -> None:
         """Add the gradient of a batch, and update the weights where its group ends."""
-        state, settings, split, rows = self.state, self.settings, self.splits["train"], batch.rows
-        rate = learning_rate(state.step, self.total_steps, settings)
-        features, packing = split.source.batch(rows)
-        truth = torch.from_numpy(split.truth[rows]).to(self.device.torch_device)
-        if batch.starts:
-            self.optimizer.zero_grad()
-        with self.device.autocast():
-            logits = self.classifier.tail(features, packing)
-        row_weights = None
-        if split.weights is not None:
-            row_weights = torch.from_numpy(split.weights[rows]).to(self.device.torch_device)
-        loss = self.task.loss(logits, truth, self.weights, row_weights, settings.label_smoothing)
-        value = loss.item()
+        state, rows = self.state, batch.rows
+        rate = learning_rate(state.step, self.total_steps, self.settings)
+        value = self.updates.add(batch, rate)
         if not math.isfinite(value):
             raise _diverged(f"the loss of step {state.step + 1} is {value}", rate)
-        (loss if batch.share == 1 else loss * batch.share).backward()  # type: ignore[no-untyped-call]
-        if batch.updates:
-            if settings.clip_norm:
-                torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.clip_norm)
-            self.optimizer.step(rate)
-            state.step += 1
+        state.step += batch.updates
         state.done_batches += 1
         state.examples_seen += len(rows)
         state.loss_sum += value * len(rows)
@@ -367,7 +340,7 @@ class Trainer:
 
     def logits(self, source: FeatureSource, rows: list[int] | None = None) -> NDArray[np.float32]:
         """Logits [N, K] of these rows of a split (None: all), in their order, with the prior shift."""
-        logits = tail_logits(self.classifier, source, self.device, rows)
+        logits = self.updates.logits(source, rows)
         return logits if self.shift is None else np.asarray(logits + self.shift, dtype=np.float32)
 
     def _follow_best(self, line: Line) -> None:
@@ -388,22 +361,6 @@ class Trainer:
 
 def _diverged(fault: str, rate: float) -> DivergedError:
     return DivergedError(f"{fault} at learning rate {rate:g}; try --learning-rate {rate / 10:g}, or --clip-norm 1")
-
-
-def tail_logits(
-    classifier: Classifier, source: FeatureSource, device: Device, rows: list[int] | None = None
-) -> NDArray[np.float32]:
-    """Logits [N, K] of these rows of a split (None: all), in their order; batches have texts of similar length."""
-    selected = np.arange(len(source.encoded)) if rows is None else np.asarray(rows, dtype=np.int64)
-
-    def compute(places: NDArray[np.int64]) -> NDArray[np.float32]:
-        return classifier.tail(*source.batch(selected[places].tolist())).float().cpu().numpy()
-
-    logits = np.empty((len(selected), len(classifier.config.labels)), dtype=np.float32)
-    lengths, budget = source.encoded.lengths[selected], TAIL_BUDGETS * device.token_budget
-    for places, batch in run_by_length(compute, lengths, device, token_budget=budget):
-        logits[places] = batch
-    return logits
 
 
 def learning_rate(step: int, total_steps: int, settings: Settings) -> float:

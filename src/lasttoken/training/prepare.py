@@ -29,7 +29,7 @@ from lasttoken.data.splitting.splits import Splits
 from lasttoken.evaluation.tasks.task import Truth
 from lasttoken.training.activations import choose_checkpointing
 from lasttoken.training.features import StoredFeatures, TrunkPass
-from lasttoken.training.loop import SplitFeatures
+from lasttoken.training.split_features import SplitFeatures
 
 LONGEST = 512  # tokens of a text, for a backbone that has room for thousands (docs/decisions/bundled.md)
 TOKENS = 1_500_000  # of all train texts, if each were as long as its limit

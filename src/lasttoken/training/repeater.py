@@ -24,10 +24,11 @@ from lasttoken.data.label_tables import labels_of
 from lasttoken.data.splitting.cutting import cut_folds, cut_rows
 from lasttoken.evaluation.baselines import LabelledTexts, LinearBaseline
 from lasttoken.training.blending import BlendRows, fit_blend
-from lasttoken.training.loop import HeldOut, Hooks, SplitFeatures, TrainingInputs, tail_logits
+from lasttoken.training.loop import HeldOut, Hooks, TrainingInputs
 from lasttoken.training.methods import train_classifier
 from lasttoken.training.pool import Pool
 from lasttoken.training.prepare import Prepared
+from lasttoken.training.split_features import SplitFeatures, tail_logits
 
 Rows = NDArray[np.int64]
 

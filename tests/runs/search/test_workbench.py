@@ -21,8 +21,9 @@ from lasttoken.runs.search.space import search_space
 from lasttoken.runs.search.workbench import StoppedError, Workbench, open_workbench
 from lasttoken.runs.session import open_session
 from lasttoken.training.held_out import Part, calibrated_losses
-from lasttoken.training.loop import TrainingInputs, tail_logits
+from lasttoken.training.loop import TrainingInputs
 from lasttoken.training.methods import make_training
+from lasttoken.training.split_features import tail_logits
 
 FITTED, SCORED = np.arange(40), np.arange(40, 60)
 

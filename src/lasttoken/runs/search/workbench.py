@@ -37,8 +37,9 @@ from lasttoken.training.folded import linear_heads
 from lasttoken.training.held_out import Part, Score, best_place, calibrated_losses, score_of
 from lasttoken.training.linear import ROUGH, Design
 from lasttoken.training.linear_training import Problem, balanced_weights, few_threads, set_head, walk
-from lasttoken.training.loop import Hooks, SplitFeatures, Trainer, TrainingInputs, tail_logits
+from lasttoken.training.loop import Hooks, Trainer, TrainingInputs
 from lasttoken.training.pool import Pool
+from lasttoken.training.split_features import SplitFeatures, tail_logits
 
 SEEN_IN_TRAINING = 8  # held-out rows that the loop evaluates at its end, where nothing depends on it
 
