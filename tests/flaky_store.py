@@ -12,6 +12,7 @@ and no append. A PUT whose answer is lost has happened all the same. Every fault
 from __future__ import annotations
 
 import errno
+import hashlib
 import random
 import threading
 import time
@@ -107,16 +108,23 @@ class FlakyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ships 
 
     def ls(self, path: str, detail: bool = True, **options: Any) -> Any:
         """One listing."""
-        return self._call("LIST", path, lambda memory, name: memory.ls(name, detail=detail))
+        entries = self._call("LIST", path, lambda memory, name: memory.ls(name, detail=True))
+        return [self._tagged(entry) for entry in entries] if detail else sorted(entry["name"] for entry in entries)
 
     def find(self, path: str, maxdepth: int | None = None, withdirs: bool = False, **options: Any) -> Any:
         """One listing of all objects below a path."""
         detail = options.get("detail", False)
-        return self._call("LIST", path, lambda memory, name: memory.find(name, maxdepth, withdirs, detail))
+        entries = self._call("LIST", path, lambda memory, name: memory.find(name, maxdepth, withdirs, detail=True))
+        return {name: self._tagged(entry) for name, entry in entries.items()} if detail else list(entries)
 
     def info(self, path: str, **options: Any) -> Any:
         """Size and time of an object."""
-        return self._call("HEAD", path, lambda memory, name: memory.info(name))
+        return self._tagged(self._call("HEAD", path, lambda memory, name: memory.info(name)))
+
+    def _tagged(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """An entry with an ETag, which depends on the content alone."""
+        file = self.weather.memory.store.get(entry["name"])
+        return entry if file is None else {**entry, "ETag": hashlib.md5(file.getvalue()).hexdigest()}
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> Any:
         """The bytes of an object, or a range of them."""
