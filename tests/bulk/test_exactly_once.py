@@ -85,6 +85,16 @@ def test_two_runners_at_once_on_one_output(predictor: Predictor, expected: dict[
         assert weather.objects(OUT) == expected
 
 
+def test_a_worker_that_ends_before_the_others_asks_with_one_listing(predictor: Predictor) -> None:
+    with flaky_store(failing=0.0) as weather:
+        job = open_job(upload(weather), OUT, JobSettings(part_rows=3), MODEL)
+        for number in job.missing(0, 2):
+            score_part(job, number, predictor)
+        weather.calls.clear()
+        assert job.finish() is None
+        assert weather.calls == {"LIST": 1}
+
+
 def test_two_runners_at_once_in_one_folder(predictor: Predictor, tmp_path: Path, expected: dict[str, bytes]) -> None:
     source, output = tmp_path / "in.jsonl", str(tmp_path / "out")
     source.write_text("".join(LINES))

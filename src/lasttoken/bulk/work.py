@@ -118,7 +118,8 @@ class Job:
 
         One listing, and the marker of each part that seems to be finished.
         """
-        return iter([number for number, part in self._parts(range(shard, self.n_parts, n_shards)) if part is None])
+        numbers = range(shard, self.n_parts, n_shards)
+        return iter([number for number, part in self._parts(numbers, self.store.names()) if part is None])
 
     def finish(self) -> Summary | None:
         """Write the manifest, if all parts are finished; None if they are not.
@@ -126,9 +127,12 @@ class Job:
         Raises:
             RunError: another job has been begun in the same folder.
         """
+        listed = self.store.names()
+        if any(part_name(number, ".json") not in listed for number in range(self.n_parts)):
+            return None  # one listing is enough for the workers that end before the last
         digest, counts = hashlib.sha256(), Counts()
         lines: list[str] = []
-        for _, part in self._parts(range(self.n_parts)):
+        for _, part in self._parts(range(self.n_parts), listed):
             if part is None:
                 return None
             counts += part.counts
@@ -166,9 +170,8 @@ class Job:
                 f"{self.store.url} was given to another job while this one ran; give each job an output of its own"
             )
 
-    def _parts(self, numbers: Iterable[int]) -> Iterator[tuple[int, Part | None]]:
+    def _parts(self, numbers: Iterable[int], listed: Mapping[str, Listed]) -> Iterator[tuple[int, Part | None]]:
         """Each number and its part, if it is finished."""
-        listed = self.store.names()
 
         def part_of(number: int) -> tuple[int, Part | None]:
             return number, self.read_part(number, listed)
