@@ -12,7 +12,7 @@ import uvicorn
 
 from lasttoken.core.errors import SettingsError
 from lasttoken.serving.limits import Limits
-from lasttoken.serving.listen import _within_file_limit, listen
+from lasttoken.serving.listen import listen, within_file_limit
 
 
 @pytest.fixture
@@ -86,5 +86,5 @@ def test_an_address_in_use_is_rejected_by_host_and_port(watch_run: Any) -> None:
 def test_there_are_fewer_connections_than_files_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
     resource = pytest.importorskip("resource", reason="needs a system with limits of open files")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
-    assert _within_file_limit(Limits(connections=10_000)).connections < 256
-    assert _within_file_limit(Limits(connections=10)).connections == 10
+    assert within_file_limit(Limits(connections=10_000)).connections < 256
+    assert within_file_limit(Limits(connections=10)).connections == 10

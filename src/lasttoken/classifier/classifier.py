@@ -266,15 +266,15 @@ class Classifier(nn.Module):
         blocks = self.decoder.blocks[: self.n_frozen or 0]
         return [[module for module in block.modules() if isinstance(module, Linear)] for block in blocks]
 
-    def pack_trunk(self) -> None:
+    def pack_trunk(self, n_processes: int = 1) -> None:
         """Copy the trunk's matrices into oneDNN's own layout, if that fits into memory (backbone/onednn.py).
 
         The results are the same to rounding. A trunk that is already packed is left alone. Matrices in 16 bits are
-        packed in float32, so only those of a small trunk are.
+        packed in float32, so only those of a small trunk are. `n_processes`: how many do so on this machine.
         """
         blocks = [[layer for layer in layers if layer.can_pack] for layers in self._trunk_layers()]
         n_bytes = sum(4 * layer.weight.numel() for layers in blocks for layer in layers)
-        limit = PACKED_FRACTION * memory_bytes()
+        limit = PACKED_FRACTION * memory_bytes() / n_processes
         if any(layer.converts for layers in blocks for layer in layers):
             limit = min(limit, PACKED_FROM_HALF_BYTES)
         if n_bytes <= limit:

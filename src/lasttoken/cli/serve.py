@@ -47,6 +47,13 @@ MaxConnections = Annotated[
     ),
 ]
 Deadline = Annotated[float, typer.Option("--deadline", help="Seconds after which a request is abandoned.")]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        help="Processes that share the port, the cores and the pages of the weights; SIGHUP replaces them one by one.",
+    ),
+]
 BatchTokens = Annotated[int | None, typer.Option("--batch-tokens", help="Tokens per batch; default: by the device.")]
 
 
@@ -64,6 +71,7 @@ def serve(
     max_connections: MaxConnections = LIMITS.connections,
     deadline: Deadline = LIMITS.deadline_s,
     batch_tokens: BatchTokens = USUAL.batch_tokens,
+    workers: Workers = USUAL.workers,
     device: Device = "auto",
     precision: Precision = "auto",
     quiet: Quiet = False,
@@ -75,7 +83,6 @@ def serve(
     The models are loaded into memory when the server starts, so later changes to their files have no effect. To
     replace a model, train it into a new folder and restart the server, or start a second one beside it.
     """
-    from lasttoken.core.process import tune_cpu
     from lasttoken.serving.service import serve as serve_runs
 
     limits = Limits(max_body, max_texts, max_characters, connections=max_connections, deadline_s=deadline)
@@ -89,7 +96,11 @@ def serve(
         batch_tokens=batch_tokens,
         device=device,
         precision=precision,
+        workers=workers,
         limits=limits,
     )
-    tune_cpu()
+    if workers == 1:  # with several the workers compute, and this process does not import torch
+        from lasttoken.core.process import tune_cpu
+
+        tune_cpu()
     serve_runs(runs, options, terminal(quiet))

@@ -51,7 +51,7 @@ class Guard:
         metrics: ServerMetrics,
         token: str | None = None,
         hosts: Iterable[str] | None = LOOPBACK,
-        log: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
+        log: Callable[[str], None] | None = None,
         origins: Collection[str] = (),
     ) -> None:
         """`hosts`: accepted names in the Host header; None: any. `token`: the bearer token that clients must send.
@@ -61,7 +61,7 @@ class Guard:
         self.app, self.limits, self.metrics = app, limits, metrics
         self.token = token.encode() if token else None
         self.hosts = None if hosts is None else {host.lower() for host in hosts}
-        self.log = log
+        self.log = log or _write_line
         self._open = open_routes()
         self._guarded: App = _Cors(self._check_client, origins) if origins else self._check_client
         self._id_prefix, self._request_numbers = uuid4().hex[:16], count()
@@ -180,6 +180,12 @@ class _Cors(CORSMiddleware):
         sentence = "pages of that origin may not send this request (serve --allow-origin)"
         kept = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
         return Response(error_body(400, sentence), 400, kept, "application/json")
+
+
+def _write_line(line: str) -> None:
+    """Write a line to stderr at once: of several workers' lines none is split by another."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:

@@ -1,4 +1,4 @@
-"""Listen with uvicorn on a socket of our own: an address in use is one sentence, and port 0 is reported as chosen."""
+"""Listen with uvicorn on a socket of our own, and report the address once it is bound."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import Any
 
 import uvicorn
 
-from lasttoken.core.errors import SettingsError
-from lasttoken.serving.connections import connection_class
+from lasttoken.serving.connections import Connection, connection_class
 from lasttoken.serving.limits import Limits
+from lasttoken.serving.sockets import BACKLOG, address_line, bind
 
-BACKLOG = 2048
 OTHER_FILES = 128  # open files of the process besides connections
 
 
@@ -35,39 +34,38 @@ def listen(
     Raises:
         SettingsError: it is not possible to listen on this address.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise SettingsError(
-                f"cannot listen on {host} port {port} ({reason}); give another --host or --port"
-            ) from error
-        bound_port = listener.getsockname()[1]
-        config = uvicorn.Config(
-            app,
-            http=connection_class(_within_file_limit(limits or Limits())),
-            ws="none",
-            log_config=None,
-            log_level="error",  # no warnings: clients could fill the log with malformed requests
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            backlog=BACKLOG,
-            timeout_graceful_shutdown=drain_s,
-        )
-        address = f"[{host}]" if ":" in host else host
+    with bind(host, port) as listener:
+        config = uvicorn_config(app, connection_class(within_file_limit(limits or Limits())), drain_s)
         for notice in notices:
             say(notice)
-        say(f"http://{address}:{bound_port}/  (page, docs at /docs; stop with Ctrl-C)")
-        gc.collect()
-        gc.freeze()  # libraries and models live on; scanning them in every collection would delay requests
-        uvicorn.Server(config).run(sockets=[listener])
+        say(address_line(host, listener))
+        run_frozen(uvicorn.Server(config), listener)
 
 
-def _within_file_limit(limits: Limits) -> Limits:
+def run_frozen(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Run a server whose models are loaded."""
+    gc.collect()
+    gc.freeze()  # libraries and models live on; scanning them in every collection would delay requests
+    server.run(sockets=[listener])
+
+
+def uvicorn_config(app: Any, protocol: type[Connection], drain_s: int) -> uvicorn.Config:
+    """uvicorn's settings; `protocol`: the class of its connections."""
+    return uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        log_config=None,
+        log_level="error",  # no warnings: clients could fill the log with malformed requests
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=drain_s,
+    )
+
+
+def within_file_limit(limits: Limits) -> Limits:
     """Limit the connections to the files that the process may open (ulimit -n)."""
     if sys.platform == "win32":
         return limits

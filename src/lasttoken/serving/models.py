@@ -22,7 +22,7 @@ from lasttoken.classifier.encoding import Encoded, run_by_length
 from lasttoken.classifier.predict import Predictor
 from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.device import CPU
-from lasttoken.core.errors import SettingsError
+from lasttoken.serving.options import names_of
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,19 @@ class Group:
         return log_probs
 
 
-def load_models(runs: Sequence[Path], device: str = "auto", precision: str = "auto") -> list[Group]:
-    """Load finished runs into this process's own memory, named after their folders, in groups that share a trunk.
+def load_models(
+    runs: Sequence[Path], device: str = "auto", precision: str = "auto", n_processes: int = 1
+) -> list[Group]:
+    """Load finished runs, named after their folders, in groups that share a trunk.
+
+    Into this process's own memory; with `n_processes` > 1 the weights stay in the mapped files, which nobody may write
+    to, and the memory for packed matrices is shared out.
 
     Raises:
         SettingsError: two folders have the same name.
         RunError, BackboneError, DeviceError: see `Predictor.load`.
     """
-    names = [run.resolve().name for run in runs]
-    for name in names:
-        if names.count(name) > 1:
-            raise SettingsError(
-                f"two of the runs are called {name!r}; a server distinguishes runs by their names, so rename one"
-            )
+    names = names_of(runs)
     groups: dict[str, list[ServedModel]] = {}
     owned: set[int] = set()
     for name, run in zip(names, runs, strict=True):
@@ -93,9 +93,10 @@ def load_models(runs: Sequence[Path], device: str = "auto", precision: str = "au
         if members:
             _share_trunk(members[0].predictor, predictor)
         members.append(ServedModel(name, predictor, RunDir(run).read_metrics()))
-        own_memory(predictor.classifier, owned)
+        if n_processes == 1:
+            own_memory(predictor.classifier, owned)
         if predictor.device == CPU:
-            predictor.classifier.pack_trunk()  # does nothing to a shared trunk that is packed already
+            predictor.classifier.pack_trunk(n_processes)  # does nothing to a shared trunk that is packed already
     return [Group(tuple(members)) for members in groups.values()]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +32,7 @@ class ServerOptions:
     batch_tokens: int | None = None  # tokens computed together; None: by the device
     device: str = "auto"
     precision: str = "auto"
+    workers: int = 1  # processes that share the port
     limits: Limits = field(default_factory=Limits)
 
     def check(self) -> None:
@@ -40,11 +43,13 @@ class ServerOptions:
         """
         counts = {"--max-queue": self.max_queue, "--max-texts": self.limits.texts}
         counts |= {"--max-characters": self.limits.characters, "--max-body": self.limits.body_bytes}
-        counts |= {"--max-connections": self.limits.connections}
+        counts |= {"--max-connections": self.limits.connections, "--workers": self.workers}
         counts |= {"--batch-tokens": self.batch_tokens} if self.batch_tokens is not None else {}
         for flag, value in counts.items():
             if value < 1:
                 raise SettingsError(f"{flag} is {value}; it must be at least 1")
+        if self.workers > 1 and sys.platform == "win32":
+            raise SettingsError(f"--workers is {self.workers}; on Windows a server has one process, so leave it out")
         if not 0 <= self.port < 2**16:
             raise SettingsError(f"--port is {self.port}; it must be between 0 and 65535")
         if not 0 < self.limits.deadline_s < math.inf:
@@ -90,6 +95,21 @@ def parse_origin(url: str) -> str:
         raise SettingsError(f"--allow-origin is {url!r}; give scheme and host alone, such as https://example.org")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}" + ("" if port in (None, usual_port) else f":{port}")
+
+
+def names_of(runs: Sequence[Path]) -> list[str]:
+    """The names by which a server knows runs: those of their folders.
+
+    Raises:
+        SettingsError: two folders have the same name.
+    """
+    names = [run.resolve().name for run in runs]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(
+                f"two of the runs are called {name!r}; a server distinguishes runs by their names, so rename one"
+            )
+    return names
 
 
 def read_token(file: Path | None) -> str | None:

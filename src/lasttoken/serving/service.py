@@ -9,19 +9,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lasttoken.core.progress import Reporter
 from lasttoken.serving.options import ServerOptions, check_installed, parse_origin
+from lasttoken.serving.sockets import DRAIN_S
 
 if TYPE_CHECKING:
     from lasttoken.serving.guard import Guard
     from lasttoken.serving.models import Group
 
 CHARACTERS_PER_TOKEN = 4  # of English, about; a batch is limited in tokens and measured in characters
-DRAIN_S = 30  # for requests under way when the server is stopped
 CPU_THREADS = 2  # that compute, each with its share of the cores
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a server should know that is one process of several."""
+
+    threads: int  # cores for this process
+    created: int  # the start of the whole in Unix seconds
+    metrics_folder: Path  # of the counters of all
 
 
 def serve(runs: Sequence[Path], options: ServerOptions, reporter: Reporter | None = None) -> None:
@@ -36,13 +46,22 @@ def serve(runs: Sequence[Path], options: ServerOptions, reporter: Reporter | Non
     from lasttoken.serving.listen import listen
 
     reporter = reporter or Reporter()
+    if options.workers > 1:
+        from lasttoken.serving.workers.service import serve_with_workers
+
+        serve_with_workers(runs, options, reporter.say)
+        return
     app, groups = make_service(runs, options)
-    notices = _notices(options, groups)
+    notices = notices_of(options, groups)
     listen(app, options.host, options.port, DRAIN_S, reporter.say, options.limits, notices)
 
 
-def make_service(runs: Sequence[Path], options: ServerOptions) -> tuple[Guard, list[Group]]:
+def make_service(
+    runs: Sequence[Path], options: ServerOptions, worker: Worker | None = None
+) -> tuple[Guard, list[Group]]:
     """The ASGI application with its models loaded, and the models in groups that share a trunk.
+
+    `worker`: if this process is one of several, whose runs are copies that nobody writes to.
 
     Raises:
         SettingsError, RunError, BackboneError, DeviceError: see `load_models`.
@@ -54,22 +73,26 @@ def make_service(runs: Sequence[Path], options: ServerOptions) -> tuple[Guard, l
     from lasttoken.serving.models import load_models
     from lasttoken.serving.server import Server
 
-    groups = load_models(runs, options.device, options.precision)
+    groups = load_models(runs, options.device, options.precision, options.workers if worker else 1)
     device = groups[0].lead.device.torch_device.type
-    metrics = ServerMetrics()
+    metrics = ServerMetrics(worker.metrics_folder if worker else None)
+    n_cores = worker.threads if worker else os.cpu_count() or 1
     engine = Engine(
         groups,
         options.max_queue,
         (options.batch_tokens or groups[0].lead.device.token_budget) * CHARACTERS_PER_TOKEN,
         EngineHooks(metrics.on_batch, metrics.queue.set),
-        CPU_THREADS if device == "cpu" and (os.cpu_count() or 1) >= CPU_THREADS else 1,
+        CPU_THREADS if device == "cpu" and n_cores >= CPU_THREADS else 1,
     )
-    app = make_app(Server(engine, options.limits, metrics, options.token is not None))
+    server = Server(engine, options.limits, metrics, options.token is not None)
+    if worker:
+        server.created = worker.created
+    app = make_app(server)
     origins = [parse_origin(url) for url in options.allow_origins]
     return Guard(app, options.limits, metrics, options.token, options.host_names, origins=origins), groups
 
 
-def _notices(options: ServerOptions, groups: Sequence[Group]) -> Iterator[str]:
+def notices_of(options: ServerOptions, groups: Sequence[Group]) -> Iterator[str]:
     """What the operator should know: who may use the server, and what it serves."""
     if options.token is None and not options.is_local:
         yield f"anyone who can reach {options.host} may use this server; --token-file requires a token"

@@ -1,0 +1,1 @@
+"""One port, several processes: a parent that computes nothing starts workers, watches them and replaces them."""

@@ -1,0 +1,63 @@
+"""What the machine, or the container, lends to n workers: cores and memory.
+
+A container's limits are read from cgroup 2 (`cpu.max`, `memory.max`); the cores and the memory that the system reports
+are those of the whole machine.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+MEMINFO = Path("/proc/meminfo")
+THREADS_VARIABLE = "OMP_NUM_THREADS"
+
+
+def usable_cores(cgroup: Path = CGROUP) -> int:
+    """The cores that this process may use: those it is bound to, and no more than the container's share."""
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    words = _read(cgroup / "cpu.max").split()  # such as "150000 100000": one and a half cores
+    if len(words) == 2 and all(word.isdigit() for word in words):
+        n_cores = min(n_cores, math.ceil(int(words[0]) / int(words[1])))
+    return max(1, n_cores)
+
+
+def threads_per_worker(n_workers: int) -> int:
+    """The cores shared out, at least one for each worker; OMP_NUM_THREADS, if it is set, holds for each worker."""
+    given = os.environ.get(THREADS_VARIABLE, "")
+    return int(given) if given.isdigit() and int(given) > 0 else max(1, usable_cores() // n_workers)
+
+
+def free_bytes(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
+    """The memory that can still be used, of the machine and of the container; None if the system does not report it."""
+    available = _field(_read(meminfo), "MemAvailable")
+    limit, used = _read(cgroup / "memory.max").strip(), _read(cgroup / "memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        reclaimable = _first_number(_read(cgroup / "memory.stat"), "inactive_file")
+        left = max(0, int(limit) - int(used) + reclaimable)
+        return left if available is None else min(available, left)
+    return available
+
+
+def own_bytes(pid: int) -> int | None:
+    """The memory that a process shares with no other and did not read from a file; None if unknown."""
+    return _field(_read(Path(f"/proc/{pid}/smaps_rollup")), "Private_Dirty")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("ascii", "replace")
+    except OSError:
+        return ""
+
+
+def _field(text: str, name: str) -> int | None:
+    """Bytes of a line such as "MemAvailable:  123 kB"."""
+    line = next((line for line in text.splitlines() if line.startswith(f"{name}:")), None)
+    return None if line is None else 1024 * int(line.split()[1])
+
+
+def _first_number(text: str, name: str) -> int:
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} ")), 0)
