@@ -25,7 +25,7 @@ def study(
         str | None, typer.Option("--rows", help="Rows to train, separated by commas, such as 1,2,13; default: all.")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option("--seeds", help="Number of seeds, or the seeds, such as 123,124. [default: 5]")
+        str | None, typer.Option("--seeds", help="Number of seeds, or the seeds, such as 123,124 or 123,. [default: 5]")
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the train split, of all rows.")] = None,
     backbone: Annotated[

@@ -161,18 +161,18 @@ def make_study(
 
 
 def parse_seeds(text: str) -> list[int] | int:
-    """The value of --seeds: a number of seeds, or several seeds.
+    """The value of --seeds: a number of seeds, or the seeds; a comma behind a single one tells it from a number.
 
-    >>> parse_seeds("3"), parse_seeds("123,7")
-    (3, [123, 7])
+    >>> parse_seeds("3"), parse_seeds("123,7"), parse_seeds("124,")
+    (3, [123, 7], [124])
 
     Raises:
         SettingsError: not numbers.
     """
-    parts = [part.strip() for part in text.split(",")]
+    parts = [part.strip() for part in text.removesuffix(",").split(",")]
     if not all(part.isdecimal() for part in parts):
         raise SettingsError(f"--seeds is {text!r}; give a number of seeds, such as 5, or the seeds, such as 123,124")
-    return int(parts[0]) if len(parts) == 1 else [int(part) for part in parts]
+    return int(parts[0]) if "," not in text else [int(part) for part in parts]
 
 
 def _given_seeds(text: str) -> list[int]:
