@@ -10,8 +10,9 @@ PIP := $(PIP_SHOWN) --quiet
 demo: .venv/installed
 	$(BIN)/lasttoken demo
 
+# As many processes as there are processors, four at most; the tests of a file stay together, because they share models.
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: .venv/installed-check
 	$(BIN)/ruff format --check .

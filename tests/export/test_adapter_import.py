@@ -90,6 +90,7 @@ def change_tensors(drop: str = "", **added: torch.Tensor) -> Any:
         (change_config(init_lora_weights="pissa"), "init_lora_weights"),
         (change_config(a_field_of_the_future={"x": 1}), "a_field_of_the_future"),
         (change_config(alpha_pattern={"(a+)+": 3}), "alpha_pattern"),
+        (change_config(alpha_pattern=[3]), "alpha_pattern"),
         (change_config(lora_alpha="much"), "lora_alpha"),
         (change_tensors("score.weight"), "score.weight"),
         (change_tensors("mlp.c_fc.lora_B"), "mlp.c_fc"),

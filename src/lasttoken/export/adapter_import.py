@@ -203,10 +203,12 @@ def _scale(content: Mapping[str, Any], module: str, rank: int, folder: Path) -> 
     """What B·A of a module is multiplied by.
 
     Raises:
-        BackboneError: alpha is not a number, or is given for a regular expression.
+        BackboneError: alpha is not a number, is given for a regular expression, or not by an object of names.
     """
-    alpha = content.get("lora_alpha", 8)
-    for name, value in (content.get("alpha_pattern") or {}).items():
+    alpha, patterns = content.get("lora_alpha", 8), content.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise BackboneError(f"{folder / CONFIG} has alpha_pattern = {short_repr(patterns)}; it must be an object")
+    for name, value in patterns.items():
         if not PLAIN_NAME.fullmatch(name):
             raise BackboneError(
                 f"{folder / CONFIG} has alpha_pattern {short_repr(name)}, a regular expression; only names can be "
