@@ -82,6 +82,7 @@ OTHER: dict[str, Any] = {
     "device": "cpu",
     "precision": "float32",
     "checkpoint_activations": "on",
+    "shard_weights": "on",
     "cache_limit": "3GB",
     "no_cache": True,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # by name: settings
     "all blocks": (
         {"train_blocks": "all", "checkpoint_activations": "on"},
         {"train_blocks": "all", "read": "last+mean"},
+    ),
+    "shards": (
+        {"train_blocks": "all", "shard_weights": "on", "clip_norm": 0.1, "keep": "best"},
+        {"train_blocks": "all"},
+    ),
+    "shards, accumulated": (
+        {"train_blocks": "all", "shard_weights": "on", "accumulate": 2, "checkpoint_activations": "on"},
+        {"train_blocks": "all", "read": "mean"},
     ),
     "head": ({"train_blocks": "head"}, {"train_blocks": "head"}),
     "LoRA": ({"train_blocks": "lora"}, {"lora": LORA}),
@@ -113,17 +122,19 @@ def test_losses_in_single_precision(team: Team) -> None:
     assert ours == pytest.approx(losses, abs=1e-5)
 
 
-def test_a_training_of_two_is_resumed_by_one_and_the_other_way_round(team: Team, tmp_path: Path) -> None:
-    facts: dict[str, Any] = {"dtype": "float64"}
-    settings, saved = plain_settings(epochs=3), tmp_path / "resume.safetensors"
+@pytest.mark.parametrize("blocks", ["1", "all"])
+def test_a_training_of_two_is_resumed_by_one_and_the_other_way_round(team: Team, blocks: str, tmp_path: Path) -> None:
+    facts: dict[str, Any] = {"dtype": "float64", "head": {"train_blocks": blocks}}
+    settings, saved = plain_settings(epochs=3, train_blocks=blocks), tmp_path / "resume.safetensors"
+    settings = replace(settings, shard_weights="on" if blocks == "all" else "auto")
     whole, shared = both_make(team, facts)
     _, expected, _ = trained(whole, settings)
 
     class StopError(Exception):
         pass
 
-    def save_at_7(trainer: Trainer, state: State) -> None:
-        if state.step == 7:
+    def save_at_7(trainer: Trainer) -> None:
+        if trainer.state.step == 7:
             save_training(trainer, saved, "f")
             raise StopError
 
@@ -136,11 +147,28 @@ def test_a_training_of_two_is_resumed_by_one_and_the_other_way_round(team: Team,
                 restore_training(trainer, saved, "f")
                 trainer.run()
             else:
-                trainer.hooks = Hooks(on_step=partial(save_at_7, trainer))
+                trainer.hooks, trainer.checkpoint_every_s = Hooks(save=save_at_7), 0
                 with pytest.raises(StopError):
                     trainer.run()
         for name, parameter in classifier.named_parameters():
             torch.testing.assert_close(parameter.detach(), expected[name], rtol=0, atol=1e-9, msg=name)
+
+
+def test_each_process_keeps_a_part_of_the_weights_and_of_the_optimizer(team: Team) -> None:
+    facts: dict[str, Any] = {"dtype": "float32", "head": {"train_blocks": "all"}}
+    classifier, shared = both_make(team, facts)
+    settings = plain_settings(epochs=1, train_blocks="all", shard_weights="on")
+    trunk, kept = TrunkPass(classifier, CPU, cache=None, say=pytest.fail), []
+    trainer = Trainer(classifier, inputs_of(classifier, settings, partial(LeadingUpdates, shared), trunk))
+
+    def look(state: State) -> None:
+        held = [*trainer.updates.parameters.values(), *(m.exp_avg for m in trainer.updates.optimizer.moments.values())]
+        kept.append(sum(tensor.to_local().numel() for tensor in held))  # type: ignore[attr-defined]
+
+    trainer.hooks = Hooks(on_step=look)
+    trainer.run()
+    whole = 2 * classifier.n_trained()
+    assert kept[-1] == pytest.approx(whole / 2, rel=0.02)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_of_both(team: Team) -> None:

@@ -455,6 +455,13 @@ class Settings:
         commands=TRAINING_COMMANDS,
         changes_training=False,
     )
+    shard_weights: str = setting(
+        CHOSEN,
+        "With several processes (--workers, torchrun) and --train-blocks all: each keeps a part of the weights and of "
+        "the optimizer, and not all of them: less memory, slower. auto: on GPUs where they would not fit.",
+        choices=CHECKPOINTING,
+        changes_training=False,
+    )
     cache_limit: str | None = setting(
         None,
         "Maximum size of the feature cache, such as 20GB; default: a quarter of the free disk space.",

@@ -90,7 +90,7 @@ class Team:
             RankError: a process has ended.
         """
         self.check()
-        whole = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
+        whole = {name: np.asarray(array, order="C") for name, array in (arrays or {}).items()}
         shapes = [[name, array.dtype.str, list(array.shape)] for name, array in whole.items()]
         head = json.dumps([command, dict(facts or {}), shapes]).encode()
         body = b"".join([head, *(array.tobytes() for array in whole.values())])
@@ -225,7 +225,9 @@ def check_devices(rank: Rank, device_type: str) -> None:
 
 def lost_in_words(rank: Rank) -> str:
     """The end of a process about which nothing is known."""
-    other = f"one of the other {rank.world_size - 1} processes" if rank.leads else "process 0"
+    other = "process 0"
+    if rank.leads:
+        other = "process 1" if rank.world_size == 2 else f"one of the other {rank.world_size - 1} processes"
     return f"{other} of this training has ended (killed, or out of memory?); start it again with --resume"
 
 

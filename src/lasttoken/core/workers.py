@@ -72,10 +72,10 @@ class Workers:
                     stop(sentence)
                 return
 
-    def end(self) -> None:
-        """Wait a moment for the workers to end by themselves, and end those that do not."""
+    def end(self, in_order: bool) -> None:
+        """End the workers; those that were told so get a moment to end by themselves."""
         self._over.set()
-        until = time.monotonic() + END_S
+        until = time.monotonic() + (END_S if in_order else 0.0)
         for process in self.processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(until - time.monotonic(), 0))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from lasttoken.core.config import Settings
 from lasttoken.core.device import Device
 from lasttoken.core.errors import SettingsError
 from lasttoken.core.process import tune_cpu
@@ -22,6 +23,7 @@ from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs.choice import Plan
 from lasttoken.runs.fitting import repeats_trainings
 from lasttoken.training.helper import QUIT, help_train
+from lasttoken.training.shards import check_shards
 
 LEFT_OUT = "--workers is {workers}, but torchrun has started {n} processes; leave --workers out"
 
@@ -54,12 +56,13 @@ class Processes:
             self.team.use(kind)
         return replace(device, team=self.team)
 
-    def check_rows(self, splits: Splits) -> None:
-        """Reject more processes than rows.
+    def check(self, splits: Splits, settings: Settings) -> None:
+        """Reject more processes than rows, and shards of one process.
 
         Raises:
-            SettingsError: names both numbers.
+            SettingsError: names both numbers, or the setting.
         """
+        check_shards(settings, self.size)
         if self.size > len(splits.train):
             raise SettingsError(
                 f"{self.size} processes are to share the training (--workers), but train has {len(splits.train)} rows; "
@@ -84,16 +87,18 @@ def open_processes(workers: int) -> Iterator[Processes]:
         return
     started = None if rank is not None else Workers(workers, _stop)
     processes = Processes(workers if rank is None else rank.world_size, rank, started)
+    in_order = False
     try:
         with shared_threads(workers):
             yield processes
             if processes.team is not None and processes.team.is_open:
                 processes.team.send(QUIT)
+        in_order = True
     finally:
         if processes.team is not None:
             processes.team.close()
         if started is not None:
-            started.end()
+            started.end(in_order)
 
 
 def _stop(sentence: str) -> None:

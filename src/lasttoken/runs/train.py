@@ -198,7 +198,7 @@ def _fit(
     check_label_flags(request.settings, label_names(splits.train))
     if request.settings.answers is not None:
         check_writes(request.settings.backbone, request.offline, reporter)
-    processes.check_rows(splits)
+    processes.check(splits, request.settings)
     with reporter.working("connecting the processes"):
         device = processes.on(device)
     plan = _plan(request, splits, device, run_dir if resuming else None, clock)

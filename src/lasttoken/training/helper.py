@@ -119,12 +119,15 @@ class Helper:
         if self.device == CPU:
             classifier.pack_updated()
         updates = followed(self.team, message, classifier, self.device)
-        updates.start()
+        updates.start(message.facts["shards"])
         while (message := self.team.receive()).command != "end":
             self._follow(updates, message)
         updates.stop()
 
     def _follow(self, updates: SharedUpdates, message: Message) -> None:
+        if message.command == "collect":
+            updates.collect_together()
+            return
         facts, rows = message.facts, message.arrays["rows"].tolist()
         if message.command == "step":
             batch = MicroBatch(rows, facts["share"], facts["starts"], facts["updates"])

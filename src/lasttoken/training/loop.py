@@ -224,6 +224,7 @@ class Trainer:
                     return "early"
                 is_due = batch.updates and time.monotonic() - last_saved >= self.checkpoint_every_s
                 if self.hooks.save and is_due:  # between updates there would be gradients to save
+                    self.updates.collect()
                     self.hooks.save(self)
                     last_saved = time.monotonic()
             state.epoch, state.done_batches, state.permutation = state.epoch + 1, 0, []
@@ -354,6 +355,7 @@ class Trainer:
         best, sign = self.state.best_value, 1 if METRICS[metric].direction == "max" else -1
         if best is None or sign * value > sign * best:
             self.state.best_value, self.state.best_step, self.state.since_best = value, line["step"], 0
+            self.updates.collect()
             self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
         else:
             self.state.since_best += 1

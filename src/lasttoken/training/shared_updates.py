@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lasttoken.backbone.packing import Packing
 from lasttoken.classifier.classifier import Classifier
+from lasttoken.classifier.encoding import batches_by_length
 from lasttoken.core.config import Settings
 from lasttoken.core.device import Device
 from lasttoken.core.team import Message, Team
@@ -32,8 +33,9 @@ from lasttoken.training.accumulation import MicroBatch
 from lasttoken.training.adamw import Moments
 from lasttoken.training.feature_cache import FeatureFile
 from lasttoken.training.features import FeatureSource, LiveFeatures, StoredFeatures
+from lasttoken.training.shards import Shards, keeps_shards
 from lasttoken.training.shared_trunk import SharedTrunk, encoded_of
-from lasttoken.training.split_features import SplitFeatures, tail_logits
+from lasttoken.training.split_features import TAIL_BUDGETS, SplitFeatures, tail_logits
 from lasttoken.training.updates import Updates
 
 CHUNK_BYTES = 64_000_000  # of features that are sent at a time
@@ -70,24 +72,30 @@ class SharedUpdates(Updates):
         super().__init__(classifier, splits, settings, device, label_weights)
         self.team = team
         self._module: DistributedDataParallel | None = None
+        self._shards: Shards | None = None
 
-    def start(self) -> None:
-        """Connect the gradients; all processes start with rank 0's weights."""
+    def start(self, shards: bool) -> None:
+        """Connect the gradients; all processes start with rank 0's weights. `shards`: keep them in parts."""
         with self.team.talking():
             self._module = DistributedDataParallel(_Tail(self.classifier), process_group=self.team.gradients)
-        self.tail = self._module
+            if shards:
+                self._module = None  # it has sent the weights
+                self._shards = Shards(self.team, self.classifier, self.optimizer, self.device)
+                self.parameters, self.optimizer = self._shards.parameters, self._shards.optimizer
+        self.tail = self._shards.classifier.tail if self._shards else self._module or self.classifier.tail
 
     def stop(self) -> None:
         """Compute alone again."""
-        self._module, self.tail = None, self.classifier.tail
+        if self._shards is not None:
+            self._shards.release()
+        self._module, self._shards, self.tail = None, None, self.classifier.tail
 
     def step(self, batch: MicroBatch, rate: float) -> float:
         """See `Updates.add`: the loss is that of the whole batch."""
-        assert self._module is not None
         if batch.starts:
             self.optimizer.zero_grad()
         rows, weight = self._part(batch.rows)
-        with nullcontext() if batch.updates else self._module.no_sync():
+        with self._summing(batch.updates):
             loss = self._loss(rows)
             value = float(self.team.sum([loss.item() * weight])[0])
             if not math.isfinite(value):
@@ -95,8 +103,18 @@ class SharedUpdates(Updates):
             with self.team.talking():
                 (loss * (batch.share * weight * self.team.size)).backward()  # type: ignore[no-untyped-call]
         if batch.updates:
-            self._update(rate)
+            with self.team.talking():  # clipping sums over shards
+                self._update(rate)
         return value
+
+    def _summing(self, sums: bool) -> AbstractContextManager[None]:
+        """The context of a forward and a backward pass; `sums`: an update follows, which needs all gradients."""
+        if self._shards is not None:
+            self._shards.sums_gradients(sums)
+        elif not sums:
+            assert self._module is not None
+            return self._module.no_sync()
+        return nullcontext()
 
     def _part(self, rows: list[int]) -> tuple[list[int], float]:
         """This process's rows of a batch, and their weight in its mean loss."""
@@ -109,8 +127,32 @@ class SharedUpdates(Updates):
 
     def logits_together(self, name: str, rows: list[int]) -> NDArray[np.float32]:
         """Logits [N, K] of rows of a split; each process computes some of the batches of one process."""
+        source = self.splits[name].source
+        if self._shards is not None:
+            with self.team.talking():
+                return self.team.sum(self._logits_of_shards(source, np.asarray(rows, dtype=np.int64)))
         part = slice(self.team.rank.number, None, self.team.size)
-        return self.team.sum(tail_logits(self.classifier, self.splits[name].source, self.device, rows, part))
+        return self.team.sum(tail_logits(self.classifier, source, self.device, rows, part))
+
+    @torch.no_grad()
+    def _logits_of_shards(self, source: FeatureSource, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """This process's logits, zeros elsewhere; all gather each block at the same time, so all compute as often."""
+        logits = np.zeros((len(rows), len(self.classifier.config.labels)), dtype=np.float32)
+        batches = batches_by_length(source.encoded.lengths[rows], TAIL_BUDGETS * self.device.token_budget)
+        for first in range(0, len(batches), self.team.size):
+            number = first + self.team.rank.number
+            places = batches[min(number, len(batches) - 1)]
+            with self.device.autocast():
+                block = self.tail(*source.batch(rows[places].tolist())).float().cpu().numpy()
+            if number < len(batches):
+                logits[places] = block
+        return logits
+
+    def collect_together(self) -> None:
+        """See `Updates.collect`."""
+        if self._shards is not None:
+            with self.team.talking():
+                self._shards.collect()
 
 
 class LeadingUpdates(SharedUpdates):
@@ -123,19 +165,28 @@ class LeadingUpdates(SharedUpdates):
 
     def begin(self) -> None:
         """See `Updates`."""
+        shards = keeps_shards(self.settings, self.classifier, self.device)
         with self.team.work():
-            self.team.send("train", self._facts(), self._arrays())
+            self.team.send("train", {**self._facts(), "shards": shards}, self._arrays())
             for split in self.splits.values():
                 _offer(self.team, split.source)
-            self.start()
+            self.start(shards)
         self._is_begun = True
 
     def end(self) -> None:
         """See `Updates`; the processes stay, for another training."""
         if self._is_begun and self.team.is_open:
+            self.collect()
             self.team.send("end")
         self._is_begun = False
         self.stop()
+
+    def collect(self) -> None:
+        """See `Updates`."""
+        if self._shards is not None:
+            with self.team.work():
+                self.team.send("collect")
+                self.collect_together()
 
     def add(self, batch: MicroBatch, rate: float) -> float:
         """See `Updates`."""

@@ -88,6 +88,9 @@ class Updates:
         """Logits [N, K] of these rows of a split (None: all), in their order."""
         return tail_logits(self.classifier, source, self.device, rows)
 
+    def collect(self) -> None:
+        """Called before weights and moments are read; puts them together where they are kept in parts (shards.py)."""
+
     def weight_of(self, rows: list[int]) -> float:
         """What these rows weigh in the mean of a loss."""
         if self.label_weights is None or self.split.weights is not None:
