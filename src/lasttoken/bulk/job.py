@@ -9,10 +9,12 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
+
+import torch
 
 from lasttoken.bulk import windows
 from lasttoken.bulk.answers import ScoredRows, added_names, score_rows
@@ -20,6 +22,7 @@ from lasttoken.bulk.parts import Counts, Part, Parts, describe_classifier, descr
 from lasttoken.bulk.windows import Input, Window, read_windows
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.columns import UNNAMED, ColumnSpec
+from lasttoken.core.device import CPU
 from lasttoken.core.errors import DataError, SettingsError
 from lasttoken.core.locks import exclusive
 from lasttoken.core.progress import Reporter
@@ -56,6 +59,10 @@ class Source:
         return [*self.columns.names, *(self.trained or UNNAMED).names]
 
 
+# Writes the parts of a source from a number on, wherever it likes, and yields their rows as they are finished.
+Spread = Callable[[Source, Columns, Parts, int], Iterator[int]]
+
+
 @dataclass(frozen=True)
 class JobResult:
     """A finished job."""
@@ -75,6 +82,7 @@ def score_file(
     strict: bool = False,
     restart: bool = False,
     reporter: Reporter | None = None,
+    spread: Spread | None = None,
 ) -> JobResult:
     """Classify every row of a file into another file; a job that was killed continues where it stopped.
 
@@ -85,6 +93,7 @@ def score_file(
         top_k: how many probabilities to write for a row; None: all of up to 10 labels, else 5.
         strict: stop at the first row that cannot be read.
         restart: discard the parts that an earlier job for this output has left.
+        spread: classifies the windows elsewhere, see `Spread`; None: in this process.
         reporter: gets messages and progress.
 
     Raises:
@@ -95,7 +104,7 @@ def score_file(
     """
     _check_output(source.path, output)
     with exclusive(output), exclusive(rejects_of(output)):
-        return _score_held(load, source, output, top_k, strict, restart, reporter or Reporter())
+        return _score_held(load, source, output, top_k, strict, restart, reporter or Reporter(), spread)
 
 
 def _check_output(input: Path, output: Path) -> None:
@@ -116,6 +125,7 @@ def _score_held(
     strict: bool,
     restart: bool,
     reporter: Reporter,
+    spread: Spread | None,
 ) -> JobResult:
     """`score_file`, once this process holds the lock of the output."""
     bad: list[BadRow] = []
@@ -147,8 +157,14 @@ def _score_held(
             reporter.say(f"continuing after {n_done:,} rows that an earlier job has classified")
         try:
             input = Input(table, columns, source.options.encoding, bad, strict)
-            remaining = read_windows(input, predictor, skip=len(done))
-            written = _score(predictor, remaining, parts, done, top_k, _estimate_rows(source.path), reporter)
+            if spread is None:
+                remaining = read_windows(input, predictor, skip=len(done))
+                numbers = _scored_here(predictor, enumerate(remaining, len(done)), parts, top_k)
+            else:
+                numbers = spread(source, columns, parts, len(done))
+            written = _score(numbers, done, _estimate_rows(source.path), reporter)
+            if spread is not None:
+                written = parts.finished()
             rejects = parts.finish(written, output)
         except DataError:
             parts.remove()  # the user has to change the input, which invalidates the parts
@@ -157,25 +173,32 @@ def _score_held(
     return JobResult(sum((part.counts for part in written), Counts()), longest, n_done, rejects)
 
 
-def _score(
-    predictor: Predictor,
-    remaining: Iterator[Window],
-    parts: Parts,
-    done: list[Part],
-    top_k: int | None,
-    n_expected: int | None,
-    reporter: Reporter,
-) -> list[Part]:
-    """Classify the windows and write their parts; return all parts, with those finished before."""
+def _score(numbers: Iterator[Part | int], done: list[Part], n_expected: int | None, reporter: Reporter) -> list[Part]:
+    """Take the parts, or their numbers of rows, as they are finished; return the parts, with those finished before."""
     written = list(done)
     with reporter.bar("classifying", n_expected or 1) as advance:
         count = _RowCounter(advance, sum(part.counts.n_rows for part in done))
-        for number, window in enumerate(remaining, len(done)):
-            answers = classify(predictor, window, top_k)
-            rows = [row.values for row in window.rows]
-            written.append(parts.write(number, rows, values_of(answers), window.bad, window.counts))
-            count(len(window.rows))
+        for finished in numbers:
+            if isinstance(finished, Part):
+                written.append(finished)
+                finished = finished.counts.n_rows
+            count(finished)
     return written
+
+
+def _scored_here(
+    predictor: Predictor, remaining: Iterable[tuple[int, Window]], parts: Parts, top_k: int | None
+) -> Iterator[Part]:
+    for number, window in remaining:
+        yield scored_window(predictor, number, window, parts, top_k)
+
+
+def scored_window(predictor: Predictor, number: int, window: Window, parts: Parts, top_k: int | None) -> Part:
+    """Classify window `number`, and write its part."""
+    if number > 0 and predictor.device == CPU:
+        predictor.classifier.pack_trunk()  # as the first window does; packed or not changes the last bits
+    answers = classify(predictor, window, top_k)
+    return parts.write(number, [row.values for row in window.rows], values_of(answers), window.bad, window.counts)
 
 
 def score_to_stream(
@@ -210,9 +233,20 @@ def values_of(answers: ScoredRows) -> tuple[Sequence[object], ...]:
 
 
 def classify(predictor: Predictor, window: Window, top_k: int | None) -> ScoredRows:
-    """The answers to the rows of a window."""
-    log_probs = predictor.log_probs(window.encoded)
-    return score_rows(log_probs, window.encoded, predictor.classifier.config, top_k)
+    """The answers to the rows of a window, in the same bits for any number of threads.
+
+    Batches that run side by side have a thread each (core/device.py); a single batch is given one thread here.
+    """
+    encoded, n_threads = window.encoded, torch.get_num_threads()
+    is_single = encoded.n_tokens <= predictor.classifier.token_budget(predictor.device)
+    try:
+        if is_single and n_threads > 1:
+            torch.set_num_threads(1)
+        log_probs = predictor.log_probs(encoded)
+    finally:
+        if is_single and n_threads > 1:
+            torch.set_num_threads(n_threads)
+    return score_rows(log_probs, encoded, predictor.classifier.config, top_k)
 
 
 def _columns(table: Table, source: Source, reporter: Reporter) -> Columns:

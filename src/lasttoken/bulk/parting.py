@@ -5,7 +5,6 @@ piece of the input ─► windows ─► answers ─► a file for each window �
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,13 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
-from lasttoken.bulk.answers import ScoredRows, score_rows
+from lasttoken.bulk.job import classify, values_of
 from lasttoken.bulk.parts import REJECT_COLUMNS, REJECTS, Counts
 from lasttoken.bulk.pieces import fetch_piece
 from lasttoken.bulk.plan import Piece, Plan
-from lasttoken.bulk.windows import Input, Window, read_windows
+from lasttoken.bulk.windows import Input, read_windows
 from lasttoken.bulk.work import Job, JobSettings, Part, part_name
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.columns import UNNAMED
@@ -51,13 +48,12 @@ def score_part(job: Job, number: int, predictor: Predictor) -> Part:
         folder = Path(name)
         path = fetch_piece(piece.file, piece.plan, piece.start, piece.end, _made(folder / "in"))
         for window in read_windows(_input(job, piece, path, stack), predictor):
-            answers = classify_alike(predictor, window, job.settings.top_k)
+            answers = classify(predictor, window, job.settings.top_k)
             counts += window.counts
             bad += window.bad
             if window.rows:
                 files.append(folder / f"{len(files)}{writer.suffix}")
-                added = (answers.labels, answers.scores, answers.probs, answers.truncated)
-                writer.write_part(files[-1], [row.values for row in window.rows], added, None)
+                writer.write_part(files[-1], [row.values for row in window.rows], values_of(answers), None)
         contents: dict[str, bytes] = {}
         if bad:
             lines = [REJECT_COLUMNS, *((str(row.number), str(row.line or ""), row.reason) for row in bad)]
@@ -72,22 +68,6 @@ def score_part(job: Job, number: int, predictor: Predictor) -> Part:
         job.store.write(part_name(number, suffix), content)
     job.store.write(part_name(number, ".json"), part.to_json())
     return part
-
-
-def classify_alike(predictor: Predictor, window: Window, top_k: int | None) -> ScoredRows:
-    """The answers to the rows of a window, in the same bits for any number of threads.
-
-    Batches that run side by side have a thread each (core/device.py); a single batch is given one thread here.
-    """
-    encoded, config = window.encoded, predictor.classifier.config
-    n_threads = torch.get_num_threads()
-    is_single = encoded.n_tokens <= predictor.classifier.token_budget(predictor.device)
-    with contextlib.ExitStack() as stack:
-        if is_single and n_threads > 1:
-            torch.set_num_threads(1)
-            stack.callback(torch.set_num_threads, n_threads)
-        log_probs = predictor.log_probs(encoded)
-    return score_rows(log_probs, encoded, config, top_k)
 
 
 def all_values(plan: Plan, settings: JobSettings) -> Iterator[Mapping[str, object]]:

@@ -115,7 +115,7 @@ class Parts:
             make_dir(self.folder)
             write_text(manifest, content)
         sweep_temporaries(self.folder, older_than_s=0.0)
-        return self._finished()
+        return self.finished()
 
     def _check_folder(self, manifest: Path) -> None:
         """Reject a folder that is not a job's, unless it holds only temporary files that a killed process left."""
@@ -138,7 +138,7 @@ class Parts:
                 "to discard it, or give another --output"
             )
 
-    def _finished(self) -> list[Part]:
+    def finished(self) -> list[Part]:
         """The parts, from the first on, that match their markers; the markers of all other parts are removed."""
         parts: list[Part] = []
         while (part := self._read(len(parts))) is not None:

@@ -38,6 +38,7 @@ class FilePlan:
     block: int = 0
     size: int = 0
     dialect: Dialect | None = None  # of the file's records
+    lines_before: int = 0  # lines above the first record
 
     @property
     def n_pieces(self) -> int:
@@ -72,6 +73,7 @@ class FilePlan:
             entry.get("block", 0),
             entry["size"] if entry["kind"] == "lines" else 0,
             None if dialect is None else Dialect(**{**dialect, "notes": tuple(dialect["notes"])}),
+            entry.get("lines_before", 0),
         )
 
 

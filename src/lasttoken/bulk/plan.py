@@ -218,7 +218,11 @@ def _cut(file: InputFile, look: _Look, options: ReadOptions, every: int, cuts_re
         path = file.path or fetch_whole(file, Path(stack.enter_context(TemporaryDirectory(prefix="lasttoken-cut-"))))
         request = ReadRequest(path, options, stack, on_bad=lambda _: None)
         cuts = record_cuts(request, dialect, not look.table.headerless, newline_of(look.format_name), every)
-    return plan if len(cuts) < 3 else replace(plan, kind="records", cuts=tuple(cuts), dialect=dialect)
+        with path.open("rb") as raw:
+            n_lines = raw.read(cuts[0]).count(b"\n")
+    if len(cuts) < 3:
+        return plan
+    return replace(plan, kind="records", cuts=tuple(cuts), dialect=dialect, lines_before=n_lines)
 
 
 # All files --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ that a retry cannot change (no permission, no such bucket, no driver) becomes on
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 import re
@@ -219,15 +220,18 @@ class Store:
         fs, path = file_system(self.place(name))
         attempted(self.place(name), lambda: fs.pipe_file(path, content), writes=True)
 
+    def write_file(self, name: str, path: Path) -> None:
+        """Replace a file by the content of a local one, which may be large."""
+        fs, there = file_system(self.place(name))
+        attempted(self.place(name), lambda: fs.put_file(str(path), there), writes=True)
+
     def remove(self, name: str) -> None:
         """Remove a file, if it exists."""
         fs, path = file_system(self.place(name))
 
         def remove_it() -> None:
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 fs.rm_file(path)
-            except FileNotFoundError:
-                pass
 
         attempted(self.place(name), remove_it, writes=True)
 

@@ -5,8 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lasttoken.bulk.job import JobResult, Source, n_undecodable
+from lasttoken.bulk.parts import REJECTS
+from lasttoken.bulk.work import Summary
 from lasttoken.core.errors import DataError
 from lasttoken.data.tables.encodings import advised_encoding
+
+
+def part_sentences(summary: Summary) -> Iterator[str]:
+    """The same about a finished folder of parts.
+
+    Raises:
+        DataError: no row could be classified.
+    """
+    counts, url = summary.counts, summary.store.url
+    if counts.n_rejected:
+        yield f"{counts.n_rejected:,} rows could not be read; they and the reasons are in {url}, part-*{REJECTS}"
+        if not counts.n_rows:
+            raise DataError(f"no row could be classified; the reasons are in {url}, part-*{REJECTS}")
+    if counts.n_empty:
+        yield f"{counts.n_empty:,} rows have an empty text; their prediction reflects only the prior"
+    cut = f", {counts.n_cut:,} of them cut" if counts.n_cut else ""
+    parts = "1 part" if summary.n_parts == 1 else f"{summary.n_parts:,} parts"
+    yield f"{counts.n_rows:,} rows classified{cut}, in {parts}"
 
 
 def sentences(result: JobResult, source: Source) -> Iterator[str]:

@@ -5,8 +5,9 @@ No answer depends on its window, and memory holds three windows whatever the fil
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from lasttoken.bulk.parts import Counts
@@ -54,27 +55,60 @@ def read_windows(input: Input, predictor: Predictor, skip: int = 0) -> Iterator[
     Raises:
         DataError: no rows, or with `strict` one that cannot be read.
     """
-    on_bad = None if input.strict else input.bad.append
     batches = _row_windows(input)
     for _ in range(skip):
         next(batches, None)
 
     def read_next() -> Window | None:
         batch = next(batches, None)
-        if batch is None:
-            return None
-        rows, unread = batch
-        good, texts = _readable(rows, input, on_bad)
-        unread += input.bad
-        input.bad.clear()
-        n_empty = sum(not text or text.isspace() for text in texts)
-        return Window(good, predictor.encode(texts), sorted(unread), n_empty)
+        return None if batch is None else _encoded(*batch, input, predictor)
 
     with ThreadPoolExecutor(1, thread_name_prefix="encode") as pool:
         coming = pool.submit(read_next)
         while (window := coming.result()) is not None:
             coming = pool.submit(read_next)
             yield window
+
+
+class WindowReader:
+    """Windows by their numbers, of a table that is read once more where a number is smaller than the last one."""
+
+    def __init__(self, opened: Callable[[ExitStack], Input], predictor: Predictor) -> None:
+        self._opened, self._predictor = opened, predictor
+        self._stack = ExitStack()
+        self._next = -1  # the number of the window that comes next; -1: the table is not open
+
+    def __enter__(self) -> WindowReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def window(self, number: int) -> Window | None:
+        """Window `number`; None if there are fewer.
+
+        Raises:
+            DataError: see `read_windows`.
+        """
+        if self._next < 0 or number < self._next:
+            self._stack.close()
+            self._input = self._opened(self._stack)
+            self._batches, self._next = _row_windows(self._input), 0
+        while self._next < number:
+            next(self._batches, None)
+            self._next += 1
+        self._next += 1
+        batch = next(self._batches, None)
+        return None if batch is None else _encoded(*batch, self._input, self._predictor)
+
+
+def _encoded(rows: list[Row], unread: list[BadRow], input: Input, predictor: Predictor) -> Window:
+    """The window of these rows; the input's list of bad rows is emptied."""
+    good, texts = _readable(rows, input, None if input.strict else input.bad.append)
+    unread += input.bad
+    input.bad.clear()
+    n_empty = sum(not text or text.isspace() for text in texts)
+    return Window(good, predictor.encode(texts), sorted(unread), n_empty)
 
 
 def _row_windows(input: Input) -> Iterator[tuple[list[Row], list[BadRow]]]:

@@ -339,6 +339,14 @@ def part_format(settings: JobSettings, plan: Plan) -> tuple[str, bool]:
     return (name if writable else "csv"), False
 
 
+def layout_writer(content: Mapping[str, Any]) -> TableWriter:
+    """The writer of the parts that a job.json describes."""
+    recorded = content["settings"]
+    settings = JobSettings(ColumnSpec(id=recorded["columns"]["id"]), spreadsheet_safe=recorded["spreadsheet_safe"])
+    output = (content["output"][0], content["output"][1])
+    return _writer(content["input"]["header"], settings, output, content["schema"])
+
+
 def _writer(header: Iterable[str], settings: JobSettings, output: tuple[str, bool], schema: str | None) -> TableWriter:
     """The writer of a part, with the columns that are kept and those that scoring adds."""
     written = next(known for known in FORMATS if known.name == output[0])

@@ -18,69 +18,52 @@ from lasttoken.cli.flags import (
     Json,
     Precision,
     Quiet,
-    RunDirectory,
     TextColumns,
     Threshold,
     read_options,
     with_settings,
 )
-from lasttoken.cli.outputs import check_output
-from lasttoken.cli.show import print_line, rows_to_stdout, terminal
-from lasttoken.core.columns import ColumnSpec
+from lasttoken.cli.scoring import (
+    FileFlags,
+    IdColumn,
+    InputFile,
+    Join,
+    OutputFile,
+    PartFormat,
+    PartRows,
+    Restart,
+    Shard,
+    SpreadsheetSafe,
+    StatusOf,
+    Strict,
+    TopK,
+    Workers,
+    check_file_flags,
+    join_folder,
+    predict_file,
+    print_status,
+)
+from lasttoken.cli.show import print_line, terminal
 from lasttoken.core.documents import to_json
 from lasttoken.core.errors import DataError, SettingsError
 from lasttoken.core.progress import Reporter, printable_json
-from lasttoken.data.tables.formats import output_format, writable_suffixes
-from lasttoken.data.tables.json_rows import JSON_LINES
 
 if TYPE_CHECKING:
+    from lasttoken.bulk.model import Model
     from lasttoken.classifier.predict import Prediction, Predictor
-    from lasttoken.data.tables.options import ReadOptions
 
 WINDOW = 4096  # lines of stdin that are classified and printed at a time
 ABSTAINED = "-"  # printed in place of a label when no label is probable enough
 N_PROBABILITIES = 5  # printed for a text
 
 
+OptionalRun = Annotated[Path | None, typer.Argument(help="A run directory.", metavar="RUN")]
 Texts = Annotated[list[str] | None, typer.Argument(help="Texts to classify.")]
-InputFile = Annotated[
-    str | None, typer.Option("--input", help="A file of rows, or - for stdin with one text per line.")
-]
-OutputFile = Annotated[
-    Path | None,
-    typer.Option("--output", help=f"File to write, with one of the suffixes {writable_suffixes()}; default: stdout."),
-]
-IdColumn = Annotated[str | None, typer.Option("--id", help="Keep only this column beside the predictions.")]
-TopK = Annotated[
-    int | None,
-    typer.Option("--top-k", help="Probabilities to write per row; default: of all labels if at most 10, else 5."),
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first row that cannot be read.")]
-Restart = Annotated[bool, typer.Option("--restart", help="Discard the work of a killed job, and start again.")]
-SpreadsheetSafe = Annotated[
-    bool,
-    typer.Option(
-        "--spreadsheet-safe", help="In CSV and TSV, put ' before cells that a spreadsheet would run as formulas."
-    ),
-]
-
-
-@dataclass(frozen=True)
-class FileFlags:
-    """The flags that have an effect on files only, by their names in `predict`."""
-
-    output: Path | None
-    text: list[str] | None
-    id: str | None
-    top_k: int | None
-    strict: bool
-    restart: bool
-    spreadsheet_safe: bool
 
 
 @with_settings("predict")
 def predict(
-    run: RunDirectory,
+    run: OptionalRun = None,
     texts: Texts = None,
     input: InputFile = None,
     output: OutputFile = None,
@@ -90,6 +73,12 @@ def predict(
     strict: Strict = False,
     restart: Restart = False,
     spreadsheet_safe: SpreadsheetSafe = False,
+    workers: Workers = None,
+    shard: Shard = None,
+    part_format: PartFormat = None,
+    part_rows: PartRows = None,
+    status: StatusOf = None,
+    join: Join = None,
     device: Device = "auto",
     precision: Precision = "auto",
     threshold: Threshold = None,
@@ -102,53 +91,68 @@ def predict(
 
     Prints the label, its probability and the most probable labels; with --json all labels.
     """
+    reporter = terminal(quiet)
+    file_flags = FileFlags(
+        output, text, id, top_k, strict, restart, spreadsheet_safe, workers, shard, part_format, part_rows
+    )
+    if status is not None or join is not None:
+        _check_alone(status, join, run, input, file_flags)
+        print_status(status, as_json) if status is not None else join_folder(str(join), output, reporter)
+        return
+    if run is None:
+        raise SettingsError("predict needs a run directory, such as lasttoken predict RUN 'some text'")
     if bool(texts) == (input is not None):
         raise SettingsError("give either texts, such as lasttoken predict RUN 'some text', or --input FILE (-: stdin)")
     options = read_options(flags)
-    file_flags = FileFlags(output, text, id, top_k, strict, restart, spreadsheet_safe)
-    _check_file_flags(input, file_flags, options, as_json)
-    reporter = terminal(quiet)
+    check_file_flags(input, file_flags, options, as_json)
+    model = Chosen(run, device, precision, threshold, cost)
+    if texts is not None and texts:
+        _predict_texts(texts, model.load(), as_json, reporter)
+    elif input == "-":
+        _predict_stdin(model.load, options.encoding, as_json, reporter)
+    else:
+        predict_file(model.load, model.described, str(input), options, file_flags, as_json, reporter)
 
-    def load() -> Predictor:
+
+@dataclass(frozen=True)
+class Chosen:
+    """The classifier that the flags name."""
+
+    run: Path
+    device: str
+    precision: str
+    threshold: str | None
+    cost: str | None
+
+    def load(self) -> Predictor:
+        """The classifier, ready to predict in a process that is tuned for it."""
         from lasttoken.classifier.predict import Predictor
         from lasttoken.core.process import tune_cpu
 
         tune_cpu()
-        predictor = Predictor.load(run, device, precision)
-        predictor.answer_by(threshold, cost)
+        predictor = Predictor.load(self.run, self.device, self.precision)
+        predictor.answer_by(self.threshold, self.cost)
         return predictor
 
-    if texts is not None and texts:
-        _predict_texts(texts, load(), as_json, reporter)
-    elif input == "-":
-        _predict_stdin(load, options.encoding, as_json, reporter)
-    else:
-        _predict_file(load, run, Path(str(input)), options, file_flags, as_json, reporter)
+    def described(self) -> Model:
+        """The classifier as jobs name it."""
+        from lasttoken.bulk.model import Model
+
+        return Model(self.run, self.device, self.precision, self.threshold, self.cost)
 
 
-def _check_file_flags(input: str | None, flags: FileFlags, options: ReadOptions, as_json: bool) -> None:
-    """Reject flags that have an effect only on files, and an output that cannot be written.
+def _check_alone(status: str | None, join: str | None, run: Path | None, input: str | None, flags: FileFlags) -> None:
+    """Reject what has no effect beside --status and --join.
 
     Raises:
-        SettingsError: names the flag.
+        SettingsError: names it.
     """
-    values = {f"--{name.replace('_', '-')}": value for name, value in vars(flags).items()}
-    values |= {"--no-header": not options.header, "--separator": options.separator}
-    values |= {"--format": options.format if options.format != "txt" else None}
-    used = next((flag for flag, value in values.items() if value), None)
-    if used and input in (None, "-"):
-        hint = ", or read a table from a pipe with --input /dev/stdin" if input == "-" else ""
-        raise SettingsError(f"{used} goes with --input FILE only; put the texts in a file, leave {used} out{hint}")
-    output = flags.output
-    if output is not None:
-        check_output("--output", output)
-        if output.exists() and input is not None and output.samefile(input):
-            raise SettingsError(f"--output {output} is the file that --input reads; give another")
-        output_format(output)
-    if flags.top_k is not None and flags.top_k < 1:
-        raise SettingsError(f"--top-k is {flags.top_k}; it must be at least 1")
-    if as_json and output and output_format(output)[0] is not JSON_LINES:
-        raise SettingsError(f"--json writes .jsonl, and --output is {output}; leave one of them out")
+    flag = "--status" if status is not None else "--join"
+    others = {"--join": join if flag == "--status" else None, "a run directory": run, "--input": input}
+    others |= {f"--{name.replace('_', '-')}": value for name, value in vars(flags).items()}
+    allowed = ("--output",) if flag == "--join" else ()
+    if used := next((name for name, value in others.items() if value and name not in allowed), None):
+        raise SettingsError(f"{flag} computes nothing, and {used} was given; leave it out")
 
 
 # Texts and stdin --------------------------------------------------------------------------------------------------
@@ -208,33 +212,3 @@ def _line(text: str, prediction: Prediction, separator: str | None) -> str:
 def _escaped(label: str) -> str:
     """A label whose tabs and line ends are escaped, so that they do not break the line."""
     return label.replace("\t", "\\t").replace("\r", "\\r").replace("\n", "\\n")
-
-
-# Files ------------------------------------------------------------------------------------------------------------
-
-
-def _predict_file(
-    load: Callable[[], Predictor], run: Path, input: Path, options: ReadOptions, flags: FileFlags, as_json: bool,
-    reporter: Reporter,
-) -> None:  # fmt: skip
-    """Classify the rows of a file into another file or to stdout, and report rows that need attention."""
-    from lasttoken.bulk.job import Source, score_file, score_to_stream
-    from lasttoken.bulk.summary import sentences
-    from lasttoken.classifier.checkpoint import trained_columns
-
-    columns = ColumnSpec(tuple(flags.text or ()), id=flags.id)
-    source = Source(input, columns, options, trained_columns(run), flags.spreadsheet_safe)
-    if flags.output is None:
-        result = score_to_stream(load, source, rows_to_stdout(as_json), as_json, flags.top_k, reporter)
-    else:
-        result = score_file(
-            load,
-            source,
-            flags.output,
-            top_k=flags.top_k,
-            strict=flags.strict,
-            restart=flags.restart,
-            reporter=reporter,
-        )
-    for sentence in sentences(result, source):
-        reporter.say(sentence)

@@ -97,18 +97,19 @@ class TextWriter(TableWriter):
 
     def write_part(self, path: Path, rows: Sequence[Values], added: Added, first: Path | None) -> None:
         """Write N rows without a head; see `TableWriter`."""
-        path.write_bytes(self._bytes(self.body(rows, added)))
+        path.write_bytes(self.encoded(self.body(rows, added)))
 
     def join(self, parts: Sequence[Path], path: Path) -> None:
         """Write the head, then the parts' bytes."""
         with path.open("wb") as whole:
             if head := self.head():
-                whole.write(self._bytes(head))
+                whole.write(self.encoded(head))
             for part in parts:
                 with part.open("rb") as file:
                     shutil.copyfileobj(file, whole, COPIED_BYTES)
 
-    def _bytes(self, text: str) -> bytes:
+    def encoded(self, text: str) -> bytes:
+        """Text as it stands in the file: a gzip member of its own where the output is compressed."""
         content = text.encode("utf-8")
         return gzip.compress(content, GZIP_LEVEL, mtime=0) if self.layout.compressed else content
 
