@@ -137,32 +137,20 @@ def _score_held(
         writer = _writer(output, table, source)
         predictor = load()
         parts = Parts.beside(output, writer)
-        job = {
-            "input": describe_input(source.path),
-            "classifier": describe_classifier(predictor),
-            "settings": {
-                "text": list(columns.spec.text),
-                "id": source.columns.id,
-                "top_k": top_k,
-                "strict": strict,
-                "window": windows.WINDOW,
-                "spreadsheet_safe": source.spreadsheet_safe,
-                "reading": json.loads(json.dumps(asdict(source.options), default=str)),
-            },
-            "output": [writer.format_name, writer.layout.compressed],
-        }
+        job = _described(source, columns, predictor, writer, {"top_k": top_k, "strict": strict})
         done = parts.open(job, restart or not source.path.is_file())  # a pipe cannot be read again
         n_done = sum(part.counts.n_rows for part in done)
         if done:
             reporter.say(f"continuing after {n_done:,} rows that an earlier job has classified")
         try:
             input = Input(table, columns, source.options.encoding, bad, strict)
+            finished: Iterator[Part | int]
             if spread is None:
                 remaining = read_windows(input, predictor, skip=len(done))
-                numbers = _scored_here(predictor, enumerate(remaining, len(done)), parts, top_k)
+                finished = _scored_here(predictor, enumerate(remaining, len(done)), parts, top_k)
             else:
-                numbers = spread(source, columns, parts, len(done))
-            written = _score(numbers, done, _estimate_rows(source.path), reporter)
+                finished = spread(source, columns, parts, len(done))
+            written = _score(finished, done, _estimate_rows(source.path), reporter)
             if spread is not None:
                 written = parts.finished()
             rejects = parts.finish(written, output)
@@ -173,6 +161,25 @@ def _score_held(
     return JobResult(sum((part.counts for part in written), Counts()), longest, n_done, rejects)
 
 
+def _described(
+    source: Source, columns: Columns, predictor: Predictor, writer: TableWriter, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What identifies a job: a resumed one must have the same."""
+    return {
+        "input": describe_input(source.path),
+        "classifier": describe_classifier(predictor),
+        "settings": {
+            "text": list(columns.spec.text),
+            "id": source.columns.id,
+            **settings,
+            "window": windows.WINDOW,
+            "spreadsheet_safe": source.spreadsheet_safe,
+            "reading": json.loads(json.dumps(asdict(source.options), default=str)),
+        },
+        "output": [writer.format_name, writer.layout.compressed],
+    }
+
+
 def _score(numbers: Iterator[Part | int], done: list[Part], n_expected: int | None, reporter: Reporter) -> list[Part]:
     """Take the parts, or their numbers of rows, as they are finished; return the parts, with those finished before."""
     written = list(done)
@@ -181,8 +188,7 @@ def _score(numbers: Iterator[Part | int], done: list[Part], n_expected: int | No
         for finished in numbers:
             if isinstance(finished, Part):
                 written.append(finished)
-                finished = finished.counts.n_rows
-            count(finished)
+            count(finished.counts.n_rows if isinstance(finished, Part) else finished)
     return written
 
 

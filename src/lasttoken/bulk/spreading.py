@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 
 from lasttoken.bulk import windows
@@ -62,7 +62,7 @@ def score_folder(
 
 def _scored(
     job: Job, model: Model, numbers: list[int], n_workers: int, reporter: Reporter
-) -> Iterator[tuple[int, int]]:
+) -> Generator[tuple[int, int], None, None]:
     """(part, its rows), as they are finished."""
     if not numbers:
         return

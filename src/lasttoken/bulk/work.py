@@ -249,11 +249,16 @@ def open_job(
         listed = {}
     if JOB in listed:
         return _continued(inputs, store, settings, model)
+    return _begun(inputs, store, settings, model, reporter or Reporter())
+
+
+def _begun(inputs: str, store: Store, settings: JobSettings, model: dict[str, Any], reporter: Reporter) -> Job:
+    """A new job, described in job.json."""
     asked = [*settings.columns.names, *(settings.trained or UNNAMED).names]
     plan, table = make_plan(inputs, settings.options, asked, settings.part_rows)
     columns = choose_columns(table, settings.columns, labelled=False, trained=settings.trained)
-    for note in columns.notes if reporter else ():
-        reporter.say(note)  # type: ignore[union-attr]
+    for note in columns.notes:
+        reporter.say(note)
     kind = part_format(settings, plan)
     schema = _schema(plan, settings, kind)
     _writer(plan.header, settings, kind, schema)  # rejects settings that do not fit the format

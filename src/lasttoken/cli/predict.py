@@ -92,21 +92,20 @@ def predict(
     Prints the label, its probability and the most probable labels; with --json all labels.
     """
     reporter = terminal(quiet)
-    file_flags = FileFlags(
-        output, text, id, top_k, strict, restart, spreadsheet_safe, workers, shard, part_format, part_rows
-    )
+    rows = (text, id, top_k, strict, restart, spreadsheet_safe)
+    file_flags = FileFlags(output, *rows, workers, shard, part_format, part_rows)
     if status is not None or join is not None:
         _check_alone(status, join, run, input, file_flags)
-        print_status(status, as_json) if status is not None else join_folder(str(join), output, reporter)
-        return
-    if run is None:
-        raise SettingsError("predict needs a run directory, such as lasttoken predict RUN 'some text'")
-    if bool(texts) == (input is not None):
-        raise SettingsError("give either texts, such as lasttoken predict RUN 'some text', or --input FILE (-: stdin)")
+        return print_status(status, as_json) if status is not None else join_folder(str(join), output, reporter)
+    if run is None or bool(texts) == (input is not None):
+        what = "give a run directory and" if run is None else "give"
+        raise SettingsError(
+            f"{what} either texts, such as lasttoken predict RUN 'some text', or --input FILE (-: stdin)"
+        )
     options = read_options(flags)
     check_file_flags(input, file_flags, options, as_json)
     model = Chosen(run, device, precision, threshold, cost)
-    if texts is not None and texts:
+    if texts:
         _predict_texts(texts, model.load(), as_json, reporter)
     elif input == "-":
         _predict_stdin(model.load, options.encoding, as_json, reporter)
