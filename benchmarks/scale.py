@@ -10,7 +10,7 @@ that die, handed out one by one (Ray) and dealt in advance (--shard i/n). job.js
 written with the real functions to a store in memory that counts calls; no row is classified.
 `memory` measures the process that plans and ends a job, for 100,000 and for 10 million rows of three words, while
 another process writes parts without a classifier.
-`overhead` alternates `predict --workers 2` and `predict --ray --ray-actors 2,2`.
+`overhead` alternates `predict --workers 2` and `predict --ray local --ray-actors 2,2`.
 `kills` ends a random process of a running command with SIGKILL, the command itself too, which is then repeated; at the
 end all files are compared with those of one process.
 """
@@ -273,16 +273,14 @@ def write_rows(path: Path, n: int) -> Path:
 
 # Commands -------------------------------------------------------------------------------------------------------------
 
-ENGINES = {"ray": ["--ray", "--ray-actors", "2,2"], "workers": ["--workers", "2"], "one process": []}
+ENGINES = {"ray": ["--ray", "local", "--ray-actors", "2,2"], "workers": ["--workers", "2"], "one process": []}
 
 
 def command(run: Path, input: Path, output: Path, engine: str, part_rows: int) -> list[str]:
     """The command that scores with an engine."""
-    code = (
-        f"from lasttoken.bulk import windows; windows.WINDOW = {part_rows}; from lasttoken.cli.main import main; main()"
-    )
-    given = ["predict", str(run), "--input", str(input), "--output", f"{output}/", *ENGINES[engine], "--device", "cpu"]
-    return [sys.executable, "-c", code, *given, "--quiet"]
+    start = [sys.executable, "-c", "from lasttoken.cli.main import main; main()", "predict", str(run)]
+    places = ["--input", str(input), "--output", f"{output}/", "--part-rows", str(part_rows)]
+    return [*start, *places, *ENGINES[engine], "--device", "cpu", "--quiet"]
 
 
 def overhead(run: Path, input: Path, rounds: int) -> None:
@@ -327,7 +325,7 @@ def kills(run: Path, input: Path, engine: str, n_kills: int, seed: int) -> None:
             n_started += 1
             while process.poll() is None and killed.total() < n_kills:
                 time.sleep(draw.uniform(0.5, 6.0))
-                family = [process, *process.children(recursive=True)] if process.is_running() else []
+                family = family_of(process)
                 if family and process.poll() is None:
                     victim = family[0] if draw.random() < 0.2 else draw.choice(family)
                     killed[kind_of(victim, process)] += 1
@@ -345,6 +343,15 @@ def kills(run: Path, input: Path, engine: str, n_kills: int, seed: int) -> None:
         print(f"{len(contents(alone)):,} files, byte-equal to one process: {same}")
         if not same:
             raise SystemExit(1)
+
+
+def family_of(process: psutil.Process) -> list[psutil.Process]:
+    """A running process and those that it has started, without those that have ended; none if it has ended."""
+    try:
+        family = [process, *process.children(recursive=True)]
+        return [member for member in family if member.status() != psutil.STATUS_ZOMBIE and member.cmdline()]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def kind_of(victim: psutil.Process, command: psutil.Process) -> str:

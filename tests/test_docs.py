@@ -135,7 +135,16 @@ def test_every_flag_that_a_page_names_exists(page: Path) -> None:
              for flag in (*option.opts, *option.secondary_opts)}  # fmt: skip
     known |= {"--help", "--version", "--install-completion"}
     text = re.sub(r"<!--.*?-->", "", prose(page), flags=re.S)
-    programs = ("make ", "python ", "pip ", "pytest ", "git ")  # whose flags are their own
+    programs = (
+        "make ",
+        "python ",
+        "pip ",
+        "pytest ",
+        "git ",
+        "ray ",
+        "sbatch ",
+        "kubectl ",
+    )  # whose flags are their own
     spans = [span for span in re.findall(r"`([^`]+)`", text) if not span.startswith(programs)]
     named = {flag for span in spans for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+", span)}
     assert named <= known, named - known

@@ -99,6 +99,7 @@ def spark(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     session.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of pyspark, about pandas 3
 def test_spark_gives_the_answers_of_one_process(spark: Any, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(FILES))

@@ -31,6 +31,8 @@ from lasttoken.cli.scoring import (
     OutputFile,
     PartFormat,
     PartRows,
+    Ray,
+    RayActors,
     Restart,
     Shard,
     SpreadsheetSafe,
@@ -77,6 +79,8 @@ def predict(
     shard: Shard = None,
     part_format: PartFormat = None,
     part_rows: PartRows = None,
+    ray: Ray = None,
+    ray_actors: RayActors = None,
     status: StatusOf = None,
     join: Join = None,
     device: Device = "auto",
@@ -93,24 +97,33 @@ def predict(
     """
     reporter = terminal(quiet)
     rows = (text, id, top_k, strict, restart, spreadsheet_safe)
-    file_flags = FileFlags(output, *rows, workers, shard, part_format, part_rows)
+    file_flags = FileFlags(output, *rows, workers, shard, part_format, part_rows, ray, ray_actors)
     if status is not None or join is not None:
         _check_alone(status, join, run, input, file_flags)
-        return print_status(status, as_json) if status is not None else join_folder(str(join), output, reporter)
-    if run is None or bool(texts) == (input is not None):
-        what = "give a run directory and" if run is None else "give"
-        raise SettingsError(
-            f"{what} either texts, such as lasttoken predict RUN 'some text', or --input FILE (-: stdin)"
-        )
+        print_status(status, as_json) if status is not None else join_folder(str(join), output, reporter)
+        return
+    chosen = _run_of(run, texts, input)
     options = read_options(flags)
     check_file_flags(input, file_flags, options, as_json)
-    model = Chosen(run, device, precision, threshold, cost)
+    model = Chosen(chosen, device, precision, threshold, cost)
     if texts:
         _predict_texts(texts, model.load(), as_json, reporter)
     elif input == "-":
         _predict_stdin(model.load, options.encoding, as_json, reporter)
     else:
         predict_file(model.load, model.described, str(input), options, file_flags, as_json, reporter)
+
+
+def _run_of(run: Path | None, texts: list[str] | None, input: str | None) -> Path:
+    """The run directory, if there is one and either texts or an input.
+
+    Raises:
+        SettingsError: says what to give.
+    """
+    if run is None or bool(texts) == (input is not None):
+        what = "give a run directory and either" if run is None else "give either"
+        raise SettingsError(f"{what} texts, such as lasttoken predict RUN 'some text', or --input FILE (-: stdin)")
+    return run
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,22 @@ PartRows = Annotated[
     int | None,
     typer.Option("--part-rows", help="Rows of a part, about; default: 4096, and more for over 40 million rows."),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Hand out parts with Ray: local starts it here, auto or HOST:PORT is a cluster; needs a folder.",
+    ),
+]
+RayActors = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-actors",
+        metavar="MIN,MAX",
+        help="Actors of Ray, with a classifier each. [default: 1, and as many as there are CPUs or GPUs]",
+    ),
+]
 StatusOf = Annotated[
     str | None, typer.Option("--status", help="Print how far the job of this folder or URL is. No run is needed.")
 ]
@@ -100,6 +116,8 @@ class FileFlags:
     shard: str | None
     part_format: str | None
     part_rows: int | None
+    ray: str | None = None
+    ray_actors: str | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -148,7 +166,36 @@ def check_file_flags(input: str | None, flags: FileFlags, options: ReadOptions, 
             raise SettingsError(
                 "--restart would remove the parts of the other shards; run once with --restart and no --shard"
             )
+    _check_ray(flags)
     _check_json(flags, as_json)
+
+
+def _check_ray(flags: FileFlags) -> None:
+    """Reject flags that have no effect with Ray, or without it."""
+    if flags.ray_actors is not None:
+        actors_of(flags.ray_actors)
+        if flags.ray is None:
+            raise SettingsError(f"--ray-actors {flags.ray_actors} needs --ray; add --ray local, or leave it out")
+    for flag, value in (("--workers", flags.workers), ("--shard", flags.shard)):
+        if flags.ray is not None and value is not None:
+            raise SettingsError(
+                f"--ray hands out all parts itself, and {flag} {value} was given; leave one of them out"
+            )
+
+
+def actors_of(text: str) -> tuple[int, int]:
+    """The fewest and the most actors.
+
+    >>> actors_of("4,100")
+    (4, 100)
+
+    Raises:
+        SettingsError: not MIN,MAX with 1 ≤ MIN ≤ MAX.
+    """
+    match = re.fullmatch(r"(\d{1,6}),(\d{1,6})", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise SettingsError(f"--ray-actors is {text!r}; give MIN,MAX, such as 1,8 for up to eight")
+    return int(match[1]), int(match[2])
 
 
 def _check_single_output(input: str | None, flags: FileFlags) -> None:
@@ -158,6 +205,7 @@ def _check_single_output(input: str | None, flags: FileFlags) -> None:
         ("--shard", flags.shard),
         ("--part-format", flags.part_format),
         ("--part-rows", flags.part_rows),
+        ("--ray", flags.ray),
     ):
         if value is not None:
             where = f"--output is {output}, one file" if output else "there is no --output"
@@ -310,6 +358,14 @@ def _report(job: Job, model: Model, flags: FileFlags, reporter: Reporter) -> Non
     from lasttoken.bulk.spreading import score_folder
     from lasttoken.bulk.summary import part_sentences
 
+    if flags.ray is not None:
+        from lasttoken.bulk.engines.ray import Cluster, score_with_ray
+
+        fewest, most = actors_of(flags.ray_actors) if flags.ray_actors else (1, None)
+        address = None if flags.ray == "local" else flags.ray
+        for sentence in part_sentences(score_with_ray(job, model, Cluster(address, fewest, most), reporter)):
+            reporter.say(sentence)
+        return
     shard = shard_of(flags.shard) if flags.shard else (0, 1)
     if shard[0] >= job.n_parts:
         reporter.say(f"the job has {job.n_parts:,} parts, so shard {flags.shard} has none to write")

@@ -15,7 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lasttoken.core.errors import FailedError, LastTokenError, NetworkError, SettingsError
@@ -24,6 +24,7 @@ from lasttoken.core.retries import why
 
 if TYPE_CHECKING:
     from lasttoken.bulk.model import Model
+    from lasttoken.bulk.store import Store
     from lasttoken.bulk.work import Job, Summary
 
 MOST_DEATHS = 3  # of workers on one part, or in a row before a worker has loaded the classifier
@@ -32,6 +33,7 @@ OBJECT_STORE_BYTES = 100 << 20  # of a Ray started here: only numbers go through
 LOCAL = {  # the environment of a Ray started here
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listens on the loopback interface only, as it does on those systems
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # if its server is killed, the command ends after 5 s and not 60
     "RAY_worker_niceness": "0",  # Ray's 15 lets any other program of the machine go first: 15 times slower beside two
 }
 
@@ -58,6 +60,7 @@ def score_with_ray(job: Job, model: Model, cluster: Cluster = Cluster(), reporte
         DataError, RunError, StorageError: see `score_part` and `Model.load`.
     """
     reporter = reporter or Reporter()
+    job, model = replace(job, store=_absolute(job.store)), replace(model, run=model.run.absolute())
     missing = list(job.missing())
     if missing:
         with connected(cluster) as ray, reporter.bar("classifying", job.n_parts) as advance:
@@ -223,6 +226,11 @@ class _Pool:
         """End the actors that are left."""
         for worker, _ in self.busy.values():
             self.ray.kill(worker)
+
+
+def _absolute(store: Store) -> Store:
+    """The same folder for a process that works in another one."""
+    return store if not store.is_local else type(store)(f"{store.folder.absolute()}/")
 
 
 def _resources(resource: str) -> dict[str, int]:

@@ -1,0 +1,29 @@
+"""The flags of `predict --ray`: what is rejected before anything is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from miniature import run_cli
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--ray", "local", "--output", "out.csv"], "--ray"),
+        (["--ray", "local", "--output", "out/", "--workers", "2"], "--workers"),
+        (["--ray", "local", "--output", "out/", "--shard", "0/2"], "--shard"),
+        (["--ray-actors", "1,2", "--output", "out/"], "--ray-actors"),
+        (["--ray", "local", "--ray-actors", "3,2", "--output", "out/"], "--ray-actors"),
+        (["--ray", "local", "--ray-actors", "2", "--output", "out/"], "--ray-actors"),
+    ],
+)
+def test_what_makes_no_sense_with_ray_names_the_flag(
+    flags: list[str], named: str, run_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = run_cli("predict", run_dir, "--input", data, *flags)
+    assert answer.code == 2
+    assert named in answer.err
+    assert list(tmp_path.iterdir()) == []
