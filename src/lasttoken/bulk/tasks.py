@@ -12,6 +12,7 @@ from lasttoken.bulk.parting import score_part
 from lasttoken.bulk.parts import Parts
 from lasttoken.bulk.windows import Input, WindowReader
 from lasttoken.bulk.work import Job
+from lasttoken.bulk.workers import share_machine
 from lasttoken.data.columns import Columns
 from lasttoken.data.tables.opening import open_table
 from lasttoken.data.tables.table import BadRow
@@ -25,8 +26,9 @@ class FolderTask:
     model: Model
 
     @contextmanager
-    def open(self) -> Iterator[Callable[[int], int]]:
+    def open(self, index: int, n: int) -> Iterator[Callable[[int], int]]:
         """See `Task`."""
+        share_machine(index, n)
         predictor = self.model.load(self.job.model)
         yield lambda number: score_part(self.job, number, predictor).counts.n_rows
 
@@ -44,8 +46,9 @@ class WindowTask:
     model: Model
 
     @contextmanager
-    def open(self) -> Iterator[Callable[[int], int | None]]:
+    def open(self, index: int, n: int) -> Iterator[Callable[[int], int | None]]:
         """See `Task`."""
+        share_machine(index, n)
         predictor = self.model.load()
         with WindowReader(self._opened, predictor) as reader:
 

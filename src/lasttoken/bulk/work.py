@@ -315,7 +315,7 @@ def _check_folder(store: Store, listed: Mapping[str, Listed]) -> None:
     """Reject a folder with files that no job wrote."""
     if listed and JOB not in listed:
         raise RunError(
-            f"{store.url} holds {min(listed)!r} and is not the output of a lasttoken job; give an empty or new folder"
+            f"--output {store.url} holds {min(listed)!r} and is not the folder of a lasttoken job; give a new folder"
         )
 
 

@@ -34,8 +34,8 @@ Score = Callable[[int], int | None]
 class Task(Protocol):
     """What a worker does, as a value that can be sent to it."""
 
-    def open(self) -> contextlib.AbstractContextManager[Score]:
-        """In the worker: a function that writes a part and returns its number of rows; None: there is no such part."""
+    def open(self, index: int, n: int) -> contextlib.AbstractContextManager[Score]:
+        """In worker `index` of n: a function that writes a part and returns its rows; None: there is no such part."""
         ...
 
 
@@ -189,8 +189,7 @@ def _serve(connection: Connection, task: Task, index: int, n: int) -> None:
     """Write the parts whose numbers the parent sends, until it ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        _share_machine(index, n)
-        with task.open() as score:
+        with task.open(index, n) as score:
             connection.send(READY)
             while True:
                 number = connection.recv()
@@ -212,7 +211,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _share_machine(index: int, n: int) -> None:
+def share_machine(index: int, n: int) -> None:
     """Take this worker's share of the threads, or its GPU."""
     import torch
 

@@ -1,0 +1,122 @@
+"""The plan of an input: every row belongs to one part, wherever quotes and line ends are."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from lasttoken.bulk.inputs import list_inputs
+from lasttoken.bulk.parting import _table as table_of
+from lasttoken.bulk.pieces import fetch_piece
+from lasttoken.bulk.plan import Plan, make_plan
+from lasttoken.bulk.work import JobSettings
+from lasttoken.core.errors import DataError
+from lasttoken.data.tables.opening import open_table
+from lasttoken.data.tables.options import DEFAULT, ReadOptions
+
+CELLS = st.text(st.sampled_from('ab,"\n\r é;\t'), max_size=6)
+
+
+def pieces(place: str, options: ReadOptions = DEFAULT, every: int = 3) -> list[list[dict[str, object]]]:
+    """The rows of each part."""
+    plan, _ = make_plan(place, options, ["text"], every)
+    found = []
+    for number in range(plan.n_parts):
+        piece = plan.piece(number)
+        with TemporaryDirectory() as name, ExitStack() as stack:
+            path = fetch_piece(piece.file, piece.plan, piece.start, piece.end, Path(name))
+            table = table_of(piece, path, plan.header, JobSettings(options=options), lambda _: None, stack)
+            found.append([dict(row.values) for row in table.read(table.header)])
+    return found
+
+
+def whole(path: Path, options: ReadOptions = DEFAULT) -> list[dict[str, object]]:
+    with open_table(path, options=options, asked=["text"], on_bad=lambda _: None, labelled=False) as table:
+        return [dict(row.values) for row in table.read(table.header)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=12), mark=st.booleans(), crlf=st.booleans())
+def test_the_parts_of_a_csv_file_are_its_rows(rows: list[tuple[str, str]], mark: bool, crlf: bool) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\r\n" if crlf else "\n", quoting=csv.QUOTE_ALL)
+    writer.writerows([("key", "text"), *rows])
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a.csv"
+        path.write_text(("\ufeff" if mark else "") + text.getvalue(), "utf-8", newline="")
+        parts = pieces(str(path))
+        assert [row for part in parts for row in part] == whole(path)
+        assert all(len(part) == 3 for part in parts[:-1])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    texts=st.lists(CELLS, min_size=1, max_size=12), blank=st.booleans(), ended=st.booleans(), every=st.integers(1, 4)
+)
+def test_the_parts_of_json_lines_are_its_rows(texts: list[str], blank: bool, ended: bool, every: int) -> None:
+    lines = [json.dumps({"text": text}, ensure_ascii=False) + ("\n\n" if blank else "\n") for text in texts]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jsonl"
+        path.write_text("".join(lines) if ended else "".join(lines).rstrip("\n"), "utf-8", newline="")
+        assert [row for part in pieces(str(path), every=every) for row in part] == whole(path)
+
+
+def test_other_encodings_quotes_and_compression(tmp_path: Path) -> None:
+    rows = "".join(f"{at};déjà {at}\n" for at in range(9))
+    (tmp_path / "a.csv").write_bytes(f"key;text\n{rows}".encode("cp1252"))
+    options = ReadOptions(encoding="cp1252")
+    assert [len(part) for part in pieces(str(tmp_path / "a.csv"), options)] == [3, 3, 3]
+    (tmp_path / "b.csv").write_bytes(f"key;text\n{rows}".encode("utf-16"))
+    assert [len(part) for part in pieces(str(tmp_path / "b.csv"))] == [9]
+    (tmp_path / "c.csv.gz").write_bytes(gzip.compress(f"key;text\n{rows}".encode()))
+    assert [len(part) for part in pieces(str(tmp_path / "c.csv.gz"))] == [9]
+    (tmp_path / "d.csv").write_text(f"key;text\n{rows}1;2;3\n")  # a row that cannot be read counts as one
+    assert [len(part) for part in pieces(str(tmp_path / "d.csv"))] == [3, 3, 3, 0]
+
+
+def test_parquet_is_cut_at_row_groups_where_they_are_small(tmp_path: Path) -> None:
+    table = pyarrow.table({"text": [f"t{at}" for at in range(100)]})
+    parquet.write_table(table.slice(0, 12), tmp_path / "small.parquet", row_group_size=2)
+    parquet.write_table(table, tmp_path / "large.parquet", row_group_size=100)
+    assert [len(part) for part in pieces(str(tmp_path / "small.parquet"))] == [4, 4, 4]
+    assert [len(part) for part in pieces(str(tmp_path / "large.parquet"))] == [3] * 33 + [1]
+
+
+def test_several_files_are_taken_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("b/1.csv", "a/2.csv", "a/_tmp/3.csv", "a/.hidden.csv", "a/notes.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"text\n{name}\n")
+    assert [file.name for file in list_inputs(str(tmp_path))] == ["a/2.csv", "b/1.csv"]
+    assert [file.name for file in list_inputs(str(tmp_path / "*" / "*.csv"))][-1] == "b/1.csv"
+    assert [[row["text"] for row in part] for part in pieces(str(tmp_path))] == [["a/2.csv"], ["b/1.csv"]]
+    plan, _ = make_plan(str(tmp_path), DEFAULT, [])
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json())), list_inputs(str(tmp_path)), "x") == plan
+
+
+@pytest.mark.parametrize(
+    ("other", "named"), [("text,more\nhi,1\n", r"b\.csv.*more"), ("", r"b\.csv is empty"), ('text\n"open\n', "closed")]
+)
+def test_files_that_do_not_go_together_are_refused(other: str, named: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\nhi\n")
+    (tmp_path / "b.csv").write_text(other)
+    with pytest.raises(DataError, match=named):
+        make_plan(str(tmp_path), DEFAULT, [], 1)
+
+
+def test_inputs_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    for place, named in (("none-*.csv", "no file matches"), ("none.csv", "there is no file"), ("", "holds no table")):
+        with pytest.raises(DataError, match=named):
+            list_inputs(str(tmp_path / place))
+    with pytest.raises(DataError, match=r"memory://in/none\.csv"):
+        list_inputs("memory://in/none.csv")

@@ -1,0 +1,39 @@
+"""Tasks for worker processes that need no classifier."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lasttoken.core.errors import DataError
+
+
+@dataclass(frozen=True)
+class Files:
+    """Writes a file for each part up to `n_parts`; worker processes kill themselves on some, once or always."""
+
+    folder: Path
+    n_parts: int
+    deadly: tuple[int, ...] = ()
+    always: bool = False
+    faulty: int = -1
+
+    @contextmanager
+    def open(self, index: int, n: int) -> Iterator[Callable[[int], int | None]]:
+        yield self._write
+
+    def _write(self, number: int) -> int | None:
+        if number >= self.n_parts:
+            return None
+        if number == self.faulty:
+            raise DataError(f"part {number} cannot be read")
+        died = self.folder / f"died-{number}"
+        if number in self.deadly and (self.always or not died.exists()):
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        (self.folder / f"{number}").write_text(str(os.getpid()))
+        return 10 + number
