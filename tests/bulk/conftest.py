@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from lasttoken.bulk import job, windows
@@ -20,6 +22,15 @@ WINDOW = 7
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "WINDOW", WINDOW)
+
+
+@pytest.fixture(autouse=True)
+def empty_memory() -> Iterator[None]:
+    fs = fsspec.filesystem("memory")
+    fs.store.clear()
+    fs.pseudo_dirs[:] = [""]
+    yield
+    fs.store.clear()
 
 
 @pytest.fixture(scope="module")

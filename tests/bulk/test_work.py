@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,6 @@ from lasttoken.classifier.predict import Predictor
 from lasttoken.core.errors import RunError
 
 MODEL = {"files": {"model.safetensors": "0"}, "device": "cpu"}
-
-
-@pytest.fixture(autouse=True)
-def empty_memory() -> Iterator[None]:
-    fs = fsspec.filesystem("memory")
-    fs.store.clear()
-    fs.pseudo_dirs[:] = [""]
-    yield
-    fs.store.clear()
 
 
 def inputs(folder: Path) -> dict[str, Path]:
