@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from miniature import labels_of, plain_settings, random_encoded
-from ranks import both_make, make, second_process
+from second_process import both_make, make, second_process
 from torch import Tensor
 
 from lasttoken.classifier.classifier import Classifier

@@ -66,6 +66,12 @@ class Team:
         """The number of processes."""
         return self.rank.world_size
 
+    @property
+    def group(self) -> ProcessGroup:
+        """The group that sums gradients."""
+        world: ProcessGroup = dist.group.WORLD  # type: ignore[assignment]
+        return self.gradients or world
+
     def use(self, device_type: str) -> None:
         """Sum gradients on devices of this type; every process calls it.
 

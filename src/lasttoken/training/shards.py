@@ -31,13 +31,13 @@ class Shards:
 
     def __init__(self, team: Team, whole: Classifier, optimizer: AdamW, device: Device) -> None:
         """`whole` and the moments of `optimizer` are the start, the same in every process; `whole` moves to the CPU."""
-        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.device_mesh import DeviceMesh
         from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
         self.whole, self._whole_optimizer, self._device = whole, optimizer, device
-        self.classifier = deepcopy(whole)
         whole.to("cpu")
-        mesh = init_device_mesh(device.torch_device.type, (team.size,))
+        self.classifier = deepcopy(whole)  # fully_shard moves it to the device, block by block
+        mesh = DeviceMesh.from_group(team.group, device.torch_device.type)
         for block in self.classifier.decoder.blocks:
             fully_shard(block, mesh=mesh)
             register_fsdp_forward_method(block, "forward_at")

@@ -77,11 +77,13 @@ class SharedUpdates(Updates):
     def start(self, shards: bool) -> None:
         """Connect the gradients; all processes start with rank 0's weights. `shards`: keep them in parts."""
         with self.team.talking():
-            self._module = DistributedDataParallel(_Tail(self.classifier), process_group=self.team.gradients)
             if shards:
-                self._module = None  # it has sent the weights
+                for parameter in self.parameters.values():
+                    torch.distributed.broadcast(parameter.detach(), 0, group=self.team.group)
                 self._shards = Shards(self.team, self.classifier, self.optimizer, self.device)
                 self.parameters, self.optimizer = self._shards.parameters, self._shards.optimizer
+            else:  # it sends the weights by itself
+                self._module = DistributedDataParallel(_Tail(self.classifier), process_group=self.team.group)
         self.tail = self._shards.classifier.tail if self._shards else self._module or self.classifier.tail
 
     def stop(self) -> None:
