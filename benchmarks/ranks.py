@@ -51,7 +51,7 @@ def train(data: Path, folder: Path, workers: int, flags: list[str]) -> tuple[dic
 def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> float:
     """The largest difference of two histories' losses."""
     names = ("train_loss", "validation_loss")
-    return max(abs(a[name] - b[name]) for a, b in zip(ours, theirs, strict=True) for name in names)
+    return max(abs(float(a[name]) - float(b[name])) for a, b in zip(ours, theirs, strict=True) for name in names)
 
 
 def main() -> None:
