@@ -273,6 +273,7 @@ def write_rows(path: Path, n: int) -> Path:
 
 # Commands -------------------------------------------------------------------------------------------------------------
 
+WORKER_PROCESSES = ("ray::Scorer", "spawn_main")  # of Ray, of multiprocessing
 ENGINES = {"ray": ["--ray", "local", "--ray-actors", "2,2"], "workers": ["--workers", "2"], "one process": []}
 
 
@@ -324,10 +325,11 @@ def kills(run: Path, input: Path, engine: str, n_kills: int, seed: int) -> None:
             process = psutil.Popen(command(run, input, output, engine, 256), start_new_session=True)
             n_started += 1
             while process.poll() is None and killed.total() < n_kills:
-                time.sleep(draw.uniform(0.5, 6.0))
+                time.sleep(draw.uniform(0.5, 12.0))
                 family = family_of(process)
                 if family and process.poll() is None:
-                    victim = family[0] if draw.random() < 0.2 else draw.choice(family)
+                    workers = [member for member in family if kind_of(member, process) in WORKER_PROCESSES]
+                    victim = draw.choice(workers if workers and draw.random() < 0.6 else family)
                     killed[kind_of(victim, process)] += 1
                     victim.send_signal(signal.SIGKILL)
                     if victim.pid == process.pid:
@@ -359,7 +361,7 @@ def kind_of(victim: psutil.Process, command: psutil.Process) -> str:
     if victim.pid == command.pid:
         return "the command"
     line = " ".join(victim.cmdline())
-    return next((word for word in ("Scorer", "raylet", "gcs_server", "spawn_main") if word in line), "another")
+    return next((word for word in (*WORKER_PROCESSES, "gcs_server", "ray/raylet") if word in line), "another")
 
 
 def contents(output: Path) -> dict[str, bytes]:

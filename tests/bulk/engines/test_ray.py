@@ -23,7 +23,7 @@ from lasttoken.bulk.model import Model
 from lasttoken.bulk.parting import score_part
 from lasttoken.bulk.store import Store
 from lasttoken.bulk.work import Job, JobSettings, open_job
-from lasttoken.core.errors import DataError, FailedError, SettingsError
+from lasttoken.core.errors import DataError, FailedError, NetworkError, SettingsError
 from lasttoken.core.progress import Reporter
 
 
@@ -166,6 +166,12 @@ def local_ray() -> Iterator[Any]:
         for name in engine.LOCAL:
             patch.delenv(name)
         yield ray
+
+
+def test_an_address_where_nothing_listens_is_named_at_once() -> None:
+    pytest.importorskip("ray", reason="needs Ray: pip install -e '.[ray]'")
+    with pytest.raises(NetworkError, match=r"127\.0\.0\.1:1\b"), engine.connected(Cluster("127.0.0.1:1")):
+        pass
 
 
 def contents(output: Path) -> dict[str, bytes]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from lasttoken.bulk.work import Job, Summary
 
 MOST_DEATHS = 3  # of workers on one part, or in a row before a worker has loaded the classifier
+CONNECT_S = 10.0  # to a cluster
 PATIENCE_S = 30.0  # without a worker, until a sentence says what is being waited for
 OBJECT_STORE_BYTES = 100 << 20  # of a Ray started here: only numbers go through it, and Ray wants 75 MB at least
 LOCAL = {  # the environment of a Ray started here
@@ -95,11 +98,13 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **plain)
     else:
         try:
+            if match := re.fullmatch(r"([\w.-]+):(\d+)", cluster.address):  # Ray itself tries for two minutes
+                socket.create_connection((match[1], int(match[2])), CONNECT_S).close()
             ray.init(cluster.address, **plain)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, OverflowError, RuntimeError, ValueError) as error:
             raise NetworkError(
                 f"no Ray cluster answers at {cluster.address} ({why(error)}); start one with ray start --head, or "
-                "leave the address out"
+                "give --ray local"
             ) from error
     try:
         yield ray
