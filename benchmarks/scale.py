@@ -18,6 +18,7 @@ end all files are compared with those of one process.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -285,25 +286,36 @@ def command(run: Path, input: Path, output: Path, engine: str, part_rows: int) -
 
 
 def overhead(run: Path, input: Path, rounds: int) -> None:
-    """Print the seconds of both engines, in turn, and their rows per second between the first and the last marker."""
-    seconds: dict[str, list[float]] = {"workers": [], "ray": []}
-    rates: dict[str, list[float]] = {"workers": [], "ray": []}
+    """Print wall-clock and processor seconds of both engines, in turn, and rows/s from the first to the last marker."""
+    measured: dict[str, dict[str, list[float]]] = {"workers": {}, "ray": {}}
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         for number in range(rounds):
-            for engine in seconds:
+            for engine, values in measured.items():
                 output = Path(name) / f"{engine}-{number}"
                 started = time.perf_counter()
-                subprocess.run(command(run, input, output, engine, 1024), check=True)
-                seconds[engine].append(time.perf_counter() - started)
-                rates[engine].append(rate(output))
-                print(
-                    f"{engine}: {seconds[engine][-1]:.1f} s, {rates[engine][-1]:.0f} rows/s while parts are written",
-                    flush=True,
-                )
-    for what, values in (("seconds", seconds), ("rows/s", rates)):
-        median = {engine: statistics.median(values[engine]) for engine in values}
+                cpu_s = processor_seconds(command(run, input, output, engine, 1024))
+                found = {"s": time.perf_counter() - started, "processor s": cpu_s, "rows/s": rate(output)}
+                for what, value in found.items():
+                    values.setdefault(what, []).append(value)
+                print(engine, ", ".join(f"{value:.1f} {what}" for what, value in found.items()), flush=True)
+    for what in measured["ray"]:
+        median = {engine: statistics.median(values[what]) for engine, values in measured.items()}
         ratio = median["ray"] / median["workers"]
         print(f"{what}: workers {median['workers']:.1f}, ray {median['ray']:.1f}, ratio {ratio:.3f}")
+
+
+def processor_seconds(words: list[str]) -> float:
+    """Run a command; the processor seconds of it and of all processes that it starts, read five times a second."""
+    process, seconds = psutil.Popen(words), dict[int, float]()
+    while process.poll() is None:
+        for member in family_of(process):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = member.cpu_times()
+                seconds[member.pid] = times.user + times.system
+        time.sleep(0.2)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return sum(seconds.values())
 
 
 def rate(output: Path) -> float:

@@ -93,23 +93,31 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     if ray.is_initialized():  # by the program that calls this
         yield ray
         return
-    plain = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if cluster.address is None:
-        ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **plain)
-    else:
-        try:
-            if match := re.fullmatch(r"([\w.-]+):(\d+)", cluster.address):  # Ray itself tries for two minutes
-                socket.create_connection((match[1], int(match[2])), CONNECT_S).close()
-            ray.init(cluster.address, **plain)
-        except (OSError, OverflowError, RuntimeError, ValueError) as error:
-            raise NetworkError(
-                f"no Ray cluster answers at {cluster.address} ({why(error)}); start one with ray start --head, or "
-                "give --ray local"
-            ) from error
+    try:
+        _connect(ray, cluster.address)
+    except Exception as error:  # Ray raises bare ones too
+        reason = " ".join(why(error).split()[:40])
+        if cluster.address is None:
+            raise FailedError(f"Ray did not start on this machine ({reason}); run the same command again") from error
+        raise NetworkError(
+            f"no Ray cluster answers at {cluster.address} ({reason}); start one with ray start --head, or give "
+            "--ray local"
+        ) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    """Start Ray here, or connect to the cluster at the address."""
+    plain = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **plain)
+        return
+    if match := re.fullmatch(r"([\w.-]+):(\d+)", address):  # Ray itself tries for two minutes
+        socket.create_connection((match[1], int(match[2])), CONNECT_S).close()
+    ray.init(address, **plain)
 
 
 class Scorer:
@@ -210,6 +218,7 @@ class _Pool:
                     "more memory"
                 ) from error
             return
+        self.reporter.say(f"a worker ended on part {part}; another takes its place")
         self.deaths[part] += not getattr(
             error, "preempted", False
         )  # a machine that is taken away is not the part's fault
