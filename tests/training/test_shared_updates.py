@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,7 @@ from torch import Tensor
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU
-from lasttoken.core.errors import DivergedError
+from lasttoken.core.errors import DivergedError, RankError
 from lasttoken.core.team import Team
 from lasttoken.training.depths import depth_features
 from lasttoken.training.feature_cache import FeatureCache
@@ -32,9 +33,14 @@ from lasttoken.training.updates import MakeUpdates, Updates
 
 
 @pytest.fixture(scope="module")
-def team() -> Iterator[Team]:
-    with second_process() as (team, _):
-        yield team
+def pair() -> Iterator[tuple[Team, subprocess.Popen[bytes]]]:
+    with second_process() as both:
+        yield both
+
+
+@pytest.fixture
+def team(pair: tuple[Team, subprocess.Popen[bytes]]) -> Team:
+    return pair[0]
 
 
 LORA = {"rank": 2, "alpha": 4, "blocks": 1, "matrices": ["qkv", "up"]}
@@ -221,3 +227,24 @@ def test_features_in_memory_and_of_another_machine(team: Team, tmp_path: Path, m
     unseen, _ = source(FeatureCache(folder=tmp_path), shared).batch(range(160))
     assert torch.equal(in_memory, expected)
     assert torch.equal(unseen, expected)
+
+
+def test_a_process_that_is_killed_leaves_no_features(
+    pair: tuple[Team, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """The last test of the file: it ends the second process."""
+    team, process = pair
+    classifier, shared = both_make(team, {"dtype": "float32"})
+    trunk = TrunkPass(classifier, CPU, cache=FeatureCache(folder=tmp_path), say=pytest.fail)
+    trunk.shared, done = shared, list[int]()
+
+    def kill_at_once(n_tokens: int) -> None:
+        done.append(n_tokens)
+        process.kill()
+        process.wait()
+
+    with pytest.raises(RankError, match="process 1"):
+        trunk.source(random_encoded(400, 32, seed=7), "train", kill_at_once)
+    assert done
+    assert not list(tmp_path.iterdir())
+    assert not team.is_open
