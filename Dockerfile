@@ -20,8 +20,8 @@ RUN pip install --constraint constraints.txt ".[serve]"
 FROM python:3.11-slim
 RUN groupadd --gid 10001 lasttoken && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin lasttoken
 COPY --from=build /opt/lasttoken /opt/lasttoken
+# /tmp is the only folder that is written to: copies of the runs, which workers share, and the cache. No value is a secret:
 # hadolint ignore=DL3064
-# (LASTTOKEN_… holds no secret.) /tmp is the only folder that is written to: copies of the runs, which workers share, and the cache
 ENV PATH=/opt/lasttoken/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
