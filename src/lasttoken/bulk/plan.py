@@ -37,7 +37,7 @@ from lasttoken.data.tables.lines import first_bytes
 from lasttoken.data.tables.opening import open_table
 from lasttoken.data.tables.options import ReadOptions
 from lasttoken.data.tables.raw_bytes import GZIP
-from lasttoken.data.tables.table import Table, listed
+from lasttoken.data.tables.table import OnBad, Table, listed
 
 MOST_PARTS = 10_000  # of one job, by an estimate: listings and manifest stay small, and a part still takes minutes
 MOST_FILES_CUT = 64  # of CSV: to cut one, all of it is read before the job starts
@@ -121,7 +121,7 @@ def _difference(recorded: list[tuple[str, int, str]], present: list[tuple[str, i
 
 
 def make_plan(
-    place: str, options: ReadOptions, asked: Sequence[str], part_rows: int | None = None
+    place: str, options: ReadOptions, asked: Sequence[str], part_rows: int | None = None, strict: bool = False
 ) -> tuple[Plan, Table]:
     """The plan for an input, and the table of its first file, whose rows must not be read.
 
@@ -130,6 +130,7 @@ def make_plan(
         options: how the files are read.
         asked: columns that the user or the training named.
         part_rows: rows of a part, about; None: 4,096, and more for an input of over 40 million rows.
+        strict: a row at the start of a file that cannot be read is an error.
 
     Raises:
         DataError: no file, files with different columns, or a file that cannot be read.
@@ -137,7 +138,9 @@ def make_plan(
     """
     files = list_inputs(place)
     with TemporaryDirectory(prefix="lasttoken-plan-") as scratch, ThreadPoolExecutor(READERS, "plan") as pool:
-        looks = list(pool.map(lambda n: _look(files[n], Path(scratch) / str(n), options, asked), range(len(files))))
+        looks = list(
+            pool.map(lambda n: _look(files[n], Path(scratch) / str(n), options, asked, strict), range(len(files)))
+        )
     n_rows = sum(look.n_rows for look in looks)
     every = part_rows or windows.WINDOW * max(1, -(-n_rows // (windows.WINDOW * MOST_PARTS)))
     plans = []
@@ -163,12 +166,13 @@ class _Look:
     groups: tuple[int, ...] = ()  # rows of each row group of a Parquet file
 
 
-def _look(file: InputFile, scratch: Path, options: ReadOptions, asked: Sequence[str]) -> _Look:
+def _look(file: InputFile, scratch: Path, options: ReadOptions, asked: Sequence[str], strict: bool) -> _Look:
     """Open the start of a file as a table."""
     path = file.path or fetch_start(file, scratch, options)
     start = first_bytes(path)
     known = input_format(path, start, options.format)
-    with open_table(path, options=options, asked=asked, labelled=False) as table:
+    on_bad: OnBad | None = None if strict else lambda _: None
+    with open_table(path, options=options, asked=asked, on_bad=on_bad, labelled=False) as table:
         pass
     with opened_input(file) as read:
         sample = read(0, min(file.size, HASHED_BYTES))

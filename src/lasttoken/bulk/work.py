@@ -255,7 +255,7 @@ def open_job(
 def _begun(inputs: str, store: Store, settings: JobSettings, model: dict[str, Any], reporter: Reporter) -> Job:
     """A new job, described in job.json."""
     asked = [*settings.columns.names, *(settings.trained or UNNAMED).names]
-    plan, table = make_plan(inputs, settings.options, asked, settings.part_rows)
+    plan, table = make_plan(inputs, settings.options, asked, settings.part_rows, settings.strict)
     columns = choose_columns(table, settings.columns, labelled=False, trained=settings.trained)
     for note in columns.notes:
         reporter.say(note)
