@@ -3,8 +3,8 @@
     python benchmarks/kills.py --run runs/spam                       # 50 kills, half of them into one file
     python benchmarks/kills.py --run runs/spam --kills 10 --rows 2000
 
-A job is started with two workers, and the parent or one of the workers, chosen at random, is killed after a random
-time. A job whose parent was killed is started again by the same command. Each time that a job finishes, its output is
+A job is started with two workers; the parent or one of the workers, chosen at random, is killed after a random time.
+A job whose parent was killed is started again by the same command. Each time that a job finishes, its output is
 compared with that of one process, and the next begins with nothing. Linux only: the workers are found in /proc.
 """
 
@@ -24,7 +24,8 @@ from collections import Counter
 from pathlib import Path
 
 PREDICT = (sys.executable, "-c", "from lasttoken.cli.main import main; main()", "predict")
-LONGEST_S = 8.0  # from a start, or from a kill, to the next kill
+LONGEST_S = 4.0  # from the moment when the workers run to the next kill
+EARLY = 0.1  # fraction of the kills that do not wait for the workers
 WORDS = "you won a prize call now see me at seven the parcel is held pay the fee to release it".split()
 
 
@@ -37,11 +38,21 @@ def write_rows(path: Path, n_rows: int, draw: random.Random) -> None:
             file.write(f'{key},"{text},\n{key}"\n' if key % 7 == 0 else f"{key},{text}\n")
 
 
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    with contextlib.suppress(FileNotFoundError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+def workers(pid: int) -> list[int]:
+    """The worker processes that a process has started."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+        return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
     return []
+
+
+def wait_before_kill(parent: subprocess.Popen[str], draw: random.Random) -> None:
+    """Wait until the workers have been started, mostly, and then for a random time."""
+    is_early = draw.random() < EARLY
+    while parent.poll() is None and not is_early and len(workers(parent.pid)) < 2:
+        time.sleep(0.05)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        parent.wait(draw.uniform(0.05, LONGEST_S))
 
 
 def same(first: Path, second: Path) -> bool:
@@ -58,9 +69,8 @@ def killed(command: list[str], n_kills: int, output: Path, expected: Path, draw:
     while True:
         parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         while parent.poll() is None and happened["kills"] < n_kills:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                parent.wait(draw.uniform(0.2, LONGEST_S))
-            victim = draw.choice([parent.pid, *children(parent.pid)])
+            wait_before_kill(parent, draw)
+            victim = draw.choice([parent.pid, *workers(parent.pid)])
             if parent.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)
@@ -99,7 +109,7 @@ def main() -> None:
             commands = [[*base, f"{output}{'/' if is_folder else ''}", *flags] for output in outputs]
             subprocess.run(commands[0], check=True, stderr=subprocess.DEVNULL)
             happened = killed([*commands[1], "--workers", "2"], n_kills, outputs[1], outputs[0], draw)
-            print(f"{kind}: " + ", ".join(f"{n} {what}" for what, n in sorted(happened.items())))
+            print(f"{kind}: " + ", ".join(f"{n} {what}" for what, n in sorted(happened.items())), flush=True)
             if happened["jobs"] != happened["jobs equal to one process"]:
                 raise SystemExit(1)
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import fsspec
 import pyarrow
 import pytest
 from hypothesis import given, settings
@@ -120,3 +121,30 @@ def test_inputs_that_are_not_there_are_refused(tmp_path: Path) -> None:
             list_inputs(str(tmp_path / place))
     with pytest.raises(DataError, match=r"memory://in/none\.csv"):
         list_inputs("memory://in/none.csv")
+
+
+def test_a_remote_input_has_the_rows_of_a_local_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lasttoken.bulk.pieces.START_BYTES", 4096)  # of a file, from which its columns are known
+    rows = [{"key": str(at), "text": f"Win prize {at} " * 9} for at in range(200)]
+    delimited = "key\ttext\n" + "".join(f"{row['key']}\t{row['text']}\n" for row in rows)
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    contents = {
+        "a.tsv": delimited.encode(),
+        "a.csv.gz": gzip.compress(delimited.replace("\t", ",").encode()),
+        "a.jsonl": lines.encode(),
+        "a.jsonl.gz": gzip.compress(lines.encode()),
+        "a.json": json.dumps(rows).encode(),
+        "a.parquet": _parquet(rows, tmp_path / "a.parquet"),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        fsspec.filesystem("memory").pipe_file(f"/in/{name}", content)
+        remote, local = (pieces(place, every=50) for place in (f"memory://in/{name}", str(tmp_path / name)))
+        assert remote == local
+        assert [row for part in local for row in part] == rows
+        assert len(local) > 2 or name.endswith((".gz", ".json"))
+
+
+def _parquet(rows: list[dict[str, str]], path: Path) -> bytes:
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=30)
+    return path.read_bytes()

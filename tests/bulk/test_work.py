@@ -53,6 +53,7 @@ def test_every_store_holds_the_same_parts(suffix: str, predictor: Predictor, tmp
     path = inputs(tmp_path)[suffix]
     fsspec.filesystem("memory").pipe_file(f"/in/{path.name}", path.read_bytes())
     local = scored(predictor, str(path), str(tmp_path / "out"))
+    (tmp_path / "out" / "part-000001.csv.tmp-12-ab34").touch()  # of a process that was killed
     remote = scored(predictor, f"memory://in/{path.name}", "memory://out")
     assert local.finish() is not None
     assert local.n_parts > 5
@@ -60,6 +61,7 @@ def test_every_store_holds_the_same_parts(suffix: str, predictor: Predictor, tmp
              for job in (local, remote)]  # fmt: skip
     assert parts[0] == parts[1]
     assert len(parts[0]) == local.n_parts
+    assert len(list((tmp_path / "out").iterdir())) == 2 * local.n_parts + 2
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from lasttoken.core.errors import DataError, SettingsError, StorageError, short_repr
 from lasttoken.core.retries import RetryableError, causes, retried, why
-from lasttoken.core.storage import is_leftover, write_bytes
+from lasttoken.core.storage import is_leftover, sweep_temporaries, write_bytes
 
 SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
@@ -215,7 +215,10 @@ class Store:
             StorageError: see `attempted`; or the disk is full.
         """
         if self.is_local:
-            write_bytes(self.folder / name, content)
+            try:
+                write_bytes(self.folder / name, content)
+            except FileNotFoundError:  # `sweep` of a process that finished the job meanwhile
+                write_bytes(self.folder / name, content)
             return
         fs, path = file_system(self.place(name))
         attempted(self.place(name), lambda: fs.pipe_file(path, content), writes=True)
@@ -224,6 +227,11 @@ class Store:
         """Replace a file by the content of a local one, which may be large."""
         fs, there = file_system(self.place(name))
         attempted(self.place(name), lambda: fs.put_file(str(path), there), writes=True)
+
+    def sweep(self) -> None:
+        """Remove the temporary files that killed processes left in a local folder."""
+        if self.is_local:
+            sweep_temporaries(self.folder, older_than_s=0.0)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it exists."""

@@ -140,6 +140,7 @@ class Job:
             digest.update(line.encode())
             lines.append(line)
         self._check_still_ours()
+        self.store.sweep()
         summary = Summary(counts, self.n_parts, self.store)
         head = {
             "format": FORMAT,
