@@ -86,6 +86,12 @@ def test_other_encodings_quotes_and_compression(tmp_path: Path) -> None:
     assert [len(part) for part in pieces(str(tmp_path / "d.csv"))] == [3, 3, 3, 0]
 
 
+def test_a_file_is_not_cut_behind_a_row_that_is_too_long_to_be_counted(tmp_path: Path) -> None:
+    lines = [f"{at},{'long ' * 40 if at == 4 else 'short'}\n" for at in range(12)]
+    (tmp_path / "a.csv").write_text("".join(["key,text\n", *lines]))
+    assert [len(part) for part in pieces(str(tmp_path / "a.csv"), ReadOptions(max_row_bytes=100))] == [3, 8]
+
+
 def test_parquet_is_cut_at_row_groups_where_they_are_small(tmp_path: Path) -> None:
     table = pyarrow.table({"text": [f"t{at}" for at in range(100)]})
     parquet.write_table(table.slice(0, 12), tmp_path / "small.parquet", row_group_size=2)

@@ -21,6 +21,7 @@ from lasttoken.bulk.work import Job, JobSettings, Part, part_name
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.columns import UNNAMED
 from lasttoken.core.device import CPU
+from lasttoken.core.storage import storage_errors
 from lasttoken.data.columns import Columns
 from lasttoken.data.tables.cells import csv_line
 from lasttoken.data.tables.cuts import read_piece
@@ -46,6 +47,7 @@ def score_part(job: Job, number: int, predictor: Predictor) -> Part:
     bad: list[BadRow] = []
     with TemporaryDirectory(prefix="lasttoken-part-") as name, ExitStack() as stack:
         folder = Path(name)
+        stack.enter_context(storage_errors(folder))
         path = fetch_piece(piece.file, piece.plan, piece.start, piece.end, _made(folder / "in"))
         for window in read_windows(_input(job, piece, path, stack), predictor):
             answers = classify(predictor, window, job.settings.top_k)
