@@ -30,7 +30,7 @@ def test_the_part_of_a_worker_that_dies_goes_to_another(tmp_path: Path) -> None:
 def test_a_part_that_ends_every_worker_ends_the_job(tmp_path: Path) -> None:
     with (
         Pool(Files(tmp_path, 6, deadly=(0,), always=True), 1) as pool,
-        pytest.raises(FailedError, match=f"{MOST_DEATHS} workers ended on part 0.*signal 9"),
+        pytest.raises(FailedError, match=f"on part 0 {MOST_DEATHS} times.*signal 9"),
     ):
         list(pool.run(iter(range(6))))
 

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 from lasttoken.core.errors import FailedError, LastTokenError
 
 MOST_DEATHS = 5  # of workers on the same part, or before they were ready: then it is no accident
+NOT_READY = -1  # in place of a part's number
 JOIN_S = 5.0  # for a worker to end
 
 Score = Callable[[int], int | None]
@@ -100,12 +101,12 @@ class Pool:
                     self._replace(index)
                 elif answer == READY:
                     worker.is_ready = True
+                    self._deaths.pop(NOT_READY, None)
                 elif isinstance(answer, BaseException):
                     raise answer
                 else:
                     number, n_rows = answer
                     worker.number = None
-                    self._deaths.pop(-1, None)
                     if n_rows is None:
                         is_last = True
                     else:
@@ -144,13 +145,13 @@ class Pool:
         dead.process.join(JOIN_S)
         code = dead.process.exitcode
         cause = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        what = "before it was ready" if dead.number is None else f"on part {dead.number}"
-        reason = -1 if dead.number is None else dead.number
+        what = "before it had a part" if dead.number is None else f"on part {dead.number}"
+        reason = NOT_READY if dead.number is None else dead.number
         self._deaths[reason] += 1
         if self._deaths[reason] >= MOST_DEATHS:
             raise FailedError(
-                f"{MOST_DEATHS} workers ended {what}, the last with {cause}; finished parts stay finished: use fewer "
-                "--workers if memory is short, and run the command again"
+                f"a worker ended {what} {MOST_DEATHS} times, lastly with {cause}; finished parts stay finished: use "
+                "fewer --workers if memory is short, and run the command again"
             )
         self.on_death(f"a worker ended {what} ({cause}); another takes its place")
         self._workers[index] = self._start(index)
