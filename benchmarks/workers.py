@@ -4,7 +4,8 @@
     python benchmarks/workers.py --run runs/spam --input messages.csv --rounds 5
 
 Both sides are whole commands that write the same folder of parts, start-up included, and take turns. A command with an
-input of one row is taken beside them, so that the table also states the rate without the start. `--workers` 2 is
+input of two rows is taken beside them, so that the table also states the rate without the start, which means
+something where the rows take much longer than the start. `--workers` 2 is
 compared with one process with as many threads as the machine has cores. The busy process computes without pause.
 """
 
@@ -28,22 +29,22 @@ from train import Facts, alternate, median, spread
 PREDICT = (sys.executable, "-c", "from lasttoken.cli.main import main; main()", "predict")
 
 
-def side(arguments: argparse.Namespace, input: Path, n_workers: int, output: Path) -> Callable[[], Facts]:
+def side(run: Path, input: Path, part_rows: int, n_workers: int, output: Path) -> Callable[[], Facts]:
     """A command that scores the input into a new folder."""
 
-    def run() -> Facts:
+    def command() -> Facts:
         shutil.rmtree(output, ignore_errors=True)
-        flags = ["--input", str(input), "--output", f"{output}/", "--part-rows", str(arguments.part_rows)]
+        flags = ["--input", str(input), "--output", f"{output}/", "--part-rows", str(part_rows)]
         started = time.perf_counter()
         subprocess.run(
-            [*PREDICT, str(arguments.run), *flags, "--device", "cpu", "--workers", str(n_workers)],
+            [*PREDICT, str(run), *flags, "--device", "cpu", "--workers", str(n_workers)],
             check=True,
             stderr=subprocess.DEVNULL,
             env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
         )
         return {"seconds": time.perf_counter() - started}
 
-    return run
+    return command
 
 
 def first_rows(input: Path, output: Path, n_rows: int) -> int:
@@ -72,10 +73,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lasttoken-workers-") as name:
         folder = Path(name)
         n_rows = first_rows(arguments.input, folder / "in.csv", arguments.rows)
-        first_rows(arguments.input, folder / "start.csv", 1)
+        first_rows(arguments.input, folder / "start.csv", 2)  # a part for each worker
         sides = [
-            side(arguments, folder / f"{input}.csv", n, folder / f"{input}-{n}")
-            for input in ("in", "start")
+            side(arguments.run, folder / f"{input}.csv", part_rows, n, folder / f"{input}-{n}")
+            for input, part_rows in (("in", arguments.part_rows), ("start", 1))
             for n in (1, 2)
         ]
         for n_jobs in arguments.busy:
