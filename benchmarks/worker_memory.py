@@ -60,8 +60,8 @@ def measure(run: Path, n_workers: int) -> None:
             if server.poll() is not None or time.monotonic() > limit:
                 raise SystemExit(Path(log.name).read_text())
             time.sleep(0.1)
-        body = json.dumps({"texts": ["win a prize now " * 10] * 64}).encode()
-        for _ in range(8 * n_workers):
+        body = json.dumps({"texts": ["win a prize now " * 10] * 8}).encode()
+        for _ in range(6 * n_workers):
             time.sleep(0.2)
             request = urllib.request.Request(f"{found[0]}classify", body, {"content-type": "application/json"})
             with contextlib.suppress(urllib.error.URLError):  # one process prints its address just before it listens
