@@ -26,7 +26,7 @@ from pathlib import Path
 PREDICT = (sys.executable, "-c", "from lasttoken.cli.main import main; main()", "predict")
 LONGEST_S = 4.0  # from the moment when the workers run to the next kill
 EARLY = 0.1  # fraction of the kills that do not wait for the workers
-WORDS = "you won a prize call now see me at seven the parcel is held pay the fee to release it".split()
+TEXT = "you won a prize call now see me at seven the parcel is held pay the fee to release it"
 
 
 def write_rows(path: Path, n_rows: int, draw: random.Random) -> None:
@@ -34,7 +34,7 @@ def write_rows(path: Path, n_rows: int, draw: random.Random) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write("key,text\n")
         for key in range(n_rows):
-            text = " ".join(draw.choices(WORDS, k=draw.randint(3, 30)))
+            text = " ".join(draw.choices(TEXT.split(), k=draw.randint(3, 30)))
             file.write(f'{key},"{text},\n{key}"\n' if key % 7 == 0 else f"{key},{text}\n")
 
 
