@@ -9,7 +9,6 @@ import pytest
 
 from lasttoken.data.tables.raw_bytes import open_bytes
 
-
 COMPRESSED = gzip.compress(b"text", mtime=0)  # no time, so that a test has the same name in every process
 
 
