@@ -132,7 +132,8 @@ def is_folder_output(output: str) -> bool:
     [True, True, False, False, False]
     """
     if URL.match(output) and not output.startswith("file://"):
-        return output.endswith("/") or format_by_suffix(Path(output)) is None
+        path = Path(output)
+        return output.endswith("/") or not path.suffix or format_by_suffix(path) is None
     return output.endswith("/") or Path(output.removeprefix("file://")).is_dir()
 
 
