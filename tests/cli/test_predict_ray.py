@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,4 +27,15 @@ def test_what_makes_no_sense_with_ray_names_the_flag(
     answer = run_cli("predict", run_dir, "--input", data, *flags)
     assert answer.code == 2
     assert named in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_ray_nothing_is_begun(
+    run_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    answer = run_cli("predict", run_dir, "--input", data, "--output", "out/", "--ray", "local")
+    assert answer.code == 2
+    assert "lasttoken[ray]" in answer.err
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import time
 from collections.abc import Callable
@@ -182,6 +183,15 @@ def _check_ray(flags: FileFlags) -> None:
             raise SettingsError(
                 f"--ray hands out all parts itself, and {flag} {value} was given; leave one of them out"
             )
+    if flags.ray is not None and not _has_ray():
+        raise SettingsError("--ray needs Ray, which is not installed; pip install 'lasttoken[ray]'")
+
+
+def _has_ray() -> bool:
+    try:
+        return importlib.util.find_spec("ray") is not None
+    except ValueError:  # sys.modules has None for it
+        return False
 
 
 def actors_of(text: str) -> tuple[int, int]:
