@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,8 @@ def test_without_ray_nothing_is_begun(
     run_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "ray", None)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else found(name))
     answer = run_cli("predict", run_dir, "--input", data, "--output", "out/", "--ray", "local")
     assert answer.code == 2
     assert "lasttoken[ray]" in answer.err

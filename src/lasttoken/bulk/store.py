@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lasttoken.core.errors import DataError, SettingsError, StorageError, short_repr
+from lasttoken.core.errors import DataError, SettingsError, StorageError
 from lasttoken.core.retries import RetryableError, causes, retried, why
 from lasttoken.core.storage import is_leftover, sweep_temporaries, write_bytes
 
@@ -34,7 +34,7 @@ DENIED = re.compile(
 NO_CREDENTIALS = re.compile(
     r"unable to locate credentials|no credentials|anonymous caller|must provide.*credential", re.I
 )
-WRONG_REGION = re.compile(r"region|permanentredirect|301|authorizationheadermalformed", re.I)
+WRONG_REGION = re.compile(r"region|301", re.I)
 NO_BUCKET = re.compile(r"no ?such ?bucket|bucket does not exist|container ?not ?found|specified bucket", re.I)
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ def _lasting_fault(place: str, error: Exception, writes: bool) -> str | None:
         return f"there is no bucket {bucket!r} ({place}); create it, or check its name"
     if NO_CREDENTIALS.search(said):
         return f"there are no credentials for {place} ({why(error)}); set those of your provider and run again"
-    if WRONG_REGION.search(said) and "region" in said.lower() + ("region" if "301" in said else ""):
+    if WRONG_REGION.search(said):
         return f"bucket {bucket!r} is in another region than the one that is set ({why(error)}); set its region"
     if DENIED.search(said):
         return f"no permission to {verb} {place} ({why(error)}); ask for access to bucket {bucket!r}, or use another"
@@ -312,8 +312,3 @@ class RangeFile(io.RawIOBase):
                 "read: run the command again"
             )
         return content
-
-
-def shown(place: str) -> str:
-    """A place for a message."""
-    return short_repr(place)[1:-1]

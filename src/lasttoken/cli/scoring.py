@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lasttoken.bulk.inputs import GLOB
+from lasttoken.bulk.store import SCHEME
 from lasttoken.cli.outputs import check_output
 from lasttoken.cli.show import print_json, print_line, rows_to_stdout
 from lasttoken.core.columns import ColumnSpec
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from lasttoken.classifier.predict import Predictor
     from lasttoken.data.tables.options import ReadOptions
 
-GLOB = re.compile(r"[*?\[]")
-URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 MOST_WORKERS = 1024
 
 InputFile = Annotated[
@@ -132,7 +132,7 @@ def is_folder_output(output: str) -> bool:
     >>> [is_folder_output(name) for name in ("scored/", "s3://bucket/scored", "s3://bucket/a.csv", "scored", "a.csv")]
     [True, True, False, False, False]
     """
-    if URL.match(output) and not output.startswith("file://"):
+    if SCHEME.match(output) and not output.startswith("file://"):
         path = Path(output)
         return output.endswith("/") or not path.suffix or format_by_suffix(path) is None
     return output.endswith("/") or Path(output.removeprefix("file://")).is_dir()
@@ -183,15 +183,8 @@ def _check_ray(flags: FileFlags) -> None:
             raise SettingsError(
                 f"--ray hands out all parts itself, and {flag} {value} was given; leave one of them out"
             )
-    if flags.ray is not None and not _has_ray():
+    if flags.ray is not None and importlib.util.find_spec("ray") is None:
         raise SettingsError("--ray needs Ray, which is not installed; pip install 'lasttoken[ray]'")
-
-
-def _has_ray() -> bool:
-    try:
-        return importlib.util.find_spec("ray") is not None
-    except ValueError:  # sys.modules has None for it
-        return False
 
 
 def actors_of(text: str) -> tuple[int, int]:
@@ -225,7 +218,7 @@ def _check_single_output(input: str | None, flags: FileFlags) -> None:
         if flags.workers is not None and flags.workers > 1:
             raise SettingsError(f"--workers {flags.workers} needs an --output; rows on stdout come from one process")
         return
-    if URL.match(output):
+    if SCHEME.match(output):
         output_format(Path(output))
         return
     path = Path(output)
@@ -274,12 +267,12 @@ def predict_file(
     reporter: Reporter,
 ) -> None:
     """Classify the rows of files into a file, a folder of parts or stdout, and report rows that need attention."""
-    is_one_local_file = not URL.match(input) and not Path(input).is_dir() and (
-        Path(input).exists() or not GLOB.search(input)
+    is_one_local_file = not SCHEME.match(input) and not Path(input).is_dir() and (
+        Path(input).exists() or not GLOB & set(input)
     )  # fmt: skip
     if flags.is_folder:
         _into_folder(str(flags.output), model(), input, options, flags, as_json, reporter)
-    elif is_one_local_file and not (flags.output and URL.match(flags.output)):
+    elif is_one_local_file and not (flags.output and SCHEME.match(flags.output)):
         _into_file(load, model, Path(input), options, flags, as_json, reporter)
     elif flags.output is None:
         raise SettingsError(

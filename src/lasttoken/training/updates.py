@@ -2,8 +2,8 @@
 
     rows ─► features ─► tail ─► loss · share ─► gradients      the last batch of a step: clipping ─► AdamW
 
-loop.py decides which rows, which share and which rate; on several processes, ranked.py does the same with a part of the
-rows in each.
+loop.py decides which rows, which share and which rate. On several processes shared_updates.py does the same, with a
+part of the rows in each.
 """
 
 from __future__ import annotations
