@@ -36,8 +36,8 @@ FLAGS: list[tuple[list[str], list[str]]] = [
     (["--input", "in.csv", "--workers", "2"], ["--workers", "--output"]),
     (["--input", "in/*.csv"], ["in/*.csv", "--output"]),
     (["--input", "none/*.csv", "--output", "o/"], ["none/*.csv", "pattern"]),
-    (["--input", "s3://bucket/in.csv", "--output", "o/"], ["s3://bucket/in.csv", "lasttoken[s3]"]),
-    (["--input", "in.csv", "--output", "gs://bucket/o"], ["gs://bucket/o", "lasttoken[gcs]"]),
+    (["--input", "s3://bucket/in.csv", "--output", "o/"], ["s3://bucket/in.csv", ".[s3]"]),
+    (["--input", "in.csv", "--output", "gs://bucket/o"], ["gs://bucket/o", ".[gcs]"]),
     (["--input", "in.csv", "--output", "in"], ["--output in", "a.csv"]),
 ]
 

@@ -69,7 +69,7 @@ def file_system(place: str) -> tuple[Any, str]:
     except ImportError as error:
         scheme = match[1].lower() if match else "file"
         extra = EXTRAS.get(scheme)
-        advice = f"pip install 'lasttoken[{extra}]'" if extra else f"install its driver ({why(error)})"
+        advice = f"pip install '.[{extra}]' in lasttoken's folder" if extra else f"install its driver ({why(error)})"
         raise SettingsError(f"{place} needs a driver for {scheme}://, which is not installed; {advice}") from error
     except ValueError as error:
         raise SettingsError(

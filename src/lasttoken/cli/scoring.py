@@ -184,7 +184,7 @@ def _check_ray(flags: FileFlags) -> None:
                 f"--ray hands out all parts itself, and {flag} {value} was given; leave one of them out"
             )
     if flags.ray is not None and importlib.util.find_spec("ray") is None:
-        raise SettingsError("--ray needs Ray, which is not installed; pip install 'lasttoken[ray]'")
+        raise SettingsError("--ray needs Ray, which is not installed; pip install '.[ray]' in lasttoken's folder")
 
 
 def actors_of(text: str) -> tuple[int, int]:

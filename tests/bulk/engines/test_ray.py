@@ -152,7 +152,7 @@ def test_an_error_of_a_part_keeps_its_class_and_its_sentence() -> None:
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SettingsError, match=r"lasttoken\[ray\]"), engine.connected(Cluster()):
+    with pytest.raises(SettingsError, match=r"\.\[ray\]"), engine.connected(Cluster()):
         pass
 
 

@@ -89,7 +89,9 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise SettingsError("--ray needs Ray, which is not installed; pip install 'lasttoken[ray]'") from error
+        raise SettingsError(
+            "--ray needs Ray, which is not installed; pip install '.[ray]' in lasttoken's folder"
+        ) from error
     if ray.is_initialized():  # by the program that calls this
         yield ray
         return
