@@ -28,6 +28,11 @@ from lasttoken.report.curves import write_figure
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes do not name a test: gzip and zip hold the time, and every process must collect tests of the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The folder with public data sets and GPT-2's tokenizer files; tests that need it skip without it."""
