@@ -11,7 +11,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lasttoken.core.process import flush_denormals, flushes_denormals, stop_on_signal, tune_cpu
+from lasttoken.core.process import (
+    flush_denormals,
+    flushes_denormals,
+    shared_threads,
+    stop_on_signal,
+    threads_each,
+    tune_cpu,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +48,46 @@ def test_denormals_are_as_before_after_an_error() -> None:
 def test_tune_cpu_flushes_denormals_for_the_rest_of_the_process() -> None:
     tune_cpu()
     assert flushes_denormals()
+
+
+@pytest.fixture
+def eight_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Torch has eight threads, and nobody has said how many it should have."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("n_cores", "n_threads"), [(3, 3), (8, 8), (16, 8)])
+@pytest.mark.usefixtures("eight_threads")
+def test_tune_cpu_takes_no_more_threads_than_there_are_cores(
+    n_cores: int, n_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lasttoken.core.process.usable_cores", lambda: n_cores)
+    tune_cpu()
+    assert torch.get_num_threads() == n_threads
+
+
+@pytest.mark.usefixtures("eight_threads")
+def test_the_threads_that_the_user_asked_for_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lasttoken.core.process.usable_cores", lambda: 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    tune_cpu()
+    assert torch.get_num_threads() == 8
+    assert threads_each(2) == 8
+
+
+@pytest.mark.usefixtures("eight_threads")
+def test_threads_are_shared_out_to_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lasttoken.core.process.usable_cores", lambda: 16)
+    assert [threads_each(n) for n in (1, 2, 3, 20)] == [8, 4, 2, 1]
+    monkeypatch.setattr("lasttoken.core.process.usable_cores", lambda: 4)
+    assert [threads_each(n) for n in (1, 2, 3, 20)] == [4, 2, 1, 1]
+    with shared_threads(2):
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 8
 
 
 def test_importing_the_package_changes_nothing_in_the_process() -> None:

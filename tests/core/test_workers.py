@@ -4,22 +4,7 @@ from __future__ import annotations
 
 import time
 
-import pytest
-import torch
-
-from lasttoken.core.workers import Workers, shared_threads, threads_each
-
-
-def test_the_cores_are_shared_out_unless_the_user_has_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 9)
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert [threads_each(n) for n in (1, 2, 4, 16)] == [9, 4, 2, 1]
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert threads_each(4) == 3
-    before = torch.get_num_threads()
-    with shared_threads(2):
-        assert torch.get_num_threads() == min(before, 3)
-    assert torch.get_num_threads() == before
+from lasttoken.core.workers import Workers
 
 
 def test_a_killed_worker_is_missed() -> None:

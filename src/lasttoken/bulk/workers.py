@@ -216,9 +216,9 @@ def share_machine(index: int, n: int) -> None:
     """Take this worker's share of the threads, or its GPU."""
     import torch
 
-    from lasttoken.core.process import tune_cpu
+    from lasttoken.core.process import threads_each, tune_cpu
 
     tune_cpu()
-    torch.set_num_threads(max(1, torch.get_num_threads() // n))
+    torch.set_num_threads(threads_each(n))
     if torch.cuda.is_available():
         torch.cuda.set_device(index % torch.cuda.device_count())

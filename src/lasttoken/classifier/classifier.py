@@ -39,9 +39,10 @@ from lasttoken.classifier.lora import LoraConfig, add_updates, count_updates, dr
 from lasttoken.classifier.ngrams import Blend, NgramModel
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.config import ENDS, PADDED, READS
-from lasttoken.core.device import CPU, Device, memory_bytes
+from lasttoken.core.device import CPU, Device
 from lasttoken.core.documents import STRICT, OneOf
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.machine import memory_bytes
 from lasttoken.evaluation.decision import MOST_PROBABLE, Decision
 from lasttoken.evaluation.tasks.choice import task_of
 from lasttoken.evaluation.tasks.task import Task

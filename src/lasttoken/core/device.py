@@ -14,14 +14,12 @@ by one thread, so the results are the same bits for any number of cores; a singl
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -29,6 +27,7 @@ from torch import Tensor
 
 from lasttoken.core.config import DEVICES, PRECISIONS
 from lasttoken.core.errors import DeviceError, SettingsError, one_of
+from lasttoken.core.machine import free_bytes, memory_bytes
 
 if TYPE_CHECKING:
     from lasttoken.core.team import Team
@@ -144,14 +143,6 @@ def side_by_side(
         torch.set_num_threads(n_threads)  # MKL has one number for the whole process; the pool's threads set it to 1
 
 
-def memory_bytes() -> float:
-    """The machine's memory; infinite if the system does not report it."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return float("inf")
-
-
 def cpu_has_bfloat16() -> bool:
     """Whether the processor has instructions for bfloat16; also True where torch does not say."""
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch lack it
@@ -162,12 +153,8 @@ def free_memory_bytes(device: Device) -> float:
     """The memory that can still be used on a device; where the system does not report it, all of the machine's."""
     if device.torch_device.type == "cuda":
         return float(torch.cuda.mem_get_info(device.torch_device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-    except OSError:  # not Linux
-        return memory_bytes()
-    available = next((line for line in lines if line.startswith("MemAvailable:")), None)
-    return memory_bytes() if available is None else 1024.0 * int(available.split()[1])
+    free = free_bytes()
+    return memory_bytes() if free is None else float(free)
 
 
 def compare_logits(expected: Tensor, logits: Tensor, device: Device) -> None:

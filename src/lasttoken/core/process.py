@@ -15,6 +15,8 @@ from types import FrameType
 
 import torch
 
+from lasttoken.core.machine import THREADS_VARIABLE, threads_per_worker, usable_cores
+
 MALLOC = {-3: 32 << 20, -1: 1 << 30, -2: 64 << 20}  # glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD; bytes
 
 
@@ -28,12 +30,32 @@ def tune_cpu() -> None:
       for the calling thread and those it starts.
     * Freed memory is kept for the next tensor. By default glibc returns large blocks to the system, which maps and
       clears them again page by page: a third of the time of a training step (benchmarks/2026-11-25-speed.md).
+    * In a container with fewer cores than the machine, torch uses no more threads than these. OMP_NUM_THREADS goes
+      before.
     """
     torch.set_flush_denormal(True)
+    if THREADS_VARIABLE not in os.environ and usable_cores() < torch.get_num_threads():
+        torch.set_num_threads(usable_cores())
     with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, or Windows
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, n_bytes in MALLOC.items():
             mallopt(parameter, n_bytes)
+
+
+def threads_each(n_processes: int) -> int:
+    """This process's threads, shared out to n processes. They are no more than the cores that may be used."""
+    return threads_per_worker(n_processes, min(torch.get_num_threads(), usable_cores()))
+
+
+@contextlib.contextmanager
+def shared_threads(n_processes: int) -> Iterator[None]:
+    """Leave this process its share of the threads inside the block; 1: another program has decided on it."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(min(threads_each(n_processes), n_threads))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def return_freed_memory() -> None:

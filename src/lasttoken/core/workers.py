@@ -13,11 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import torch
 from torch._C._distributed_c10d import TCPStore
 
+from lasttoken.core.machine import THREADS_VARIABLE
+from lasttoken.core.process import threads_each
 from lasttoken.core.ranks import Rank
 
 PARENT = "LASTTOKEN_PARENT"  # the process whose end is that of its workers
@@ -38,7 +39,7 @@ class Workers:
         self.store = TCPStore("127.0.0.1", 0, n, is_master=True, wait_for_workers=False)
         common = {
             **{name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")},
-            "OMP_NUM_THREADS": str(threads_each(n)),
+            THREADS_VARIABLE: str(threads_each(n)),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(self.store.port),
             PARENT: str(os.getpid()),
@@ -82,22 +83,6 @@ class Workers:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-
-
-@contextlib.contextmanager
-def shared_threads(n_workers: int) -> Iterator[None]:
-    """Leave this process its part of the processor inside the block; 1: another program has decided on it."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(min(threads_each(n_workers), n_threads))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
-
-
-def threads_each(n_workers: int) -> int:
-    """The threads of each of so many processes: OMP_NUM_THREADS, or an equal part of the processor's cores."""
-    return int(os.environ.get("OMP_NUM_THREADS", 0)) or max((os.cpu_count() or 1) // n_workers, 1)
 
 
 def end_with_parent() -> None:

@@ -14,11 +14,11 @@ from dataclasses import replace
 from lasttoken.core.config import Settings
 from lasttoken.core.device import Device
 from lasttoken.core.errors import SettingsError
-from lasttoken.core.process import tune_cpu
+from lasttoken.core.process import shared_threads, tune_cpu
 from lasttoken.core.progress import Reporter, SafeConsole
 from lasttoken.core.ranks import Rank
 from lasttoken.core.team import Team, check_devices, connect
-from lasttoken.core.workers import Workers, end_with_parent, shared_threads
+from lasttoken.core.workers import Workers, end_with_parent
 from lasttoken.data.splitting.splits import Splits
 from lasttoken.runs.choice import Plan
 from lasttoken.runs.fitting import repeats_trainings

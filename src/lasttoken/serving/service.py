@@ -7,12 +7,12 @@ Nothing of the extra [serve] is imported before it is known to be installed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lasttoken.core.machine import usable_cores
 from lasttoken.core.progress import Reporter
 from lasttoken.serving.options import ServerOptions, check_installed, parse_origin
 from lasttoken.serving.sockets import DRAIN_S
@@ -76,7 +76,7 @@ def make_service(
     groups = load_models(runs, options.device, options.precision, options.workers if worker else 1)
     device = groups[0].lead.device.torch_device.type
     metrics = ServerMetrics(worker.metrics_folder if worker else None)
-    n_cores = worker.threads if worker else os.cpu_count() or 1
+    n_cores = worker.threads if worker else usable_cores()
     engine = Engine(
         groups,
         options.max_queue,

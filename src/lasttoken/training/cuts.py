@@ -23,7 +23,8 @@ from torch import Tensor
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.encoding import Encoded, run_by_length
 from lasttoken.core.cache import FOLDERS
-from lasttoken.core.device import CPU, Device, memory_bytes
+from lasttoken.core.device import CPU, Device
+from lasttoken.core.machine import memory_bytes
 from lasttoken.core.storage import cache_dir, make_dir, storage_errors
 from lasttoken.training.depths import pool_states
 from lasttoken.training.features import MEMORY_FRACTION, StoredFeatures

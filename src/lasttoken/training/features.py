@@ -26,8 +26,9 @@ from lasttoken.backbone.packing import Packing
 from lasttoken.backbone.weights import bytes_of
 from lasttoken.classifier.classifier import Classifier
 from lasttoken.classifier.encoding import Encoded
-from lasttoken.core.device import CPU, Device, memory_bytes
+from lasttoken.core.device import CPU, Device
 from lasttoken.core.errors import StorageError
+from lasttoken.core.machine import memory_bytes
 from lasttoken.training.feature_cache import FeatureCache, FeatureFile, entry_key
 from lasttoken.training.shared_trunk import Progress, SharedTrunk, TrunkWork
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.machine import free_bytes, own_bytes, threads_per_worker, usable_cores
 from lasttoken.serving.options import ServerOptions, names_of
 from lasttoken.serving.sockets import address_line, bind, start_listening
 from lasttoken.serving.workers.accepting import NOT_ACCEPTING, Table
 from lasttoken.serving.workers.folder import copy_runs, private_folder
-from lasttoken.serving.workers.machine import free_bytes, own_bytes, threads_per_worker, usable_cores
 from lasttoken.serving.workers.process import WorkerProcess, start_process
 from lasttoken.serving.workers.supervisor import Hooks, Supervisor
 from lasttoken.serving.workers.worker import WorkerSettings, run_worker

@@ -19,9 +19,9 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
 from lasttoken.core.errors import FailedError, LastTokenError
+from lasttoken.core.machine import THREADS_VARIABLE
 from lasttoken.serving.options import ServerOptions
 from lasttoken.serving.sockets import DRAIN_S
-from lasttoken.serving.workers.machine import THREADS_VARIABLE
 
 ACCEPT, DRAIN = "accept", "drain"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lasttoken.serving.workers.machine import free_bytes, own_bytes, threads_per_worker, usable_cores
+from lasttoken.core.machine import free_bytes, memory_bytes, own_bytes, threads_per_worker, usable_cores
 
 KB = 1024
 
@@ -21,11 +21,12 @@ def test_a_container_s_share_of_the_cores_counts(quota: str, n_cores: int | None
 
 
 def test_cores_are_shared_out_and_a_given_number_holds_for_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lasttoken.serving.workers.machine.usable_cores", lambda: 8)
+    monkeypatch.setattr("lasttoken.core.machine.usable_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert [threads_per_worker(n) for n in (2, 3, 8, 20)] == [4, 2, 1, 1]
+    assert threads_per_worker(2, 6) == 3
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert threads_per_worker(8) == 3
+    assert threads_per_worker(8) == threads_per_worker(8, 16) == 3
 
 
 def test_the_smaller_of_the_machine_s_and_the_container_s_memory_is_free(tmp_path: Path) -> None:
@@ -39,6 +40,14 @@ def test_the_smaller_of_the_machine_s_and_the_container_s_memory_is_free(tmp_pat
     (tmp_path / "memory.max").write_text("max\n")
     assert free_bytes(meminfo, tmp_path) == 4000 * KB
     assert free_bytes(tmp_path / "absent", tmp_path / "absent") is None
+
+
+def test_a_container_has_no_more_memory_than_its_limit(tmp_path: Path) -> None:
+    of_machine = memory_bytes(tmp_path)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory_bytes(tmp_path) == of_machine > 10**8
+    (tmp_path / "memory.max").write_text(f"{100 * KB}\n")
+    assert memory_bytes(tmp_path) == 100 * KB
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's /proc/PID/smaps_rollup")

@@ -1,4 +1,4 @@
-"""What the machine, or the container, lends to n workers: cores and memory.
+"""What the machine, or the container, lends to a process: cores and memory.
 
 A container's limits are read from cgroup 2 (`cpu.max`, `memory.max`); the cores and the memory that the system reports
 are those of the whole machine.
@@ -24,10 +24,20 @@ def usable_cores(cgroup: Path = CGROUP) -> int:
     return max(1, n_cores)
 
 
-def threads_per_worker(n_workers: int) -> int:
-    """The cores shared out, at least one for each worker; OMP_NUM_THREADS, if it is set, holds for each worker."""
+def threads_per_worker(n_workers: int, n_threads: int | None = None) -> int:
+    """The cores, or `n_threads`, shared out; at least one. OMP_NUM_THREADS, if it is set, holds for each worker."""
     given = os.environ.get(THREADS_VARIABLE, "")
-    return int(given) if given.isdigit() and int(given) > 0 else max(1, usable_cores() // n_workers)
+    return int(given) if given.isdigit() and int(given) > 0 else max(1, (n_threads or usable_cores()) // n_workers)
+
+
+def memory_bytes(cgroup: Path = CGROUP) -> float:
+    """The memory of the machine, or of the container if that is less; infinite if the system reports neither."""
+    limit = _read(cgroup / "memory.max").strip()
+    of_container = float(limit) if limit.isdigit() else math.inf
+    try:
+        return min(float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), of_container)
+    except (AttributeError, ValueError, OSError):
+        return of_container
 
 
 def free_bytes(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
