@@ -20,13 +20,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from lasttoken.bulk import windows
 from lasttoken.bulk.inputs import InputFile, list_inputs
 from lasttoken.bulk.pieces import FilePlan, fetch_start, fetch_whole, opened_input, parquet_groups
 from lasttoken.core.errors import DataError, RunError
+from lasttoken.core.scratch import scratch_folder
 from lasttoken.data.tables.cuts import is_cuttable, newline_of, record_cuts, row_cuts
 from lasttoken.data.tables.dialect import Dialect
 from lasttoken.data.tables.encodings import codec_name, marked_encoding
@@ -137,10 +137,8 @@ def make_plan(
         StorageError: see store.py.
     """
     files = list_inputs(place)
-    with TemporaryDirectory(prefix="lasttoken-plan-") as scratch, ThreadPoolExecutor(READERS, "plan") as pool:
-        looks = list(
-            pool.map(lambda n: _look(files[n], Path(scratch) / str(n), options, asked, strict), range(len(files)))
-        )
+    with scratch_folder("plan") as scratch, ThreadPoolExecutor(READERS, "plan") as pool:
+        looks = list(pool.map(lambda n: _look(files[n], scratch / str(n), options, asked, strict), range(len(files))))
     n_rows = sum(look.n_rows for look in looks)
     every = part_rows or windows.WINDOW * max(1, -(-n_rows // (windows.WINDOW * MOST_PARTS)))
     plans = []
@@ -219,7 +217,7 @@ def _cut(file: InputFile, look: _Look, options: ReadOptions, every: int, cuts_re
         return plan
     dialect: Dialect = replace(look.table.dialect, notes=())
     with ExitStack() as stack:
-        path = file.path or fetch_whole(file, Path(stack.enter_context(TemporaryDirectory(prefix="lasttoken-cut-"))))
+        path = file.path or fetch_whole(file, stack.enter_context(scratch_folder("cut")))
         request = ReadRequest(path, options, stack, on_bad=lambda _: None)
         cuts = record_cuts(request, dialect, not look.table.headerless, newline_of(look.format_name), every)
         with path.open("rb") as raw:

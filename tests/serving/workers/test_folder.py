@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import tempfile
@@ -28,23 +27,6 @@ def test_the_folder_is_this_user_s_alone_and_is_removed(own_temporaries: Path) -
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert folder.parent == own_temporaries
     assert list(own_temporaries.iterdir()) == []
-
-
-def test_folders_of_killed_servers_are_removed_and_those_of_living_ones_stay(own_temporaries: Path) -> None:
-    with private_folder() as living:
-        killed = own_temporaries / "lasttoken-serve-killed"
-        young = own_temporaries / "lasttoken-serve-young"
-        other = own_temporaries / "other"
-        for folder in (killed, young, other):
-            folder.mkdir()
-            (folder / "lock").touch()
-        for folder in (killed, living, other):
-            os.utime(folder, (0, 0))
-        with private_folder():
-            assert sorted(path.name for path in own_temporaries.iterdir() if path == killed) == []
-            assert living.is_dir()
-            assert young.is_dir()
-            assert other.is_dir()
 
 
 def test_a_copy_has_what_a_worker_reads(run_dir: Path, blended_run: Path, tmp_path: Path) -> None:

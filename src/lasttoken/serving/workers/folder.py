@@ -14,40 +14,28 @@ is replaced or removed while the server runs changes no answer, also not those o
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lasttoken.core.errors import RunError, StorageError
+from lasttoken.core.errors import RunError
+from lasttoken.core.scratch import scratch_folder
 from lasttoken.core.storage import storage_errors
 
-PREFIX = "lasttoken-serve-"
-SWEEP_AFTER_S = 60.0  # a folder without a lock is left alone for so long: its server may be about to lock it
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "metrics.json")
 IF_THERE = ("ngrams.json", "ngrams.safetensors", "run.toml")
 
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A new folder that only this user can read, removed at the end; those that killed servers left are removed first.
+    """A new folder that only this user can read, removed at the end; see `scratch_folder`.
 
     Raises:
         StorageError: no permission, or a full disk.
     """
-    parent = Path(tempfile.gettempdir())
-    _sweep(parent)
-    with storage_errors(parent):
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    try:
-        with storage_errors(folder), (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            (folder / "metrics").mkdir()
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with scratch_folder("serve") as folder:
+        (folder / "metrics").mkdir()
+        yield folder
 
 
 def copy_runs(runs: Sequence[Path], names: Sequence[str], folder: Path) -> list[Path]:
@@ -85,14 +73,3 @@ def _copy(run: Path, copy: Path) -> Path:
     if finished.read_metrics() != before:  # a training removes metrics.json first and writes it last
         raise RunError(f"the run {run} was replaced while it was read; try again when its training has finished")
     return copy
-
-
-def _sweep(parent: Path) -> None:
-    """Remove this user's folders whose server was killed."""
-    for folder in parent.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError, StorageError):
-            if time.time() - folder.stat().st_mtime < SWEEP_AFTER_S:
-                continue
-            with (folder / "lock").open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
