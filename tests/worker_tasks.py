@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,3 +38,18 @@ class Files:
             os.kill(os.getpid(), signal.SIGKILL)
         (self.folder / f"{number}").write_text(str(os.getpid()))
         return 10 + number
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Writes for each part whether Ctrl-C reaches the process; the first part waits for a second process."""
+
+    folder: Path
+
+    @contextmanager
+    def open(self, index: int, n: int) -> Iterator[Callable[[int], int | None]]:
+        blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        (self.folder / f"worker-{index}").write_text("blocked" if blocked else "open")
+        while len(list(self.folder.iterdir())) < n:
+            time.sleep(0.01)
+        yield lambda number: 1

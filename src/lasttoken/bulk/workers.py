@@ -18,6 +18,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import ModuleType
@@ -25,7 +26,9 @@ from typing import Any, Protocol
 
 from lasttoken.core.errors import FailedError, LastTokenError
 
-MOST_DEATHS = 5  # of workers on the same part, or before they were ready: then it is no accident
+# Of workers on the same part, or in a row before they were ready, with every engine: then it is no accident. Also of
+# parts that are given up so. A machine that is short of memory for a while kills a worker two or three times.
+MOST_DEATHS = 5
 NOT_READY = -1  # in place of a part's number
 JOIN_S = 5.0  # for a worker to end
 
@@ -59,6 +62,7 @@ class Pool:
     on_death: Callable[[str], None] = lambda _: None  # gets a sentence about a worker that was replaced
     _workers: list[_Worker] = field(default_factory=list)
     _deaths: Counter[int] = field(default_factory=Counter)
+    _lost: dict[int, str] = field(default_factory=dict)  # parts that ended every worker → how the last one ended
 
     def __enter__(self) -> Pool:
         return self
@@ -79,7 +83,8 @@ class Pool:
 
         Raises:
             LastTokenError: what a worker raised.
-            FailedError: workers die again and again.
+            FailedError: workers die again and again, before they are ready or on the same part; the other parts are
+                finished first.
         """
         again: deque[int] = deque()  # parts of workers that died
         self._workers = [self._start(index) for index in range(self.n)]
@@ -92,13 +97,13 @@ class Pool:
                     if worker.number is not None:
                         self._send(worker)
             if is_last and not again and all(worker.number is None for worker in self._workers):
-                return
+                break
             for index, answer in self._answers():
                 worker = self._workers[index]
                 if answer is None:
-                    if worker.number is not None:
-                        again.append(worker.number)
                     self._replace(index)
+                    if worker.number is not None and worker.number not in self._lost:
+                        again.append(worker.number)
                 elif answer == READY:
                     worker.is_ready = True
                     self._deaths.pop(NOT_READY, None)
@@ -111,6 +116,17 @@ class Pool:
                         is_last = True
                     else:
                         yield number, n_rows
+        if self._lost:
+            raise FailedError(self._sentence())
+
+    def _sentence(self) -> str:
+        number, cause = next(iter(self._lost.items()))
+        others = f", and {len(self._lost) - 1} other parts did the same" if len(self._lost) > 1 else ""
+        return (
+            f"part {number} ended its worker {MOST_DEATHS} times{others}, lastly with {cause}; finished parts stay "
+            "finished: look at that part of the input, or use fewer --workers if memory is short, and run the command "
+            "again"
+        )
 
     def _answers(self) -> Iterator[tuple[int, Any]]:
         """(worker, what it says) for those that say something; None: it is dead."""
@@ -138,21 +154,26 @@ class Pool:
         """Start another worker in the place of a dead one.
 
         Raises:
-            FailedError: too many have died.
+            FailedError: too many have died before they had a part, or too many parts ended their workers.
         """
         dead = self._workers[index]
         dead.connection.close()
         dead.process.join(JOIN_S)
         code = dead.process.exitcode
         cause = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        what = "before it had a part" if dead.number is None else f"on part {dead.number}"
         reason = NOT_READY if dead.number is None else dead.number
         self._deaths[reason] += 1
-        if self._deaths[reason] >= MOST_DEATHS:
+        is_given_up = self._deaths[reason] >= MOST_DEATHS
+        if dead.number is None and is_given_up:
             raise FailedError(
-                f"a worker ended {what} {MOST_DEATHS} times, lastly with {cause}; finished parts stay finished: use "
-                "fewer --workers if memory is short, and run the command again"
+                f"{MOST_DEATHS} workers in a row ended before they had a part, the last with {cause}; finished parts "
+                "stay finished: use fewer --workers if memory is short, and run the command again"
             )
+        if dead.number is not None and is_given_up:
+            self._lost[dead.number] = cause
+            if len(self._lost) >= MOST_DEATHS:
+                raise FailedError(self._sentence())
+        what = "before it had a part" if dead.number is None else f"on part {dead.number}"
         self.on_death(f"a worker ended {what} ({cause}); another takes its place")
         self._workers[index] = self._start(index)
 
@@ -174,6 +195,7 @@ def _interrupts_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # a process of multiprocessing's own; starting it would unblock SIGINT again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -23,6 +23,7 @@ from lasttoken.bulk.model import Model
 from lasttoken.bulk.parting import score_part
 from lasttoken.bulk.store import Store
 from lasttoken.bulk.work import Job, JobSettings, open_job
+from lasttoken.bulk.workers import MOST_DEATHS
 from lasttoken.core.errors import DataError, FailedError, NetworkError, SettingsError
 from lasttoken.core.progress import Reporter
 
@@ -129,17 +130,24 @@ def test_a_part_whose_worker_dies_goes_to_another(times: int, preempted: bool) -
     assert ray.n_started == 2 + times
 
 
-def test_a_part_that_ends_three_workers_is_named_after_all_others_are_written() -> None:
+def test_a_part_that_ends_every_worker_is_named_after_all_others_are_written() -> None:
     ray = StandIn(dies_on(7, 99))
     with pytest.raises(FailedError, match=r"part 7 \(in\.csv\).*out of memory"):
         pool_of(ray).run()
     assert ray.written == Counter(set(range(20)) - {7})
 
 
-def test_workers_that_die_while_they_load_are_given_up_after_three() -> None:
-    pool_of(StandIn(dies_on(None, 2))).run()
+def test_a_job_whose_parts_end_every_worker_is_given_up() -> None:
+    ray = StandIn(lambda part: RayError("out of memory") if part is not None else None)
+    with pytest.raises(FailedError, match=f"and {MOST_DEATHS - 1} other parts"):
+        pool_of(ray).run()
+    assert not ray.written
+
+
+def test_workers_that_die_while_they_load_are_given_up() -> None:
+    pool_of(StandIn(dies_on(None, MOST_DEATHS - 1))).run()
     with pytest.raises(FailedError, match="out of memory"):
-        pool_of(StandIn(dies_on(None, 3))).run()
+        pool_of(StandIn(dies_on(None, MOST_DEATHS))).run()
 
 
 def test_an_error_of_a_part_keeps_its_class_and_its_sentence() -> None:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from lasttoken.bulk.workers import MOST_DEATHS
 from lasttoken.core.errors import FailedError, LastTokenError, NetworkError, SettingsError
 from lasttoken.core.progress import Advance, Reporter
 from lasttoken.core.retries import why
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from lasttoken.bulk.store import Store
     from lasttoken.bulk.work import Job, Summary
 
-MOST_DEATHS = 3  # of workers on one part, or in a row before a worker has loaded the classifier
 CONNECT_S = 10.0  # to a cluster
 PATIENCE_S = 30.0  # without a worker, until a sentence says what is being waited for
 OBJECT_STORE_BYTES = 100 << 20  # of a Ray started here: only numbers go through it, and Ray wants 75 MB at least
@@ -59,7 +59,7 @@ def score_with_ray(job: Job, model: Model, cluster: Cluster = Cluster(), reporte
     Raises:
         SettingsError: Ray is not installed, or a Ray of this machine has no GPU for a classifier on CUDA.
         NetworkError: no Ray cluster at the address.
-        FailedError: a part that ended its worker three times, or workers that die before they can work.
+        FailedError: a part that ended its worker `MOST_DEATHS` times, or workers that die before they can work.
         DataError, RunError, StorageError: see `score_part` and `Model.load`.
     """
     reporter = reporter or Reporter()
@@ -226,6 +226,8 @@ class _Pool:
         )  # a machine that is taken away is not the part's fault
         if self.deaths[part] >= MOST_DEATHS:
             self.lost[part] = reason
+            if len(self.lost) >= MOST_DEATHS:
+                raise FailedError(self._sentence()) from error
         else:
             self.waiting.appendleft(part)
 
@@ -234,8 +236,8 @@ class _Pool:
         others = f", and {len(self.lost) - 1} other parts did the same" if len(self.lost) > 1 else ""
         return (
             f"part {part} ({self.job.plan.piece(part).file.url}) ended its worker {MOST_DEATHS} times{others} "
-            f"({reason}); all others are written: look at that part of the input, or give workers more memory, and run "
-            "the command again"
+            f"({reason}); finished parts stay finished: look at that part of the input, or give workers more memory, "
+            "and run the command again"
         )
 
     def end(self) -> None:
