@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bulk.conftest import N
 
-from lasttoken.bulk import joining
+from lasttoken.bulk import work
 from lasttoken.bulk.job import Source, score_file
 from lasttoken.bulk.joining import join_parts, join_to
 from lasttoken.bulk.parting import score_part
@@ -114,4 +114,34 @@ def test_the_status_counts_parts_and_estimates_the_time(predictor: Predictor, bi
     assert status_of(job.store, now=latest) == Status(9, 9, N, None, None, None, True)
     with pytest.raises(RunError, match="memory://nowhere"):
         status_of(Store("memory://nowhere"), now=0.0)
-    assert joining.read_job(job.store)["key"] == job.key
+    assert work.read_job(job.store)[1] == job.key
+
+
+FOREIGN = ["", "[]", "5", "null", "{}", '{"key": 1, "input": 2}', '{"key": 1, "input": {"files": [{}]}}', "{"]
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_foreign_files_of_the_names_of_a_job_are_refused(content: str, predictor: Predictor, big: Path) -> None:
+    job = finished(predictor, big, "memory://out")
+    job.store.write("manifest.json", content.encode())
+    assert not status_of(job.store, now=0.0).is_finished
+    with pytest.raises(RunError, match=r"manifest\.json"):
+        join_parts(job.store, Path("a.csv"))
+    job.store.write("part-000001.json", content.encode())
+    assert status_of(job.store, now=0.0).n_done == 9
+    assert list(job.missing()) == [1]
+    job.store.write("job.json", content.encode())
+    for act in (lambda: status_of(job.store, now=0.0), lambda: join_parts(job.store, Path("a.csv"))):
+        with pytest.raises(RunError, match=r"job\.json"):
+            act()
+    with pytest.raises(RunError, match=r"job\.json"):
+        open_job(str(big), "memory://out", JobSettings(), MODEL)
+
+
+def test_parts_are_not_joined_into_their_own_folder(predictor: Predictor, big: Path, tmp_path: Path) -> None:
+    job = finished(predictor, big, str(tmp_path / "out"))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    for name in ("part-000000.csv", "all.csv"):
+        with pytest.raises(SettingsError, match=name):
+            join_parts(job.store, tmp_path / "out" / name)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before

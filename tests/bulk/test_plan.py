@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from lasttoken.bulk.inputs import list_inputs
+from lasttoken.bulk.inputs import check_unchanged, list_inputs, would_name
 from lasttoken.bulk.parting import _table as table_of
 from lasttoken.bulk.pieces import fetch_piece
 from lasttoken.bulk.plan import Plan, make_plan
@@ -154,3 +155,61 @@ def test_a_remote_input_has_the_rows_of_a_local_one(tmp_path: Path, monkeypatch:
 def _parquet(rows: list[dict[str, str]], path: Path) -> bytes:
     parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=30)
     return path.read_bytes()
+
+
+def test_globs_match_as_in_a_shell(tmp_path: Path) -> None:
+    for name in ("a.csv", ".hidden.csv", ".git/b.csv", "c/.d.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text\nhi\n")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "a.csv")
+    (tmp_path / "folder.csv").symlink_to(tmp_path / "c")
+    for pattern, names in (("*.csv", ["a.csv", "link.csv"]), (".*.csv", [".hidden.csv"]), ("**/b.csv", [])):
+        if names:
+            assert [file.name for file in list_inputs(str(tmp_path / pattern))] == names
+        else:
+            with pytest.raises(DataError, match=r"b\.csv"):
+                list_inputs(str(tmp_path / pattern))
+
+
+def test_a_link_changes_with_its_target(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("text\nhi\n")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").symlink_to(tmp_path / "target")
+    (before,) = list_inputs(str(tmp_path / "in"))
+    check_unchanged(before)
+    os.utime(tmp_path / "target", (1, 1))
+    assert list_inputs(str(tmp_path / "in")) != [before]
+    with pytest.raises(DataError, match=r"a\.csv was changed"):
+        check_unchanged(before)
+    (tmp_path / "in" / "a.csv").unlink()
+    with pytest.raises(DataError, match=r"a\.csv is no longer there"):
+        check_unchanged(before)
+
+
+@pytest.mark.parametrize(
+    ("place", "other", "is_named"),
+    [
+        ("in", "in/out/job.json", True),
+        ("in", "in/_out/job.json", False),
+        ("in", "in/out/part-000000.csv", True),
+        ("in", "out/job.json", False),
+        ("link", "in/out.csv", True),
+        ("in/*.csv", "in/out.csv", True),
+        ("in/*.csv", "in/out.jsonl", False),
+        ("in/*.csv", "in/out/part-000000.csv", False),
+        ("in/*/*.csv", "in/out/part-000000.csv", True),
+        ("in/**/*.csv", "in/out/part-000000.csv", True),
+        ("in/a.csv", "in/out/job.json", False),
+        ("in/a.csv", "in/../in/a.csv", True),
+        ("in", "memory://in/out.csv", False),
+        ("memory://in/*.csv", "memory://in/out.csv", True),
+    ],
+)
+def test_an_output_among_the_inputs_is_recognized(
+    place: str, other: str, is_named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    Path("in/a.csv").write_text("text\nhi\n")
+    Path("link").symlink_to("in")
+    assert would_name(place, other) == is_named

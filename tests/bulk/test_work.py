@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from lasttoken.bulk.parting import score_part
 from lasttoken.bulk.store import Store
 from lasttoken.bulk.work import MANIFEST, Job, JobSettings, open_job
 from lasttoken.classifier.predict import Predictor
-from lasttoken.core.errors import RunError
+from lasttoken.core.errors import DataError, RunError, SettingsError
 
 MODEL = {"files": {"model.safetensors": "0"}, "device": "cpu"}
 
@@ -135,3 +136,40 @@ def test_a_model_is_identified_without_being_loaded(run_dir: Path, other_run: Pa
     assert model.load(model.describe()).labels == ("ham", "spam")
     with pytest.raises(RunError, match="decision"):
         replace(model, threshold="0.9").load(model.describe())
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_a_part_of_a_file_that_changes_meanwhile_is_not_written(
+    place: str, predictor: Predictor, tmp_path: Path
+) -> None:
+    path = inputs(tmp_path)[".jsonl"]
+    url = str(path)
+    if place == "memory":
+        url = "memory://in/in.jsonl"
+        fsspec.filesystem("memory").pipe_file("/in/in.jsonl", path.read_bytes())
+    job = scored(predictor, url, "memory://out", [0])
+    if place == "local":
+        os.utime(path, (1, 1))
+    else:
+        fsspec.filesystem("memory").pipe_file("/in/in.jsonl", path.read_bytes() + b'{"text": "late"}\n')
+    with pytest.raises(DataError, match=r"in\.jsonl was changed"):
+        score_part(job, 1, predictor)
+    assert {name for name in job.store.names() if name.startswith("part-")} == {"part-000000.json", "part-000000.jsonl"}
+
+
+def test_a_worker_of_a_discarded_job_writes_nothing_into_the_new_one(predictor: Predictor, tmp_path: Path) -> None:
+    path = inputs(tmp_path)[".csv"]
+    old = scored(predictor, str(path), "memory://out", [0])
+    open_job(str(path), "memory://out", replace(JobSettings(), top_k=1), MODEL, restart=True)
+    with pytest.raises(RunError, match="another job"):
+        score_part(old, 0, predictor)
+    assert set(old.store.names()) == {"job.json"}
+
+
+@pytest.mark.parametrize("output", ["in/out", "in/out.csv.parts"])
+def test_an_output_in_the_folder_of_the_input_is_refused(output: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text("text\nhi\n")
+    with pytest.raises(SettingsError, match="--output"):
+        open_job(str(tmp_path / "in"), str(tmp_path / output), JobSettings(), MODEL)
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["a.csv"]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from miniature import run_cli
+
+from lasttoken.bulk.engines.ray import Cluster
+from lasttoken.core.errors import NetworkError
 
 
 @pytest.mark.parametrize(
@@ -39,4 +43,19 @@ def test_without_ray_nothing_is_begun(
     answer = run_cli("predict", run_dir, "--input", data, "--output", "out/", "--ray", "local")
     assert answer.code == 2
     assert ".[ray]" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_cluster_nothing_is_begun(
+    run_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(cluster: Cluster) -> NoReturn:
+        raise NetworkError(f"no Ray cluster answers at {cluster.address}")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr("lasttoken.bulk.engines.ray.connected", unreachable)
+    answer = run_cli("predict", run_dir, "--input", data, "--output", "out/", "--ray", "10.0.0.7:6379")
+    assert answer.code == 1
+    assert "10.0.0.7:6379" in answer.err
     assert list(tmp_path.iterdir()) == []

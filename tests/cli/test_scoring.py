@@ -9,6 +9,7 @@ from cli.sentences import sentence_of
 from miniature import run_cli
 
 from lasttoken.bulk import windows
+from lasttoken.core.locks import exclusive
 
 ROWS = "key,text\n" + "".join(f"{at},Win prize {at}\n" for at in range(20))
 
@@ -39,6 +40,11 @@ FLAGS: list[tuple[list[str], list[str]]] = [
     (["--input", "s3://bucket/in.csv", "--output", "o/"], ["s3://bucket/in.csv", ".[s3]"]),
     (["--input", "in.csv", "--output", "gs://bucket/o"], ["gs://bucket/o", ".[gcs]"]),
     (["--input", "in.csv", "--output", "in"], ["--output in", "a.csv"]),
+    (["--input", "in.csv", "--output", "o/", "--part-format", "foo"], ["--part-format foo", ".parquet"]),
+    (["--input", "in", "--output", "in/o/"], ["--output in/o/", "--input in"]),
+    (["--input", "in", "--output", "in/o.csv"], ["--output in/o.csv", "--input in"]),
+    (["--input", "in/*.csv", "--output", "in/o.csv"], ["--output in/o.csv", "in/*.csv"]),
+    (["--input", "in/*.csv", "--output", "in/o.jsonl", "--workers", "0"], ["--workers"]),
 ]
 
 
@@ -88,4 +94,14 @@ def test_several_files_become_one(run_dir: Path, tmp_path: Path) -> None:
     answer = run_cli("predict", run_dir, "--input", "in/*.csv", "--output", "o.jsonl", "--id", "key")
     assert answer.code == 0, answer.err
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 40
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "in.csv", "o.jsonl"]
+
+
+def test_a_second_job_with_one_output_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    with exclusive(Path("o.jsonl.parts")):
+        before = sorted(path.name for path in tmp_path.iterdir())
+        sentence = sentence_of(run_cli("predict", run_dir, "--input", "in/*.csv", "--output", "o.jsonl"), 2)
+        assert "another process is working on o.jsonl.parts" in sentence
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert run_cli("predict", run_dir, "--input", "in/*.csv", "--output", "o.jsonl").code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "in.csv", "o.jsonl"]

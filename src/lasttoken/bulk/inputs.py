@@ -7,6 +7,8 @@ Nothing is read here but listings.
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from lasttoken.data.tables.formats import is_table_file
 from lasttoken.data.tables.lines import read_errors
 
 GLOB = frozenset("*?[")
+TAGS = ("ETag", "etag", "generation")  # of an entry, which change with the content
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class InputFile:
 def list_inputs(place: str) -> list[InputFile]:
     """The files that a path, a URL, a glob or a folder names, sorted by name.
 
-    Files of a folder whose names begin with a dot or an underscore are left out, as are those that are not tables.
+    Files of a folder whose names begin with a dot or an underscore are left out, as are those that are not tables. A
+    glob leaves out names that begin with a dot, as shells do, unless it has one.
 
     Raises:
         DataError: there is no such file, or no file that the glob or the folder names.
@@ -52,11 +56,57 @@ def list_inputs(place: str) -> list[InputFile]:
         InputFile(
             name[len(shared) :],
             fs.unstrip_protocol(name) if is_url(place) else name,
-            int(entries[name].get("size") or 0),
-            _version(entries[name]),
+            *_state(entries[name], None if is_url(place) else Path(name)),
         )
         for name in names
     ]
+
+
+def check_unchanged(file: InputFile) -> None:
+    """Notice a file that was changed since it was listed.
+
+    Raises:
+        DataError: it has another size or version, or is gone.
+        StorageError: see `attempted`.
+    """
+    fs, path = file_system(file.url)
+
+    def info() -> dict[str, Any]:
+        fs.invalidate_cache()
+        return fs.info(path)  # type: ignore[no-any-return]
+
+    try:
+        entry = attempted(file.url, info)
+    except FileNotFoundError as error:
+        raise DataError(f"{file.url} is no longer there; restore it, and run the command again") from error
+    size, version = _state(entry, file.path)
+    if file.path is None and not _has_tag(entry):
+        version = file.version  # the time may be given otherwise than in a listing
+    if (size, version) != (file.size, file.version):
+        raise DataError(
+            f"{file.url} was changed while it was read; run the command again, with --restart if the change is meant"
+        )
+
+
+def would_name(place: str, other: str) -> bool:
+    """Whether an input names a file, or would if there were one: it is in the folder, or the glob matches it."""
+    fs, path = _resolved(place)
+    other_fs, other_path = _resolved(other)
+    if fs != other_fs:
+        return False
+    if attempted(place, lambda: fs.isdir(path)):
+        folder = path.rstrip("/") + "/"
+        return other_path.startswith(folder) and _is_data(other_path[len(folder) :])
+    if not GLOB & set(path) or attempted(place, lambda: fs.exists(path)):
+        return path == other_path
+    from fsspec.utils import glob_translate
+
+    return re.match(glob_translate(path), other_path) is not None and _is_shown(path, other_path)
+
+
+def _resolved(place: str) -> tuple[Any, str]:
+    """The file system of a place and the path in it, without symbolic links."""
+    return file_system(place if is_url(place) else os.path.realpath(local_path(place)))
 
 
 def _entries(place: str, fs: Any, path: str) -> dict[str, dict[str, Any]]:
@@ -85,7 +135,12 @@ def _entries(place: str, fs: Any, path: str) -> dict[str, dict[str, Any]]:
                 local_path(place).stat()
         raise DataError(f"there is no file {place}; check its name")
     matches = attempted(place, lambda: fs.glob(path, detail=True))
-    files = {name: file for name, file in matches.items() if file["type"] == "file" and not is_leftover(name)}
+    files = {
+        name: file
+        for name, file in matches.items()
+        if file["type"] != "directory" and not is_leftover(name) and _is_shown(path, name)
+        if is_url(place) or not Path(name).is_dir()  # a symbolic link is of the type "other"
+    }
     if not files:
         raise DataError(f"no file matches {place}; check the pattern, and quote it so that the shell leaves it alone")
     return files
@@ -95,6 +150,17 @@ def _is_data(relative: str) -> bool:
     """Whether a file of a folder is one of its tables."""
     parts = [part for part in relative.split("/") if part]
     return not any(part.startswith((".", "_")) for part in parts) and is_table_file(Path(parts[-1]))
+
+
+def _is_shown(pattern: str, name: str) -> bool:
+    """Whether a pattern matches a name as shells do it: wildcards do not match names that begin with a dot.
+
+    >>> _is_shown("/a/*.csv", "/a/.b.csv"), _is_shown("/a/.*.csv", "/a/.b.csv"), _is_shown("/.a/*.csv", "/.a/b.csv")
+    (False, True, True)
+    """
+    fixed = pattern.rfind("/", 0, min(pattern.find(sign) for sign in GLOB & set(pattern))) + 1
+    wild, parts = pattern[fixed:].split("/"), name[fixed:].split("/")
+    return any(part.startswith(".") for part in wild) or not any(part.startswith(".") for part in parts)
 
 
 def _shared_folder(names: list[str]) -> str:
@@ -110,8 +176,17 @@ def _shared_folder(names: list[str]) -> str:
     return first[: first.rfind("/", 0, n) + 1]
 
 
-def _version(entry: dict[str, Any]) -> str:
-    for key in ("ETag", "etag", "generation"):
-        if entry.get(key):
-            return str(entry[key]).strip('"')
-    return repr(timestamp(entry))
+def _state(entry: dict[str, Any], path: Path | None) -> tuple[int, str]:
+    """The size and the version of a file; of a local one, those of the file to which a symbolic link leads."""
+    if path is not None:
+        with read_errors(path, "utf-8"):
+            stat = path.stat()
+        return stat.st_size, repr(stat.st_mtime)
+    size = int(entry.get("size") or 0)
+    if _has_tag(entry):
+        return size, next(str(entry[key]).strip('"') for key in TAGS if entry.get(key))
+    return size, repr(timestamp(entry))
+
+
+def _has_tag(entry: dict[str, Any]) -> bool:
+    return any(entry.get(key) for key in TAGS)

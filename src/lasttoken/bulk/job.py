@@ -152,6 +152,7 @@ def _score_held(
                 finished = spread(source, columns, parts, len(done))
             written = _score(finished, done, _estimate_rows(source.path), reporter)
             if spread is not None:
+                _check_unchanged(source.path, job)  # each worker has opened it anew
                 written = parts.finished()
             rejects = parts.finish(written, output)
         except DataError:
@@ -178,6 +179,11 @@ def _described(
         },
         "output": [writer.format_name, writer.layout.compressed],
     }
+
+
+def _check_unchanged(path: Path, job: Mapping[str, Any]) -> None:
+    if describe_input(path) != job["input"]:
+        raise DataError(f"{path} was changed while it was read; run the command again")
 
 
 def _score(numbers: Iterator[Part | int], done: list[Part], n_expected: int | None, reporter: Reporter) -> list[Part]:

@@ -12,19 +12,18 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from lasttoken.bulk.parts import REJECT_COLUMNS, REJECTS, Counts, rejects_of
 from lasttoken.bulk.pieces import FilePlan
 from lasttoken.bulk.store import Store, is_url, local_path
-from lasttoken.bulk.work import JOB, MANIFEST, layout_writer, part_name
+from lasttoken.bulk.work import MANIFEST, layout_writer, part_name, read_job, read_manifest
 from lasttoken.core.errors import RunError, SettingsError, StorageError
 from lasttoken.core.locks import exclusive
+from lasttoken.core.scratch import scratch_folder
 from lasttoken.core.storage import new_file, storage_errors
 from lasttoken.data.tables.cells import csv_line
 from lasttoken.data.tables.formats import output_format
@@ -44,10 +43,11 @@ def join_parts(store: Store, output: Path) -> Joined:
 
     Raises:
         RunError: the job is not finished, or there is none.
-        SettingsError: another format than that of the parts.
+        SettingsError: another format than that of the parts, or a file among them.
         StorageError: a part is missing or was changed; no permission, or a full disk.
     """
     job, manifest = read_finished(store)
+    _check_apart(store, output)
     kind, compressed = output_format(output)
     if [kind.name, compressed] != manifest["output"]:
         suffix = layout_writer(job).suffix
@@ -67,8 +67,8 @@ def join_to(store: Store, output: str) -> Joined:
     """Write the rows of a finished job to one file, which may be remote."""
     if not is_url(output):
         return join_parts(store, local_path(output))
-    with TemporaryDirectory(prefix="lasttoken-join-") as folder:
-        path = Path(folder) / output.rsplit("/", 1)[1]
+    with scratch_folder("join") as folder:
+        path = folder / output.rsplit("/", 1)[1]
         joined = join_parts(store, path)
         there = Store(output.rsplit("/", 1)[0])
         if joined.rejects:
@@ -83,35 +83,26 @@ def read_finished(store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         RunError: it is not finished, or there is none.
     """
-    job = read_job(store)
-    try:
-        manifest = json.loads(store.read(MANIFEST))
-    except FileNotFoundError as error:
+    job, key = read_job(store)
+    manifest = read_manifest(store, key)
+    if manifest is None:
         raise RunError(
-            f"{store.url} has no {MANIFEST}, so its job is not finished; repeat its command, and see predict --status"
-        ) from error
-    if manifest["key"] != job["key"]:
-        raise RunError(f"{store.place(MANIFEST)} is of another job than {JOB}; repeat the job's command")
+            f"{store.url} has no {MANIFEST} of its job, which is not finished then; repeat its command, and see "
+            "predict --status"
+        )
     return job, manifest
 
 
-def read_job(store: Store) -> dict[str, Any]:
-    """The job.json of a folder.
+def _check_apart(store: Store, output: Path) -> None:
+    """Reject an output that would replace a file of the job.
 
     Raises:
-        RunError: there is none, or it is another file of that name.
+        SettingsError: it lies in the job's folder.
     """
-    try:
-        job = json.loads(store.read(JOB))
-        if "key" in job and "input" in job:
-            return job  # type: ignore[no-any-return]
-    except FileNotFoundError as error:
-        raise RunError(
-            f"{store.url} holds no {JOB}: it is not an output of predict; give the folder of a job"
-        ) from error
-    except ValueError:
-        pass
-    raise RunError(f"{store.place(JOB)} is not a job of lasttoken; give the folder of a job")
+    if store.is_local and output.resolve().parent == store.folder.resolve():
+        raise SettingsError(
+            f"--output {output} lies in {store.url}, among the parts; give a file outside of that folder"
+        )
 
 
 def _contents(store: Store, manifest: Mapping[str, Any], suffix: str) -> Iterator[tuple[int, bytes]]:
@@ -146,10 +137,10 @@ def _join_text(store: Store, manifest: Mapping[str, Any], writer: TextWriter, pa
 
 
 def _join_files(store: Store, manifest: Mapping[str, Any], writer: TableWriter, path: Path) -> None:
-    with TemporaryDirectory(prefix="lasttoken-join-") as folder:
+    with scratch_folder("join") as folder:
         parts = []
         for number, content in _contents(store, manifest, writer.suffix):
-            parts.append(Path(folder) / part_name(number, writer.suffix))
+            parts.append(folder / part_name(number, writer.suffix))
             parts[-1].write_bytes(content)
         writer.join(parts, path)
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from lasttoken.bulk.inputs import check_unchanged
 from lasttoken.bulk.job import classify, values_of
 from lasttoken.bulk.parts import REJECT_COLUMNS, REJECTS, Counts
 from lasttoken.bulk.pieces import fetch_piece
@@ -21,6 +21,7 @@ from lasttoken.bulk.work import Job, JobSettings, Part, part_name
 from lasttoken.classifier.predict import Predictor
 from lasttoken.core.columns import UNNAMED
 from lasttoken.core.device import CPU
+from lasttoken.core.scratch import scratch_folder
 from lasttoken.core.storage import storage_errors
 from lasttoken.data.columns import Columns
 from lasttoken.data.tables.cells import csv_line
@@ -36,7 +37,8 @@ def score_part(job: Job, number: int, predictor: Predictor) -> Part:
     """Classify the rows of part `number` and write its files, its marker last; when this returns, it is finished.
 
     Raises:
-        DataError: the input cannot be read, or with `strict` a row of it.
+        DataError: the input cannot be read, or with `strict` a row of it; or it was changed.
+        RunError: the folder was given to another job.
         StorageError: see store.py.
     """
     writer, piece = job.writer, job.plan.piece(number)
@@ -45,8 +47,7 @@ def score_part(job: Job, number: int, predictor: Predictor) -> Part:
     counts = Counts()
     files: list[Path] = []  # one for each window
     bad: list[BadRow] = []
-    with TemporaryDirectory(prefix="lasttoken-part-") as name, ExitStack() as stack:
-        folder = Path(name)
+    with scratch_folder("part") as folder, ExitStack() as stack:
         stack.enter_context(storage_errors(folder))
         path = fetch_piece(piece.file, piece.plan, piece.start, piece.end, _made(folder / "in"))
         for window in read_windows(_input(job, piece, path, stack), predictor):
@@ -66,6 +67,8 @@ def score_part(job: Job, number: int, predictor: Predictor) -> Part:
         n_lines = _count_lines(path) if piece.end is not None and piece.plan.kind != "rows" else 0
     described = {suffix: (len(content), hashlib.sha256(content).hexdigest()) for suffix, content in contents.items()}
     part = Part(number, job.key, counts, n_lines, described)
+    check_unchanged(piece.file)
+    job.check_still_ours()
     for suffix, content in contents.items():
         job.store.write(part_name(number, suffix), content)
     job.store.write(part_name(number, ".json"), part.to_json())
@@ -76,8 +79,8 @@ def all_values(plan: Plan, settings: JobSettings) -> Iterator[Mapping[str, objec
     """The values of all readable rows of an input."""
     for number in range(plan.n_parts):
         piece = plan.piece(number)
-        with TemporaryDirectory(prefix="lasttoken-types-") as name, ExitStack() as stack:
-            path = fetch_piece(piece.file, piece.plan, piece.start, piece.end, Path(name))
+        with scratch_folder("types") as folder, ExitStack() as stack:
+            path = fetch_piece(piece.file, piece.plan, piece.start, piece.end, folder)
             table = _table(piece, path, plan.header, settings, lambda _: None, stack)
             for row in table.read(table.header):
                 if row_fault(row, settings.options.encoding) is None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
-from lasttoken.bulk.joining import read_job
 from lasttoken.bulk.pieces import FilePlan
 from lasttoken.bulk.store import Listed, Store
-from lasttoken.bulk.work import MANIFEST
+from lasttoken.bulk.work import MANIFEST, Part, read_job, read_manifest
+from lasttoken.core.documents import checked
 
 MARKER = re.compile(r"part-(\d+)\.json")
 SAMPLED = 64  # of the markers, the latest, which tell the present speed
@@ -65,16 +63,14 @@ def status_of(store: Store, now: float) -> Status:
     Raises:
         RunError: the folder holds no job.
     """
-    job = read_job(store)
+    job, key = read_job(store)
     n_parts = sum(FilePlan.from_json(entry).n_pieces for entry in job["input"]["files"])
     listed = store.names()
     markers = {name: entry for name, entry in listed.items() if MARKER.fullmatch(name)}
-    if MANIFEST in listed:
-        manifest = json.loads(store.read(MANIFEST))
-        if manifest.get("key") == job["key"]:
-            return Status(n_parts, n_parts, manifest["counts"]["n_rows"], None, None, None, True)
+    if MANIFEST in listed and (manifest := read_manifest(store, key)):
+        return Status(n_parts, n_parts, manifest["counts"]["n_rows"], None, None, None, True)
     latest = sorted(markers, key=lambda name: markers[name].written_at)[-SAMPLED:]
-    rows = _rows_of(store, latest, job["key"])
+    rows = _rows_of(store, latest, key)
     mean = sum(rows.values()) / len(rows) if rows else 0.0
     per_s = _parts_per_s([markers[name] for name in latest])
     n_left = n_parts - len(markers)
@@ -92,15 +88,15 @@ def status_of(store: Store, now: float) -> Status:
 def _rows_of(store: Store, names: list[str], key: str) -> dict[str, int]:
     """The rows of these markers that are of the job."""
 
-    def read(name: str) -> Mapping[str, Any]:
+    def read(name: str) -> Part | None:
         try:
-            return json.loads(store.read(name))  # type: ignore[no-any-return]
-        except (FileNotFoundError, ValueError):
-            return {}
+            return checked(Part, json.loads(store.read(name)), store.place(name))
+        except (FileNotFoundError, ValueError):  # RunError is a ValueError
+            return None
 
     with ThreadPoolExecutor(READERS, "markers") as pool:
         markers = dict(zip(names, pool.map(read, names), strict=True))
-    return {name: marker["counts"]["n_rows"] for name, marker in markers.items() if marker.get("key") == key}
+    return {name: part.counts.n_rows for name, part in markers.items() if part is not None and part.key == key}
 
 
 def _parts_per_s(latest: list[Listed]) -> float | None:

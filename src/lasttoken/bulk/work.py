@@ -26,7 +26,7 @@ from typing import Any
 
 from lasttoken.bulk import windows
 from lasttoken.bulk.answers import added_names
-from lasttoken.bulk.inputs import list_inputs
+from lasttoken.bulk.inputs import list_inputs, would_name
 from lasttoken.bulk.parts import Counts
 from lasttoken.bulk.plan import Plan, make_plan
 from lasttoken.bulk.store import Listed, Store
@@ -139,7 +139,7 @@ class Job:
             line = json.dumps([part.counts.n_rows, part.n_lines, part.counts.n_rejected, part.files], sort_keys=True)
             digest.update(line.encode())
             lines.append(line)
-        self._check_still_ours()
+        self.check_still_ours()
         self.store.sweep()
         summary = Summary(counts, self.n_parts, self.store)
         head = {
@@ -161,10 +161,15 @@ class Job:
         self.store.write(MANIFEST, content)
         return summary
 
-    def _check_still_ours(self) -> None:
+    def check_still_ours(self) -> None:
+        """Notice that the folder was given to another job, by --restart.
+
+        Raises:
+            RunError: it was.
+        """
         try:
             recorded = json.loads(self.store.read(JOB)).get("key")
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, AttributeError):
             recorded = None
         if recorded != self.key:
             raise RunError(
@@ -240,7 +245,8 @@ def open_job(
     Raises:
         DataError: an input that cannot be read, files with different columns, or no file.
         RunError: the output holds another job, or files that no job wrote; or the input has changed.
-        SettingsError, StorageError: see store.py.
+        SettingsError: the output lies in the input; or see store.py.
+        StorageError: see store.py.
     """
     store = Store(output)
     listed = store.names()
@@ -262,7 +268,8 @@ def _begun(inputs: str, store: Store, settings: JobSettings, model: dict[str, An
         reporter.say(note)
     kind = part_format(settings, plan)
     schema = _schema(plan, settings, kind)
-    _writer(plan.header, settings, kind, schema)  # rejects settings that do not fit the format
+    writer = _writer(plan.header, settings, kind, schema)  # rejects settings that do not fit the format
+    check_apart(inputs, store.url, (store.place(name) for name in (JOB, part_name(0, writer.suffix))))
     content = {
         "format": FORMAT,
         "input": plan.to_json(),
@@ -278,18 +285,23 @@ def _begun(inputs: str, store: Store, settings: JobSettings, model: dict[str, An
     return _job(store, plan, settings, content, key)
 
 
+def check_apart(inputs: str, output: str, files: Iterable[str]) -> None:
+    """Reject an output that would be read as input the next time; `files`: what it consists of.
+
+    Raises:
+        SettingsError: one of the files lies in the input's folder, or its glob matches it.
+    """
+    if any(would_name(inputs, file) for file in files):
+        raise SettingsError(
+            f"--output {output} is among the files that --input {inputs} names, so the same command could not be "
+            "repeated; give an output elsewhere"
+        )
+
+
 def _continued(inputs: str, store: Store, settings: JobSettings, model: dict[str, Any]) -> Job:
     """The job that the output holds, if it is this one."""
-    where = store.place(JOB)
-    try:
-        content = json.loads(store.read(JOB))
-        key = content.pop("key")
-        recorded = {"model": content["model"], "settings": content["settings"]}
-        intact = content["format"] == FORMAT and key == _key(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{where} is not a job of lasttoken; pass --restart to discard it, or move it away") from error
-    if not intact:
-        raise RunError(f"{where} was changed or is of another version; pass --restart to start again")
+    content, key = read_job(store)
+    recorded = {"model": content["model"], "settings": content["settings"]}
     for name, present in (("model", model), ("settings", settings.to_json())):
         if recorded[name] != present:
             differs = [key for key in present if present[key] != recorded[name].get(key)]
@@ -298,8 +310,40 @@ def _continued(inputs: str, store: Store, settings: JobSettings, model: dict[str
                 f"{store.url} holds a job with {what}; repeat that job's command to continue it, pass --restart to "
                 "discard it, or give another --output"
             )
-    plan = Plan.from_json(content["input"], list_inputs(inputs), where)
+    plan = Plan.from_json(content["input"], list_inputs(inputs), store.place(JOB))
     return _job(store, plan, settings, content, key)
+
+
+def read_job(store: Store) -> tuple[dict[str, Any], str]:
+    """The content of a folder's job.json, and its key.
+
+    Raises:
+        RunError: there is none, or it is another file of that name, of another version, or was changed.
+    """
+    where = store.place(JOB)
+    try:
+        content = json.loads(store.read(JOB))
+        key = content.pop("key")
+        if content["format"] == FORMAT and key == _key(content):
+            return content, key
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{store.url} holds no {JOB}: it is not an output of predict; give the folder of a job"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{where} is not a job of lasttoken; give the folder of a job, or pass --restart to start one there"
+        ) from error
+    raise RunError(f"{where} was changed or is of another version; pass --restart to start again")
+
+
+def read_manifest(store: Store, key: str) -> dict[str, Any] | None:
+    """The manifest of the job with this key; None: it is not finished, or the file is another one of that name."""
+    try:
+        manifest = json.loads(store.read(MANIFEST))
+    except (FileNotFoundError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) and manifest.get("key") == key else None
 
 
 def _job(store: Store, plan: Plan, settings: JobSettings, content: Mapping[str, Any], key: str) -> Job:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -162,6 +162,8 @@ def check_file_flags(input: str | None, flags: FileFlags, options: ReadOptions, 
             raise SettingsError(f"{flag} is {number}; it must be at most {most}")
     if not flags.is_folder:
         _check_single_output(input, flags)
+    elif flags.part_format is not None:
+        _check_part_format(flags.part_format)
     if flags.shard is not None:
         shard_of(flags.shard)
         if flags.restart:
@@ -228,6 +230,15 @@ def _check_single_output(input: str | None, flags: FileFlags) -> None:
     output_format(path)
 
 
+def _check_part_format(suffix: str) -> None:
+    try:
+        output_format(Path(f"part.{suffix}"))
+    except SettingsError as error:
+        raise SettingsError(
+            f"--part-format {suffix} is not a suffix that can be written; use {writable_suffixes()}"
+        ) from error
+
+
 def _check_json(flags: FileFlags, as_json: bool) -> None:
     if not as_json or flags.output is None:
         return
@@ -271,7 +282,8 @@ def predict_file(
         Path(input).exists() or not GLOB & set(input)
     )  # fmt: skip
     if flags.is_folder:
-        _into_folder(str(flags.output), model(), input, options, flags, as_json, reporter)
+        with _reached_cluster(flags.ray):
+            _into_folder(str(flags.output), model(), input, options, flags, as_json, reporter)
     elif is_one_local_file and not (flags.output and SCHEME.match(flags.output)):
         _into_file(load, model, Path(input), options, flags, as_json, reporter)
     elif flags.output is None:
@@ -280,6 +292,22 @@ def predict_file(
         )
     else:
         _through_parts(model(), input, options, flags, reporter)
+
+
+@contextmanager
+def _reached_cluster(ray: str | None) -> Iterator[None]:
+    """Connected to the Ray cluster at an address, if one is given, before anything is written.
+
+    Raises:
+        NetworkError: no cluster answers there.
+    """
+    if ray in (None, "local"):
+        yield
+        return
+    from lasttoken.bulk.engines.ray import Cluster, connected
+
+    with connected(Cluster(ray)):
+        yield
 
 
 def _into_file(
@@ -384,18 +412,24 @@ def _report(job: Job, model: Model, flags: FileFlags, reporter: Reporter) -> Non
 def _through_parts(model: Model, input: str, options: ReadOptions, flags: FileFlags, reporter: Reporter) -> None:
     """Classify the rows of several or remote files into one file, by way of a folder of parts beside it."""
     from lasttoken.bulk.joining import join_to
-    from lasttoken.bulk.work import remove_job
+    from lasttoken.bulk.parts import rejects_of
+    from lasttoken.bulk.store import is_url, local_path
+    from lasttoken.bulk.work import check_apart, remove_job
+    from lasttoken.core.locks import exclusive
 
     output = str(flags.output)
+    check_apart(input, output, (output, str(rejects_of(Path(output)))))
     known, compressed = output_format(Path(output))
     part_format = f"{known.name}.gz" if compressed else known.name
-    job = _opened(f"{output}.parts", model, input, options, flags, part_format, reporter)
-    _report(job, model, flags, reporter)
-    joined = join_to(job.store, output)
-    remove_job(job.store, job.store.names())
-    if job.store.is_local:
-        with suppress(OSError):  # it holds something else
-            job.store.folder.rmdir()
+    folder = f"{output}.parts"
+    with nullcontext() if is_url(output) else exclusive(local_path(folder)):
+        job = _opened(folder, model, input, options, flags, part_format, reporter)
+        _report(job, model, flags, reporter)
+        joined = join_to(job.store, output)
+        remove_job(job.store, job.store.names())
+        if job.store.is_local:
+            with suppress(OSError):  # it holds something else
+                job.store.folder.rmdir()
     if joined.rejects:
         reporter.say(f"the rows that could not be read are in {joined.rejects}")
 
