@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -88,6 +89,43 @@ def test_threads_are_shared_out_to_processes(monkeypatch: pytest.MonkeyPatch) ->
     with shared_threads(2):
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == 8
+
+
+KEPT_MB = """
+import re
+from pathlib import Path
+
+import torch
+from lasttoken.core.process import scarce_memory, tune_cpu
+
+def resident_mb():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+def kept_mb():
+    before = resident_mb()
+    tensors = [torch.ones(1 << 20) for _ in range(50)]
+    del tensors
+    return resident_mb() - before
+
+if {tuned}:
+    tune_cpu()
+with scarce_memory({scarce}):
+    print(kept_mb())
+print(kept_mb())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's malloc")
+def test_freed_memory_is_kept_unless_it_is_scarce() -> None:
+    def kept(**what: bool) -> list[float]:
+        code = KEPT_MB.format(**what)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        return [float(line) for line in done.stdout.split()]
+
+    scarce, after = kept(tuned=True, scarce=True)
+    assert scarce < 50 < 150 < after  # of 200
+    assert kept(tuned=True, scarce=False)[0] > 150
+    assert kept(tuned=False, scarce=True) == pytest.approx([0, 0], abs=50), "a library changes nothing by itself"
 
 
 def test_importing_the_package_changes_nothing_in_the_process() -> None:

@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from types import FrameType
 
@@ -17,7 +17,11 @@ import torch
 
 from lasttoken.core.machine import THREADS_VARIABLE, threads_per_worker, usable_cores
 
-MALLOC = {-3: 32 << 20, -1: 1 << 30, -2: 64 << 20}  # glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD; bytes
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD = -3, -1, -2  # of glibc, in bytes
+KEEPING = {M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 1 << 30, M_TOP_PAD: 64 << 20}
+RETURNING = {M_MMAP_THRESHOLD: 1 << 20, M_TRIM_THRESHOLD: 1 << 20, M_TOP_PAD: 0}
+
+_keeps_freed_memory = False
 
 
 def tune_cpu() -> None:
@@ -36,10 +40,30 @@ def tune_cpu() -> None:
     torch.set_flush_denormal(True)
     if THREADS_VARIABLE not in os.environ and usable_cores() < torch.get_num_threads():
         torch.set_num_threads(usable_cores())
+    global _keeps_freed_memory
+    _keeps_freed_memory = True
+    _set_malloc(KEEPING)
+
+
+def _set_malloc(values: Mapping[int, int]) -> None:
     with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, or Windows
         mallopt = ctypes.CDLL(None).mallopt
-        for parameter, n_bytes in MALLOC.items():
+        for parameter, n_bytes in values.items():
             mallopt(parameter, n_bytes)
+
+
+@contextlib.contextmanager
+def scarce_memory(is_scarce: bool = True) -> Iterator[None]:
+    """Give freed memory back to the system at once inside the block, where `tune_cpu` keeps it; glibc only."""
+    changes = is_scarce and _keeps_freed_memory
+    if changes:
+        _set_malloc(RETURNING)
+        return_freed_memory()
+    try:
+        yield
+    finally:
+        if changes:
+            _set_malloc(KEEPING)
 
 
 def threads_each(n_processes: int) -> int:

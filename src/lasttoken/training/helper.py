@@ -28,6 +28,7 @@ from lasttoken.core.config import Settings
 from lasttoken.core.device import CPU, Device
 from lasttoken.core.documents import checked
 from lasttoken.core.errors import BackboneError, RankError
+from lasttoken.core.process import scarce_memory
 from lasttoken.core.team import Message, Team, sentence_of
 from lasttoken.training.accumulation import MicroBatch
 from lasttoken.training.depths import depths_work
@@ -119,10 +120,11 @@ class Helper:
         if self.device == CPU:
             classifier.pack_updated()
         updates = followed(self.team, message, classifier, self.device)
-        updates.start(message.facts["shards"])
-        while (message := self.team.receive()).command != "end":
-            self._follow(updates, message)
-        updates.stop()
+        with scarce_memory(classifier.checkpoints_activations):
+            updates.start(message.facts["shards"])
+            while (message := self.team.receive()).command != "end":
+                self._follow(updates, message)
+            updates.stop()
 
     def _follow(self, updates: SharedUpdates, message: Message) -> None:
         if message.command == "collect":

@@ -31,6 +31,7 @@ from lasttoken.core.config import Settings
 from lasttoken.core.device import Device
 from lasttoken.core.errors import DivergedError
 from lasttoken.core.metric_registry import METRICS, metrics_at
+from lasttoken.core.process import scarce_memory
 from lasttoken.evaluation.tasks.task import Truth
 from lasttoken.training.accumulation import MicroBatch, micro_batches, n_updates
 from lasttoken.training.balance import epoch_rows, label_weights, prior_shift
@@ -173,15 +174,16 @@ class Trainer:
         Raises:
             DivergedError: a loss is not finite.
         """
-        self.updates.begin()
-        try:
-            stopped = self._steps()
-            if stopped == "interrupted" and (
-                not self.state.history or self.state.history[-1]["step"] != self.state.step
-            ):
-                self._evaluate("epoch")
-        finally:
-            self.updates.end()
+        with scarce_memory(self.classifier.checkpoints_activations):
+            self.updates.begin()
+            try:
+                stopped = self._steps()
+                if stopped == "interrupted" and (
+                    not self.state.history or self.state.history[-1]["step"] != self.state.step
+                ):
+                    self._evaluate("epoch")
+            finally:
+                self.updates.end()
         if self.settings.keep == "best" and self.best:
             with torch.no_grad():
                 for name, parameter in self.parameters.items():
