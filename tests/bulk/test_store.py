@@ -67,6 +67,17 @@ def test_an_unknown_scheme_is_named() -> None:
         Store("nix://bucket").names()
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"), [(TypeError("host is missing"), SettingsError), (OSError("no libjvm.so"), StorageError)]
+)
+def test_a_driver_that_cannot_be_started_is_named(
+    error: Exception, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda _: (_ for _ in ()).throw(error))
+    with pytest.raises(expected, match=f"hdfs://host/out.*{error}"):
+        Store("hdfs://host/out").names()
+
+
 @pytest.mark.parametrize("kind", ["memory", "local"])
 def test_a_store_reads_what_it_wrote(kind: str, tmp_path: Path) -> None:
     place = Store("memory://store" if kind == "memory" else str(tmp_path / "new" / "store"))

@@ -28,6 +28,7 @@ from lasttoken.core.storage import (
 FAILURES = [  # of the operating system, and the reason that the message gives
     (errno.ENOSPC, "disk is full"),
     (errno.EDQUOT, "disk is full"),
+    (errno.EFBIG, "ulimit"),
     (errno.EACCES, "no permission"),
     (errno.EPERM, "no permission"),
     (errno.EROFS, "no permission"),

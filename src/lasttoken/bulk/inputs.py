@@ -122,6 +122,10 @@ def _entries(place: str, fs: Any, path: str) -> dict[str, dict[str, Any]]:
 
     entry = attempted(place, info)
     if entry is not None and entry["type"] != "directory":
+        if entry["type"] != "file" and not is_url(place) and not Path(path).is_file():
+            raise DataError(
+                f"{place} is a pipe or a device, and parts are read from files; save it as a file, or write one file"
+            )
         return {path: entry}
     if entry is not None:
         found = attempted(place, lambda: fs.find(path, detail=True))

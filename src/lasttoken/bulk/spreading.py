@@ -11,6 +11,7 @@ from lasttoken.bulk.job import Source, Spread
 from lasttoken.bulk.model import Model
 from lasttoken.bulk.parting import score_part
 from lasttoken.bulk.parts import Parts
+from lasttoken.bulk.store import check_shared
 from lasttoken.bulk.tasks import FolderTask, WindowTask
 from lasttoken.bulk.work import Job, Summary
 from lasttoken.bulk.workers import Pool
@@ -71,5 +72,6 @@ def _scored(
         for number in numbers:
             yield number, score_part(job, number, predictor).counts.n_rows
         return
+    check_shared(job.store.url, job.plan.files[0].url)
     with Pool(FolderTask(job, model), min(n_workers, len(numbers)), reporter.say) as pool:
         yield from pool.run(iter(numbers))

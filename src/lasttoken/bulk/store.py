@@ -59,7 +59,8 @@ def file_system(place: str) -> tuple[Any, str]:
     """The fsspec file system of a URL or a path, and the path in it.
 
     Raises:
-        SettingsError: an unknown scheme, or a driver that is not installed.
+        SettingsError: an unknown scheme, an incomplete URL, or a driver that is not installed.
+        StorageError: a driver that cannot be started, or reaches no server.
     """
     import fsspec
 
@@ -71,11 +72,28 @@ def file_system(place: str) -> tuple[Any, str]:
         extra = EXTRAS.get(scheme)
         advice = f"pip install '.[{extra}]' in lasttoken's folder" if extra else f"install its driver ({why(error)})"
         raise SettingsError(f"{place} needs a driver for {scheme}://, which is not installed; {advice}") from error
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a part of the URL is missing
         raise SettingsError(
             f"{place} cannot be opened ({why(error)}); use a path, or a URL such as s3://bucket/name"
         ) from error
+    except Exception as error:  # of the driver, which may load a library or connect
+        raise StorageError(
+            f"{place} cannot be opened ({why(error)}); check that its driver works and that its server answers"
+        ) from error
     return fs, str(path)
+
+
+def check_shared(*places: str) -> None:
+    """Reject places that other processes do not see.
+
+    Raises:
+        SettingsError: memory:// is the memory of one process.
+    """
+    for place in places:
+        if place.lower().startswith("memory://"):
+            raise SettingsError(
+                f"{place} is in the memory of this process, where workers cannot read or write; give a path or a URL"
+            )
 
 
 def attempted(place: str, call: Callable[[], T], *, writes: bool = False) -> T:

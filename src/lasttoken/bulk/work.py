@@ -173,7 +173,8 @@ class Job:
             recorded = None
         if recorded != self.key:
             raise RunError(
-                f"{self.store.url} was given to another job while this one ran; give each job an output of its own"
+                f"{self.store.url} was removed or given to another job while this one ran; run the command again, and "
+                "give each job an output of its own"
             )
 
     def _parts(self, numbers: Iterable[int], listed: Mapping[str, Listed]) -> Iterator[tuple[int, Part | None]]:

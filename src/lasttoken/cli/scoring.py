@@ -147,6 +147,9 @@ def check_file_flags(input: str | None, flags: FileFlags, options: ReadOptions, 
     values = {f"--{name.replace('_', '-')}": value for name, value in vars(flags).items()}
     values |= {"--no-header": not options.header, "--separator": options.separator}
     values |= {"--format": options.format if options.format != "txt" else None}
+    for flag, place in (("--input", input), ("--output", flags.output)):
+        if place is not None and not place.strip():
+            raise SettingsError(f"{flag} is {place!r}; give a file, a folder or a URL (is a variable empty?)")
     used = next((flag for flag, value in values.items() if value), None)
     if used and input in (None, "-"):
         hint = ", or read a table from a pipe with --input /dev/stdin" if input == "-" else ""
@@ -231,18 +234,20 @@ def _check_single_output(input: str | None, flags: FileFlags) -> None:
 
 
 def _check_part_format(suffix: str) -> None:
+    known = re.fullmatch(r"\.?([a-z]+)(\.gz)?", suffix.lower())
     try:
-        output_format(Path(f"part.{suffix}"))
-    except SettingsError as error:
-        raise SettingsError(
-            f"--part-format {suffix} is not a suffix that can be written; use {writable_suffixes()}"
-        ) from error
+        if known:
+            output_format(Path(f"part.{known[1]}{known[2] or ''}"))
+            return
+    except SettingsError:
+        pass
+    raise SettingsError(f"--part-format {suffix} is not a suffix that can be written; use {writable_suffixes()}")
 
 
 def _check_json(flags: FileFlags, as_json: bool) -> None:
     if not as_json or flags.output is None:
         return
-    if flags.is_folder and flags.part_format not in (None, "jsonl", "jsonl.gz", "ndjson"):
+    if flags.is_folder and (flags.part_format or "jsonl").lstrip(".") not in ("jsonl", "jsonl.gz", "ndjson"):
         raise SettingsError(f"--json writes .jsonl, and --part-format is {flags.part_format}; leave one of them out")
     if not flags.is_folder and output_format(Path(flags.output))[0] is not JSON_LINES:
         raise SettingsError(f"--json writes .jsonl, and --output is {flags.output}; leave one of them out")
@@ -366,7 +371,8 @@ def _into_folder(
     output: str, model: Model, input: str, options: ReadOptions, flags: FileFlags, as_json: bool, reporter: Reporter
 ) -> None:
     """Classify the rows of files into a folder of parts."""
-    job = _opened(output, model, input, options, flags, flags.part_format or ("jsonl" if as_json else None), reporter)
+    part_format = (flags.part_format or "").lower().removeprefix(".") or ("jsonl" if as_json else None)
+    job = _opened(output, model, input, options, flags, part_format, reporter)
     _report(job, model, flags, reporter)
 
 

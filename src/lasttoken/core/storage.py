@@ -39,13 +39,19 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn errors of the operating system while writing `path` into a StorageError.
 
     Raises:
-        StorageError: no permission, a read-only or full disk, a quota reached, or a name that is too long.
+        StorageError: no permission, a read-only or full disk, a quota or the largest size of a file reached, or a name
+            that is too long.
     """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(f"the disk is full: could not write {path}; free some space and run again") from error
+        if error.errno == errno.EFBIG:
+            raise StorageError(
+                f"could not write {path}: it would be larger than files may be here; raise the limit (ulimit -f), or "
+                "use another disk"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StorageError(
                 f"no permission to write {path}; choose another path, or change the permissions"

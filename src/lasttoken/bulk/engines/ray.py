@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from lasttoken.bulk.store import check_shared
 from lasttoken.bulk.workers import MOST_DEATHS
 from lasttoken.core.errors import FailedError, LastTokenError, NetworkError, SettingsError
 from lasttoken.core.progress import Advance, Reporter
@@ -63,6 +64,7 @@ def score_with_ray(job: Job, model: Model, cluster: Cluster = Cluster(), reporte
         DataError, RunError, StorageError: see `score_part` and `Model.load`.
     """
     reporter = reporter or Reporter()
+    check_shared(job.store.url, job.plan.files[0].url)
     job, model = replace(job, store=_absolute(job.store)), replace(model, run=model.run.absolute())
     missing = list(job.missing())
     if missing:
