@@ -213,3 +213,24 @@ def test_an_output_among_the_inputs_is_recognized(
     Path("in/a.csv").write_text("text\nhi\n")
     Path("link").symlink_to("in")
     assert would_name(place, other) == is_named
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le"])
+def test_the_start_of_a_remote_file_may_break_off_in_a_cell(
+    encoding: str, strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lasttoken.bulk.pieces.START_BYTES", 4096)
+    for last in range(7):  # so that the start ends at another place of a row
+        rows = "".join(f'{at},"a ""free"" {"prize " * 30}\n\nline, {"now" * last}"\n' for at in range(60))
+        fsspec.filesystem("memory").pipe_file("/in/q.csv", f"key,text\n{rows}".encode(encoding))
+        plan, _ = make_plan("memory://in/q.csv", ReadOptions(encoding=encoding), ["text"], 3, strict)
+        assert plan.header == ("key", "text")
+        assert plan.n_parts == (20 if encoding == "utf-8" else 1)
+
+
+def test_a_line_may_be_longer_than_the_start_of_a_remote_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lasttoken.bulk.pieces.START_BYTES", 4096)
+    lines = [json.dumps({"key": at, "text": "Win prize " * 600}) + "\n" for at in range(9)]
+    fsspec.filesystem("memory").pipe_file("/in/long.jsonl", "".join(lines).encode())
+    assert [len(part) for part in pieces("memory://in/long.jsonl")] == [3, 3, 3]

@@ -110,8 +110,23 @@ def fetch_start(file: InputFile, folder: Path, options: ReadOptions) -> Path:
     if is_gzip:
         start = zlib.decompressobj(wbits=31).decompress(start, START_BYTES)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / plain).write_bytes(start[: start.rfind(b"\n") + 1] or start)
+    (folder / plain).write_bytes(_whole_rows(start))
     return folder / plain
+
+
+def _whole_rows(start: bytes) -> bytes:
+    """The start of a text up to the last line end that is in no quoted cell.
+
+    >>> _whole_rows(b'id,text\\n1,"two\\nlines"\\n2,"two\\nli')
+    b'id,text\\n1,"two\\nlines"\\n'
+    """
+    end = last = start.rfind(b"\n") + 1
+    n_quotes = start.count(b'"', 0, end)
+    while end and n_quotes % 2:
+        before = start.rfind(b"\n", 0, end - 1) + 1
+        n_quotes -= start.count(b'"', before, end)
+        end = before
+    return start[: end or last] or start
 
 
 def fetch_whole(file: InputFile, folder: Path) -> Path:

@@ -169,9 +169,7 @@ def _look(file: InputFile, scratch: Path, options: ReadOptions, asked: Sequence[
     path = file.path or fetch_start(file, scratch, options)
     start = first_bytes(path)
     known = input_format(path, start, options.format)
-    on_bad: OnBad | None = None if strict else lambda _: None
-    with open_table(path, options=options, asked=asked, on_bad=on_bad, labelled=False) as table:
-        pass
+    table, path = _opened(file, path, options, asked, strict)
     with opened_input(file) as read:
         sample = read(0, min(file.size, HASHED_BYTES))
     digest = hashlib.sha256(sample).hexdigest()
@@ -189,6 +187,22 @@ def _look(file: InputFile, scratch: Path, options: ReadOptions, asked: Sequence[
         plain and known.is_text and is_cuttable(encoding) and _is_rows(known.name, table, path, encoding)
     )
     return _Look(known.name, table, n_rows, row_bytes, digest, can_cut, groups)
+
+
+def _opened(
+    file: InputFile, path: Path, options: ReadOptions, asked: Sequence[str], strict: bool
+) -> tuple[Table, Path]:
+    """The table of a file, closed, and the path that was read: the start of a remote file, or a copy of all of it."""
+    on_bad: OnBad | None = None if strict else lambda _: None
+    try:
+        with open_table(path, options=options, asked=asked, on_bad=on_bad, labelled=False) as table:
+            return table, path
+    except DataError:
+        if path.stat().st_size == file.size:
+            raise
+    path = fetch_whole(file, path.parent / "whole")  # the start may have broken off in a row or in a character
+    with open_table(path, options=options, asked=asked, on_bad=on_bad, labelled=False) as table:
+        return table, path
 
 
 def _is_rows(name: str, table: Table, path: Path, encoding: str) -> bool:

@@ -233,11 +233,13 @@ class Store:
             StorageError: see `attempted`; or the disk is full.
         """
         if self.is_local:
-            try:
-                write_bytes(self.folder / name, content)
-            except FileNotFoundError:  # `sweep` of a process that finished the job meanwhile
-                write_bytes(self.folder / name, content)
-            return
+            for n_left in reversed(range(ATTEMPTS)):
+                try:
+                    write_bytes(self.folder / name, content)
+                    return
+                except FileNotFoundError:  # `sweep` of a process that finished the job meanwhile
+                    if not n_left:
+                        raise
         fs, path = file_system(self.place(name))
         attempted(self.place(name), lambda: fs.pipe_file(path, content), writes=True)
 
