@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -72,11 +74,22 @@ def change_config(**changes: Any) -> Any:
     return change
 
 
-def change_tensors(drop: str = "", **added: torch.Tensor) -> Any:
+def change_tensors(drop: str = "", added: Mapping[str, torch.Tensor] = MappingProxyType({}), cut: str = "") -> Any:
+    """Leave out the tensors with `drop` in their names, add some, and cut those with `cut` in their names to rank 0."""
+
     def change(folder: Path) -> None:
         path = folder / "adapter_model.safetensors"
         kept = {name: tensor for name, tensor in load_file(path).items() if not drop or drop not in name}
+        kept |= {name: tensor[:0] for name, tensor in kept.items() if cut and cut in name}
         save_file(kept | {f"base_model.model.{name}": tensor for name, tensor in added.items()}, path)
+
+    return change
+
+
+def write_description(**changes: Any) -> Any:
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
     return change
 
@@ -94,7 +107,19 @@ def change_tensors(drop: str = "", **added: torch.Tensor) -> Any:
         (change_config(lora_alpha="much"), "lora_alpha"),
         (change_tensors("score.weight"), "score.weight"),
         (change_tensors("mlp.c_fc.lora_B"), "mlp.c_fc"),
-        (change_tensors(other=torch.zeros(3)), "other"),
+        (change_tensors(added={"other": torch.zeros(3)}), "other"),
+        (change_config(lora_alpha=float("nan")), "lora_alpha"),
+        (change_config(lora_alpha=1e300), "lora_alpha"),
+        (change_config(use_rslora="no"), "use_rslora"),
+        (change_tensors("mlp.c_fc"), "mlp.c_fc, which target_modules"),
+        (change_tensors(cut="lora_A"), "shape (0, "),
+        (change_tensors(added={"score.weight": torch.zeros(3, 32, dtype=torch.int64)}), "int64"),
+        (change_tensors(added={"score.weight": torch.zeros(3, 31)}), "score.weight of shape (3, 31)"),
+        (change_tensors(added={"score.bias": torch.zeros(2)}), "score.bias of shape (2,)"),
+        (change_tensors(added={"wte.lora_embedding_A": torch.zeros(4, 9)}), "wte.lora_embedding_A"),
+        (write_description(problem_type="regression"), "regression"),
+        (change_tensors(added={"score.weight": torch.ones(1, 32)}), "regression"),
+        (write_description(id2label={"0": "ham", "1": "spam", "3": "eggs"}), "label 2"),
         (lambda folder: (folder / "adapter_model.safetensors").unlink(), "adapter_model.safetensors"),
         (lambda folder: (folder / "adapter_config.json").unlink(), "adapter_config.json"),
         (lambda folder: (folder / "config.json").unlink(), "--labels"),
@@ -108,6 +133,21 @@ def test_what_is_not_computed_here_is_rejected_by_name(
     assert answer.code == 2, answer.err
     assert message in answer.err
     assert not (tmp_path / "again").exists()
+
+
+def test_several_labels_are_recorded_and_another_base_is_named(exported: Path, tmp_path: Path) -> None:
+    write_description(problem_type="multi_label_classification")(exported)
+    change_config(base_model_name_or_path="someone/else")(exported)
+    answer = run_cli("import", exported, "--base", tmp_path / "base", "--out", tmp_path / "again")
+    assert answer.code == 0, answer.err
+    assert "names the base someone/else" in answer.err
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text())["multi_label"] is True
+
+
+def test_flags_of_the_books_weights_are_not_those_of_a_lora(exported: Path, tmp_path: Path) -> None:
+    answer = run_cli("import", exported, "--base", tmp_path / "base", "--heads", 3, "--out", tmp_path / "again")
+    assert answer.code == 2
+    assert "--heads" in answer.err
 
 
 def test_base_and_labels_belong_to_the_folder(exported: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ MAX_LENGTH_HELP = (
     "Tokens to which every text was padded: the length of the longest train text; for a LoRA the tokens to which "
     "longer texts are cut. [default: 120; for a LoRA what its tokenizer says]"
 )
+TOKENIZER = "gpt2"  # of the book's weights
 Source = Annotated[
     Path,
     typer.Argument(
@@ -42,7 +43,7 @@ def import_(
     labels: Annotated[str | None, typer.Option("--labels", help=LABELS_HELP)] = None,
     max_length: Annotated[int | None, typer.Option("--max-length", help=MAX_LENGTH_HELP)] = None,
     heads: Heads = None,
-    tokenizer: TokenizerSource = "gpt2",
+    tokenizer: TokenizerSource = TOKENIZER,
     offline: Offline = False,
     quiet: Quiet = False,
 ) -> None:
@@ -55,6 +56,10 @@ def import_(
             if base is None
             else f"--base is for a folder of peft, and {file} is not a folder; leave it out"
         )
+    if base is not None:
+        for flag, given in (("--heads", heads), ("--tokenizer", None if tokenizer == TOKENIZER else tokenizer)):
+            if given is not None:
+                raise SettingsError(f"{flag} is {given}, and --base names the backbone of a LoRA; leave {flag} out")
     names = None if labels is None else [name.strip() for name in labels.split(",")]
     reporter = terminal(quiet)
     if base is not None:

@@ -10,6 +10,7 @@ causal mask, so the run does too.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lasttoken.backbone.catalog import BACKBONES
 from lasttoken.backbone.decoder import Decoder
 from lasttoken.backbone.families import blocks_named, family_of
 from lasttoken.backbone.half import to_float32
@@ -32,19 +34,23 @@ from lasttoken.core.documents import load_json
 from lasttoken.core.errors import BackboneError, SettingsError, one_of, short_repr
 from lasttoken.core.locks import exclusive
 from lasttoken.core.progress import Reporter
+from lasttoken.evaluation.tasks.multi_label import MultiLabel
 from lasttoken.export.book import write_imported
 
 FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<factor>[AB])\.weight")
+MULTI_LABEL = MultiLabel.problem_type
+LARGEST_ALPHA = 1e9  # a larger one is a mistake, and would make weights infinite
 PLAIN_NAME = re.compile(r"[\w.]+")
 COMPUTED: dict[str, tuple[Any, ...]] = {  # fields of adapter_config.json with the values that are computed here
     "peft_type": ("LORA",),
     "task_type": ("SEQ_CLS",),
     "bias": ("none", "all", "lora_only"),
+    "use_rslora": (False, True),
     "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),  # others change the base before the training
 }
 WITHOUT_EFFECT = {  # fields that do not change what a trained adapter computes, or that its tensors tell
     *("auto_mapping", "base_model_name_or_path", "peft_version", "revision", "inference_mode", "lora_dropout"),
-    *("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out"),
+    *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "fan_in_fan_out"),
     *("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern"),
     *("megatron_core", "qalora_group_size", "loftq_config", "eva_config", "runtime_config"),
 }
@@ -87,9 +93,9 @@ def import_adapter(
         run_dir.check_free(overwrite=False, replace_unfinished=False)
         content, described = _read_config(folder)
         adapter = _read_tensors(folder)
-        depth = blocks_named(described, folder / "config.json")
-        backbone = load_backbone(base, offline, depth, reporter)
+        backbone = load_backbone(base, offline, blocks_named(described, folder / "config.json"), reporter)
         changed = _merge(backbone.decoder, adapter, content, folder)
+        _say_another_name(content, base, reporter)
         tokenizer = _tokenizer(folder, backbone)
         config = ClassifierConfig(
             labels=_labels(adapter, labels, described, folder),
@@ -102,7 +108,7 @@ def import_adapter(
             prefix_ids=tokenizer.prefix_ids,
             suffix_ids=tokenizer.suffix_ids,
             backbone=backbone.name,
-            separator="|" if described.get("problem_type") == "multi_label_classification" else None,
+            separator="|" if described.get("problem_type") == MULTI_LABEL else None,
             head_bias="bias" in adapter.head,
         )
         classifier = Classifier(backbone.decoder, config)
@@ -145,9 +151,19 @@ def _read_tensors(folder: Path) -> Adapter:
     factors: dict[str, dict[str, Tensor]] = {}
     whole: dict[str, Tensor] = {}
     for name, tensor in read_tensor_file(path).items():
+        if not tensor.is_floating_point() or not tensor.numel():
+            raise BackboneError(
+                f"{path} holds {name} of type {str(tensor.dtype).removeprefix('torch.')} and shape "
+                f"{tuple(tensor.shape)}; an adapter has floating-point numbers, so save it again"
+            )
         own = name.removeprefix(PREFIX).replace(".base_layer.", ".").replace(".modules_to_save.", ".")
         if match := FACTOR.fullmatch(own):
             factors.setdefault(match["module"], {})[match["factor"]] = to_float32(tensor)
+        elif ".lora_" in own:
+            raise BackboneError(
+                f"{path} holds {own}, which is not computed here; merge it with peft's merge_and_unload where it was "
+                "trained"
+            )
         else:
             whole[own] = to_float32(tensor)
     head = {name: whole.pop(f"score.{name}") for name in ("weight", "bias") if f"score.{name}" in whole}
@@ -159,17 +175,70 @@ def _read_tensors(folder: Path) -> Adapter:
     return Adapter(factors, whole, head)
 
 
+def _check_complete(decoder: Decoder, adapter: Adapter, content: Mapping[str, Any], folder: Path) -> None:
+    """Reject a folder without the head of this base, or without the update of a module that its config names.
+
+    Modules that are chosen by a regular expression, or by more than names and numbers of blocks, are not checked.
+
+    Raises:
+        BackboneError: names what is missing or has another shape.
+    """
+    n_outputs, width = adapter.head["weight"].shape
+    shapes = {"weight": (n_outputs, decoder.config.n_embd), "bias": (n_outputs,)}
+    for name, tensor in adapter.head.items():
+        if tuple(tensor.shape) != shapes[name]:
+            raise BackboneError(
+                f"{folder / WEIGHTS} holds score.{name} of shape {tuple(tensor.shape)}, and a head of {n_outputs} "
+                f"labels on this base has {shapes[name]}; give the --base that the adapter was trained on"
+            )
+    targets, numbers = content.get("target_modules"), content.get("layers_to_transform")
+    if not isinstance(targets, list) or content.get("exclude_modules") or content.get("layers_pattern"):
+        return
+    family = family_of(decoder.config)
+    chosen = [numbers] if isinstance(numbers, int) else numbers or range(decoder.config.n_layer)
+    for module in _published_matrices(decoder):
+        block = family.block_number.search(module)
+        is_target = any(module == target or module.endswith(f".{target}") for target in targets)
+        if block and int(block[1]) in chosen and is_target and module not in adapter.factors:
+            raise BackboneError(
+                f"{folder / WEIGHTS} holds no lora_A and lora_B of {module}, which target_modules in {CONFIG} names; "
+                "copy the folder again, or give the --base that the adapter was trained on"
+            )
+
+
+def _published_matrices(decoder: Decoder) -> list[str]:
+    """The published names of the linear layers of all blocks."""
+    family = family_of(decoder.config)
+    weights = {
+        f"{decoder.BLOCKS}.{number}.{path}.weight": torch.zeros(1, 1)
+        for number in range(decoder.config.n_layer)
+        for path in family.matrices.values()
+    }
+    return [name.removesuffix(".weight") for name in family.to_published(weights)]
+
+
+def _say_another_name(content: Mapping[str, Any], base: str, reporter: Reporter | None) -> None:
+    """Say which base the folder names, if that is not the one that was given."""
+    named = str(content.get("base_model_name_or_path") or "")
+    given = base.partition("@")[0]
+    entry = BACKBONES.get(given)
+    known = {given, entry.hub_id if entry else None, str(Path(given).expanduser().resolve())}
+    if reporter and named and named not in known:
+        reporter.say(f"{CONFIG} names the base {named}; the run is right only if {base} has the same weights")
+
+
 @torch.no_grad()
 def _merge(decoder: Decoder, adapter: Adapter, content: Mapping[str, Any], folder: Path) -> set[str]:
     """Put the adapter into the network; the names of the parameters that it changed.
 
     Raises:
-        BackboneError: a tensor that the network does not have, or of another shape.
+        BackboneError: a tensor that the network does not have, or of another shape, or one that is missing.
     """
     family, changed = family_of(decoder.config), dict[str, Tensor]()
     parameters = dict(decoder.named_parameters())
     if family.classifier_architecture is None:
         raise BackboneError(f"transformers has no classifier with a linear head on {family.title}, so none is imported")
+    _check_complete(decoder, adapter, content, folder)
     for module, pair in adapter.factors.items():
         if pair.keys() != {"A", "B"} or any(factor.dim() != 2 for factor in pair.values()):
             raise BackboneError(f"{folder / WEIGHTS} holds no lora_A and lora_B of {module}; copy it again")
@@ -203,7 +272,7 @@ def _scale(content: Mapping[str, Any], module: str, rank: int, folder: Path) -> 
     """What B·A of a module is multiplied by.
 
     Raises:
-        BackboneError: alpha is not a number, is given for a regular expression, or not by an object of names.
+        BackboneError: alpha is not a finite number, is given for a regular expression, or not by an object of names.
     """
     alpha, patterns = content.get("lora_alpha", 8), content.get("alpha_pattern") or {}
     if not isinstance(patterns, dict):
@@ -217,9 +286,9 @@ def _scale(content: Mapping[str, Any], module: str, rank: int, folder: Path) -> 
         if module == name or module.endswith(f".{name}"):
             alpha = value
             break
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
-        raise BackboneError(f"{folder / CONFIG} has lora_alpha = {short_repr(alpha)}; it must be a number")
-    return float(alpha) / (rank**0.5 if content.get("use_rslora") else rank)
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= LARGEST_ALPHA:
+        raise BackboneError(f"{folder / CONFIG} has lora_alpha = {short_repr(alpha)}; it must be a finite number")
+    return float(alpha) / (math.sqrt(rank) if content.get("use_rslora") else rank)
 
 
 def _tokenizer(folder: Path, backbone: Backbone) -> Tokenizer:
@@ -234,10 +303,21 @@ def _tokenizer(folder: Path, backbone: Backbone) -> Tokenizer:
 def _labels(
     adapter: Adapter, labels: Sequence[str] | None, described: Mapping[str, Any], folder: Path
 ) -> tuple[str, ...]:
-    n_labels = len(adapter.head["weight"])
+    n_labels, problem = len(adapter.head["weight"]), described.get("problem_type")
+    if problem == "regression" or (n_labels == 1 and problem != MULTI_LABEL):
+        raise BackboneError(
+            f"{folder} holds a head with {n_labels} output{'s' if n_labels > 1 else ''} for regression; only "
+            "classifiers can be imported"
+        )
     named = described.get("id2label")
     if labels is None and isinstance(named, dict):
-        labels = [str(named.get(str(label_id))) for label_id in range(len(named))]
+        ids = [str(label_id) for label_id in range(len(named))]
+        if missing := next((label_id for label_id in ids if not isinstance(named.get(label_id), str)), None):
+            raise BackboneError(
+                f"{folder / 'config.json'} has no name for label {missing} in id2label; give --labels, in the order of "
+                "their ids"
+            )
+        labels = [named[label_id] for label_id in ids]
     if labels is None:
         raise SettingsError(f"{folder} does not name its {n_labels} labels; give --labels, in the order of their ids")
     if len(labels) != n_labels or len(set(labels)) != n_labels:

@@ -100,6 +100,6 @@ def write_imported(run_dir: RunDir, classifier: Classifier, tokenizer: Tokenizer
             "warnings": [note],
             "timing_s": {},
             "labels": list(classifier.config.labels),
-            "multi_label": False,
+            "multi_label": classifier.config.task.multi_label,
         }
     )
