@@ -181,6 +181,20 @@ def test_method_and_depth_are_parameters(method: str, backbone: str, monkeypatch
             LastTokenClassifier(**given, epochs=2).fit(TEXTS, LABELS)
 
 
+@pytest.mark.parametrize("blocks", [1, "all"])
+def test_lora_is_trained_and_pickled(blocks: int | str, backbone: str) -> None:
+    made = make(backbone, lora_rank=2, lora_alpha=3, lora_blocks=blocks, lora_matrices="qkv,up", epochs=1)
+    made.fit(TEXTS, LABELS)
+    lora = made._predictor.classifier.config.lora
+    assert lora is not None
+    assert (lora.rank, lora.alpha, lora.matrices) == (2, 3.0, ("qkv", "up"))
+    assert lora.blocks == (made._predictor.classifier.decoder.config.n_layer if blocks == "all" else 1)
+    again = pickle.loads(pickle.dumps(made))
+    np.testing.assert_allclose(again.predict_proba(TEXTS), made.predict_proba(TEXTS), atol=1e-5)
+    with pytest.raises(ValueError, match="--lora-rank asks for LoRA"):
+        make(backbone, lora_rank=2, train_blocks=1).fit(TEXTS, LABELS)
+
+
 def test_few_rows_are_enough(backbone: str) -> None:
     made = make(backbone, epochs=1).fit(["win a prize", "see you"], ["spam", "ham"])
     assert made.predict(["win"]).shape == (1,)

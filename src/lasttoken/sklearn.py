@@ -71,6 +71,10 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         method: str = USUAL.method,
         depth: str | int | None = USUAL.depth,
         train_blocks: str | int = USUAL.train_blocks,
+        lora_rank: int | None = USUAL.lora_rank,
+        lora_alpha: float | None = USUAL.lora_alpha,
+        lora_blocks: str | int = USUAL.lora_blocks,
+        lora_matrices: str = USUAL.lora_matrices,
         read: str = USUAL.read,
         prompt: str = USUAL.prompt,
         ngrams: str | None = USUAL.ngrams,
@@ -94,23 +98,21 @@ class LastTokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.method = method
         self.depth = depth
         self.train_blocks = train_blocks
+        self.lora_rank, self.lora_alpha = lora_rank, lora_alpha
+        self.lora_blocks, self.lora_matrices = lora_blocks, lora_matrices
         self.read = read
         self.prompt = prompt
         self.ngrams = ngrams
         self.causal_mask = causal_mask
-        self.max_length = max_length
-        self.truncate = truncate
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        self.max_length, self.truncate = max_length, truncate
+        self.epochs, self.batch_size = epochs, batch_size
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.balance = balance
         self.calibrate = calibrate
         self.keep = keep
         self.validation_fraction = validation_fraction
         self.random_state = random_state
-        self.device = device
-        self.precision = precision
+        self.device, self.precision = device, precision
         self.offline = offline
 
     def __sklearn_tags__(self) -> Any:

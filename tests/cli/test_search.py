@@ -146,5 +146,7 @@ def test_no_rows_and_another_run_in_the_folder_are_rejected(run: Path, backbone:
         answer = run_cli("search", data, "--backbone", backbone, "--out", out)
         assert answer.code == 2
         assert named in answer.err
+    answer = run_cli("search", tmp_path / "absent.csv", "--backbone", backbone, "--out", tmp_path / "new")
+    assert answer.err.startswith("error: there is no file"), "nothing is announced before"
     assert json.loads((run / "metrics.json").read_text("utf-8"))["search"]
     assert not (tmp_path / "new").exists()

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from lasttoken.core.errors import BackboneError, DivergedError, RunError, SettingsError
 from lasttoken.core.locks import exclusive
+from lasttoken.core.metric_registry import METRICS
 from lasttoken.core.progress import Reporter
 from lasttoken.core.resolve import resolve
 from lasttoken.runs import study_training
@@ -139,6 +141,32 @@ def test_a_killed_study_goes_on_where_it_was(
     whole = json.loads((finished / "study.json").read_text("utf-8"))
     for row, expected in zip(table["rows"], whole["rows"], strict=True):
         assert row["metrics"]["loss"]["mean"] == pytest.approx(expected["metrics"]["loss"]["mean"], abs=1e-6)
+
+
+def test_a_backbone_with_other_weights_is_another_study(
+    copied: Path, data: Path, backbone: Path, tmp_path: Path
+) -> None:
+    changed = Path(shutil.copytree(backbone, tmp_path / "backbone"))
+    tensors = load_file(changed / "model.safetensors")
+    last = next(name for name in tensors if name.endswith("ln_f.weight"))
+    save_file({**tensors, last: tensors[last] + 0.1}, changed / "model.safetensors")
+    start = copied / "study.toml"
+    text = start.read_text("utf-8")
+    start.write_text(text.replace(str(backbone), str(changed)), "utf-8")
+    with pytest.raises(RunError, match="other weights of the backbone"):
+        run(study_of(data, changed), copied, resume=True)
+    assert StudyDir(copied).is_finished
+    start.write_text(text.partition("[weights]")[0], "utf-8")  # as an earlier version wrote it
+    assert "data_hash" in start.read_text("utf-8")
+    assert not run(study_of(data, backbone), copied, resume=True)[1].trained
+
+
+def test_intervals_stay_within_what_a_metric_can_be(finished: Path) -> None:
+    rows = json.loads((finished / "study.json").read_text("utf-8"))["rows"]
+    for name, summary in ((name, each) for row in rows for name, each in row["metrics"].items() if each["ci95"]):
+        least, most = METRICS[name].range
+        assert least <= summary["ci95"][0] <= summary["mean"] <= summary["ci95"][1] <= most, name
+    assert any(row["metrics"]["mcc"]["ci95"][0] == -1 for row in rows), "two seeds make intervals this wide"
 
 
 def test_only_a_changed_row_and_a_new_one_are_trained(copied: Path, data: Path, backbone: Path) -> None:

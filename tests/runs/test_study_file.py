@@ -10,6 +10,7 @@ from miniature import messages, write_messages
 from lasttoken.core.book_rows import BOOK_ROWS
 from lasttoken.core.config import FIELDS
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.resolve import read_config
 from lasttoken.runs.study_file import BOOK, NOT_IN_A_STUDY, OF_THE_DATA, Choices, book_study, read_study
 
 ROWS = '[rows.base]\n[rows."two blocks"]\ntrain-blocks = 2\n'
@@ -75,6 +76,8 @@ def test_data_beside_the_study_file_is_found(folder: Path, monkeypatch: pytest.M
         (f"{TOP}seeds = [1, 1]\n{ROWS}", ("1 twice",)),
         (f"{TOP}seeds = true\n{ROWS}", ("True",)),
         (f"{TOP}seeds = [5000000000]\n{ROWS}", ("5000000000",)),
+        (f"{TOP}seeds = 5000000000\n{ROWS}", ("5000000000", "10,000")),
+        (f"{TOP}[rows.base]\nlora_alpha = 1e300", ("'base'", "--lora-alpha", "1,000,000")),
         (f"{TOP}epochs = 3\n{ROWS}", ("epochs", "[settings]")),
         (f"{TOP}row = 3\n{ROWS}", ("'row'", "'rows'")),
         (f"{TOP}rows = 3", ("rows", "table")),
@@ -98,6 +101,16 @@ def test_a_mistake_is_named(folder: Path, content: str, named: tuple[str, ...]) 
         read_study(write(folder, content))
     assert all(part in str(error.value) for part in named), error.value
     assert "\n" not in str(error.value).strip()
+
+
+def test_a_byte_order_mark_is_no_mistake(folder: Path) -> None:
+    path = folder / "marked.toml"
+    path.write_text(TOP + ROWS, "utf-8-sig")
+    assert [row.name for row in read_study(path).rows] == [
+        row.name for row in read_study(write(folder, TOP + ROWS)).rows
+    ]
+    path.write_text("epochs = 2", "utf-8-sig")
+    assert read_config(path) == {"epochs": 2}
 
 
 def test_a_file_that_is_not_there_is_named(folder: Path) -> None:

@@ -13,7 +13,7 @@ from annotated_types import Interval
 
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.default_backbone import BUNDLED, VARIABLE
-from lasttoken.core.lora import ALL_LINEAR, SCALES
+from lasttoken.core.lora import ALL_LINEAR, LARGEST_ALPHA, SCALES
 from lasttoken.core.method import DEFAULT_METHOD, METHODS
 from lasttoken.core.metric_registry import Kind, metric_choices
 from lasttoken.core.prompt import NO_PROMPT, OWN_PROMPT
@@ -221,7 +221,7 @@ class Settings:
     lora_alpha: float | None = setting(
         None,
         "Alpha of LoRA: the updates are multiplied by alpha / rank; default: twice the rank.",
-        allowed=ABOVE_0,
+        allowed=Interval(gt=0, le=LARGEST_ALPHA),
         example="16",
         commands=TRAINING_COMMANDS,
     )

@@ -17,6 +17,7 @@ ALL_LINEAR = "all-linear"
 WORDS = ("q", "k", "v", "qkv", "o", "gate", "up", "down")  # for the matrices of a block; a family has some of them
 SCALES = ("alpha/rank", "alpha")
 DEFAULT_RANK = 8
+LARGEST_ALPHA = 1_000_000  # a larger one makes weights infinite in float32
 ALPHA_PER_RANK = 2  # of alpha where none is given, so that the scale alpha/rank does not depend on the rank
 UNSET: dict[str, Any] = {  # the settings that mean LoRA where they have another value
     "lora_rank": None,

@@ -10,6 +10,7 @@ intervals.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,6 +54,7 @@ class Metric:
     places: tuple[Place, ...] = NEW
     kinds: tuple[Kind, ...] = BOTH  # of tasks that have it
     is_share: bool = False  # written in percent
+    range: tuple[float, float] = (0.0, 1.0)  # the values that it can have
     decimals: int = 3
     long_title: str | None = None  # where there is room
 
@@ -146,6 +148,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             name="mcc",
             title="MCC",
+            range=(-1.0, 1.0),
             direction="max",
             places=("details", "card", "page of uneven labels"),
             kinds=("single-label",),
@@ -177,6 +180,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             name="brier",
             title="Brier",
+            range=(0.0, 2.0),
             long_title="Brier score",
             direction="min",
             places=("details", "card", "calibration"),
@@ -185,6 +189,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             name="loss",
             title="loss",
+            range=(0.0, math.inf),
             long_title="Loss (nats)",
             direction="min",
             places=("history", "train history", "details", "card", "compare --json", "repeats", "calibration"),

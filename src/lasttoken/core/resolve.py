@@ -70,7 +70,7 @@ def read_config(path: Path) -> dict[str, Any]:
         SettingsError: no such file, not TOML, or an unknown setting.
     """
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError as error:
         raise SettingsError(f"--config: there is no file {path}") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

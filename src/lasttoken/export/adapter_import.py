@@ -33,13 +33,13 @@ from lasttoken.classifier.run_dir import RunDir
 from lasttoken.core.documents import load_json
 from lasttoken.core.errors import BackboneError, SettingsError, one_of, short_repr
 from lasttoken.core.locks import exclusive
+from lasttoken.core.lora import LARGEST_ALPHA
 from lasttoken.core.progress import Reporter
 from lasttoken.evaluation.tasks.multi_label import MultiLabel
 from lasttoken.export.book import write_imported
 
 FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<factor>[AB])\.weight")
 MULTI_LABEL = MultiLabel.problem_type
-LARGEST_ALPHA = 1e9  # a larger one is a mistake, and would make weights infinite
 PLAIN_NAME = re.compile(r"[\w.]+")
 COMPUTED: dict[str, tuple[Any, ...]] = {  # fields of adapter_config.json with the values that are computed here
     "peft_type": ("LORA",),
@@ -183,7 +183,7 @@ def _check_complete(decoder: Decoder, adapter: Adapter, content: Mapping[str, An
     Raises:
         BackboneError: names what is missing or has another shape.
     """
-    n_outputs, width = adapter.head["weight"].shape
+    n_outputs = len(adapter.head["weight"])
     shapes = {"weight": (n_outputs, decoder.config.n_embd), "bias": (n_outputs,)}
     for name, tensor in adapter.head.items():
         if tuple(tensor.shape) != shapes[name]:
@@ -272,7 +272,8 @@ def _scale(content: Mapping[str, Any], module: str, rank: int, folder: Path) -> 
     """What B·A of a module is multiplied by.
 
     Raises:
-        BackboneError: alpha is not a finite number, is given for a regular expression, or not by an object of names.
+        BackboneError: alpha is not a number or too large, is given for a regular expression, or not by an object of
+            names.
     """
     alpha, patterns = content.get("lora_alpha", 8), content.get("alpha_pattern") or {}
     if not isinstance(patterns, dict):
@@ -287,7 +288,9 @@ def _scale(content: Mapping[str, Any], module: str, rank: int, folder: Path) -> 
             alpha = value
             break
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= LARGEST_ALPHA:
-        raise BackboneError(f"{folder / CONFIG} has lora_alpha = {short_repr(alpha)}; it must be a finite number")
+        raise BackboneError(
+            f"{folder / CONFIG} has lora_alpha = {short_repr(alpha)}; it must be a number of at most {LARGEST_ALPHA:,}"
+        )
     return float(alpha) / (math.sqrt(rank) if content.get("use_rslora") else rank)
 
 

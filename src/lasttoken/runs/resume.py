@@ -33,7 +33,9 @@ def can_resume(run_dir: RunDir | None, reporter: Reporter) -> bool:
     if run_dir is None:
         raise SettingsError("--resume needs --out, the directory of the run to resume")
     if run_dir.is_finished:
-        raise RunError(f"{run_dir.path} is finished; there is nothing to resume (pass --overwrite to train it anew)")
+        raise RunError(
+            f"{run_dir.path} is finished; there is nothing to resume (to train it anew, pass --overwrite alone)"
+        )
     if run_dir.is_resumable:
         return True
     reporter.say(f"nothing to resume in {run_dir.path}: training starts from the beginning")

@@ -80,6 +80,7 @@ class _Runner:
                 self.reporter.say(finding)
         self.trunks = Trunks(self.splits, self.offline, self.reporter)
         self.results: dict[str, TrainingResult] = {}  # by `training_key`
+        self.weights: dict[str, str] = {}  # hashes of backbones, by their names and numbers of blocks
         self.reasons: dict[str, str] = {}  # why a row has no results, by its name
         self.n_done = self.n_all = 0
 
@@ -87,7 +88,8 @@ class _Runner:
         """Open all rows, train what is missing, write the table."""
         rows = self._rows_at_hand()
         opened = self._open(rows)
-        resumes = self.folder.begin(_record(self.study), self.splits, _hash_of(self.splits), resume=self.request.resume)
+        content = {**_record(self.study), "weights": self.weights}
+        resumes = self.folder.begin(content, self.splits, _hash_of(self.splits), resume=self.request.resume)
         if self.request.resume and not resumes:
             self.reporter.say(f"nothing to resume in {self.folder.path}: the study starts from the beginning")
         self._read_results(rows)
@@ -154,10 +156,13 @@ class _Runner:
             keys.add(key)
             with _naming(row):
                 check_label_flags(row.settings, labels)
-                if row.settings.leaves_choices:
-                    self.trunks.open(_whole_tail(row.settings))
-                else:
-                    opened[row.name] = self.trunks.open(row.settings)
+                is_open = row.settings.leaves_choices
+                opened_row = self.trunks.open(_whole_tail(row.settings) if is_open else row.settings)
+                if not is_open:
+                    opened[row.name] = opened_row
+                if row.settings.random_weights is None:
+                    name = f"{row.settings.backbone}, {opened_row.backbone.config.n_layer} blocks"
+                    self.weights[name] = self.trunks.weights_of(opened_row)
         notes = dict.fromkeys(note for each in opened.values() for note in each.prepared.notes)
         for note in notes:
             self.reporter.say(note)

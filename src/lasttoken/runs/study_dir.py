@@ -113,15 +113,16 @@ class StudyDir:
         """Write what a study starts with, and remove an earlier one unless it is resumed; whether it is.
 
         Raises:
-            RunError: the study that is to be resumed has other rows of data; nothing has been changed.
+            RunError: the study that is to be resumed has other rows of data, or its backbone has other
+                weights now; nothing has been changed.
             StorageError: no permission, or a full disk.
         """
         resumes = resume and self.is_begun
-        if resumes and self.recorded_hash() != data_hash:
-            raise RunError(
-                f"{self.path} holds a study of other data: its train, validation or test rows differ from these; give "
-                "another --out, or --overwrite to replace it"
-            )
+        weights = content.get("weights", {})
+        if resumes:
+            earlier = self.recorded()
+            self._check_same(earlier, weights, data_hash)
+            weights = {**earlier.get("weights", {}), **weights}  # the trainings on the earlier ones stay
         make_dir(self.path, mode=0o700)  # it holds texts
         with storage_errors(self.path):
             for name in (FINAL, *RESULTS, *(() if resumes else (START,))):
@@ -129,18 +130,31 @@ class StudyDir:
             for name in () if resumes else FOLDERS:
                 if (self.path / name).is_dir():
                     shutil.rmtree(self.path / name)
-        write_text(self.path / START, tomli_w.dumps({**content, "data_hash": data_hash}))
+        write_text(self.path / START, tomli_w.dumps({**content, "data_hash": data_hash, "weights": weights}))
         if not resumes:
             write_splits(splits, self.path / "splits")
         return resumes
 
-    def recorded_hash(self) -> str:
-        """The hash of the data that the study was begun with; empty where study.toml was changed."""
+    def recorded(self) -> dict[str, Any]:
+        """The content of study.toml; empty where it cannot be read."""
         try:
-            content = tomllib.loads((self.path / START).read_text("utf-8"))
+            return tomllib.loads((self.path / START).read_text("utf-8"))
         except (OSError, ValueError):
-            return ""
-        return str(content.get("data_hash", ""))
+            return {}
+
+    def _check_same(self, recorded: Mapping[str, Any], weights: Mapping[str, str], data_hash: str) -> None:
+        """Reject other data and other weights than the recorded ones; weights that were not recorded may be any."""
+        advice = "give another --out, or --overwrite without --resume to replace it"
+        if recorded.get("data_hash") != data_hash:
+            raise RunError(
+                f"{self.path} holds a study of other data: its train, validation or test rows differ from these; "
+                f"{advice}"
+            )
+        for name, value in weights.items():
+            if recorded.get("weights", {}).get(name, value) != value:
+                raise RunError(
+                    f"{self.path} holds trainings on other weights of the backbone {name}; put those back, or {advice}"
+                )
 
     def _file(self, key: str) -> Path:
         return self.path / "trainings" / f"{key}{SUFFIX}"

@@ -21,6 +21,7 @@ from lasttoken.core.resolve import resolve_layers
 BOOK = "book"  # the name of the chapter's table, in place of a file
 BOOK_DATA = Path("SMSSpamCollection")
 DEFAULT_SEEDS = 5
+MOST_SEEDS = 10_000
 LARGEST_SEED = 2**32 - 1  # NumPy's limit
 KEYS = ("data", "seeds", "settings", "rows")  # of a study file
 OF_THE_DATA = (  # settings that every row shares, because they decide which rows are in which split
@@ -78,7 +79,7 @@ def read_study(path: Path, choices: Choices | None = None) -> Study:
     """
     choices = choices or Choices()
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError as error:
         raise SettingsError(f"there is no study file {path}; name a TOML file with rows, or {BOOK!r}") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -185,6 +186,8 @@ def _seeds_of(value: Any, where: str) -> list[int]:
     value = DEFAULT_SEEDS if value is None else value
     if isinstance(value, bool) or not isinstance(value, int | list):
         raise SettingsError(f"{where} is {value!r}; give a number of seeds, such as 5, or a list, such as [123, 124]")
+    if isinstance(value, int) and value > MOST_SEEDS:
+        raise SettingsError(f"{where} is {value}; at most {MOST_SEEDS:,} seeds can be compared")
     seeds = list(range(first, first + value)) if isinstance(value, int) else value
     if not seeds:
         raise SettingsError(f"{where} is {value!r}; a study needs at least one seed")

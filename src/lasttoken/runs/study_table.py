@@ -113,8 +113,9 @@ def _over_seeds(name: str, trained: Sequence[TrainingResult]) -> dict[str, Any]:
     intervals = [result.metrics.get(f"{name}_ci95") for result in trained]
     bounds = [(float(each[0]), float(each[1])) if each else None for each in intervals]
     summary = mean_over_seeds([result.metrics[name] for result in trained], bounds).to_json()
-    if METRICS[name].is_share and summary["ci95"]:
-        summary["ci95"] = [max(summary["ci95"][0], 0.0), min(summary["ci95"][1], 1.0)]
+    if summary["ci95"]:
+        least, most = METRICS[name].range
+        summary["ci95"] = [max(summary["ci95"][0], least), min(summary["ci95"][1], most)]
     return summary
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lasttoken.backbone.decoder import Decoder
 from lasttoken.backbone.pretrained import Backbone
 from lasttoken.backbone.weights import bytes_of
 from lasttoken.classifier.classifier import ClassifierConfig
@@ -133,8 +134,7 @@ class Trunks:
         decoder, key = self.backbone(asked).decoder, _backbone_key(asked)
         facts = [config.causal_mask, device.torch_device.type, device.precision, decoder.fingerprint()]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-        around = [*decoder.embeddings, decoder.final_norm]
-        digest.update(self._hash((*key, -1), [tensor for module in around for tensor in module.parameters()]))
+        digest.update(self._hash((*key, -1), _around(decoder)))
         hashes = [digest.hexdigest()]
         for number, block in enumerate(decoder.blocks[:n_frozen]):
             digest.update(self._hash((*key, number), list(block.parameters())))
@@ -150,6 +150,15 @@ class Trunks:
                 digest.update(bytes_of(stored).data)
             self._hashes[key] = digest.digest()
         return self._hashes[key]
+
+    def weights_of(self, row: OpenRow) -> str:
+        """A hash of the whole backbone of a row, as far as it is used."""
+        decoder, key = row.backbone.decoder, _backbone_key(row.asked)
+        digest = hashlib.sha256(json.dumps(decoder.fingerprint(), sort_keys=True).encode())
+        digest.update(self._hash((*key, -1), _around(decoder)))
+        for number, block in enumerate(decoder.blocks):
+            digest.update(self._hash((*key, number), list(block.parameters())))
+        return digest.hexdigest()
 
     def session(self, row: OpenRow, seed: int) -> tuple[Session, dict[str, SplitFeatures], float]:
         """A training of a row: a new classifier, the features, and the seconds that they took just now."""
@@ -236,6 +245,12 @@ def _backbone_key(settings: Settings) -> tuple[Any, ...]:
     """Equal for settings with the same backbone; drawn weights depend on the seed."""
     drawn = settings.random_weights
     return (settings.backbone, settings.n_blocks, drawn, None if drawn is None else settings.seed)
+
+
+def _around(decoder: Decoder) -> list[Tensor]:
+    """The parameters that are in no block and not those of a language-model head."""
+    modules = [*decoder.embeddings, decoder.final_norm]
+    return [tensor for module in modules for tensor in module.parameters()]
 
 
 def _prefix(level: Level | None, split: str) -> Prefix | None:

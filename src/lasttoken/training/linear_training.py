@@ -226,13 +226,36 @@ def make_problem(
     of_rows = np.concatenate(
         [np.ones(len(split), np.float32) if split.weights is None else split.weights for split in splits]
     )
+    if label_counts is None and settings.train_balance != "none":
+        label_counts = np.bincount(np.asarray(splits[0].truth, dtype=np.int64), minlength=len(task.labels))
+    return problem_of(task, features, truth, parts, settings, label_counts, of_rows, most_axes)
+
+
+def problem_of(
+    task: Task,
+    features: Floats,
+    truth: Truth,
+    parts: list[Part],
+    settings: Settings,
+    label_counts: NDArray[np.int64] | None,
+    of_rows: Floats | None = None,
+    most_axes: int | None = None,
+) -> Problem:
+    """The regression of rows [N] that are divided into parts.
+
+    Args:
+        label_counts: rows of each label [K] in the data before `balance`; None: in these rows.
+        of_rows: a weight for each row; None: all count alike.
+        most_axes: see `Design`.
+    """
     shift: Floats | float = 0.0
     if settings.train_balance != "none":
-        counts = np.bincount(np.asarray(splits[0].truth, dtype=np.int64), minlength=len(task.labels))
+        counts = np.bincount(np.asarray(truth, dtype=np.int64), minlength=len(task.labels))
         shift = prior_shift(counts if label_counts is None else label_counts)
-    rows = np.arange(len(truth), dtype=np.int64)
-    fitted = [*(part.fitted for part in parts), rows]
-    weights = [of_rows[each] * balanced_weights(truth[each], task, settings) for each in fitted]
+    fitted = [*(part.fitted for part in parts), np.arange(len(truth), dtype=np.int64)]
+    weights = [balanced_weights(truth[each], task, settings) for each in fitted]
+    if of_rows is not None:
+        weights = [of_rows[each] * own for each, own in zip(fitted, weights, strict=True)]
     with few_threads(features.size * len(task.labels)):
         design = Design.of(features, most_axes)
     return Problem(task, features, design, truth, parts, weights[:-1], weights[-1], shift, settings.metric)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from lasttoken.core.config import Settings
-from lasttoken.core.errors import DivergedError, RunError
+from lasttoken.core.errors import DivergedError, RunError, StorageError
 from lasttoken.core.progress import Reporter
 from lasttoken.runs.search import trials as module
 from lasttoken.runs.search.space import Space, search_space
@@ -116,6 +118,40 @@ def test_a_default_that_was_cut_off_is_tried_again(tmp_path: Path) -> None:
     bench = Bench()
     run(opened(tmp_path, resume=True), bench, 2)
     assert sorted(ran.method for ran in bench.ran) == ["linear", "tail"]
+
+
+def test_a_trial_that_was_cut_off_before_its_end_was_written_is_tried_again(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    trial, _ = first._proposed()  # type: ignore[misc]
+    trial.set_user_attr("seconds", 1.0)  # and the process was killed
+    second = opened(tmp_path, resume=True)
+    assert not second.counted()
+    bench = Bench()
+    run(second, bench, 2)
+    assert sorted(ran.method for ran in bench.ran) == ["linear", "tail"]
+    assert second.default() is not None
+
+
+def test_a_locked_file_keeps_its_trials_and_a_damaged_one_is_found_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_WAIT_S", 0.01)
+    first, path = opened(tmp_path), tmp_path / "trials.sqlite3"
+    run(first, Bench(), 2)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for use in (lambda: opened(tmp_path, resume=True), lambda: module.check_readable(path)):
+            with pytest.raises(StorageError, match=r"trials\.sqlite3.* locked.* --resume"):
+                use()
+        with pytest.raises(StorageError, match="locked"):
+            run(first, Bench(), 5)
+    module.check_readable(path)
+    assert len(opened(tmp_path, resume=True).counted()) == 2
+    content = path.read_bytes()
+    for damaged in (content[:5000], b"no database"):
+        path.write_bytes(damaged)
+        with pytest.raises(RunError, match=r"trials\.sqlite3 .* without --resume"):
+            module.check_readable(path)
 
 
 def test_another_search_in_the_file_is_rejected(tmp_path: Path) -> None:

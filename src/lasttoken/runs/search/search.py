@@ -31,13 +31,14 @@ from lasttoken.core.metric_registry import METRICS
 from lasttoken.core.process import flush_denormals, stop_on_signal
 from lasttoken.core.progress import Reporter
 from lasttoken.core.storage import write_text
+from lasttoken.data.gather import gather_splits
 from lasttoken.data.tables.cells import csv_line
 from lasttoken.evaluation.verdict import signed_points
 from lasttoken.runs.choice import tail_depth
 from lasttoken.runs.search.decision import Decision, decide
 from lasttoken.runs.search.rows import FOLDED_ROWS, affordable_rows, trial_rows, uses_validation
 from lasttoken.runs.search.space import RUNGS, SEARCHED, Space, check_leaves_something, passes_of, rung_of, search_space
-from lasttoken.runs.search.trials import TrialRecord, Trials, open_trials, space_in_json
+from lasttoken.runs.search.trials import TrialRecord, Trials, check_readable, open_trials, space_in_json
 from lasttoken.runs.search.workbench import Workbench, open_workbench
 from lasttoken.runs.session import completed
 from lasttoken.runs.train import JudgedRun, TrainedRun, TrainingRequest, fit_and_judge
@@ -114,17 +115,20 @@ class _Search:
     def _can_resume(self) -> bool:
         if self.run_dir.is_finished:
             raise RunError(
-                f"{self.run_dir.path} is finished; there is nothing to resume (pass --overwrite to search anew)"
+                f"{self.run_dir.path} is finished; there is nothing to resume (to search anew, pass --overwrite alone)"
             )
-        if (self.run_dir.path / TRIALS).is_file():
+        if (path := self.run_dir.path / TRIALS).is_file():
+            check_readable(path)
             return True
         self.reporter.say(f"nothing to resume in {self.run_dir.path}: the search starts from the beginning")
         return False
 
     def run(self) -> TrainedRun:
         """Train the default settings, run the trials, and train the best of them; write the run that is kept."""
+        with self.reporter.working("reading and checking the data"):
+            splits = gather_splits(self.request.data, self.request.settings, self.reporter.say)
         self.reporter.say("first the default settings are trained, which the search has to beat")
-        default = fit_and_judge(self._training(self.request.settings, self.reporter))
+        default = fit_and_judge(self._training(self.request.settings, self.reporter), splits)
         self.default_ended = time.monotonic()
         if default.fitted.outcome.stopped == "interrupted":
             return self._write(default, {"sentence": "the search was interrupted before its first trial"}, [])

@@ -10,9 +10,11 @@ A killed search goes on from the file: finished trials are kept, and one that wa
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasttoken.core.config import Settings
-from lasttoken.core.errors import DivergedError, RunError
+from lasttoken.core.errors import DivergedError, RunError, StorageError
 from lasttoken.core.metric_registry import METRICS
 from lasttoken.core.progress import Reporter
 from lasttoken.runs.search.rows import KEPT, UNPRUNED
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 NAME = "search"
 FEWEST_FOR_IMPORTANCES = 10  # finished trials
 MOST_PROPOSALS = 60  # in turn that cost too much or were tried before; then the search ends
+LOCK_WAIT_S = 20.0  # for another program that writes the file
 BY_TPE = 2  # of them; the others are drawn at random
 FINGERPRINT, LOSSES, SCORE, SECONDS, FAULT = "fingerprint", "losses", "score", "seconds", "fault"
 AFFORDABLE, DEFAULT = "affordable_rows", "default"
@@ -57,11 +60,11 @@ class TrialRecord:
 class Trials:
     """The study of one search."""
 
-    def __init__(self, study: Study, space: Space, metric: str, seed: int) -> None:
-        """See `open_trials`."""
+    def __init__(self, study: Study, path: Path, space: Space, metric: str, seed: int) -> None:
+        """See `open_trials`; `path` is the file of the study."""
         from optuna.samplers import RandomSampler
 
-        self.study, self.space, self.metric = study, space, metric
+        self.study, self.path, self.space, self.metric = study, path, space, metric
         self.samplers = (study.sampler, RandomSampler(seed=seed))
         self.higher_is_better = METRICS[metric].direction == "max"
 
@@ -87,8 +90,12 @@ class Trials:
     # ------------------------------------------------------------------ the loop
 
     def run(self, bench: Workbench, n_trials: int, should_stop: Callable[[], bool], reporter: Reporter) -> None:
-        """Run trials until there are `n_trials`, or a stop is asked for."""
-        with reporter.bar("trials", n_trials) as advance:
+        """Run trials until there are `n_trials`, or a stop is asked for.
+
+        Raises:
+            StorageError: the file of the study cannot be written.
+        """
+        with reporter.bar("trials", n_trials) as advance, _database_errors(self.path):
             advance(len(self.counted()), "")
             while len(self.counted()) < n_trials and not should_stop() and self._run_one(bench, should_stop):
                 best = self.best()
@@ -169,7 +176,10 @@ class Trials:
 
     def counted(self) -> list[FrozenTrial]:
         """The trials that ended and were not rejected or cut off."""
-        return [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished() and SECONDS in t.user_attrs]
+        from optuna.trial import TrialState
+
+        ended = [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished() and SECONDS in t.user_attrs]
+        return [t for t in ended if t.state != TrialState.FAIL or FAULT in t.user_attrs]
 
     def finished(self) -> list[FrozenTrial]:
         """The trials that were scored at their last step."""
@@ -259,13 +269,13 @@ def open_trials(
     from optuna.samplers import TPESampler
     from optuna.storages import RDBStorage
     from sqlalchemy import URL, event
-    from sqlalchemy.exc import SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if not resume:
         path.unlink(missing_ok=True)
-    try:
-        storage = RDBStorage(URL.create("sqlite", database=str(path)).render_as_string())
+    with _database_errors(path):
+        address = URL.create("sqlite", database=str(path)).render_as_string()
+        storage = RDBStorage(address, engine_kwargs={"connect_args": {"timeout": LOCK_WAIT_S}})
         # A killed process leaves a whole file all the same; only waiting for the disk after each value is left out.
         event.listen(storage.engine, "connect", lambda opened, _: opened.execute("PRAGMA synchronous=OFF"))
         storage.engine.dispose()
@@ -277,10 +287,6 @@ def open_trials(
             load_if_exists=True,
         )
         recorded = study.user_attrs.get(FINGERPRINT)
-    except (SQLAlchemyError, RuntimeError) as error:
-        raise RunError(
-            f"{path} cannot be read as the trials of a search ({error}); search again without --resume"
-        ) from error
     if recorded is None:
         study.set_user_attr(AFFORDABLE, n_affordable)
         study.set_user_attr(FINGERPRINT, fingerprint)
@@ -289,9 +295,49 @@ def open_trials(
             f"{path} holds a search with other data, settings or weights than these; resume with those it was started "
             "with, or search into another --out"
         )
-    trials = Trials(study, space, settings.metric, settings.seed)
+    trials = Trials(study, path, space, settings.metric, settings.seed)
     trials.queue_defaults()
     return trials
+
+
+def check_readable(path: Path) -> None:
+    """Reject a file that cannot be the trials of a search, before the default settings are trained.
+
+    Raises:
+        RunError: it is damaged, or not a database.
+        StorageError: another program holds its lock.
+    """
+    with _database_errors(path), closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as database:
+        (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if answer != "ok":
+            raise sqlite3.DatabaseError(answer)
+
+
+@contextmanager
+def _database_errors(path: Path) -> Iterator[None]:
+    """Name the file in errors of SQLite, which Optuna and SQLAlchemy wrap.
+
+    Raises:
+        RunError: it is damaged, or not a study.
+        StorageError: it is locked, or the disk is full.
+    """
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (sqlite3.Error, SQLAlchemyError, StorageInternalError) as error:
+        cause: BaseException = error
+        while not isinstance(cause, sqlite3.Error) and cause.__cause__:
+            cause = cause.__cause__
+        if isinstance(cause, sqlite3.OperationalError):
+            raise StorageError(
+                f"{path} cannot be used: {cause}; close other programs that use it, or free some space, and run again "
+                "with --resume"
+            ) from error
+        raise RunError(
+            f"{path} cannot be read as the trials of a search ({cause}); search again without --resume"
+        ) from error
 
 
 def space_in_json(space: Space) -> str:

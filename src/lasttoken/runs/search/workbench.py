@@ -29,14 +29,13 @@ from lasttoken.evaluation.tasks.task import Task
 from lasttoken.runs.search.rows import TrialRows
 from lasttoken.runs.search.space import Space, trained_blocks
 from lasttoken.runs.session import Session, open_session
-from lasttoken.training.balance import prior_shift
 from lasttoken.training.cuts import CutFeatures, cut_features
 from lasttoken.training.depths import pooled
 from lasttoken.training.features import FeatureSource, LiveFeatures, StoredFeatures
 from lasttoken.training.folded import linear_heads
 from lasttoken.training.held_out import Part, Score, best_place, calibrated_losses, score_of
-from lasttoken.training.linear import ROUGH, Design
-from lasttoken.training.linear_training import Problem, balanced_weights, few_threads, set_head, walk
+from lasttoken.training.linear import ROUGH
+from lasttoken.training.linear_training import problem_of, set_head, walk
 from lasttoken.training.loop import Hooks, Trainer, TrainingInputs
 from lasttoken.training.pool import Pool
 from lasttoken.training.split_features import SplitFeatures, tail_logits
@@ -117,22 +116,11 @@ class Workbench:
     def _run_linear(self, settings: Settings) -> Scored:
         parts = list(self.rows.steps if self.rows.in_folds else self.rows.steps[-1:])
         vectors = pooled(self.features.vectors[settings.n_blocks or self.space.n_blocks], settings.read)
-        points = walk(self._problem(np.ascontiguousarray(vectors), parts, settings), tolerance=ROUGH)
+        features = np.ascontiguousarray(vectors)
+        problem = problem_of(self.task, features, self.truth, parts, settings, self.label_counts)
+        points = walk(problem, tolerance=ROUGH)
         point = points[best_place([each.score for each in points])]
         return self._scored(point.logits, settings, len(self.rows.steps))
-
-    def _problem(self, vectors: Floats, parts: list[Part], settings: Settings) -> Problem:
-        """The logistic regression on the rows that each part fits."""
-        with few_threads(vectors.size * len(self.task.labels)):
-            design = Design.of(vectors)
-        shift: Floats | float = 0.0
-        if settings.train_balance != "none":
-            ids = np.asarray(self.truth, dtype=np.int64)
-            counts = np.bincount(ids, minlength=len(self.task.labels))
-            shift = prior_shift(counts if self.label_counts is None else self.label_counts)
-        weights = [balanced_weights(self.truth[part.fitted], self.task, settings) for part in parts]
-        everything = balanced_weights(self.truth, self.task, settings)
-        return Problem(self.task, vectors, design, self.truth, parts, weights, everything, shift, settings.metric)
 
     # ------------------------------------------------------------------ tails
 
