@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from lasttoken.core.machine import free_bytes, memory_bytes, own_bytes, threads_per_worker, usable_cores
+from lasttoken.core.errors import SettingsError
+from lasttoken.core.machine import (
+    LEAST_BYTES,
+    check_room,
+    free_bytes,
+    memory_bytes,
+    own_bytes,
+    threads_per_worker,
+    usable_cores,
+)
 
 KB = 1024
 
@@ -48,6 +57,15 @@ def test_a_container_has_no_more_memory_than_its_limit(tmp_path: Path) -> None:
     assert memory_bytes(tmp_path) == of_machine > 10**8
     (tmp_path / "memory.max").write_text(f"{100 * KB}\n")
     assert memory_bytes(tmp_path) == 100 * KB
+
+
+def test_more_processes_than_fit_into_the_memory_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lasttoken.core.machine.free_bytes", lambda: 3 * LEAST_BYTES + 5)
+    check_room(3)
+    with pytest.raises(SettingsError, match=r"--workers is 4.*at most --workers 3"):
+        check_room(4)
+    monkeypatch.setattr("lasttoken.core.machine.free_bytes", lambda: None)
+    check_room(1000)
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's /proc/PID/smaps_rollup")

@@ -11,6 +11,7 @@ import pytest
 from miniature import messages, plain_settings, run_cli, write_messages
 
 from lasttoken.core.errors import RankError, SettingsError
+from lasttoken.core.machine import LEAST_BYTES
 from lasttoken.core.progress import Reporter
 from lasttoken.core.workers import Workers
 from lasttoken.runs import processes
@@ -106,6 +107,10 @@ def test_more_processes_than_rows_and_processes_of_both_kinds(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "Workers", lambda *_: None)
+    monkeypatch.setattr("lasttoken.core.machine.free_bytes", lambda: 2 * LEAST_BYTES)
+    with pytest.raises(SettingsError, match=r"--workers is 3.*--workers 2"), processes.open_processes(3):
+        pass
+    monkeypatch.setattr("lasttoken.core.machine.free_bytes", lambda: None)
     with pytest.raises(SettingsError, match="500 processes"), processes.open_processes(500) as opened:
         opened.check(_splits(data), plain_settings())
     monkeypatch.setenv("RANK", "0")

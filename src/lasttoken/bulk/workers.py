@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from lasttoken.core.errors import FailedError, LastTokenError
+from lasttoken.core.machine import check_room
 
 # Of workers on the same part, or in a row before they were ready, with every engine: then it is no accident. Also of
 # parts that are given up so. A machine that is short of memory for a while kills a worker two or three times.
@@ -82,10 +83,12 @@ class Pool:
         """(part, its rows) for each of these parts, as they are finished; the first that does not exist is the end.
 
         Raises:
+            SettingsError: more workers than there is memory for.
             LastTokenError: what a worker raised.
             FailedError: workers die again and again, before they are ready or on the same part; the other parts are
                 finished first.
         """
+        check_room(self.n)
         again: deque[int] = deque()  # parts of workers that died
         self._workers = [self._start(index) for index in range(self.n)]
         is_last = False

@@ -10,9 +10,12 @@ import math
 import os
 from pathlib import Path
 
+from lasttoken.core.errors import SettingsError
+
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
 THREADS_VARIABLE = "OMP_NUM_THREADS"
+LEAST_BYTES = 200_000_000  # of a process, without a model: what Python and torch do not share
 
 
 def usable_cores(cgroup: Path = CGROUP) -> int:
@@ -54,6 +57,20 @@ def free_bytes(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
 def own_bytes(pid: int) -> int | None:
     """The memory that a process shares with no other and did not read from a file; None if unknown."""
     return _field(_read(Path(f"/proc/{pid}/smaps_rollup")), "Private_Dirty")
+
+
+def check_room(n_workers: int) -> None:
+    """Reject so many processes that the machine would have no memory left before one of them has a model.
+
+    Raises:
+        SettingsError: it names a number that fits.
+    """
+    free = free_bytes()
+    if free is not None and n_workers * LEAST_BYTES > free:
+        raise SettingsError(
+            f"--workers is {n_workers}, but each takes {LEAST_BYTES / 1e9:.1f} GB without its model and "
+            f"{free / 1e9:.1f} GB are free; give at most --workers {max(1, free // LEAST_BYTES)}"
+        )
 
 
 def _read(path: Path) -> str:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from lasttoken.core.config import Settings
 from lasttoken.core.device import Device
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.machine import check_room
 from lasttoken.core.process import shared_threads, tune_cpu
 from lasttoken.core.progress import Reporter, SafeConsole
 from lasttoken.core.ranks import Rank
@@ -75,7 +76,8 @@ def open_processes(workers: int) -> Iterator[Processes]:
     """The processes of a training on `workers`; those that this one starts are starting while the block begins.
 
     Raises:
-        SettingsError: `workers` is not at least 1, or torchrun has started processes too.
+        SettingsError: `workers` is not at least 1 or more than there is memory for, or torchrun has started processes
+            too.
     """
     if workers < 1:
         raise SettingsError(f"--workers is {workers}; it must be at least 1")
@@ -85,6 +87,8 @@ def open_processes(workers: int) -> Iterator[Processes]:
     if rank is None and workers == 1:
         yield Processes(1, None, None)
         return
+    if rank is None:
+        check_room(workers)
     started = None if rank is not None else Workers(workers, _stop)
     processes = Processes(workers if rank is None else rank.world_size, rank, started)
     in_order = False
