@@ -15,6 +15,7 @@ import torch
 from lasttoken.core.process import (
     flush_denormals,
     flushes_denormals,
+    scarce_memory,
     shared_threads,
     stop_on_signal,
     threads_each,
@@ -107,8 +108,7 @@ def kept_mb():
     del tensors
     return resident_mb() - before
 
-if {tuned}:
-    tune_cpu()
+tune_cpu()
 with scarce_memory({scarce}):
     print(kept_mb())
 print(kept_mb())
@@ -117,15 +117,26 @@ print(kept_mb())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's malloc")
 def test_freed_memory_is_kept_unless_it_is_scarce() -> None:
-    def kept(**what: bool) -> list[float]:
-        code = KEPT_MB.format(**what)
+    def kept(scarce: bool) -> list[float]:
+        code = KEPT_MB.format(scarce=scarce)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         return [float(line) for line in done.stdout.split()]
 
-    scarce, after = kept(tuned=True, scarce=True)
+    scarce, after = kept(scarce=True)
     assert scarce < 50 < 150 < after  # of 200
-    assert kept(tuned=True, scarce=False)[0] > 150
-    assert kept(tuned=False, scarce=True) == pytest.approx([0, 0], abs=50), "a library changes nothing by itself"
+    assert kept(scarce=False)[0] > 150
+
+
+@pytest.mark.parametrize(("is_tuned", "n_changes"), [(True, 2), (False, 0)])
+def test_only_what_tune_cpu_has_changed_is_changed_again(
+    is_tuned: bool, n_changes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: list[object] = []
+    monkeypatch.setattr("lasttoken.core.process._set_malloc", changes.append)
+    monkeypatch.setattr("lasttoken.core.process._keeps_freed_memory", is_tuned)
+    with scarce_memory():
+        assert len(changes) == n_changes // 2
+    assert len(changes) == n_changes
 
 
 def test_importing_the_package_changes_nothing_in_the_process() -> None:
