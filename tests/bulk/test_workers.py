@@ -12,8 +12,7 @@ import pytest
 from worker_tasks import Files
 
 from lasttoken.bulk.workers import MOST_DEATHS, Pool
-from lasttoken.core.errors import DataError, FailedError, SettingsError
-from lasttoken.core.machine import LEAST_BYTES
+from lasttoken.core.errors import DataError, FailedError
 
 
 def test_every_part_is_written_once_and_the_end_is_found(tmp_path: Path) -> None:
@@ -38,13 +37,6 @@ def test_a_part_that_ends_every_worker_is_named_after_all_others_are_written(tmp
     ):
         list(pool.run(iter(range(6))))
     assert {path.name for path in tmp_path.iterdir()} == {"died-0", "1", "2", "3", "4", "5"}
-
-
-def test_no_worker_is_started_where_the_memory_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lasttoken.core.machine.free_bytes", lambda: LEAST_BYTES)
-    with Pool(Files(tmp_path, 7), 2) as pool, pytest.raises(SettingsError, match=r"--workers is 2.*--workers 1"):
-        list(pool.run(iter(range(7))))
-    assert not list(tmp_path.iterdir())
 
 
 def test_no_worker_gets_the_interrupt_of_a_terminal(tmp_path: Path) -> None:

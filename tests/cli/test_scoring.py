@@ -10,6 +10,7 @@ from miniature import run_cli
 
 from lasttoken.bulk import windows
 from lasttoken.core.locks import exclusive
+from lasttoken.core.machine import LEAST_BYTES
 
 ROWS = "key,text\n" + "".join(f"{at},Win prize {at}\n" for at in range(20))
 
@@ -100,6 +101,17 @@ def test_several_files_become_one(run_dir: Path, tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 40
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "in.csv", "o.jsonl"]
+
+
+@pytest.mark.parametrize("output", ["o/", "o.csv"])
+def test_more_workers_than_fit_into_the_memory_leave_nothing(
+    output: str, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lasttoken.core.machine.free_bytes", lambda: 2 * LEAST_BYTES)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    answer = run_cli("predict", run_dir, "--input", "in.csv", "--output", output, "--workers", 3)
+    assert "--workers 2" in sentence_of(answer, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_a_second_job_with_one_output_is_refused(run_dir: Path, tmp_path: Path) -> None:

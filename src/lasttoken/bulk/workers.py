@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -25,7 +25,6 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from lasttoken.core.errors import FailedError, LastTokenError
-from lasttoken.core.machine import check_room
 
 # Of workers on the same part, or in a row before they were ready, with every engine: then it is no accident. Also of
 # parts that are given up so. A machine that is short of memory for a while kills a worker two or three times.
@@ -83,12 +82,10 @@ class Pool:
         """(part, its rows) for each of these parts, as they are finished; the first that does not exist is the end.
 
         Raises:
-            SettingsError: more workers than there is memory for.
             LastTokenError: what a worker raised.
             FailedError: workers die again and again, before they are ready or on the same part; the other parts are
                 finished first.
         """
-        check_room(self.n)
         again: deque[int] = deque()  # parts of workers that died
         self._workers = [self._start(index) for index in range(self.n)]
         is_last = False
@@ -120,16 +117,7 @@ class Pool:
                     else:
                         yield number, n_rows
         if self._lost:
-            raise FailedError(self._sentence())
-
-    def _sentence(self) -> str:
-        number, cause = next(iter(self._lost.items()))
-        others = f", and {len(self._lost) - 1} other parts did the same" if len(self._lost) > 1 else ""
-        return (
-            f"part {number} ended its worker {MOST_DEATHS} times{others}, lastly with {cause}; finished parts stay "
-            "finished: look at that part of the input, or use fewer --workers if memory is short, and run the command "
-            "again"
-        )
+            raise FailedError(given_up(self._lost, "use fewer --workers"))
 
     def _answers(self) -> Iterator[tuple[int, Any]]:
         """(worker, what it says) for those that say something; None: it is dead."""
@@ -175,10 +163,26 @@ class Pool:
         if dead.number is not None and is_given_up:
             self._lost[dead.number] = cause
             if len(self._lost) >= MOST_DEATHS:
-                raise FailedError(self._sentence())
+                raise FailedError(given_up(self._lost, "use fewer --workers"))
         what = "before it had a part" if dead.number is None else f"on part {dead.number}"
         self.on_death(f"a worker ended {what} ({cause}); another takes its place")
         self._workers[index] = self._start(index)
+
+
+def given_up(lost: Mapping[int, str], advice: str, file: str | None = None) -> str:
+    """A sentence about parts that ended `MOST_DEATHS` workers each; `file` is that of the first of them.
+
+    >>> given_up({7: "signal 9", 8: "signal 9"}, "use fewer --workers")[:64]
+    'part 7 ended its worker 5 times, and 1 other part did the same, '
+    """
+    number, cause = next(iter(lost.items()))
+    n_others = len(lost) - 1
+    others = f", and {n_others} other part{'s' * (n_others > 1)} did the same" if n_others else ""
+    of_file = f" ({file})" if file else ""
+    return (
+        f"part {number}{of_file} ended its worker {MOST_DEATHS} times{others}, the last time: {cause}; finished parts "
+        f"stay finished: look at that part of the input, or {advice} if memory is short, and run the command again"
+    )
 
 
 @contextlib.contextmanager

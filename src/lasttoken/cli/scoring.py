@@ -19,6 +19,7 @@ from lasttoken.cli.outputs import check_output
 from lasttoken.cli.show import print_json, print_line, rows_to_stdout
 from lasttoken.core.columns import ColumnSpec
 from lasttoken.core.errors import SettingsError
+from lasttoken.core.machine import check_room
 from lasttoken.core.progress import Reporter
 from lasttoken.data.tables.formats import format_by_suffix, output_format, writable_suffixes
 from lasttoken.data.tables.json_rows import JSON_LINES
@@ -125,6 +126,11 @@ class FileFlags:
         """Whether the output is a folder of parts."""
         return self.output is not None and is_folder_output(self.output)
 
+    @property
+    def part_suffix(self) -> str | None:
+        """`part_format` in small letters, without the dot that it may begin with."""
+        return None if self.part_format is None else self.part_format.lower().removeprefix(".")
+
 
 def is_folder_output(output: str) -> bool:
     """Whether an output is a folder of parts: it ends in /, is a folder, or is a URL without a file's suffix.
@@ -163,10 +169,12 @@ def check_file_flags(input: str | None, flags: FileFlags, options: ReadOptions, 
             raise SettingsError(f"{flag} is {number}; it must be at least 1")
         if number is not None and most is not None and number > most:
             raise SettingsError(f"{flag} is {number}; it must be at most {most}")
+    if flags.workers is not None and flags.workers > 1:
+        check_room(flags.workers)
     if not flags.is_folder:
         _check_single_output(input, flags)
-    elif flags.part_format is not None:
-        _check_part_format(flags.part_format)
+    elif flags.part_suffix is not None:
+        _check_part_format(flags)
     if flags.shard is not None:
         shard_of(flags.shard)
         if flags.restart:
@@ -233,21 +241,20 @@ def _check_single_output(input: str | None, flags: FileFlags) -> None:
     output_format(path)
 
 
-def _check_part_format(suffix: str) -> None:
-    known = re.fullmatch(r"\.?([a-z]+)(\.gz)?", suffix.lower())
-    try:
-        if known:
-            output_format(Path(f"part.{known[1]}{known[2] or ''}"))
+def _check_part_format(flags: FileFlags) -> None:
+    if re.fullmatch(r"[a-z]+(\.gz)?", flags.part_suffix or ""):
+        with suppress(SettingsError):  # it does not name the flag
+            output_format(Path(f"part.{flags.part_suffix}"))
             return
-    except SettingsError:
-        pass
-    raise SettingsError(f"--part-format {suffix} is not a suffix that can be written; use {writable_suffixes()}")
+    raise SettingsError(
+        f"--part-format {flags.part_format} is not a suffix that can be written; use {writable_suffixes()}"
+    )
 
 
 def _check_json(flags: FileFlags, as_json: bool) -> None:
     if not as_json or flags.output is None:
         return
-    if flags.is_folder and (flags.part_format or "jsonl").lstrip(".") not in ("jsonl", "jsonl.gz", "ndjson"):
+    if flags.is_folder and flags.part_suffix not in (None, "jsonl", "jsonl.gz", "ndjson"):
         raise SettingsError(f"--json writes .jsonl, and --part-format is {flags.part_format}; leave one of them out")
     if not flags.is_folder and output_format(Path(flags.output))[0] is not JSON_LINES:
         raise SettingsError(f"--json writes .jsonl, and --output is {flags.output}; leave one of them out")
@@ -371,8 +378,7 @@ def _into_folder(
     output: str, model: Model, input: str, options: ReadOptions, flags: FileFlags, as_json: bool, reporter: Reporter
 ) -> None:
     """Classify the rows of files into a folder of parts."""
-    part_format = (flags.part_format or "").lower().removeprefix(".") or ("jsonl" if as_json else None)
-    job = _opened(output, model, input, options, flags, part_format, reporter)
+    job = _opened(output, model, input, options, flags, flags.part_suffix or ("jsonl" if as_json else None), reporter)
     _report(job, model, flags, reporter)
 
 

@@ -40,9 +40,7 @@ def scratch_folder(kind: str) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-"))
     try:
         with storage_errors(folder), (folder / LOCK).open("w") as lock:
-            with contextlib.suppress(
-                OSError
-            ):  # a network file system without locks, where `sweep` cannot hold it either
+            with contextlib.suppress(OSError):  # a file system without locks, where `sweep` cannot hold it either
                 _hold(lock)
             yield folder
     finally:
@@ -56,7 +54,9 @@ def _sweep_once(parent: Path) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Remove this user's folders whose process was killed."""
+    """Remove this user's folders whose process was killed; not on Windows, where nobody knows which these are."""
+    if sys.platform == "win32":
+        return
     for lock in parent.glob(f"{PREFIX}*/{LOCK}"):
         with contextlib.suppress(OSError, StorageError):
             if time.time() - lock.stat().st_mtime < SWEEP_AFTER_S:
@@ -72,6 +72,5 @@ def _hold(lock: IO[Any]) -> None:
     Raises:
         OSError: a living process holds it.
     """
-    if sys.platform == "win32":
-        return  # an open file cannot be removed there
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if sys.platform != "win32":
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

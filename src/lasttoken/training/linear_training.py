@@ -250,8 +250,9 @@ def problem_of(
     """
     shift: Floats | float = 0.0
     if settings.train_balance != "none":
-        counts = np.bincount(np.asarray(truth, dtype=np.int64), minlength=len(task.labels))
-        shift = prior_shift(counts if label_counts is None else label_counts)
+        if label_counts is None:
+            label_counts = np.bincount(np.asarray(truth, dtype=np.int64), minlength=len(task.labels))
+        shift = prior_shift(label_counts)
     fitted = [*(part.fitted for part in parts), np.arange(len(truth), dtype=np.int64)]
     weights = [balanced_weights(truth[each], task, settings) for each in fitted]
     if of_rows is not None:

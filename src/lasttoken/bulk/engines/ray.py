@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lasttoken.bulk.store import check_shared
-from lasttoken.bulk.workers import MOST_DEATHS
+from lasttoken.bulk.workers import MOST_DEATHS, given_up
 from lasttoken.core.errors import FailedError, LastTokenError, NetworkError, SettingsError
 from lasttoken.core.progress import Advance, Reporter
 from lasttoken.core.retries import why
@@ -234,13 +234,8 @@ class _Pool:
             self.waiting.appendleft(part)
 
     def _sentence(self) -> str:
-        part, reason = next(iter(self.lost.items()))
-        others = f", and {len(self.lost) - 1} other parts did the same" if len(self.lost) > 1 else ""
-        return (
-            f"part {part} ({self.job.plan.piece(part).file.url}) ended its worker {MOST_DEATHS} times{others} "
-            f"({reason}); finished parts stay finished: look at that part of the input, or give workers more memory, "
-            "and run the command again"
-        )
+        first = next(iter(self.lost))
+        return given_up(self.lost, "give workers more memory", self.job.plan.piece(first).file.url)
 
     def end(self) -> None:
         """End the actors that are left."""
